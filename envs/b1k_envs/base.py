@@ -1,0 +1,187 @@
+"""The interface between a simulator and everything above it.
+
+Stepping and observing are two calls because a policy that executes ten actions of a chunk needs
+one picture, not ten. Nothing privileged is in an Observation; what a scripted expert may read
+comes through `Env.privileged_state` and marks the run.
+
+Conventions: lengths in m, angles in rad, time in s; world and base frames are right-handed with
+z up, x forward; poses are 4x4 `float32` matrices taking frame coordinates to base coordinates;
+camera frames have USD/OpenGL axes (+x right, +y up, looking along -z), quaternions are x, y, z, w.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Protocol = Literal["2025", "2026"]
+Sim = Literal["mujoco", "omnigibson"]
+Split = Literal["train", "public-test", "hidden-test"]
+View = Literal["head", "left_wrist", "right_wrist"]
+
+VIEWS: tuple[View, ...] = ("head", "left_wrist", "right_wrist")
+"""Order of the views in every array, unless a contract says otherwise."""
+
+UInt8Array = npt.NDArray[np.uint8]
+Float32Array = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Observation:
+    """What a policy may see at one control step. Arrays are read-only.
+
+    Attributes:
+        images: Per view, uint8 [H, W, 3], RGB, row 0 on top.
+        camera_to_base: Per view, float32 [4, 4], camera frame (USD axes) to robot base frame, of
+            the frame in `images`, not of a newer state.
+        cam_rel_poses: float32 [21], the same poses as the evaluator records them: blocks
+            left_wrist, right_wrist, head, each position [m] and quaternion x, y, z, w.
+        proprio: float32 [256] (2025) or [61] (2026), slices in `r1pro.PROPRIO_LAYOUTS`.
+        protocol: Which of the two layouts `proprio` has.
+        task_index: Index of the task in the challenge table.
+        step: Control steps since reset.
+        time: Simulated time since reset [s].
+    """
+
+    images: Mapping[View, UInt8Array]
+    camera_to_base: Mapping[View, Float32Array]
+    cam_rel_poses: Float32Array
+    proprio: Float32Array
+    protocol: Protocol
+    task_index: int
+    step: int
+    time: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoalStatus:
+    """The BDDL goal, now.
+
+    Attributes:
+        predicates: Every literal of the ground goal options by name, true when satisfied, e.g.
+            `not covered boxing_glove.n.01_1 dust.n.01_1`.
+        q_score: Official partial score in [0, 1]; see `goals.GoalTracker`.
+        success: Whole goal satisfied.
+    """
+
+    predicates: Mapping[str, bool]
+    q_score: float
+    success: bool
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AgentPositions:
+    """Positions the official AgentMetric integrates, float64 [3] each, world frame [m]."""
+
+    base: Float64Array
+    left_eef: Float64Array
+    right_eef: Float64Array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StepResult:
+    """What one control step did.
+
+    Attributes:
+        step: Actions applied since reset, this one included.
+        time: Simulated time since reset [s].
+        terminated: The goal is satisfied (termination condition `predicate`).
+        truncated: The time limit was reached (termination condition `timeout`). As in the
+            official evaluator the counter is compared before it is incremented, so an episode
+            that never succeeds lasts max_steps + 1 actions. Both flags can be true together.
+        agent: Positions after the step.
+    """
+
+    step: int
+    time: float
+    terminated: bool
+    truncated: bool
+    agent: AgentPositions
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvInfo:
+    """What an Env is, for run.json.
+
+    Attributes:
+        sim: Which simulator.
+        sim_version: Version of the simulator package.
+        protocol: Challenge generation whose semantics are in force.
+        task: Task name.
+        task_index: Task index.
+        control_hz: Control steps per simulated second.
+        max_steps: The time limit handed to the `timeout` condition.
+        settings: Everything else that was applied and could change a number (JSON values).
+    """
+
+    sim: Sim
+    sim_version: str
+    protocol: Protocol
+    task: str
+    task_index: int
+    control_hz: float
+    max_steps: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+VideoFrame = Callable[[], Mapping[View, UInt8Array]]
+"""A picture to be had later: called once, on the recorder's thread, it returns the views."""
+
+
+class Env(ABC):
+    """One robot, one task, one episode at a time.
+
+    Errors: `step` raises `ActionError` on a malformed action (the policy's fault); everything
+    else that goes wrong raises `EnvError` or a subclass (ours).
+    """
+
+    info: EnvInfo
+
+    @abstractmethod
+    def reset(self, instance: int, rollout: int, seed: int) -> None:
+        """Put the world into the numbered initial state.
+
+        Args:
+            instance: Index within the env's split.
+            rollout: Try number on this instance; the initial state does not depend on it.
+            seed: For whatever the simulator draws; the initial state does not depend on it.
+        """
+
+    @abstractmethod
+    def step(self, action: Float32Array) -> StepResult:
+        """Apply one action, float [23] (columns in `r1pro`), for one control step. No rendering."""
+
+    @abstractmethod
+    def observe(self, *, images: bool = True) -> Observation:
+        """Render and read the current state; a second call at the same step costs nothing.
+
+        Args:
+            images: False skips the rendering and leaves `images` empty, for policies that
+                declare that they read no picture.
+        """
+
+    @abstractmethod
+    def goal(self) -> GoalStatus:
+        """Evaluate the BDDL goal on the current state."""
+
+    @abstractmethod
+    def subgoals(self) -> dict[str, bool]:
+        """Truth of each sub-goal of the task now, in the order of `subgoals.SUBGOALS`."""
+
+    @abstractmethod
+    def frame(self) -> VideoFrame:
+        """A cheap ticket for a picture of the current state, redeemed off the loop."""
+
+    @abstractmethod
+    def privileged_state(self) -> Any:  # noqa: ANN401 - each simulator has its own type
+        """A read-only copy of the simulator's truth, for scripted experts only."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release windows, contexts and memory; safe to call twice."""

@@ -1,0 +1,57 @@
+"""One error tree for the whole project; each class knows the exit code of the command line.
+
+Exit codes: 1 something failed to run, 2 wrong usage, 3 the contract and the checkpoint disagree,
+4 the simulator or the policy cannot be had on this machine. A message says what was wrong, where,
+and what to do; a traceback therefore always means a bug of ours.
+"""
+
+from __future__ import annotations
+
+
+class B1kEvalError(Exception):
+    """Base of every expected error. The text is written for the person at the terminal."""
+
+    exit_code = 1
+
+
+class UsageError(B1kEvalError):
+    """The request cannot be meant: unknown task, index out of range, contradicting options."""
+
+    exit_code = 2
+
+
+class ContractMismatchError(B1kEvalError):
+    """What would be sent to a checkpoint contradicts what its own files state."""
+
+    exit_code = 3
+
+
+class UnavailableError(B1kEvalError):
+    """A simulator, GPU, GL library or optional package is not there; says how to get it."""
+
+    exit_code = 4
+
+
+class EnvError(B1kEvalError):
+    """The simulator or the harness failed: the episode is an `error` and stays unscored."""
+
+
+class PolicyFaultError(B1kEvalError):
+    """The policy failed: the episode is a `failure` with q = 0.
+
+    Attributes:
+        reason: Machine-readable cause for `failure_reason` in result.json; the 2026 evaluator's
+            words where it has one (`policy_error`, `policy_query_timeout`,
+            `policy_connection_lost`).
+    """
+
+    def __init__(self, message: str, reason: str = "policy_error") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class ActionError(PolicyFaultError):
+    """An action or action chunk has the wrong dtype or shape, or is not finite."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, reason="policy_invalid_action")

@@ -1,0 +1,343 @@
+"""The MuJoCo twin as an Env: one robot, the utility room, the real BDDL problem.
+
+A pass here proves a policy's interface, its control loop and its behaviour in this room; it does
+not prove a benchmark score: pixels and contacts are not OmniGibson's.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
+
+import mujoco
+import numpy as np
+
+from b1k_envs import r1pro, subgoals
+from b1k_envs.base import (
+    VIEWS,
+    AgentPositions,
+    Env,
+    EnvInfo,
+    Float32Array,
+    Float64Array,
+    GoalStatus,
+    Observation,
+    Protocol,
+    Split,
+    StepResult,
+    UInt8Array,
+    VideoFrame,
+    View,
+)
+from b1k_envs.errors import EnvError, UsageError
+from b1k_envs.goals import GoalTracker
+from b1k_envs.mujoco_twin import glove_looks, scene, scene_looks
+from b1k_envs.mujoco_twin.cameras import CameraRig, camera_to_base, native_pictures, recorded_poses
+from b1k_envs.mujoco_twin.control import Controller
+from b1k_envs.mujoco_twin.grasping import GRASP_WINDOW_STEPS, AssistedGrasp
+from b1k_envs.mujoco_twin.instances import TWIN_TASKS, Instance, check_instance, make_instance
+from b1k_envs.mujoco_twin.model import (
+    PHYSICS_HZ,
+    SUBSTEPS,
+    Dresser,
+    Look,
+    RenderQuality,
+    build_model,
+)
+from b1k_envs.mujoco_twin.proprio import ProprioReader
+from b1k_envs.mujoco_twin.robot import BASE_BODY, EEF_SITE, MODELLED_BASE_JOINTS
+from b1k_envs.mujoco_twin.states import NEAR_DISTANCE, TwinStates
+from b1k_envs.mujoco_twin.truth import TwinTruth
+from b1k_envs.tasks import Task
+
+_SETTLE_SUBSTEPS = 50
+_VIDEO_SIZE: Mapping[View, int] = MappingProxyType(
+    {"head": 448, "left_wrist": 224, "right_wrist": 224}
+)
+_TRUTH_BODIES = (*scene.GLOVES, scene.WASHER, scene.WASHER_DOOR, scene.WASHER_BUTTON, scene.COUNTERTOP)
+
+
+def require_twin_scene(task: Task) -> None:
+    """Refuse a task the twin has no room for.
+
+    Raises:
+        UsageError: Names the tasks that have one, and the way to the others.
+    """
+    if task.name not in TWIN_TASKS:
+        raise UsageError(
+            f"task {task.index} ({task.name}) has no scene in the MuJoCo twin, which has: "
+            f"{', '.join(TWIN_TASKS)}. Every other task needs --sim omnigibson"
+        )
+
+
+class TwinEnv(Env):
+    """See the module header. Not thread-safe, but for the tickets that `frame` hands out."""
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        protocol: Protocol,
+        split: Split,
+        max_steps: int,
+        render_quality: RenderQuality = "fast",
+    ) -> None:
+        """Compile the model; the OpenGL context is made at the first picture.
+
+        Args:
+            task: Task with a twin scene.
+            protocol: Challenge generation: proprio layout and grasp window.
+            split: Which set `reset` takes its instances from.
+            max_steps: Time limit; an episode lasts one action more, as in the evaluator.
+            render_quality: `fast` or `high`.
+
+        Raises:
+            UsageError: The task has no twin scene.
+        """
+        require_twin_scene(task)
+        self._task, self._split = task, split
+        self._protocol: Protocol = protocol
+        self._quality: RenderQuality = render_quality
+        self._max_steps = max_steps
+        self._model = build_model(render_quality)
+        self._data = mujoco.MjData(self._model)
+        self._dresser = Dresser(self._model)
+        self._controller = Controller(self._model)
+        self._grasp = AssistedGrasp(self._model, self._controller, protocol)
+        self._states = TwinStates(
+            self._model, self._data, self._grasp, glove_looks.dust_points()
+        )
+        self._goal = GoalTracker(task.name, self._states)
+        self._proprio = ProprioReader(self._model, protocol)
+        self._rig = CameraRig(self._model, render_quality)
+        self._video = _VideoRig(self._model, render_quality)
+        self._base = self._model.body(BASE_BODY).id
+        self._eef = [self._model.site(EEF_SITE[arm]).id for arm in r1pro.ARMS]
+        self._closed = False
+        self._instance: Instance | None = None
+        self._look = Look()
+        self._step = 0
+        self._pictures: Mapping[View, UInt8Array] | None = None
+        self._goal_now: GoalStatus | None = None
+        self.info = EnvInfo(
+            sim="mujoco",
+            sim_version=mujoco.__version__,
+            protocol=protocol,
+            task=task.name,
+            task_index=task.index,
+            control_hz=r1pro.CONTROL_HZ,
+            max_steps=max_steps,
+            settings={
+                "split": split,
+                "physics_hz": PHYSICS_HZ,
+                "grasp_window_steps": GRASP_WINDOW_STEPS[protocol],
+                "base_mass_kg": r1pro.BASE_MASS,
+                "render_quality": render_quality,
+                "near_distance_m": NEAR_DISTANCE,
+            },
+        )
+
+    # --- Env --------------------------------------------------------------------------------
+
+    def reset(self, instance: int, rollout: int, seed: int) -> None:
+        """Put the world into the numbered initial state; rollout and seed change nothing here."""
+        check_instance(self._split, instance)
+        self._instance = make_instance(
+            self._task.name, self._split, instance, len(scene_looks.JITTERED_MATERIALS)
+        )
+        model, data = self._model, self._data
+        mujoco.mj_resetData(model, data)
+        self._dresser.place(self._instance)
+        self._place(self._instance)
+        self._controller.reset()
+        self._grasp.reset(data)
+        self._states.reset()
+        mujoco.mj_forward(model, data)
+        self._controller.hold(data)
+        # As the evaluator does after loading an instance: let things come to rest.
+        mujoco.mj_step(model, data, _SETTLE_SUBSTEPS)
+        data.qvel[:] = 0.0
+        data.time = 0.0
+        mujoco.mj_step1(model, data)
+        self._step = 0
+        self._states.update()
+        self._show()
+        self._goal.start()
+        self._forget_step()
+
+    def step(self, action: Float32Array) -> StepResult:
+        """Apply one action for 1/30 s of physics; see `Env.step`."""
+        r1pro.check_action(action)
+        if self._instance is None:
+            raise EnvError("step was called before reset")
+        model, data = self._model, self._data
+        truncated = self._step >= self._max_steps
+        self._grasp.before_step(action, data)
+        self._controller.apply(action, data)
+        # step2 first and step1 last: positions and contacts are those of the present state
+        # when states and cameras read them, at no extra cost.
+        mujoco.mj_step2(model, data)
+        mujoco.mj_step(model, data, SUBSTEPS - 1)
+        mujoco.mj_step1(model, data)
+        if data.warning[mujoco.mjtWarning.mjWARN_BADQACC].number:
+            raise EnvError(f"the physics diverged at step {self._step}")
+        self._grasp.after_step(action, data)
+        self._states.update()
+        self._step += 1
+        self._show()
+        self._forget_step()
+        return StepResult(
+            step=self._step,
+            time=self._step / r1pro.CONTROL_HZ,
+            terminated=self.goal().success,
+            truncated=truncated,
+            agent=AgentPositions(
+                base=data.xpos[self._base].copy(),
+                left_eef=data.site_xpos[self._eef[0]].copy(),
+                right_eef=data.site_xpos[self._eef[1]].copy(),
+            ),
+        )
+
+    def observe(self, *, images: bool = True) -> Observation:
+        """Render and read the current state; see `Env.observe`."""
+        if self._instance is None:
+            raise EnvError("observe was called before reset")
+        if images and self._pictures is None:
+            self._pictures = MappingProxyType(native_pictures(self._rig, self._data))
+        poses = {view: camera_to_base(self._model, self._data, view) for view in VIEWS}
+        return Observation(
+            images=self._pictures if images and self._pictures is not None else {},
+            camera_to_base=MappingProxyType(poses),
+            cam_rel_poses=recorded_poses(poses),
+            proprio=self._proprio.read(self._data),
+            protocol=self._protocol,
+            task_index=self._task.index,
+            step=self._step,
+            time=self._step / r1pro.CONTROL_HZ,
+        )
+
+    def goal(self) -> GoalStatus:
+        """The BDDL goal now, evaluated once per step."""
+        if self._goal_now is None:
+            self._goal_now = self._goal.status()
+        return self._goal_now
+
+    def subgoals(self) -> dict[str, bool]:
+        """Truth of each sub-goal now."""
+        return subgoals.evaluate(self._task.name, self._states)
+
+    def frame(self) -> VideoFrame:
+        """The pictures of this step if a policy has read them, else a ticket to render them."""
+        if self._pictures is not None:
+            pictures = self._pictures
+            return lambda: pictures
+        assert self._instance is not None
+        return self._video.ticket(self._instance, self._look, self._data.qpos.copy())
+
+    def privileged_state(self) -> TwinTruth:
+        """A copy of the truth, for the scripted expert."""
+        data, model = self._data, self._model
+        base = [model.joint(name).qposadr[0] for name in MODELLED_BASE_JOINTS]
+        held: dict[r1pro.Arm, str | None] = {}
+        for arm in r1pro.ARMS:
+            body = self._grasp.held_body(arm)
+            held[arm] = model.body(body).name if body >= 0 else None
+        return TwinTruth(
+            step=self._step,
+            protocol=self._protocol,
+            base=data.qpos[base].copy(),
+            trunk=_joint_positions(model, data, r1pro.TRUNK_JOINTS),
+            arms={arm: _joint_positions(model, data, r1pro.ARM_JOINTS[arm]) for arm in r1pro.ARMS},
+            positions={name: data.body(name).xpos.copy() for name in _TRUTH_BODIES},
+            rotations={name: data.body(name).xmat.reshape(3, 3).copy() for name in _TRUTH_BODIES},
+            held=held,
+            door_angle=self._states.door_angle,
+            washer_on=self._states.toggle.on,
+            dusty={glove: count > 0 for glove, count in self._states.dust_counts.items()},
+            in_washer={
+                body: self._states.holds("inside", name, "washer.n.03_1")
+                for name, body in scene.BDDL_BODIES.items()
+                if body in scene.GLOVES
+            },
+        )
+
+    def close(self) -> None:
+        """Free the GL contexts."""
+        if not self._closed:
+            self._closed = True
+            self._rig.close()
+            self._video.close()
+
+    # --- internals --------------------------------------------------------------------------
+
+    def _place(self, instance: Instance) -> None:
+        model, data = self._model, self._data
+        posture = dict(zip(r1pro.JOINT_ORDER, r1pro.RESET_JOINT_POSITION, strict=True))
+        posture |= dict(zip(MODELLED_BASE_JOINTS, instance.start, strict=True))
+        for index in range(model.njnt):
+            joint = model.joint(index)
+            if joint.name in posture:
+                sign = r1pro.FINGER_SIGNS[1] if joint.name.endswith("finger_joint2") else 1.0
+                data.qpos[joint.qposadr[0]] = sign * posture[joint.name]
+        height = scene.COUNTER_TOP + scene.GLOVE_REST_HEIGHT
+        for glove, (x, y, yaw) in zip(scene.GLOVES, instance.gloves, strict=True):
+            address = model.joint(f"{glove}_joint").qposadr[0]
+            data.qpos[address : address + 3] = (x, y, height)
+            data.qpos[address + 3 : address + 7] = scene.yaw_quat(yaw)
+
+    def _show(self) -> None:
+        first, second = (self._states.dust_counts[g] > 0 for g in scene.GLOVES)
+        look = Look(dusty=(first, second), running=self._states.toggle.on)
+        if look != self._look or self._step == 0:
+            self._look = look
+            self._dresser.show(look)
+
+    def _forget_step(self) -> None:
+        self._pictures = None
+        self._goal_now = None
+
+
+def _joint_positions(
+    model: mujoco.MjModel, data: mujoco.MjData, names: tuple[str, ...]
+) -> Float64Array:
+    return np.array([data.qpos[model.joint(name).qposadr[0]] for name in names])
+
+
+class _VideoRig:
+    """Renders tickets on a thread of its own, with a model and a GL context of its own.
+
+    The simulation goes on while a ticket waits, so a ticket carries the state it shows; one
+    lasting thread, because a GL context belongs to its thread and costs 0.3 s to make.
+    """
+
+    def __init__(self, model: mujoco.MjModel, quality: RenderQuality) -> None:
+        self._model = copy.copy(model)  # before any instance was placed into it
+        self._data = mujoco.MjData(self._model)
+        self._dresser = Dresser(self._model)
+        self._rig = CameraRig(self._model, quality)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="b1k-video-render")
+
+    def ticket(self, instance: Instance, look: Look, qpos: Float64Array) -> VideoFrame:
+        """A picture of this state, rendered when it is called."""
+        return lambda: self._thread.submit(self._render, instance, look, qpos).result()
+
+    def _render(
+        self, instance: Instance, look: Look, qpos: Float64Array
+    ) -> Mapping[View, UInt8Array]:
+        self._dresser.place(instance)
+        self._dresser.show(look)
+        self._data.qpos[:] = qpos
+        mujoco.mj_kinematics(self._model, self._data)
+        mujoco.mj_comPos(self._model, self._data)
+        mujoco.mj_camlight(self._model, self._data)
+        return {
+            view: self._rig.render(self._data, view, size, size)
+            for view, size in _VIDEO_SIZE.items()
+        }
+
+    def close(self) -> None:
+        """Free the context on the thread that made it, and end the thread."""
+        self._thread.submit(self._rig.close).result()
+        self._thread.shutdown()

@@ -1,0 +1,216 @@
+"""Choose an off-screen OpenGL backend for MuJoCo, once, at first use.
+
+MuJoCo picks its context class while `import mujoco` runs, from `MUJOCO_GL`, and with the variable
+unset takes GLFW, which needs a display; with it set to `egl` or `osmesa` and the library absent the
+import itself dies on an `AttributeError` inside PyOpenGL (mujoco 4.0.0, `mujoco/rendering/classic/
+gl_context.py`; PyOpenGL 3.1.10, `OpenGL/raw/EGL/_types.py`). `ensure_gl` therefore looks for the
+shared library first, then really makes a context, and works before and after `import mujoco`. Call
+it before the modules that import mujoco, so that a wrong `MUJOCO_GL` ends in a sentence.
+
+Importing this module touches neither OpenGL nor the environment. `ensure_gl` sets `MUJOCO_GL`, so
+that child processes need not search again; PyOpenGL's `PYOPENGL_PLATFORM` is set by MuJoCo.
+
+A context belongs to the thread that made it. Several threads may each make their own; a process
+that was forked after `ensure_gl` may not use EGL: start workers with `spawn`.
+
+What a pass does not prove: that large pictures fit, or that rendering is fast (llvmpipe is a CPU).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import sys
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+from b1k_envs.errors import UnavailableError
+
+APT_PACKAGES = ("libegl1", "libgl1-mesa-dri", "libgl1", "libglib2.0-0")
+"""What scripts/run installs: EGL with Mesa's software driver, libGL, and OpenCV's GLib."""
+
+INSTALL = (
+    "install with: apt-get install libegl1 libgl1-mesa-dri libgl1 (EGL) or libosmesa6 (OSMesa), "
+    "or set MUJOCO_GL"
+)
+
+_AUTOMATIC = ("egl", "osmesa")
+# The spellings mujoco accepts on Linux, and the context module that each one means.
+_CHOICES = {"egl": "egl", "osmesa": "osmesa"} | dict.fromkeys(
+    ("glfw", "glx", "enable", "enabled", "on", "true", "1"), "glfw"
+)
+_DISABLED = ("disable", "disabled", "off", "false", "0")
+
+# Each backend needs one library of every group. PyOpenGL takes any number behind `.so`, and both
+# libOpenGL and libGL serve EGL; libegl1 alone brings neither.
+_LIBRARIES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "egl": (
+        ("libEGL.so.1", "libEGL.so"),
+        ("libOpenGL.so.0", "libGL.so.1", "libOpenGL.so", "libGL.so"),
+    ),
+    "osmesa": (("libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so"),),
+    "glfw": (("libGL.so.1", "libGL.so"),),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GlInfo:
+    """The OpenGL in use, as the driver names itself.
+
+    Attributes:
+        backend: `egl`, `osmesa` or `glfw`.
+        vendor: GL_VENDOR, e.g. `Mesa`.
+        renderer: GL_RENDERER, e.g. `llvmpipe (LLVM 15.0.6, 256 bits)`.
+        version: GL_VERSION.
+    """
+
+    backend: str
+    vendor: str
+    renderer: str
+    version: str
+
+    @property
+    def software(self) -> bool:
+        """The driver is a known CPU rasteriser."""
+        return any(name in self.renderer.lower() for name in ("llvmpipe", "softpipe", "swrast"))
+
+
+class _BackendError(Exception):
+    """One backend cannot be had; the text is one clause of the final message."""
+
+
+_lock = threading.Lock()
+_current: GlInfo | None = None
+
+
+def ensure_gl() -> str:
+    """Make MuJoCo render off screen; cheap from the second call on.
+
+    `MUJOCO_GL` decides when it is set, and no other backend is then tried; else EGL, then OSMesa.
+    The first call makes a small context on the calling thread, so a context that is current there
+    has to be made current again.
+
+    Returns:
+        The backend in use: `egl`, `osmesa` or `glfw`.
+
+    Raises:
+        UnavailableError: No backend works; names each one tried with its reason, and the packages.
+    """
+    return gl_info().backend
+
+
+def gl_info() -> GlInfo:
+    """`ensure_gl`, and what the driver says about itself.
+
+    Raises:
+        UnavailableError: As `ensure_gl`.
+    """
+    global _current
+    with _lock:
+        if _current is None:
+            _current = _choose()
+        return _current
+
+
+def _choose() -> GlInfo:
+    wanted = os.environ.get("MUJOCO_GL", "").strip().lower()
+    if wanted in _DISABLED:
+        raise UnavailableError(
+            f"no OpenGL: MUJOCO_GL={wanted} switches MuJoCo's rendering off; unset it, "
+            "or set it to egl or osmesa"
+        )
+    if wanted and wanted not in _CHOICES:
+        raise UnavailableError(
+            f"no OpenGL: MUJOCO_GL={wanted!r} is no backend; unset it, or set it to one of egl, "
+            "osmesa, glfw"
+        )
+    reasons = []
+    for backend in (_CHOICES[wanted],) if wanted else _AUTOMATIC:
+        try:
+            return _start(backend)
+        except _BackendError as error:
+            reasons.append(f"{backend}: {error}")
+    forced = f" (MUJOCO_GL={wanted})" if wanted else ""
+    raise UnavailableError(f"no OpenGL{forced}: {'; '.join(reasons)}; {INSTALL}")
+
+
+def _start(backend: str) -> GlInfo:
+    """Load one backend, make a context with it, and point mujoco at it.
+
+    Raises:
+        _BackendError: With the environment and the loaded modules as they were before.
+    """
+    for group in _LIBRARIES[backend]:
+        if not any(_loadable(name) for name in group):
+            raise _BackendError(f"{group[0]} not found")
+    before = {name: os.environ.get(name) for name in ("MUJOCO_GL", "PYOPENGL_PLATFORM")}
+    modules = set(sys.modules)
+    os.environ["MUJOCO_GL"] = backend
+    try:
+        context_class = importlib.import_module(f"mujoco.{backend}").GLContext
+        info = _probe(backend, context_class)
+    except Exception as error:
+        # Drivers, PyOpenGL and glfw fail in a dozen ways (ImportError, AttributeError, GLError,
+        # ctypes.ArgumentError, RuntimeError); whichever it is, the next backend has its turn.
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        _forget(set(sys.modules) - modules, backend)
+        detail = str(error).strip().split("\n")[0].split(". ")[0] or type(error).__name__
+        raise _BackendError(f"no context ({detail})") from error
+    _install(context_class)
+    return info
+
+
+def _loadable(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
+def _probe(backend: str, context_class: Any) -> GlInfo:  # noqa: ANN401 - mujoco is untyped
+    """Make a context, read the driver's names, free it."""
+    context = context_class(16, 16)
+    try:
+        if not context._context:  # glfw warns and returns no window instead of raising
+            raise RuntimeError("no window could be made; is DISPLAY set?")
+        context.make_current()
+        # PyOpenGL and not ctypes: under OSMesa the GL functions live in libOSMesa itself.
+        gl = importlib.import_module("OpenGL.GL")
+        names = [gl.glGetString(key) for key in (gl.GL_VENDOR, gl.GL_RENDERER, gl.GL_VERSION)]
+    finally:
+        context.free()
+    if None in names:
+        raise RuntimeError("the context has no GL_RENDERER")
+    vendor, renderer, version = (name.decode("utf-8", "replace") for name in names)
+    return GlInfo(backend=backend, vendor=vendor, renderer=renderer, version=version)
+
+
+def _install(context_class: Any) -> None:  # noqa: ANN401 - mujoco is untyped
+    """Replace the class that an earlier `import mujoco` bound, wherever Renderer may look."""
+    for name in (
+        "mujoco",
+        "mujoco.gl_context",  # mujoco 3
+        "mujoco.rendering.classic.gl_context",  # mujoco 4
+        "mujoco.rendering.classic.renderer",
+    ):
+        module = sys.modules.get(name)
+        if module is not None:
+            module.GLContext = context_class  # type: ignore[attr-defined]
+
+
+def _forget(fresh: set[str], backend: str) -> None:
+    """Unload what a failed attempt imported: PyOpenGL settles on a platform at its first import."""
+    for name in fresh:
+        if name.split(".")[0] == "OpenGL" or name.startswith(f"mujoco.{backend}"):
+            sys.modules.pop(name, None)
+    # The package keeps its submodules as attributes; a later import must not find the dead one.
+    package = sys.modules.get("mujoco")
+    if package is not None and hasattr(package, backend):
+        delattr(package, backend)

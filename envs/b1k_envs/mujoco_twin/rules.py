@@ -1,0 +1,80 @@
+"""What the washer does: its power button and the washing rule, with OmniGibson's semantics.
+
+Source: BEHAVIOR-1K, OmniGibson/omnigibson/object_states/toggle.py (ToggledOn) and
+transition_rules.py (WasherRule).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+TOGGLE_STEPS = 5
+"""Consecutive control steps of touch that flip a toggle."""
+
+
+class Toggle:
+    """A button that flips once per touch of exactly `TOGGLE_STEPS` steps.
+
+    One step without touch resets the count; holding longer does nothing more. While the owner is
+    open the value is forced off and the count to zero (`requires_closed`).
+    """
+
+    def __init__(self) -> None:
+        self.on = False
+        self._touched_steps = 0
+
+    def reset(self) -> None:
+        """Off, nobody touching."""
+        self.on = False
+        self._touched_steps = 0
+
+    def update(self, *, touched: bool, owner_open: bool) -> None:
+        """Advance by one control step."""
+        if owner_open:
+            self.reset()
+            return
+        self._touched_steps = self._touched_steps + 1 if touched else 0
+        if self._touched_steps == TOGGLE_STEPS:
+            self.on = not self.on
+
+
+class WasherRule:
+    """Cleans what lies in the drum on the change into (on and closed).
+
+    Dust needs neither water nor detergent (no solvent is listed for it), there is no cycle time,
+    and the rule is skipped when no dust particle at all is inside the drum. Already on and closed
+    does not fire again until the condition has been false in between.
+    """
+
+    def __init__(self) -> None:
+        self._was_running = False
+
+    def reset(self) -> None:
+        """Closed and off."""
+        self._was_running = False
+
+    def update(
+        self,
+        *,
+        on: bool,
+        is_open: bool,
+        dust_in_drum: Callable[[], bool],
+        in_drum: Callable[[], Iterable[str]],
+    ) -> tuple[str, ...]:
+        """Advance by one control step.
+
+        Args:
+            on: ToggledOn of the washer.
+            is_open: Open of the washer.
+            dust_in_drum: Whether any dust particle is inside the drum; asked only on the change.
+            in_drum: Objects with any collision point inside the drum; asked only on the change.
+
+        Returns:
+            The objects that lose all their dust now.
+        """
+        running = on and not is_open
+        fires = running and not self._was_running
+        self._was_running = running
+        if not fires or not dust_in_drum():
+            return ()
+        return tuple(in_drum())

@@ -1,0 +1,277 @@
+"""Object states of the twin with OmniGibson's semantics, read through one function.
+
+`TwinStates.holds` answers the predicates that goals and sub-goals ask for. It reads the
+simulation and never changes it, except for the two pieces of state that are not physics: the dust
+particles on each glove and the washer's toggle.
+
+Source of the semantics: BEHAVIOR-1K, OmniGibson/omnigibson/object_states/ (covered.py,
+open_state.py, inside.py, on_top.py, toggle.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import mujoco
+import numpy as np
+import numpy.typing as npt
+
+from b1k_envs import r1pro
+from b1k_envs.base import Float64Array
+from b1k_envs.errors import EnvError
+from b1k_envs.mujoco_twin import scene
+from b1k_envs.mujoco_twin.grasping import AssistedGrasp
+from b1k_envs.mujoco_twin.robot import BASE_BODY, GROUP_OBJECT_COLLISION
+from b1k_envs.mujoco_twin.rules import Toggle, WasherRule
+
+DUST_PARTICLES = 20
+"""Dust particles on each glove at the start, as in the public instances."""
+
+OPEN_FRACTION = 0.05
+"""A joint is open beyond this fraction of its range."""
+
+NEAR_DISTANCE = 0.80
+"""`near`: the base's origin is within this of the object's footprint, horizontally [m]. Ours, for
+sub-goals only; no official predicate says it."""
+
+TOGGLE_RADIUS = 0.03
+"""Sphere around the power button that a finger must reach into [m]."""
+
+AGENT, DUST, FLOOR = "agent.n.01_1", "dust.n.01_1", "floor.n.01_1"
+_OBJECT_RAYS = np.array([g == GROUP_OBJECT_COLLISION for g in range(6)], dtype=np.uint8)
+
+
+class TwinStates:
+    """States of one model; `update` must be called once per control step, after the physics."""
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        data: mujoco.MjData,
+        grasp: AssistedGrasp,
+        dust_points: Float64Array,
+    ) -> None:
+        """Bind to a model.
+
+        Args:
+            model: The compiled twin.
+            data: Its state; read afresh at every question.
+            grasp: Who holds what.
+            dust_points: float64 [DUST_PARTICLES, 3], particle positions in a glove's frame [m].
+        """
+        self._model, self._data, self._grasp = model, data, grasp
+        self._dust_points = dust_points
+        self._bodies = {name: model.body(body).id for name, body in scene.BDDL_BODIES.items()}
+        self._gloves = {g: model.body(g).id for g in scene.GLOVES}
+        self._base = model.body(BASE_BODY).id
+        self._washer = model.body(scene.WASHER).id
+        self._washer_parts = {
+            model.body(b).id for b in (scene.WASHER, scene.WASHER_DOOR, scene.WASHER_BUTTON)
+        }
+        self._door = model.joint(scene.DOOR_JOINT)
+        self._door_qpos = int(self._door.qposadr[0])
+        self._button = model.body(scene.WASHER_BUTTON).id
+        self._fingers = [
+            model.body(f"{arm}_gripper_finger_link{i}").id for arm in r1pro.ARMS for i in (1, 2)
+        ]
+        self._body_geoms = {
+            body: np.array(
+                [
+                    g
+                    for g in range(model.ngeom)
+                    if model.geom_bodyid[g] == body and model.geom_contype[g]
+                ]
+            )
+            for body in (*self._gloves.values(), *self._fingers)
+        }
+        self.toggle = Toggle()
+        self._rule = WasherRule()
+        self.dust_counts = dict.fromkeys(scene.GLOVES, DUST_PARTICLES)
+        self._cache: dict[tuple[str, ...], bool] = {}
+        self._predicates: dict[str, Callable[..., bool]] = {
+            "covered": self._covered,
+            "open": self._open,
+            "toggled_on": self._toggled_on,
+            "inside": self._inside,
+            "ontop": self._on_top,
+            "grasped": self._grasped,
+            "near": self._near,
+        }
+
+    # --- the reader's interface (goals.StateReader) -----------------------------------------
+
+    def objects(self) -> Collection[str]:
+        """BDDL instance names that the scene has."""
+        return {*self._bodies, AGENT, DUST, FLOOR}
+
+    def holds(self, predicate: str, *instances: str) -> bool:
+        """Truth of a predicate of BDDL instances, now.
+
+        Raises:
+            EnvError: The twin has no such state.
+        """
+        key = (predicate, *instances)
+        known = self._cache.get(key)
+        if known is None:
+            evaluate = self._predicates.get(predicate)
+            if evaluate is None:
+                raise EnvError(
+                    f"the twin has no state '{predicate}'; it has {', '.join(self._predicates)}"
+                )
+            known = self._cache[key] = evaluate(*instances)
+        return known
+
+    # --- time -------------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """All dust back on, washer off."""
+        self.toggle.reset()
+        self._rule.reset()
+        self.dust_counts = dict.fromkeys(scene.GLOVES, DUST_PARTICLES)
+        self._cache.clear()
+
+    def update(self) -> None:
+        """Advance toggle and washer rule by one control step."""
+        self._cache.clear()
+        is_open = self._open("washer.n.03_1")
+        self.toggle.update(touched=not is_open and self._button_touched(), owner_open=is_open)
+        for glove in self._rule.update(
+            on=self.toggle.on,
+            is_open=is_open,
+            dust_in_drum=self._dust_in_drum,
+            in_drum=self._gloves_in_drum,
+        ):
+            self.dust_counts[glove] = 0
+
+    # --- figures ----------------------------------------------------------------------------
+
+    @property
+    def door_angle(self) -> float:
+        """Opening angle of the washer door [rad]."""
+        return float(self._data.qpos[self._door_qpos])
+
+    def in_drum_frame(self, points: Float64Array) -> Float64Array:
+        """World points [n, 3] in the washer's frame, float64 [n, 3] [m]."""
+        rotation = self._data.xmat[self._washer].reshape(3, 3)
+        local: Float64Array = (points - self._data.xpos[self._washer]) @ rotation
+        return local
+
+    def _within_drum(self, points: Float64Array) -> npt.NDArray[np.bool_]:
+        local = self.in_drum_frame(points)
+        radial = np.hypot(local[:, 1], local[:, 2] - scene.DRUM_Z)
+        along = (local[:, 0] >= scene.DRUM_X[0]) & (local[:, 0] <= scene.DRUM_X[1])
+        inside: npt.NDArray[np.bool_] = along & (radial <= scene.DRUM_RADIUS)
+        return inside
+
+    def _box_of(self, body: int) -> tuple[Float64Array, Float64Array]:
+        """Lower and upper corner of the world-aligned box around a body's collision shapes."""
+        geoms = self._body_geoms[body]
+        rotation = self._data.geom_xmat[geoms].reshape(-1, 3, 3)
+        aabb = self._model.geom_aabb[geoms]
+        centre = self._data.geom_xpos[geoms] + np.einsum("nij,nj->ni", rotation, aabb[:, :3])
+        half = np.einsum("nij,nj->ni", np.abs(rotation), aabb[:, 3:])
+        return (centre - half).min(axis=0), (centre + half).max(axis=0)
+
+    # --- predicates -------------------------------------------------------------------------
+
+    def _body(self, instance: str) -> int:
+        try:
+            return self._bodies[instance]
+        except KeyError:
+            raise EnvError(f"{instance} is no body of this scene") from None
+
+    def _covered(self, instance: str, system: str) -> bool:
+        if system != DUST:
+            raise EnvError(f"the twin has no particle system {system}; it has {DUST}")
+        return self.dust_counts[scene.BDDL_BODIES[instance]] >= 1
+
+    def _open(self, instance: str) -> bool:
+        if self._body(instance) != self._washer:
+            raise EnvError(f"{instance} cannot be opened; washer.n.03_1 can")
+        low, high = self._door.range
+        return bool(self._data.qpos[self._door_qpos] > low + OPEN_FRACTION * (high - low))
+
+    def _toggled_on(self, instance: str) -> bool:
+        if self._body(instance) != self._washer:
+            raise EnvError(f"{instance} cannot be toggled; washer.n.03_1 can")
+        return self.toggle.on
+
+    def _inside(self, instance: str, container: str) -> bool:
+        # The drum is the washer's only fillable volume and lies within its bounding box.
+        if self._body(container) != self._washer:
+            return False
+        low, high = self._box_of(self._body(instance))
+        return bool(self._within_drum(((low + high) / 2)[None])[0])
+
+    def _on_top(self, instance: str, support: str) -> bool:
+        upper, lower = self._body(instance), self._body(support)
+        touching = {upper, lower}
+        if not any(
+            {int(a), int(b)} == touching for a, b in self._model.geom_bodyid[self._data.contact.geom]
+        ):
+            return False
+        low, high = self._box_of(upper)
+        centre = (low + high) / 2
+        return self._ray_meets(centre, -1.0, upper, lower) and not self._ray_meets(
+            centre, 1.0, upper, lower
+        )
+
+    def _ray_meets(self, start: Float64Array, up: float, skip: int, wanted: int) -> bool:
+        hit = np.full(1, -1, dtype=np.int32)
+        direction = np.array([0.0, 0.0, up])
+        mujoco.mj_ray(self._model, self._data, start, direction, _OBJECT_RAYS, True, skip, hit)
+        return hit[0] >= 0 and bool(self._model.geom_bodyid[hit[0]] == wanted)
+
+    def _grasped(self, agent: str, instance: str) -> bool:
+        return self._grasp.holds(self._body(instance))
+
+    def _near(self, agent: str, instance: str) -> bool:
+        body = self._body(instance)
+        half = scene.WASHER_HALF[:2] if body == self._washer else scene.COUNTER_HALF
+        offset = np.abs(self._data.xpos[self._base][:2] - self._data.xpos[body][:2])
+        return bool(np.hypot(*np.maximum(offset - half, 0.0)) <= NEAR_DISTANCE)
+
+    # --- washer -----------------------------------------------------------------------------
+
+    def _button_touched(self) -> bool:
+        """A finger link is in contact with the washer and a finger reaches the button's sphere."""
+        if not self._data.ncon:
+            return False
+        pairs = self._model.geom_bodyid[self._data.contact.geom].tolist()
+        fingers, parts = self._fingers, self._washer_parts
+        if not any(
+            (a in fingers and b in parts) or (b in fingers and a in parts) for a, b in pairs
+        ):
+            return False
+        return any(self._reaches_button(body) for body in fingers)
+
+    def _reaches_button(self, finger: int) -> bool:
+        centre = self._data.xpos[self._button] + self._data.xmat[self._button].reshape(3, 3) @ (
+            scene.BUTTON_FACE
+        )
+        for geom in self._body_geoms[finger]:
+            local = self._data.geom_xmat[geom].reshape(3, 3).T @ (centre - self._data.geom_xpos[geom])
+            outside = np.maximum(np.abs(local) - self._model.geom_size[geom], 0.0)
+            if np.linalg.norm(outside) <= TOGGLE_RADIUS:
+                return True
+        return False
+
+    def _dust_in_drum(self) -> bool:
+        return any(
+            self.dust_counts[glove] and self._within_drum(self._on_glove(body)).any()
+            for glove, body in self._gloves.items()
+        )
+
+    def _gloves_in_drum(self) -> list[str]:
+        inside = []
+        for glove, body in self._gloves.items():
+            points = np.vstack([self._on_glove(body), self._data.geom_xpos[self._body_geoms[body]]])
+            if self._within_drum(points).any():
+                inside.append(glove)
+        return inside
+
+    def _on_glove(self, body: int) -> Float64Array:
+        points: Float64Array = (
+            self._data.xpos[body] + self._dust_points @ self._data.xmat[body].reshape(3, 3).T
+        )
+        return points

@@ -1,0 +1,243 @@
+"""The task table of the challenge: 100 activities, their limits, what humans needed.
+
+Sources, repository StanfordVL/BEHAVIOR-1K: names and indices 0-49 from `TASK_NAMES_TO_INDICES` in
+`OmniGibson/omnigibson/learning/utils/eval_utils.py` (2025); 50-99, room types and human durations
+from `docs/challenge/task_data.json` (2026). Indices 0-49 are the same tasks in both years. The
+table is `data/tasks.csv`; an empty cell there means "not published", and nothing fills it in.
+
+Human durations are published in whole seconds. `human_steps` is therefore 30 * seconds, good to
+15 steps, except where `human_steps_exact` says that the exact mean is known (task 31: 8235). The
+official evaluator reads the exact means from its own metadata: see `load_human_stats`.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, get_args
+
+from b1k_envs.base import Protocol
+from b1k_envs.errors import UsageError
+from b1k_envs.r1pro import CONTROL_HZ
+
+TIME_LIMIT_FACTORS: Mapping[str, float] = MappingProxyType({"2025": 2.0, "2026": 1.5})
+"""Time limit over mean human length; `EVAL_TIMEOUT_MULTIPLIER` of the 2026 evaluator is 1.5."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One activity of the challenge.
+
+    Attributes:
+        index: Challenge index, 0 to 99; the `task_id` of the official observation.
+        name: BDDL activity name, case-sensitive (`hiding_Easter_eggs`).
+        in_2025: Whether the 2025 challenge has it (indices 0-49).
+        rooms: Room types the documentation names. Not the set the evaluator loads.
+        human_seconds: Mean duration of a human demonstration, rounded to [s].
+        human_steps: Mean length of a human demonstration in control steps.
+        human_steps_exact: Whether `human_steps` is the exact mean rather than 30 * seconds.
+        instruction: What a language-conditioned policy is told.
+        instruction_exact: Whether that is the sentence checkpoints were trained on; otherwise it
+            is the task name with spaces for underscores, a stand-in.
+    """
+
+    index: int
+    name: str
+    in_2025: bool
+    rooms: tuple[str, ...]
+    human_seconds: int
+    human_steps: int
+    human_steps_exact: bool
+    instruction: str
+    instruction_exact: bool
+
+    def max_steps(self, protocol: Protocol) -> int:
+        """Give the default time limit as the evaluator computes it, `int(mean * factor)`.
+
+        An episode that never succeeds lasts one action longer, see `base.StepResult.truncated`.
+
+        Args:
+            protocol: Challenge generation.
+
+        Raises:
+            UsageError: The protocol is unknown or does not have the task.
+        """
+        check_protocol(self, protocol)
+        return int(self.human_steps * TIME_LIMIT_FACTORS[protocol])
+
+
+@dataclass(frozen=True, kw_only=True)
+class HumanStats:
+    """Means over the human demonstrations of a task, what the AgentMetric normalises by.
+
+    Attributes:
+        length: Control steps; a mean, so not always whole.
+        distance_traveled: Path length of the base [m]; None if not published.
+        left_eef_displacement: Path length of the left hand [m]; None if not published.
+        right_eef_displacement: Path length of the right hand [m]; None if not published.
+    """
+
+    length: float
+    distance_traveled: float | None = None
+    left_eef_displacement: float | None = None
+    right_eef_displacement: float | None = None
+
+
+def get_task(index_or_name: int | str) -> Task:
+    """Look a task up.
+
+    Args:
+        index_or_name: `31`, `"31"` or `"clean_boxing_gloves"`.
+
+    Raises:
+        UsageError: No such task; the text has the range of indices and the near misses.
+    """
+    key = str(index_or_name).strip()
+    last = len(TASKS) - 1
+    if key.removeprefix("-").isdecimal():
+        if 0 <= int(key) <= last:
+            return TASKS[int(key)]
+        raise UsageError(
+            f"there is no task {key}: indices run from 0 to {last}; `b1k-eval tasks` lists them"
+        )
+    if key in _BY_NAME:
+        return _BY_NAME[key]
+    folded = {name.lower().replace("_", " "): name for name in _BY_NAME}
+    wanted = key.lower().replace("_", " ").replace("-", " ")
+    near = [folded[match] for match in difflib.get_close_matches(wanted, folded, n=3, cutoff=0.7)]
+    hint = f"Did you mean {' or '.join(near)}? " if near else ""
+    raise UsageError(
+        f"there is no task {key!r}. {hint}Give a name or an index from 0 to {last}; "
+        "`b1k-eval tasks` lists them"
+    )
+
+
+def check_protocol(task: Task, protocol: str) -> None:
+    """Hold a task against a challenge generation.
+
+    Raises:
+        UsageError: The protocol is unknown, or it is 2025 and the task came in 2026.
+    """
+    if protocol not in get_args(Protocol):
+        raise UsageError(
+            f"there is no protocol {protocol!r}: choose one of {', '.join(get_args(Protocol))}"
+        )
+    if protocol == "2025" and not task.in_2025:
+        raise UsageError(
+            f"task {task.index} {task.name} is not in the 2025 challenge, which has tasks 0 to "
+            "49: use --protocol 2026"
+        )
+
+
+def human_stats(task: Task) -> HumanStats:
+    """Give what is published about the human demonstrations of a task.
+
+    The base distance of task 31 comes from the 2026 challenge material; hand distances are not
+    published for any task, nor base distances of the others. They stay None.
+    """
+    known = {31: 28.6}
+    return HumanStats(length=float(task.human_steps), distance_traveled=known.get(task.index))
+
+
+def load_human_stats(path: str | Path, task: Task) -> HumanStats:
+    """Read the exact means of one task from the official metadata.
+
+    Args:
+        path: `2026-challenge-task-instances/metadata/task.jsonl`: one JSON object a line, with
+            `task_name` or `task_index`, and `length` [steps], `distance_traveled` [m],
+            `left_eef_displacement` [m], `right_eef_displacement` [m].
+        task: Which one.
+
+    Raises:
+        UsageError: The file is missing, a line is no JSON object or contradicts the task table,
+            the task has no line or more than one, or a figure is missing or not a positive
+            finite number. The text names file and line.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read human statistics from {path}: {error}") from error
+    found: list[tuple[str, dict[str, Any]]] = []
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}, line {number}"
+        if line.strip() and _is_about(record := _parse_record(line, where), task, where):
+            found.append((where, record))
+    if len(found) != 1:
+        raise UsageError(
+            f"{path} has {len(found)} lines for task {task.index} {task.name}, expected one "
+            "with its task_name or task_index"
+        )
+    where, record = found[0]
+    return HumanStats(
+        length=_figure(record, "length", where),
+        distance_traveled=_figure(record, "distance_traveled", where),
+        left_eef_displacement=_figure(record, "left_eef_displacement", where),
+        right_eef_displacement=_figure(record, "right_eef_displacement", where),
+    )
+
+
+def _parse_record(line: str, where: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{where} is not JSON: {error}") from error
+    if not isinstance(record, dict):
+        raise UsageError(f"{where} must hold a JSON object, got {type(record).__name__}")
+    return record
+
+
+def _is_about(record: Mapping[str, Any], task: Task, where: str) -> bool:
+    """Say whether a line is about the task; its name and its index may not disagree."""
+    verdicts = {
+        key: record[key] == expected
+        for key, expected in (("task_name", task.name), ("task_index", task.index))
+        if key in record
+    }
+    if len(set(verdicts.values())) == 2:
+        raise UsageError(
+            f"{where} has task_name {record['task_name']!r} and task_index "
+            f"{record['task_index']!r}, but task {task.index} is {task.name}"
+        )
+    return any(verdicts.values())
+
+
+def _figure(record: Mapping[str, Any], key: str, where: str) -> float:
+    if key not in record:
+        raise UsageError(f"{where} lacks {key!r}; it has {', '.join(sorted(record))}")
+    value = record[key]
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value <= 0:
+        raise UsageError(f"{where}: {key!r} must be a positive number, got {value!r}")
+    return float(value)
+
+
+def _load_table() -> tuple[Task, ...]:
+    table = resources.files("b1k_envs").joinpath("data/tasks.csv").read_text(encoding="utf-8")
+    return tuple(
+        Task(
+            index=int(row["index"]),
+            name=row["name"],
+            in_2025=row["in_2025"] == "yes",
+            rooms=tuple(row["rooms"].split()),
+            human_seconds=int(row["human_seconds"]),
+            human_steps=int(row["human_steps"] or int(row["human_seconds"]) * CONTROL_HZ),
+            human_steps_exact=bool(row["human_steps"]),
+            instruction=row["instruction"] or row["name"].replace("_", " "),
+            instruction_exact=bool(row["instruction"]),
+        )
+        for row in csv.DictReader(table.splitlines())
+    )
+
+
+TASKS: tuple[Task, ...] = _load_table()
+"""All tasks; a task's place is its index."""
+
+_BY_NAME: Mapping[str, Task] = MappingProxyType({task.name: task for task in TASKS})

@@ -1,0 +1,64 @@
+"""`b1k-eval doctor`: what this machine can run, and what to do about the rest."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from b1k_envs.errors import UnavailableError
+from b1k_eval.machine import Check, Verdict, examine, judge
+
+_MARKS = {"ok": "[green]ok[/]", "missing": "[red]missing[/]", "note": "[yellow]note[/]"}
+_NAMES = {"mujoco": "mujoco twin", "omnigibson": "omnigibson"}
+
+
+def doctor(
+    results: Annotated[
+        Path, typer.Option("--out", help="Where runs would land; its disk is looked at.")
+    ] = Path("results"),
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON document on standard output.")
+    ] = False,
+) -> None:
+    """Say what this machine can run, and what to do about the rest.
+
+    Exit code 0 when a simulator can run here, 4 when none can.
+    """
+    checks = examine(results)
+    verdicts = judge(checks)
+    if as_json:
+        document = {
+            "checks": [asdict(check) for check in checks],
+            "verdicts": [asdict(verdict) for verdict in verdicts],
+        }
+        typer.echo(json.dumps(document, indent=2))
+    else:
+        _show(Console(), checks, verdicts)
+    if not any(verdict.ready for verdict in verdicts):
+        raise typer.Exit(UnavailableError.exit_code)
+
+
+def _show(console: Console, checks: tuple[Check, ...], verdicts: tuple[Verdict, ...]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("What", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    table.add_column("Found", overflow="fold")
+    for check in checks:
+        found = escape(check.detail)
+        if check.advice is not None:
+            found += f"\n[dim]{escape(check.advice)}[/]"
+        table.add_row(check.name, _MARKS[check.state], found)
+    console.print(table)
+    console.print()
+    for verdict in verdicts:
+        colour = "green" if verdict.ready else "yellow"
+        console.print(
+            f"[bold]{_NAMES[verdict.sim]}[/]: [{colour}]{escape(verdict.text)}[/]", soft_wrap=True
+        )

@@ -1,0 +1,121 @@
+"""Where a run came from: versions, machine, commit. Recorded, never compared."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import b1k_eval
+
+PACKAGES: tuple[str, ...] = (
+    "b1k-eval",
+    "bddl",
+    "imageio-ffmpeg",
+    "mink",
+    "mujoco",
+    "numpy",
+    "omnigibson",
+    "pyarrow",
+    "torch",
+    "transformers",
+)
+"""Distributions whose version could change a number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """One process that worked on a run; a resumed run has several.
+
+    Attributes:
+        started_at: UTC, ISO 8601.
+        argv: The command as it was typed.
+        versions: Distribution to version; absent ones are left out.
+        python: Version of Python.
+        platform: Operating system and libc, as `platform.platform()`.
+        cpu: Model of the processor.
+        cpu_count: Logical processors this process may use.
+        git_commit: Commit of the checkout this package is imported from; None if there is none.
+        git_dirty: Whether that checkout differs from the commit.
+    """
+
+    started_at: str
+    argv: tuple[str, ...]
+    versions: dict[str, str]
+    python: str
+    platform: str
+    cpu: str
+    cpu_count: int
+    git_commit: str | None
+    git_dirty: bool | None
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON values."""
+        return {**asdict(self), "argv": list(self.argv)}
+
+
+def this_session(argv: Sequence[str]) -> Session:
+    """Describe the present process and its machine."""
+    commit, dirty = _git()
+    return Session(
+        started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        argv=tuple(argv),
+        versions=_versions(),
+        python=sys.version.split()[0],
+        platform=platform.platform(),
+        cpu=_cpu(),
+        cpu_count=len(os.sched_getaffinity(0)),
+        git_commit=commit,
+        git_dirty=dirty,
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.machine())
+
+
+def _git() -> tuple[str | None, bool | None]:
+    """Commit and dirty flag, only of a checkout this very package lies in as source."""
+    package = Path(b1k_eval.__file__).resolve().parent
+    root = package.parent.parent
+    if not (root / ".git").exists() or package != root / "eval" / "b1k_eval":
+        return None, None
+    try:
+        commit = _run_git(root, "rev-parse", "HEAD")
+        status = _run_git(root, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    return commit, bool(status)
+
+
+def _run_git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(root), *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=10,
+    )
+    return done.stdout.strip()

@@ -1,0 +1,224 @@
+"""The episode loop, and nothing else.
+
+Three outcomes. What a policy does wrong (it raises, it returns something that is not a finite
+chunk of the length it declared) is a `failure` with q = 0, as the 2026 challenge rules have it
+(docs/challenge of StanfordVL/BEHAVIOR-1K). What the simulator, a subscriber or this loop does
+wrong is an `error` and is not scored. Ctrl-C is neither and passes through.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Literal, TypeVar
+
+from b1k_envs.base import Env, GoalStatus, Observation
+from b1k_envs.errors import ActionError, EnvError, PolicyFaultError
+from b1k_eval.chunking import Chunking
+from b1k_eval.events import (
+    EpisodeResult,
+    EpisodeStart,
+    EpisodeTiming,
+    Outcome,
+    StepEvent,
+    Subscriber,
+)
+from b1k_eval.noise import ActionNoise
+from b1k_policies.base import ActionChunk, EpisodeInfo, Policy, PrivilegedPolicy, Skill
+
+Render = Literal["on-demand", "every-step"]
+"""`every-step` renders and observes all cameras before every action, as the official evaluator
+does; `on-demand` only when the policy is asked, and only if it looks at pictures."""
+
+T = TypeVar("T")
+
+
+def run_episode(
+    env: Env,
+    policy: Policy,
+    episode: EpisodeInfo,
+    chunking: Chunking,
+    *,
+    subscribers: Sequence[Subscriber] = (),
+    noise: ActionNoise | None = None,
+    render: Render = "on-demand",
+) -> EpisodeResult:
+    """Reset the world and drive it with the policy until success, the time limit, or a fault.
+
+    Args:
+        env: The world; counts the steps and knows the limit.
+        policy: Asked when `chunking` wants.
+        episode: Which instance and rollout, and what the policy is told.
+        chunking: Fresh or used; it is reset.
+        subscribers: Told of start, every step and end, in this order. Not closed here.
+        noise: Added to the executed actions; reset with the episode's seed.
+        render: When to observe.
+
+    Returns:
+        The outcome; nothing but KeyboardInterrupt, SystemExit and their like is raised, except
+        what a subscriber's `on_end` raises.
+    """
+    loop = _Loop(env, policy, episode, chunking, subscribers, noise, render)
+    started = perf_counter()
+    outcome: Outcome
+    reason = message = trace = None
+    try:
+        loop.run()
+        outcome = "success" if loop.terminated else "failure"
+    except PolicyFaultError as fault:
+        outcome, reason, message = "failure", fault.reason, str(fault)
+        trace = traceback.format_exc()
+    except Exception as error:  # noqa: BLE001 - any crash of world or harness is the outcome "error"
+        outcome, message = "error", f"{type(error).__name__}: {error}"
+        trace = traceback.format_exc()
+    result = EpisodeResult(
+        episode=episode,
+        outcome=outcome,
+        steps=loop.steps,
+        time=loop.time,
+        terminated=loop.terminated,
+        truncated=loop.truncated,
+        inferences=loop.inferences,
+        privileged=isinstance(policy, PrivilegedPolicy),
+        goal=loop.goal,
+        failure_reason=reason,
+        message=message,
+        traceback=trace,
+        timing=EpisodeTiming(
+            wall_s=perf_counter() - started,
+            reset_s=loop.reset_s,
+            step_s=loop.step_s,
+            observe_s=loop.observe_s,
+            policy_s=loop.policy_s,
+        ),
+    )
+    for subscriber in subscribers:
+        subscriber.on_end(result)
+    return result
+
+
+class _Loop:
+    """The loop's state, so that an episode that breaks off still says how far it came."""
+
+    def __init__(
+        self,
+        env: Env,
+        policy: Policy,
+        episode: EpisodeInfo,
+        chunking: Chunking,
+        subscribers: Sequence[Subscriber],
+        noise: ActionNoise | None,
+        render: Render,
+    ) -> None:
+        self.env = env
+        self.policy = policy
+        self.episode = episode
+        self.chunking = chunking
+        self.subscribers = subscribers
+        self.noise = noise
+        self.every_step = render == "every-step"
+        self.steps = 0
+        self.time = 0.0
+        self.terminated = False
+        self.truncated = False
+        self.inferences = 0
+        self.goal: GoalStatus | None = None
+        self.skill: Skill | None = None
+        self.progress: float | None = None
+        self.reset_s = self.step_s = self.observe_s = self.policy_s = 0.0
+
+    def run(self) -> None:
+        """From reset to the last step."""
+        env, chunking, noise, subscribers = self.env, self.chunking, self.noise, self.subscribers
+        self._reset()
+        images = self.every_step or self.policy.needs_images
+        while not (self.terminated or self.truncated):
+            step = self.steps
+            inference = chunking.wants_inference(step)
+            latency: float | None = None
+            if inference or self.every_step:
+                begun = perf_counter()
+                observation = env.observe(images=images)
+                self.observe_s += perf_counter() - begun
+                if inference:
+                    latency = self._infer(step, observation)
+            command = chunking.action(step)
+            action = command if noise is None else noise.apply(command)
+            begun = perf_counter()
+            result = env.step(action)
+            self.step_s += perf_counter() - begun
+            self.goal = goal = env.goal()
+            self.steps, self.time = result.step, result.time
+            self.terminated, self.truncated = result.terminated, result.truncated
+            if result.terminated != goal.success:
+                raise EnvError(
+                    f"step {result.step}: the env says terminated={result.terminated} and its "
+                    f"goal success={goal.success}; this is a bug of the env"
+                )
+            if not subscribers:
+                continue
+            event = StepEvent(
+                result=result,
+                action=action,
+                command=command,
+                goal=goal,
+                subgoals=env.subgoals(),
+                inference=inference,
+                skill=self.skill,
+                progress=self.progress,
+                latency_s=latency,
+            )
+            for subscriber in subscribers:
+                subscriber.on_step(event)
+
+    def _reset(self) -> None:
+        env, policy, episode = self.env, self.policy, self.episode
+        begun = perf_counter()
+        env.reset(episode.instance, episode.rollout, episode.seed)
+        self.reset_s = perf_counter() - begun
+        self.chunking.reset()
+        if self.noise is not None:
+            self.noise.reset(episode.seed)
+        self.goal = env.goal()
+        start = EpisodeStart(episode=episode, goal=self.goal, subgoals=env.subgoals())
+        for subscriber in self.subscribers:
+            subscriber.on_start(start)
+        begun = perf_counter()
+        if isinstance(policy, PrivilegedPolicy):
+            bind = policy.bind
+            _ask(lambda: bind(env.privileged_state))
+        _ask(lambda: policy.reset(episode))
+        self.policy_s += perf_counter() - begun
+
+    def _infer(self, step: int, observation: Observation) -> float:
+        begun = perf_counter()
+        chunk = _ask(lambda: self.policy.infer(observation))
+        measured = perf_counter() - begun
+        self.policy_s += measured
+        self.inferences += 1
+        if not isinstance(chunk, ActionChunk):
+            raise ActionError(f"infer must return an ActionChunk, got {type(chunk).__name__}")
+        if len(chunk.actions) != self.policy.chunk_length:
+            raise ActionError(
+                f"infer returned {len(chunk.actions)} actions, but the policy declares "
+                f"chunk_length {self.policy.chunk_length}"
+            )
+        self.chunking.add(step, chunk.actions)
+        self.skill, self.progress = chunk.skill, chunk.progress
+        return measured if chunk.latency_s is None else chunk.latency_s
+
+
+def _ask(call: Callable[[], T]) -> T:
+    """Call into the policy; whatever it raises is its fault, unless it is the world's.
+
+    Raises:
+        PolicyFaultError: The policy's own, or any other exception wrapped in one.
+        EnvError: The simulator failed under the policy's hands (privileged state).
+    """
+    try:
+        return call()
+    except (PolicyFaultError, EnvError):
+        raise
+    except Exception as error:
+        raise PolicyFaultError(f"{type(error).__name__}: {error}") from error

@@ -1,0 +1,366 @@
+"""One picture of the rollout video: head beside the two wrists, what the policy says below.
+
+    +--------------------+----------+
+    |                    |left wrist|      448 x 448 and twice 224 x 224
+    |        head        +----------+
+    |                    |  right   |
+    +--------------------+----------+
+    | title           step, outcome |      672 x 232
+    | skill, progress       q-score |
+    | goal     | sub-goals          |
+    +--------------------+----------+
+
+Pictures are uint8 [H, W, 3] RGB throughout. OpenCV resizes and draws here and nowhere else: what a
+model sees never passes through it. Text is drawn in twice its size and shrunk, since OpenCV 4 has
+only stroke fonts; it is kept as masks, so that a frame redraws what changed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType, ModuleType
+
+import numpy as np
+import numpy.typing as npt
+
+from b1k_envs.base import VIEWS, UInt8Array, View
+from b1k_envs.errors import EnvError, UnavailableError
+
+HEAD_SIZE = 448
+WRIST_SIZE = 224
+WIDTH = HEAD_SIZE + WRIST_SIZE
+PANEL_HEIGHT = 232
+HEIGHT = HEAD_SIZE + PANEL_HEIGHT
+"""Width and height are even: H.264 with 4:2:0 colour has no odd sizes."""
+
+VIEW_BOXES: Mapping[View, tuple[int, int, int, int]] = MappingProxyType(
+    {
+        "head": (0, 0, HEAD_SIZE, HEAD_SIZE),
+        "left_wrist": (HEAD_SIZE, 0, WRIST_SIZE, WRIST_SIZE),
+        "right_wrist": (HEAD_SIZE, WRIST_SIZE, WRIST_SIZE, WRIST_SIZE),
+    }
+)
+"""Where each view goes: x, y of its upper left corner, width, height [pixel]."""
+
+Colour = tuple[int, int, int]
+
+BACKGROUND: Colour = (21, 24, 30)
+_LINE: Colour = (44, 49, 58)
+_TRACK: Colour = (52, 58, 69)
+_TEXT: Colour = (229, 233, 240)
+_MUTED: Colour = (146, 155, 170)
+_BLUE: Colour = (88, 166, 255)
+GREEN: Colour = (70, 200, 110)
+RED: Colour = (240, 90, 85)
+_AMBER: Colour = (235, 170, 60)
+_OUTCOMES: Mapping[str, Colour] = MappingProxyType(
+    {"success": GREEN, "failure": RED, "error": _AMBER}
+)
+
+_MARGIN = 16
+_SMALL, _NORMAL, _LARGE = 0.40, 0.44, 0.52  # in OpenCV's font scale: 11, 13 and 15 pixel
+_ROW = 18
+_ROWS = 6
+_LIST_TOP = 112
+_GOAL_X, _SUBGOAL_X, _SUBGOAL_WIDTH = _MARGIN, 264, 200
+_SUPERSAMPLE = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlay:
+    """What is written below the picture of one control step.
+
+    Attributes:
+        title: What is running, e.g. `clean_boxing_gloves  public-test 3`.
+        step: Actions applied since reset.
+        time_s: Simulated time since reset [s].
+        outcome: `running`, `success`, `failure`, `error`, or any other word, shown as it is.
+        skill: What the policy says it is doing; None when it says nothing.
+        skill_probability: The policy's own probability of that skill in [0, 1].
+        progress: The policy's own estimate of task progress in [0, 1]; None when it has none.
+        q_score: Official partial score in [0, 1].
+        predicates: Goal literals, true when satisfied. Copied.
+        subgoals: Sub-goals of the task, in order, true when held. Copied.
+    """
+
+    title: str
+    step: int
+    time_s: float
+    outcome: str
+    q_score: float
+    skill: str | None = None
+    skill_probability: float | None = None
+    progress: float | None = None
+    predicates: Mapping[str, bool]
+    subgoals: Mapping[str, bool]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "predicates", MappingProxyType(dict(self.predicates)))
+        object.__setattr__(self, "subgoals", MappingProxyType(dict(self.subgoals)))
+
+
+def import_cv2() -> ModuleType:
+    """OpenCV, at first use.
+
+    Raises:
+        UnavailableError: The package or a shared library of it is missing; says which to install.
+    """
+    try:
+        import cv2
+    except ImportError as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == "cv2":
+            raise UnavailableError(
+                "no OpenCV: the package is not installed; install with: pip install opencv-python, "
+                "or run with --no-video"
+            ) from error
+        raise UnavailableError(
+            f"no OpenCV: {error}; install with: apt-get install libgl1 libglib2.0-0, "
+            "or run with --no-video"
+        ) from error
+    return cv2  # type: ignore[no-any-return, unused-ignore]  # typed from OpenCV 4.8 on
+
+
+def readable(name: str) -> str:
+    """A goal literal or identifier as people read it.
+
+    `not covered boxing_glove.n.01_2 dust.n.01_1` becomes `not covered boxing glove 2 dust 1`.
+    """
+    return re.sub(r"\.[nvars]\.\d+(?=_|\b)", "", name).replace("_", " ")
+
+
+class Painter:
+    """Composes pictures; keeps the parts that seldom change. For one thread."""
+
+    def __init__(self) -> None:
+        self._cv2 = import_cv2()
+        self._lists: UInt8Array | None = None
+        self._lists_key: object = None
+
+    def compose(self, views: Mapping[View, UInt8Array], overlay: Overlay) -> UInt8Array:
+        """One video picture.
+
+        Args:
+            views: uint8 [H, W, 3] RGB per view, of any size; fitted, never stretched.
+            overlay: What to write below.
+
+        Returns:
+            uint8 [680, 672, 3] RGB, C-contiguous, new.
+
+        Raises:
+            EnvError: A view is missing or has another dtype or shape.
+        """
+        picture = np.empty((HEIGHT, WIDTH, 3), np.uint8)  # every pixel is written below
+        for view in VIEWS:
+            x, y, width, height = VIEW_BOXES[view]
+            self._place(picture[y : y + height, x : x + width], _checked(views, view))
+            self._label(picture, readable(view), x + 8, y + 8)
+        picture[HEAD_SIZE:] = self._lists_panel(overlay)
+        self._draw_header(picture[HEAD_SIZE:], overlay)
+        self._draw_policy(picture[HEAD_SIZE:], overlay)
+        return picture
+
+    def _place(self, box: UInt8Array, image: UInt8Array) -> None:
+        """Fit an image into its box, centred, in its own proportions."""
+        height, width = image.shape[:2]
+        scale = min(box.shape[0] / height, box.shape[1] / width)
+        new_h = min(box.shape[0], max(1, round(height * scale)))
+        new_w = min(box.shape[1], max(1, round(width * scale)))
+        if (new_h, new_w) != (height, width):
+            how = self._cv2.INTER_AREA if scale < 1 else self._cv2.INTER_LINEAR
+            image = self._cv2.resize(image, (new_w, new_h), interpolation=how)
+        if image.shape != box.shape:
+            box[:] = BACKGROUND
+        top, left = (box.shape[0] - new_h) // 2, (box.shape[1] - new_w) // 2
+        box[top : top + new_h, left : left + new_w] = image
+
+    def _label(self, picture: UInt8Array, text: str, x: int, y: int) -> None:
+        """A view's name on a darkened chip, so that it reads on any picture."""
+        width = text_width(text, _SMALL)
+        chip = picture[y : y + 18, x : x + width + 12]
+        np.multiply(chip, 0.4, out=chip, casting="unsafe")
+        draw_text(picture, text, x + 6, y + 13, _SMALL, _TEXT)
+
+    def _lists_panel(self, overlay: Overlay) -> UInt8Array:
+        """The panel with goal and sub-goals; drawn again only when one of them changed."""
+        key = (tuple(overlay.predicates.items()), tuple(overlay.subgoals.items()))
+        if self._lists is None or key != self._lists_key:
+            panel = np.empty((PANEL_HEIGHT, WIDTH, 3), np.uint8)
+            panel[:] = BACKGROUND
+            panel[88, _MARGIN : WIDTH - _MARGIN] = _LINE
+            held = sum(overlay.predicates.values())
+            self._draw_list(
+                panel,
+                f"GOAL  {held} / {len(overlay.predicates)}",
+                overlay.predicates,
+                x=_GOAL_X,
+                width=_SUBGOAL_X - _GOAL_X - 16,
+                columns=1,
+            )
+            held = sum(overlay.subgoals.values())
+            self._draw_list(
+                panel,
+                f"SUB-GOALS  {held} / {len(overlay.subgoals)}",
+                overlay.subgoals,
+                x=_SUBGOAL_X,
+                width=_SUBGOAL_WIDTH,
+                columns=2,
+                failed=_MUTED,
+            )
+            self._lists, self._lists_key = panel, key
+        return self._lists
+
+    def _draw_list(
+        self,
+        panel: UInt8Array,
+        heading: str,
+        items: Mapping[str, bool],
+        *,
+        x: int,
+        width: int,
+        columns: int,
+        failed: Colour = RED,
+    ) -> None:
+        """A checklist that fills column after column and says how many it leaves out."""
+        draw_text(panel, heading, x, _LIST_TOP - 8, _SMALL, _MUTED, bold=True)
+        room = _ROWS * columns
+        shown = list(items.items())
+        left_out = len(shown) - room + 1 if len(shown) > room else 0
+        if left_out:
+            shown = shown[: room - 1]
+        for number, (name, holds) in enumerate(shown):
+            column, row = divmod(number, _ROWS)
+            at_x, at_y = x + column * width, _LIST_TOP + row * _ROW
+            self._mark(panel, at_x + 6, at_y + 8, holds, failed)
+            text = truncate(readable(name), width - 26, _SMALL)
+            draw_text(panel, text, at_x + 18, at_y + 12, _SMALL, _TEXT if holds else _MUTED)
+        if left_out:
+            at_x, at_y = x + (columns - 1) * width, _LIST_TOP + (_ROWS - 1) * _ROW
+            draw_text(panel, f"+ {left_out} more", at_x + 18, at_y + 12, _SMALL, _MUTED)
+
+    def _mark(self, panel: UInt8Array, x: int, y: int, holds: bool, failed: Colour) -> None:
+        """A green tick, or a cross (goal) or ring (sub-goal); shape and colour both tell."""
+        # Coordinates with 3 fractional bits keep the strokes even on this small scale.
+        if holds:
+            points = np.array([(x - 4, y), (x - 1, y + 3), (x + 4, y - 4)], np.int32) * 8
+            self._cv2.polylines(panel, [points], False, GREEN, 2, self._cv2.LINE_AA, shift=3)
+        elif failed == RED:
+            for dx in (-3, 3):
+                self._cv2.line(panel, (x - dx, y - 3), (x + dx, y + 3), RED, 2, self._cv2.LINE_AA)
+        else:
+            self._cv2.circle(panel, (x, y), 4, failed, 1, self._cv2.LINE_AA)
+
+    def _draw_header(self, panel: UInt8Array, overlay: Overlay) -> None:
+        colour = _OUTCOMES.get(overlay.outcome, _BLUE)
+        outcome = truncate(overlay.outcome.upper(), 120, _SMALL)
+        width = text_width(outcome, _SMALL, bold=True)
+        left = WIDTH - _MARGIN - width - 16
+        panel[12:32, left : WIDTH - _MARGIN] = [channel // 4 + 12 for channel in colour]
+        draw_text(panel, outcome, left + 8, 26, _SMALL, colour, bold=True)
+        clock = f"step {overlay.step}    {overlay.time_s:.1f} s"
+        left -= text_width(clock, _NORMAL) + 14
+        draw_text(panel, clock, left, 27, _NORMAL, _MUTED)
+        title = truncate(overlay.title, left - _MARGIN - 12, _LARGE, bold=True)
+        draw_text(panel, title, _MARGIN, 28, _LARGE, _TEXT, bold=True)
+
+    def _draw_policy(self, panel: UInt8Array, overlay: Overlay) -> None:
+        skill = "no skill reported" if overlay.skill is None else overlay.skill
+        probability = overlay.skill_probability
+        shown = "" if probability is None or overlay.skill is None else f"p {probability:.2f}"
+        skill = truncate(readable(skill), 232 - text_width(shown, _NORMAL) - 12, _NORMAL)
+        colour = _MUTED if overlay.skill is None else _TEXT
+        self._gauge(panel, _MARGIN, 232, None, ("SKILL", ""), _BLUE)
+        draw_text(panel, skill, _MARGIN, 78, _NORMAL, colour)
+        draw_text(panel, shown, _MARGIN + 232 - text_width(shown, _NORMAL), 78, _NORMAL, _MUTED)
+        progress = "-" if overlay.progress is None else f"{100 * overlay.progress:.0f} %"
+        self._gauge(
+            panel, _SUBGOAL_X, 226, overlay.progress, ("PROGRESS (policy's own)", progress), _BLUE
+        )
+        self._gauge(panel, 514, 142, overlay.q_score, ("Q-SCORE", f"{overlay.q_score:.2f}"), GREEN)
+
+    def _gauge(
+        self,
+        panel: UInt8Array,
+        x: int,
+        width: int,
+        value: float | None,
+        caption: tuple[str, str],
+        colour: Colour,
+    ) -> None:
+        """Caption, number and bar; an unknown value leaves the bar empty, none at all hides it."""
+        draw_text(panel, caption[0], x, 56, _SMALL, _MUTED, bold=True)
+        if not caption[1]:
+            return
+        number_x = x + width - text_width(caption[1], _NORMAL, bold=True)
+        draw_text(panel, caption[1], number_x, 57, _NORMAL, _TEXT, bold=True)
+        panel[67:77, x : x + width] = _TRACK
+        if value is not None:
+            panel[67:77, x : x + round(width * min(max(value, 0.0), 1.0))] = colour
+
+
+def _checked(views: Mapping[View, UInt8Array], view: View) -> UInt8Array:
+    if view not in views:
+        raise EnvError(f"a video frame lacks the view {view!r}; it has {sorted(views)}")
+    image = views[view]
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        raise EnvError(
+            f"the {view} view of a video frame must be uint8 [H, W, 3], "
+            f"got {image.dtype} {list(image.shape)}"
+        )
+    return image
+
+
+def truncate(text: str, width: int, scale: float, *, bold: bool = False) -> str:
+    """The text, or its longest beginning that fits `width` pixels with `...` behind it."""
+    if text_width(text, scale, bold=bold) <= width:
+        return text
+    while text and text_width(text + "...", scale, bold=bold) > width:
+        text = text[:-1]
+    return text.rstrip() + "..."
+
+
+def text_width(text: str, scale: float, *, bold: bool = False) -> int:
+    """Width on the picture [pixel]."""
+    return 0 if not text else int(_mask(text, scale, bold)[0].shape[1])
+
+
+def draw_text(
+    image: UInt8Array, text: str, x: int, y: int, scale: float, colour: Colour, bold: bool = False
+) -> None:
+    """Write into `image`, baseline at `y`; what falls outside is cut off."""
+    if not text:
+        return
+    mask, ascent = _mask(text, scale, bold)
+    top = y - ascent
+    cut = max(0, -top)
+    region = image[top + cut : top + mask.shape[0], x : x + mask.shape[1]]
+    alpha = mask[cut : cut + region.shape[0], : region.shape[1], None]
+    region[:] = region + (np.asarray(colour, np.float32) - region) * alpha
+
+
+@lru_cache(maxsize=1024)
+def _mask(text: str, scale: float, bold: bool) -> tuple[npt.NDArray[np.float32], int]:
+    """Coverage of a line of text, float32 [h, w] in [0, 1], and the rows above its baseline."""
+    cv2 = import_cv2()
+    # The two weights of the sans font: strokes in OpenCV 4, a TrueType face in OpenCV 5.
+    font = cv2.FONT_HERSHEY_DUPLEX if bold else cv2.FONT_HERSHEY_SIMPLEX
+    (width, height), baseline = cv2.getTextSize(text, font, scale * _SUPERSAMPLE, _SUPERSAMPLE)
+    pad = 2 * _SUPERSAMPLE
+    rows = height + baseline + 2 * pad
+    rows += -rows % _SUPERSAMPLE
+    ascent = height + pad
+    ascent += -ascent % _SUPERSAMPLE
+    columns = width + pad
+    columns += -columns % _SUPERSAMPLE
+    big = np.zeros((rows + _SUPERSAMPLE, columns), np.uint8)
+    cv2.putText(big, text, (0, ascent), font, scale * _SUPERSAMPLE, 255, _SUPERSAMPLE, cv2.LINE_AA)
+    small = cv2.resize(
+        big,
+        (big.shape[1] // _SUPERSAMPLE, big.shape[0] // _SUPERSAMPLE),
+        interpolation=cv2.INTER_AREA,
+    )
+    mask = small.astype(np.float32) / 255
+    mask.setflags(write=False)
+    return mask, ascent // _SUPERSAMPLE

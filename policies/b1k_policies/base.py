@@ -1,0 +1,136 @@
+"""What a policy is, and what it hands to the runner.
+
+A row of a chunk is one control step (1/30 s) of the robot's 23 columns; their kinds and units are
+in `b1k_envs.r1pro`. The kinds differ (velocities, positions, a gripper command), so neither a row
+of zeros nor a repeated row means "hold still".
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from b1k_envs.base import Float32Array, Observation, Protocol
+from b1k_envs.errors import ActionError
+from b1k_envs.r1pro import ACTION_DIM
+
+
+@dataclass(frozen=True, kw_only=True)
+class Skill:
+    """What the policy says it is doing.
+
+    Attributes:
+        index: Index in the policy's own list of skills; None if it only has names.
+        name: Name, when known from the checkpoint's own files.
+        probability: The policy's confidence in [0, 1]; None if it gives none.
+    """
+
+    index: int | None = None
+    name: str | None = None
+    probability: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)  # eq: arrays have no single truth value
+class ActionChunk:
+    """Consecutive actions from one inference, absolute and ready to execute.
+
+    Attributes:
+        actions: float32 [T, 23], T >= 1, earliest step first, columns as in `b1k_envs.r1pro`.
+            Owned by the chunk and made read-only.
+        skill: The policy's own word on the current skill; None if it has none.
+        progress: The policy's own estimate of task progress in [0, 1]; None if it has none.
+        latency_s: Wall time of the inference [s]; None lets the runner measure it.
+
+    Raises:
+        ActionError: Wrong dtype or shape, or a value that is not finite.
+    """
+
+    actions: Float32Array
+    skill: Skill | None = None
+    progress: float | None = None
+    latency_s: float | None = None
+
+    def __post_init__(self) -> None:
+        actions = self.actions
+        if not isinstance(actions, np.ndarray):
+            raise ActionError(f"actions must be a numpy array, got {type(actions).__name__}")
+        fits = actions.ndim == 2 and actions.shape[0] >= 1 and actions.shape[1] == ACTION_DIM
+        if actions.dtype != np.float32 or not fits:
+            raise ActionError(
+                f"actions must be float32 [T, {ACTION_DIM}] with T >= 1, "
+                f"got {actions.dtype} {list(actions.shape)}"
+            )
+        if not np.isfinite(actions).all():
+            row, column = np.argwhere(~np.isfinite(actions))[0]
+            raise ActionError(f"actions[{row}, {column}] is {actions[row, column]}")
+        if self.progress is not None and not 0.0 <= self.progress <= 1.0:
+            raise ActionError(f"progress must lie in [0, 1], got {self.progress}")
+        actions.setflags(write=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeInfo:
+    """What a policy is told when an episode starts.
+
+    Attributes:
+        task: Task name.
+        task_index: Task index in the challenge table.
+        instruction: The task in words, as the demonstrations were annotated.
+        instance: Instance index within the split.
+        rollout: Try number on the instance.
+        seed: Seed of this episode, derived from the run's; the only source of randomness.
+        protocol: Challenge generation, which fixes the proprio layout.
+    """
+
+    task: str
+    task_index: int
+    instruction: str
+    instance: int
+    rollout: int
+    seed: int
+    protocol: Protocol
+
+
+class Policy(ABC):
+    """From observation to action chunk.
+
+    Attributes:
+        name: Short name for tables and folders.
+        chunk_length: T of every chunk `infer` returns.
+        needs_images: False lets the runner skip rendering; `infer` then gets an Observation
+            whose `images` is empty.
+    """
+
+    name: str
+    chunk_length: int
+    needs_images: bool = True
+
+    @abstractmethod
+    def reset(self, episode: EpisodeInfo) -> None:
+        """Forget everything of the previous episode."""
+
+    @abstractmethod
+    def infer(self, observation: Observation) -> ActionChunk:
+        """Decide the next `chunk_length` actions, the first to be executed right now."""
+
+    def describe(self) -> dict[str, Any]:
+        """What produced the actions, for run.json (JSON values)."""
+        return {"name": self.name, "chunk_length": self.chunk_length}
+
+    def close(self) -> None:
+        """Release memory and connections; safe to call twice."""
+        return None
+
+
+class PrivilegedPolicy(Policy):
+    """A policy that reads the simulator's truth. Its runs are marked `privileged`."""
+
+    needs_images = False
+
+    @abstractmethod
+    def bind(self, privileged_state: Callable[[], Any]) -> None:
+        """Take the reader of the simulator's state; called before every `reset`."""

@@ -1,0 +1,55 @@
+"""From the word on the command line to a policy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+
+from b1k_envs.errors import UsageError
+from b1k_policies.base import Policy
+from b1k_policies.baselines import HoldPolicy, RandomPolicy, ReplayPolicy, ZeroPolicy
+
+CHOICES: tuple[str, ...] = ("expert", "zero", "hold", "random", "replay:FILE")
+"""What `make_policy` understands, as shown to people."""
+
+
+def _expert() -> Policy:
+    # Imported here: the expert brings an IK library with it that no other policy needs.
+    from b1k_policies.expert import ExpertPolicy
+
+    return ExpertPolicy()
+
+
+_BY_NAME: dict[str, Callable[[], Policy]] = {
+    "expert": _expert,
+    "zero": ZeroPolicy,
+    "hold": HoldPolicy,
+    "random": RandomPolicy,
+}
+
+
+def make_policy(spec: str) -> Policy:
+    """Build the policy a word names.
+
+    Args:
+        spec: `expert`, `zero`, `hold`, `random`, or `replay:FILE`.
+
+    Raises:
+        UsageError: No such policy; the text lists the choices and the nearest name.
+    """
+    factory = _BY_NAME.get(spec)
+    if factory is not None:
+        return factory()
+    scheme, colon, rest = spec.partition(":")
+    if scheme == "replay" and colon:
+        if not rest:
+            raise UsageError("--policy replay: needs a file, as in replay:RUN/.../trace.parquet")
+        return ReplayPolicy(rest)
+    if colon and rest.startswith("//"):
+        raise UsageError(
+            f"--policy {spec!r}: this version cannot drive a policy server ({scheme}://); "
+            f"choose from {', '.join(CHOICES)}"
+        )
+    near = difflib.get_close_matches(scheme, [*_BY_NAME, "replay:FILE"], n=1)
+    hint = f"; did you mean {near[0]}?" if near else ";"
+    raise UsageError(f"--policy {spec!r} is unknown{hint} choose from {', '.join(CHOICES)}")
