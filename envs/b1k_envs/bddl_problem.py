@@ -245,7 +245,7 @@ def _check_complete(activity: str, goal: Sequence[_Node]) -> None:
     Its enumerations stop after a number of candidates without saying so, and a score that is a
     maximum over the options would come out too low.
     """
-    if any(map(_lists_too_few, goal)) :
+    if any(map(_lists_too_few, goal)) or _drops_options(goal):
         raise EnvError(
             f"the installed bddl package lists only some of the ground goal options of "
             f"{activity}, so its partial score would be too low: install the bddl of "

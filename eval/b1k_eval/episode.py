@@ -81,9 +81,7 @@ class Executor:
         self._policy = policy
         self._thread: RenderThread | None = None
 
-    def run(
-        self, episode: EpisodeInfo, folder: Path, send: Callable[[Snapshot], None]
-    ) -> Finished:
+    def run(self, episode: EpisodeInfo, folder: Path, send: Callable[[Snapshot], None]) -> Finished:
         """Run an episode and write its files into the folder, result.json last.
 
         Args:
@@ -112,7 +110,7 @@ class Executor:
         try:
             result = self._episode(env, policy, episode, subscribers)
             # Finished even after an error: what led to the crash is worth having.
-            finishers = [lambda: trace.write(folder / TRACE_FILE)]
+            finishers: list[Callable[[], None]] = [lambda: trace.write(folder / TRACE_FILE)]
             if video is not None:
                 finishers.append(video.finish)
             for finish in finishers:

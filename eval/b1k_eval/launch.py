@@ -36,7 +36,11 @@ def episode_seed(run_seed: int, task: str, instance: int, rollout: int) -> int:
 
 
 def plan_episodes(
-    task: Task, instances: Iterable[int], rollouts: int, seed: int, protocol: Any  # noqa: ANN401
+    task: Task,
+    instances: Iterable[int],
+    rollouts: int,
+    seed: int,
+    protocol: Any,  # noqa: ANN401
 ) -> list[EpisodeInfo]:
     """Every episode of a run, instance by instance, rollout by rollout."""
     return [

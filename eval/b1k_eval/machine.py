@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,7 +27,7 @@ from b1k_envs.mujoco_twin.gl import gl_info
 from b1k_eval.video import ffmpeg_exe
 from b1k_eval.video_layout import import_cv2
 
-State = Literal["ok", "missing", "note"]
+State = Literal["ok", "missing", "absent", "note"]
 
 MIN_PYTHON = (3, 10)
 MIN_MUJOCO = (3, 3)
@@ -49,6 +49,8 @@ _SCENE = """
 </mujoco>
 """
 
+_BEHAVIOR_SETUP = "run the set-up script of github.com/StanfordVL/BEHAVIOR-1K (30 GB of assets)"
+
 # NVIDIA's Isaac Sim requirements rule these out: they have no ray-tracing cores.
 _WITHOUT_RT = ("A100", "A800", "H100", "H200", "H800", "B100", "B200", "GB200", "V100")
 
@@ -59,7 +61,8 @@ class Check:
 
     Attributes:
         name: What, in one or two words.
-        state: `ok`, `missing` (something cannot run without it), or `note`.
+        state: `ok`; `missing`, which the twin or its videos cannot do without; `absent`, which only
+            OmniGibson or a checkpoint asks for; or `note`.
         detail: What was found.
         advice: What to do; None when there is nothing to do.
     """
@@ -93,7 +96,7 @@ def examine(results: Path) -> tuple[Check, ...]:
     """
     return (
         _python(),
-        _package("numpy", "numpy"),
+        _package("numpy"),
         _mujoco(),
         _bddl(),
         *_gl(),
@@ -103,9 +106,9 @@ def examine(results: Path) -> tuple[Check, ...]:
         _cpus(),
         _memory(),
         _gpu(),
-        _package("torch", "torch", "pip install torch"),
-        _package("isaacsim", "isaacsim", "install BEHAVIOR-1K with its setup script, see below"),
-        _package("omnigibson", "omnigibson", "see github.com/StanfordVL/BEHAVIOR-1K"),
+        _package("torch", advice="pip install torch", absent="absent"),
+        _package("isaacsim", advice=_BEHAVIOR_SETUP, absent="absent"),
+        _package("omnigibson", advice=_BEHAVIOR_SETUP, absent="absent"),
     )
 
 
@@ -114,7 +117,8 @@ def judge(checks: Sequence[Check]) -> tuple[Verdict, Verdict]:
     by_name = {check.name: check for check in checks}
 
     def first_missing(*names: str) -> Check | None:
-        return next((by_name[name] for name in names if by_name[name].state == "missing"), None)
+        found = (by_name[name] for name in names)
+        return next((check for check in found if check.state in ("missing", "absent")), None)
 
     blocker = first_missing("python", "numpy", "mujoco", "bddl", "opengl")
     no_video = first_missing("opencv", "ffmpeg")
@@ -161,35 +165,29 @@ def installed_version(distribution: str) -> str | None:
         return None
 
 
-def _package(name: str, module: str, advice: str | None = None) -> Check:
+def _package(name: str, advice: str | None = None, absent: State = "missing") -> Check:
+    """A distribution whose module has the same name."""
     found = installed_version(name)
-    if found is None and find_spec(module) is None:
+    if found is None and find_spec(name) is None:
         return Check(
-            name=name,
-            state="missing",
-            detail="not installed",
-            advice=advice or f"pip install {name}",
+            name=name, state=absent, detail="not installed", advice=advice or f"pip install {name}"
         )
     return Check(name=name, state="ok", detail=found or "importable, version unknown")
 
 
 def _mujoco() -> Check:
-    check = _package("mujoco", "mujoco", "pip install 'mujoco>=3.3'")
-    numbers = check.detail.split(".")
-    if check.state == "ok" and all(part.isdigit() for part in numbers[:2]):
-        if tuple(int(part) for part in numbers[:2]) < MIN_MUJOCO:
-            return Check(
-                name="mujoco",
-                state="missing",
-                detail=f"{check.detail} is too old",
-                advice="pip install 'mujoco>=3.3'",
-            )
+    install = f"pip install 'mujoco>={MIN_MUJOCO[0]}.{MIN_MUJOCO[1]}'"
+    check = _package("mujoco", install)
+    numbers = check.detail.split(".")[:2]
+    known = check.state == "ok" and all(part.isdigit() for part in numbers)
+    if known and tuple(int(part) for part in numbers) < MIN_MUJOCO:
+        return replace(check, state="missing", detail=f"{check.detail} is too old", advice=install)
     return check
 
 
 def _bddl() -> Check:
     """Version and API generation, told by the files: both go by one name."""
-    check = _package("bddl", "bddl")
+    check = _package("bddl")
     spec = find_spec("bddl")
     if check.state != "ok" or spec is None or spec.origin is None:
         return check
@@ -204,7 +202,9 @@ def _gl() -> tuple[Check, ...]:
     try:
         info = gl_info()
     except UnavailableError as error:
-        found, _, advice = str(error).removeprefix("no OpenGL: ").partition("; install with: ")
+        found, _, advice = (
+            str(error).removeprefix("no OpenGL").strip(" :").partition("; install with: ")
+        )
         return (
             Check(
                 name="opengl",
@@ -332,9 +332,7 @@ def _gpu() -> Check:
     exe = shutil.which("nvidia-smi")
     advice = "OmniGibson needs an NVIDIA RTX GPU: run it on a machine with one"
     if exe is None:
-        return Check(
-            name="nvidia gpu", state="missing", detail="no nvidia-smi found", advice=advice
-        )
+        return Check(name="nvidia gpu", state="absent", detail="no nvidia-smi found", advice=advice)
     try:
         done = subprocess.run(
             [exe, "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"],
@@ -345,13 +343,13 @@ def _gpu() -> Check:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return Check(name="nvidia gpu", state="missing", detail=str(error), advice=advice)
+        return Check(name="nvidia gpu", state="absent", detail=str(error), advice=advice)
     cards = [line.strip() for line in done.stdout.splitlines() if line.strip()]
     if done.returncode != 0 or not cards:
         said = (done.stdout or done.stderr).strip().split("\n")[0]
         return Check(
             name="nvidia gpu",
-            state="missing",
+            state="absent",
             detail=f"nvidia-smi: {said or f'status {done.returncode}'}",
             advice="look after the driver: nvidia-smi must list a GPU",
         )

@@ -103,6 +103,9 @@ def read_run(path: Path) -> dict[str, Any]:
         raise UsageError(
             f"{file} has format {record.get('format')!r}, this version reads {FORMAT}: {advice}"
         )
+    for name, kind in (("identity", dict), ("sessions", list)):
+        if not isinstance(record.get(name), kind) or not record[name]:
+            raise UsageError(f"{file} is damaged (it lacks {name!r}): {advice}")
     return record
 
 
@@ -370,12 +373,6 @@ def _probe(path: Path) -> None:
 
 
 def _check_identity(path: Path, known: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    missing = [name for name in ("identity", "sessions") if name not in known]
-    if missing:
-        raise UsageError(
-            f"{path / RUN_FILE} is damaged (it lacks {missing[0]!r}): restore the file, or start "
-            "the run again under another --out"
-        )
     now = json.loads(to_json(asked["identity"]))  # tuples and lists are the same thing on disk
     differences = list(_differences("", known["identity"], now))
     if differences:
@@ -388,7 +385,7 @@ def _check_identity(path: Path, known: Mapping[str, Any], asked: Mapping[str, An
 
 def _differences(
     prefix: str,
-    old: Any,
+    old: Any,  # noqa: ANN401 - JSON values
     new: Any,  # noqa: ANN401 - JSON values
 ) -> Iterator[tuple[str, str, str]]:
     if isinstance(old, dict) and isinstance(new, dict):

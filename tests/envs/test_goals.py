@@ -293,7 +293,8 @@ def test_the_score_is_the_best_share_of_an_option_gained_since_the_start():
     ("activity", "complete"),
     [
         ("can_meat", False),  # lists 4 of 36
-        ("putting_away_toys", False),  # 16 of 256
+        ("putting_away_toys", False),  # 16 of 256, cut below the root
+        ("sorting_vegetables", False),  # 17 of 27, cut at the root
         ("setup_a_bar_for_a_cocktail_party", False),  # 2 of 27
         ("sorting_bottles_cans_and_paper", True),  # all it drops contradict themselves
         ("freeze_fruit", True),

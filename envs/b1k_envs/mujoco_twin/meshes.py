@@ -150,16 +150,16 @@ def superellipse(
 ) -> Float64Array:
     """A ring for `loft`: |x/half_x|^e + |y/half_y|^e = 1 at height z.
 
-    Exponent 2 is an ellipse, 4 a soft rectangle, 8 nearly a rectangle. Point k lies on the ray
-    of angle 2 pi k / points in the stretched plane, so rings of equal count fit each other.
+    Exponent 2 is an ellipse, 4 a soft rectangle, 8 nearly a rectangle; the larger it is, the
+    closer the points crowd in the corners. Rings of equal count fit each other.
 
     Returns:
         float64 [points, 3] [m], counter-clockwise seen from +z.
     """
     angle = np.arange(points) * (2 * np.pi / points)
-    c, s = np.cos(angle), np.sin(angle)
-    radius = (np.abs(c) ** exponent + np.abs(s) ** exponent) ** (-1 / exponent)
-    return np.column_stack([half_x * radius * c, half_y * radius * s, np.full(points, z)])
+    flat = np.column_stack([np.cos(angle), np.sin(angle)]).round(12)
+    flat = np.sign(flat) * np.abs(flat) ** (2 / exponent)
+    return np.column_stack([flat * [half_x, half_y], np.full(points, z)])
 
 
 def loft(rings: Sequence[npt.ArrayLike], *, caps: bool = True, closed: bool = False) -> Mesh:

@@ -11,6 +11,7 @@ loses tracking silently, smaller armatures need a smaller step); OmniGibson's ar
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,9 +141,23 @@ def add_robot(spec: mujoco.MjSpec) -> None:
     Body names are the URDF's link names, joint and actuator names its joint names; the three
     cameras are named after their views; sites `left_eef` and `right_eef` mark the tool centres.
     """
+    bodies = _add_tree(spec, lambda _joint: True)
+    _add_cameras(bodies)
+    _add_servos(spec)
+
+
+def add_movable_chain(spec: mujoco.MjSpec, joints: Collection[str]) -> None:
+    """Add the same body tree with only these joints movable, for inverse kinematics.
+
+    The other joints are rigid at 0; there are no cameras and no servos.
+    """
+    _add_tree(spec, lambda joint: joint in joints)
+
+
+def _add_tree(spec: mujoco.MjSpec, movable: Callable[[str], bool]) -> dict[str, Any]:
     kin = r1pro.kinematics()
     base = spec.worldbody.add_body(name=BASE_BODY)
-    for name in MODELLED_BASE_JOINTS:
+    for name in filter(movable, MODELLED_BASE_JOINTS):
         rotary = name.endswith("rz_joint")
         kind = mujoco.mjtJoint.mjJNT_HINGE if rotary else mujoco.mjtJoint.mjJNT_SLIDE
         axis = [0, 0, 1] if rotary else [float("_x_" in name), float("_y_" in name), 0]
@@ -155,7 +170,8 @@ def add_robot(spec: mujoco.MjSpec) -> None:
         )
         bodies[joint["child"]] = body
         _fill_link(body, joint["child"], kin["links"][joint["child"]])
-        if "lower" in joint and not joint["name"].startswith("steer"):
+        modelled = "lower" in joint and not joint["name"].startswith("steer")
+        if modelled and movable(joint["name"]):
             prismatic = joint["type"] == "prismatic"
             body.add_joint(
                 name=joint["name"],
@@ -169,8 +185,7 @@ def add_robot(spec: mujoco.MjSpec) -> None:
         spec.add_exclude(bodyname1=first, bodyname2=second)
     for arm in r1pro.ARMS:
         bodies[f"{arm}_gripper_link"].add_site(name=EEF_SITE[arm], pos=EEF_OFFSET, group=5)
-    _add_cameras(bodies)
-    _add_servos(spec)
+    return bodies
 
 
 def _fill_link(body: Any, link: str, figures: dict[str, Any]) -> None:  # noqa: ANN401 - MjsBody

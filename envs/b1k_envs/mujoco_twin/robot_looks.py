@@ -26,7 +26,7 @@ MATERIALS: dict[str, tuple[tuple[float, float, float], float, float]] = {
     "white": ((0.90, 0.905, 0.91), 0.35, 0.55),
     "grey": ((0.60, 0.61, 0.63), 0.40, 0.50),
     "dark": ((0.16, 0.165, 0.18), 0.30, 0.40),
-    "rubber": ((0.055, 0.055, 0.06), 0.08, 0.10),
+    "rubber": ((0.11, 0.11, 0.115), 0.10, 0.10),
     "glass": ((0.02, 0.03, 0.07), 0.90, 0.95),
     "light": ((0.12, 0.55, 0.95), 0.20, 0.30),
 }
@@ -140,7 +140,7 @@ def _cheek(
     span: tuple[float, float],
     start: tuple[float, float],
     end: tuple[float, float],
-    points: int = 14,
+    points: int = 16,
 ) -> Mesh:
     """A plate with round ends across a joint, its face at span[1] bevelled.
 
@@ -201,11 +201,11 @@ def _base() -> Parts:
     foot = [(-0.079, 0.05, 0.09), (-0.079, -0.05, 0.09)]
     bearing = _cheek("y", (0.080, 0.100), (0.0, 0.062), (-0.07, 0.075), 20)
     return [
-        ("dark", _hull_stack(_PLAN, skirt, 36)),
-        ("white", _hull_stack(_PLAN, shell, 36)),
-        ("light", _hull_stack(_PLAN, [(0.149, -0.0012), (0.156, -0.0012)], 36, caps=False)),
-        ("dark", _hull_stack(_PLAN, deck, 36)),
-        ("grey", _hull_stack(foot, [(0.25, -0.03), (0.285, 0.0), (0.30, 0.004)], 20)),
+        ("dark", _hull_stack(_PLAN, skirt, 32)),
+        ("white", _hull_stack(_PLAN, shell, 32)),
+        ("light", _hull_stack(_PLAN, [(0.149, -0.0012), (0.156, -0.0012)], 32, caps=False)),
+        ("dark", _hull_stack(_PLAN, deck, 32)),
+        ("grey", _hull_stack(foot, [(0.25, -0.03), (0.285, 0.0), (0.30, 0.004)], 28)),
         *_shifted(_pair("dark", 1, bearing), (-0.079, 0, 0.34265)),
         ("dark", _box((0.262, 0, 0.190), (0.010, 0.09, 0.018), 0.008)),
         ("glass", _box((0.2665, 0, 0.190), (0.007, 0.05, 0.010), 0.005)),
@@ -220,17 +220,17 @@ def _wheel() -> Parts:
     tread = [(0.045, -0.024), (0.063, -0.024), (0.070, -0.015)]
     profile = [*tread, *((radius, -y) for radius, y in reversed(tread))]
     return [
-        ("rubber", meshes.aimed(meshes.revolve(profile, 24), Y)),
-        ("grey", _drum(Y, (0, 0, 0), 0.046, 0.021)),
+        ("rubber", meshes.aimed(meshes.revolve(profile, 20), Y)),
+        ("grey", _drum(Y, (0, 0, 0), 0.046, 0.021, 14)),
     ]
 
 
 def _torso_lower() -> Parts:
     length = 0.4
     return [
-        *_pair("white", 1, _cheek("y", (0.044, 0.076), (0.0, 0.072), (length, 0.062), 24)),
+        *_pair("white", 1, _cheek("y", (0.044, 0.076), (0.0, 0.072), (length, 0.062), 20)),
         ("dark", _cheek("y", (-0.046, 0.046), (0.07, 0.046), (0.31, 0.042))),
-        ("dark", _drum(Y, (0, 0, 0), 0.060, 0.082)),
+        ("dark", _band(Y, (0, 0, 0), 0.060, 0.082)),
         ("dark", _drum(Y, (0, 0, length), 0.050, 0.082)),
         *_pair("grey", 1, _cap(Y, (0, 0.082, length), 0.030, 0.004)),
     ]
@@ -239,7 +239,7 @@ def _torso_lower() -> Parts:
 def _torso_upper() -> Parts:
     length = 0.3
     return [
-        ("white", _cheek("y", (-0.042, 0.042), (0.0, 0.058), (length, 0.052), 24)),
+        ("white", _cheek("y", (-0.042, 0.042), (0.0, 0.058), (length, 0.052), 20)),
         *_pair("dark", 1, _cheek("y", (0.038, 0.0435), (0.09, 0.034), (0.22, 0.032))),
         ("dark", _drum(Y, (0, 0, length), 0.046, 0.072)),
         *_pair("grey", 1, _cap(Y, (0, 0.072, length), 0.028, 0.004)),
@@ -262,10 +262,10 @@ def _chest() -> Parts:
         *((0.347, 0.077, 0.102), (0.364, 0.060, 0.082)),
     )
     return [
-        ("white", _shell(levels, 4.5, 32)),
-        ("dark", _box((0.0835, 0, 0.215), (0.010, 0.058, 0.085), 0.009, 2)),
+        ("white", _shell(levels, 4.5, 28)),
+        ("dark", _box((0.0835, 0, 0.215), (0.010, 0.058, 0.085), 0.009)),
         ("light", _box((0.0930, 0, 0.275), (0.0022, 0.034, 0.003), 0.002)),
-        ("grey", _box((-0.088, 0, 0.2), (0.016, 0.075, 0.11), 0.014, 2)),
+        ("grey", _box((-0.088, 0, 0.2), (0.016, 0.075, 0.11), 0.014)),
         ("dark", _band(Z, (-0.012, 0, 0.40), 0.034, 0.050)),
         ("grey", _cap(Z, (-0.012, 0, 0.360), 0.045, 0.022, 20)),
     ]
@@ -282,7 +282,7 @@ def _head() -> Parts:
     lenses.append(("glass", _cap(Z, (0, 0, -0.0025), 0.0095, 0.0018, 16)))
     return [
         ("white", _shell(levels, 3.0, 26, (middle, 0.012, 0))),
-        ("dark", _box((middle, 0.012, -0.034), (0.067, 0.041, 0.007), 0.006, 2)),
+        ("dark", _box((middle, 0.012, -0.034), (0.067, 0.041, 0.007), 0.006)),
         ("dark", _box((middle, 0, -0.0175), (0.0875, 0.0155, 0.0155), 0.011, 2)),
         *lenses,
         *_shifted(lenses, (2 * middle, 0, 0)),
@@ -295,17 +295,17 @@ def _head() -> Parts:
 def _arm_base() -> Parts:
     cowl = [(0.066, -0.01), (0.066, 0.012), (0.060, 0.032), (0.054, 0.038), (0.045, 0.038)]
     return [
-        ("dark", _band(Y, (0, 0.05, 0), 0.050, 0.0245, 18)),
+        ("dark", _band(Y, (0, 0.055, 0), 0.050, 0.028, 18)),
         ("white", meshes.aimed(meshes.revolve(cowl, 20), Y)),
     ]
 
 
 def _arm_1() -> Parts:
-    levels = [(0.006, 0.049), (0.013, 0.055), (0.036, 0.055), (0.075, 0.043)]
+    levels = [(0.006, 0.049), (0.013, 0.055), (0.034, 0.055), (0.062, 0.036)]
     neck = meshes.revolve([(radius, y) for y, radius in levels], 18)
     return [
         ("white", meshes.aimed(neck, Y)),
-        ("dark", _drum(X, (0, 0.081, 0), 0.050, 0.0435, 18)),
+        ("dark", _band(X, (0, 0.081, 0), 0.050, 0.0445, 20)),
     ]
 
 
@@ -339,7 +339,7 @@ def _arm_3() -> Parts:
 def _arm_4() -> Parts:
     limb = [(-0.030, 0.026, 0.0285), (-0.044, 0.038, 0.029), (-0.064, 0.041, 0.039)]
     parts = [
-        ("dark", _drum(Y, (0, 0, 0), 0.040, 0.0295)),
+        ("dark", _band(Y, (0, 0, 0), 0.040, 0.0305)),
         ("white", _shell([*limb, (-0.079, 0.041, 0.041), (-0.084, 0.035, 0.035)], 2.4, caps=False)),
         ("dark", _band(Z, (0, 0, -0.089), 0.036, 0.008)),
     ]
@@ -361,8 +361,8 @@ def _arm_5() -> Parts:
 
 def _arm_6() -> Parts:
     return [
-        ("dark", _drum(Y, (0, 0.028, 0), 0.029, 0.0235, 14)),
-        ("dark", _drum(X, (0, 0.028, 0), 0.027, 0.0305, 14)),
+        ("dark", _band(Y, (0, 0.028, 0), 0.029, 0.0245)),
+        ("dark", _band(X, (0, 0.028, 0), 0.027, 0.0305)),
     ]
 
 
@@ -402,14 +402,30 @@ def _realsense() -> Parts:
     return [
         ("grey", _box((0, -0.022, -0.0145), (0.0125, 0.045, 0.0125), 0.0115, 2)),
         ("dark", _box((0, -0.022, -0.0055), (0.0095, 0.040, 0.004), 0.0038)),
-        *(("glass", _cap(Z, (0, y, -0.002), 0.006, 0.0012, 12)) for y in (0.0, -0.018, -0.05)),
+        *(("glass", _cap(Z, (0, y, -0.002), 0.006, 0.0012, 12)) for y in (0.0, -0.05)),
     ]
+
+
+_RIB = ((0.0, 0.0), (0.014, 0.0), (0.0155, 0.0012))
+_PAD_PROFILE = [
+    (-PAD_HALF[2], 0.0015),
+    *((-0.0345 + 0.0167 * k + step, depth) for k in range(4) for step, depth in _RIB),
+    (0.0325, 0.0015),
+]
+"""Height z and depth of the rubber's face behind the collision pad's [m]: ribs and grooves."""
+
+
+def _flat_ring(half_x: float, near: float, far: float, z: float) -> Float64Array:
+    """A rectangle between y = near and y = far for `meshes.loft`, float64 [4, 3]."""
+    x = half_x
+    return np.array([(x, near, z), (x, far, z), (-x, far, z), (-x, near, z)])
 
 
 def _finger(side: float) -> Parts:
     """A finger whose pad faces -y * side; frame as of the collision pad in `robot`."""
     inner, depth, length = -PAD_INNER, 0.003, PAD_HALF[2]
-    pad = _box((0, inner + depth / 2, -0.003), (PAD_HALF[0], depth / 2, length - 0.003), 0.0012)
+    ribs = [(z, inner + groove) for z, groove in _PAD_PROFILE]
+    pad = meshes.loft([_flat_ring(PAD_HALF[0], y, inner + depth, z) for z, y in ribs])
     outline = [(-length, 0.0085, 0.0020), (-0.032, 0.0105, 0.0030), (0.005, 0.0110, 0.0050)]
     back = meshes.loft(
         [

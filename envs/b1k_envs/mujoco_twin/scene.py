@@ -66,7 +66,7 @@ GLOVE_CUFF_HALF = (0.052, 0.036, 0.036)
 GLOVE_FIST = (0.045, 0.0, 0.004)
 GLOVE_FIST_RADII = (0.090, 0.066, 0.056)
 GLOVE_REST_HEIGHT = 0.051  # of the origin above what it lies on
-GLOVE_NOMINAL = ((-0.40, 1.97), (-0.72, 1.97))  # x, y
+GLOVE_NOMINAL = ((-0.36, 1.97), (-0.76, 1.97))  # x, y
 GLOVE_NOMINAL_YAW = np.pi / 2  # knuckles away from the robot
 
 

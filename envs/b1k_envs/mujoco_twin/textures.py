@@ -131,7 +131,7 @@ def dust(size: int = 128) -> UInt8Array:
     """Blotches of grey-brown dust, thin where the leather shows through."""
     thick = 0.6 * noise(size, 12, 61) + 0.4 * noise(size, 32, 62)
     thick = np.clip((thick - 0.32) * 3.2, 0.0, 1.0)[..., None]
-    picture = thick * np.array([172.0, 162, 144]) + (1 - thick) * np.array([146.0, 112, 98])
+    picture = thick * np.array([172.0, 162, 144]) + (1 - thick) * np.array([150.0, 124, 108])
     return _bytes(picture * (0.92 + 0.16 * noise(size, 64, 63))[..., None])
 
 
@@ -161,16 +161,16 @@ def wicker(size: int = 64, colour: Colour = (186, 148, 100)) -> UInt8Array:
 def washer_panel(width: int = 512, height: int = 128) -> UInt8Array:
     """The washer's control strip: maker's mark, dial marks, a display reading 0:45."""
     picture = np.full((height, width, 3), 232.0)
-    _write(picture, "B1K", 4, (22, 214), (60, 66, 74))
+    _write(picture, "B1K", 3, (22, 153), (60, 66, 74))
     middle = (height // 2, int(width * 0.468))  # of the knob
     row, column = np.mgrid[0:height, 0:width]
     for k, (dy, dx) in enumerate(_COMPASS):
         far = (row - middle[0] - 46 * dy) ** 2 + (column - middle[1] - 46 * dx) ** 2
         picture[far < (16 if k % 2 else 30)] = (40, 110, 160) if k == 0 else (90, 96, 104)
-    picture[38:90, 306:390] = (16, 22, 30)
-    _write(picture, "0:45", 5, (52, 312), (110, 220, 240))
+    picture[38:90, 292:374] = (16, 22, 30)
+    _write(picture, "0:45", 5, (52, 295), (110, 220, 240))
     for k in range(3):
-        picture[100:106, 310 + 28 * k : 326 + 28 * k] = (150, 156, 162)
+        picture[100:106, 298 + 28 * k : 314 + 28 * k] = (150, 156, 162)
     return _bytes(picture)
 
 
@@ -251,18 +251,18 @@ def add_material(
     material.emission, material.reflectance = emission, 0.0
     if picture is not None:
         height, width, channels = picture.shape
-        spec.add_texture(
+        texture = spec.add_texture(
             name=name,
             type=mujoco.mjtTexture.mjTEXTURE_2D,
             width=width,
             height=height,
             nchannel=channels,
-            data=picture.tobytes(),
         )
+        texture.data = picture.tobytes()
         material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = name
         if repeat is not None:
             material.texuniform = 1
-            material.texrepeat = list(repeat)
+            material.texrepeat = [2 * r for r in repeat]  # MuJoCo counts over 2 m
     return name
 
 
@@ -314,16 +314,17 @@ def visual_plane(
         material: Name of the material.
         spacing: Largest facet [m]; light is computed at its corners.
     """
-    geom = visual(
+    quat = np.zeros(4)
+    mujoco.mju_mat2Quat(quat, np.column_stack([right, up, np.cross(right, up)]).ravel())
+    return visual(
         body,
         name,
         type=mujoco.mjtGeom.mjGEOM_PLANE,
         pos=list(centre),
+        quat=quat,
         size=[*half, spacing],
         material=material,
     )
-    geom.alt.xyaxes = [*right, *up]
-    return geom
 
 
 class Parts:
@@ -342,7 +343,7 @@ class Parts:
         centre: Sequence[float],
         half: Sequence[float],
         radius: float = 0.0,
-        segments: int = 2,
+        segments: int = 1,
     ) -> None:
         """Collect a box of half sizes `half` [m] with edges of `radius` [m]."""
         self.add(material, rounded_box(half, radius, segments), centre)

@@ -35,7 +35,7 @@ LED_OFF, LED_ON = (0.10, 0.16, 0.12, 1.0), (0.25, 1.0, 0.45, 1.0)
 
 _FRONT = scene.WASHER_HALF[0]
 _FORWARD = (-1.0, 0.0, 0.0)
-_PANEL_X, _PANEL_Z, _PANEL_HALF = -_FRONT - 0.006, 0.359, (0.284, 0.074)
+_PANEL_X, _PANEL_Z, _PANEL_HALF = -_FRONT - 0.006, 0.359, (0.279, 0.069)
 _SEEN_FROM_FRONT = {"right": (0.0, -1.0, 0.0), "up": (0.0, 0.0, 1.0)}
 
 
@@ -50,11 +50,11 @@ def add_washer_looks(spec: mujoco.MjSpec) -> None:
 
 def _add_materials(spec: mujoco.MjSpec) -> None:
     shiny = {"specular": 0.35, "shininess": 0.6}
-    add_material(spec, "casing", (0.90, 0.91, 0.92, 1), specular=0.15, shininess=0.5)
+    add_material(spec, "casing", (0.86, 0.87, 0.88, 1), specular=0.15, shininess=0.5)
     add_material(spec, "seam", (0.16, 0.17, 0.18, 1))
     add_material(spec, "rubber", (0.30, 0.31, 0.33, 1), specular=0.1)
     add_material(spec, "chrome", (0.74, 0.76, 0.79, 1), specular=0.6, shininess=0.7)
-    add_material(spec, "steel", (0.66, 0.68, 0.70, 1), specular=0.3)
+    add_material(spec, "steel", (0.52, 0.54, 0.56, 1), specular=0.3)
     add_material(spec, "drum", (1, 1, 1, 1), textures.perforated_steel())
     add_material(spec, "handle", (0.15, 0.16, 0.18, 1), specular=0.5, shininess=0.6)
     add_material(spec, "glass", (0.07, 0.10, 0.14, 0.62), specular=0.7, shininess=0.8)
@@ -78,11 +78,15 @@ def _casing() -> Mesh:
     return aimed(loft(rings, caps=False), _FORWARD)
 
 
-def _feet(parts: Parts) -> None:
+def _feet_and_gaps(parts: Parts) -> None:
+    """Feet, and the dark ground that is seen in the gaps between front panels and hood."""
     hx, hy, hz = scene.WASHER_HALF
     for x in (-hx + 0.06, hx - 0.06):
         for y in (-hy + 0.06, hy - 0.06):
             parts.add("seam", disc(0.025, 0.012, 8), (x, y, -hz - 0.008))
+    for side in (-1, 1):
+        parts.box("seam", (-hx + 0.005, 0, side * (hz - 0.018)), (0.003, hy - 0.016, 0.006))
+        parts.box("seam", (-hx + 0.005, side * (hy - 0.018), 0), (0.003, 0.006, hz - 0.012))
 
 
 def _drum() -> Mesh:
@@ -109,18 +113,18 @@ def _dress_washer(spec: mujoco.MjSpec) -> None:
     panel_bottom, kick_top = 0.282, -0.324
     half_front = (panel_bottom - kick_top) / 2 - 0.0015
     front = plate_with_hole(
-        half_front, hy - 0.016, 0.004, scene.OPENING_RADIUS + 0.012, corner=0.004, edge=0.003
+        half_front, hy - 0.0175, 0.004, scene.OPENING_RADIUS + 0.012, corner=0.004, edge=0.003
     )
     # The hole is in the middle of the plate, which the drum is not: the plate moves with it.
     assert abs((panel_bottom + kick_top) / 2 - scene.DRUM_Z) < 0.002
     parts.add("casing", aimed(front, _FORWARD), (-_FRONT + 0.004, 0, scene.DRUM_Z))
-    parts.box("casing", (-_FRONT + 0.004, 0, -0.380), (0.004, hy - 0.016, 0.053), 0.003)
-    parts.box("casing", (_PANEL_X + 0.008, 0, _PANEL_Z), (0.008, hy - 0.014, 0.076), 0.005)
+    parts.box("casing", (-_FRONT + 0.004, 0, -0.380), (0.004, hy - 0.0175, 0.052), 0.003)
+    parts.box("casing", (_PANEL_X + 0.008, 0, _PANEL_Z), (0.008, hy - 0.017, 0.0725), 0.005)
     for z in (panel_bottom, kick_top):
         parts.box("seam", (-_FRONT + 0.004, 0, z), (0.003, hy - 0.018, 0.003))
     parts.box("seam", (-_FRONT - 0.0005, -0.20, -0.382), (0.001, 0.052, 0.036))
     parts.box("casing", (-_FRONT - 0.001, -0.20, -0.382), (0.002, 0.050, 0.034), 0.002)
-    _feet(parts)
+    _feet_and_gaps(parts)
 
     gasket = [
         *((0.206, 0.309), (0.199, 0.317), (0.189, 0.313), (0.185, 0.292)),
@@ -157,7 +161,7 @@ def _dress_washer(spec: mujoco.MjSpec) -> None:
     visual_mesh(spec, body, "washer_look_drum", moved(_drum(), centre), "drum")
     visual_plane(body, "washer_look_panel", (_PANEL_X - 0.0006, 0, _PANEL_Z), half=_PANEL_HALF,
                  material="washer_panel", **_SEEN_FROM_FRONT)
-    ring = aimed(annulus(scene.BUTTON_RADIUS + 0.002, scene.BUTTON_RADIUS + 0.010, 0.003, 28, 0.002),
+    ring = aimed(annulus(scene.BUTTON_RADIUS + 0.002, scene.BUTTON_RADIUS + 0.010, 0.003, 20, 0.002),
                  _FORWARD)
     at = (_PANEL_X - 0.001, scene.BUTTON[1], scene.BUTTON[2])
     visual_mesh(spec, body, LED, moved(ring, at), "led", rgba=LED_OFF)
@@ -194,7 +198,7 @@ def _dress_door(spec: mujoco.MjSpec) -> None:
         *((r - 0.008, h), (r - 0.030, h + 0.004), (0.168, h), (0.160, 0.004)),
     ]
     centre = scene.DOOR_CENTRE
-    parts.add("casing", aimed(revolve(section, 48, closed=True), _FORWARD), centre)
+    parts.add("casing", aimed(revolve(section, 40, closed=True), _FORWARD), centre)
     bezel = [(0.146, -0.012), (0.170, h - 0.004), (0.171, h + 0.003), (0.163, h + 0.006), (0.146, 0.006)]
     parts.add("chrome", aimed(revolve(bezel, 40, closed=True), _FORWARD), centre)
     seal = [(0.150, -h - 0.006), (0.176, -h - 0.006), (0.180, -h + 0.001), (0.148, -h + 0.001)]
@@ -221,9 +225,9 @@ def _dress_door(spec: mujoco.MjSpec) -> None:
 def _dress_button(spec: mujoco.MjSpec) -> None:
     body, parts = spec.body(scene.WASHER_BUTTON), Parts()
     radius = scene.BUTTON_RADIUS
-    parts.add("button", aimed(disc(radius, 0.012, 24, 0.003), _FORWARD), (-0.006, 0, 0))
+    parts.add("button", aimed(disc(radius, 0.012, 18, 0.003), _FORWARD), (-0.006, 0, 0))
     face = -0.0185
-    parts.add("mark", aimed(annulus(0.0075, 0.0105, 0.0008, 18), _FORWARD), (face, 0, -0.001))
+    parts.add("mark", aimed(annulus(0.0075, 0.0105, 0.0008, 12), _FORWARD), (face, 0, -0.001))
     parts.box("button", (face - 0.0004, 0, 0.009), (0.0006, 0.0042, 0.004))
     parts.box("mark", (face - 0.0006, 0, 0.007), (0.0006, 0.0014, 0.0062))
     parts.emit(spec, body, "washer_button_look")
@@ -233,10 +237,10 @@ def _dress_dryer(spec: mujoco.MjSpec) -> None:
     body, parts = spec.body(scene.DRYER), Parts()
     hy = scene.WASHER_HALF[1]
     parts.add("casing", _casing())
-    _feet(parts)
-    parts.box("casing", (-_FRONT + 0.004, 0, -0.075), (0.004, hy - 0.016, 0.357), 0.003)
+    _feet_and_gaps(parts)
+    parts.box("casing", (-_FRONT + 0.004, 0, -0.075), (0.004, hy - 0.0175, 0.356), 0.003)
     parts.box("seam", (-_FRONT + 0.004, 0, 0.283), (0.003, hy - 0.018, 0.003))
-    parts.box("casing", (_PANEL_X + 0.008, 0, _PANEL_Z), (0.008, hy - 0.014, 0.076), 0.005)
+    parts.box("casing", (_PANEL_X + 0.008, 0, _PANEL_Z), (0.008, hy - 0.017, 0.0725), 0.005)
 
     door_z = 0.045
     door = loft(

@@ -15,7 +15,12 @@ from rich.table import Table
 from b1k_envs.errors import UnavailableError
 from b1k_eval.machine import Check, Verdict, examine, judge
 
-_MARKS = {"ok": "[green]ok[/]", "missing": "[red]missing[/]", "note": "[yellow]note[/]"}
+_MARKS = {
+    "ok": "[green]ok[/]",
+    "missing": "[red]missing[/]",
+    "absent": "[dim]absent[/]",
+    "note": "[yellow]note[/]",
+}
 _NAMES = {"mujoco": "mujoco twin", "omnigibson": "omnigibson"}
 
 

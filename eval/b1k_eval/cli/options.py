@@ -1,0 +1,60 @@
+"""What verbs share: consoles, errors in one line, exit codes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import typer
+from rich.console import Console
+from typer.core import TyperCommand
+
+from b1k_envs.errors import B1kEvalError
+
+EXIT_INTERRUPTED = 130
+
+
+def out_console() -> Console:
+    """Standard output, for results; looked up at use, so that it can be redirected."""
+    return Console(file=sys.stdout)
+
+
+def err_console() -> Console:
+    """Standard error, for progress and for errors."""
+    return Console(file=sys.stderr)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """The one JSON document on standard output."""
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+class Verb(TyperCommand):
+    """A command whose expected errors are one line on standard error and an exit code.
+
+    With `--json` the same goes to standard output as the one document. Unexpected exceptions are
+    bugs and keep their traceback.
+    """
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - click's own signature
+        """Run the command.
+
+        Raises:
+            typer.Exit: In place of an expected error or Ctrl-C.
+        """
+        try:
+            return super().invoke(ctx)
+        except B1kEvalError as error:
+            self._report(ctx, str(error), type(error).__name__, error.exit_code)
+            raise typer.Exit(error.exit_code) from error
+        except KeyboardInterrupt as error:
+            self._report(ctx, "interrupted", "KeyboardInterrupt", EXIT_INTERRUPTED)
+            raise typer.Exit(EXIT_INTERRUPTED) from error
+
+    @staticmethod
+    def _report(ctx: Any, message: str, kind: str, exit_code: int) -> None:  # noqa: ANN401
+        line = " ".join(message.split())
+        typer.echo(f"error: {line}", err=True)
+        if ctx.params.get("json_output"):
+            print_json({"error": {"type": kind, "message": line, "exit_code": exit_code}})

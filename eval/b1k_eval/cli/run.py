@@ -1,0 +1,359 @@
+"""`b1k-eval run`: one policy on a set of episodes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from b1k_envs.errors import UsageError
+from b1k_envs.tasks import check_protocol, get_task
+from b1k_eval.cli.options import EXIT_INTERRUPTED, err_console, out_console, print_json
+from b1k_eval.progress import OUTCOME_STYLES, duration, make_reporter
+from b1k_eval.session import Execution, Session, summarise
+from b1k_eval.settings import (
+    DEFAULT_ENSEMBLE_DECAY,
+    DEFAULT_ENSEMBLE_EVERY,
+    DEFAULT_HORIZON,
+    RunSettings,
+    given_settings,
+    option_name,
+    parse_instances,
+)
+from b1k_eval.store import EPISODES_FOLDER, RUN_FILE, read_run
+from b1k_eval.worlds import resolve_sim
+
+_DEFAULTS: Mapping[str, Any] = {
+    "policy": "expert",
+    "sim": "auto",
+    "protocol": "2026",
+    "split": "public-test",
+    "instances": "0",
+    "rollouts": 1,
+    "chunking": "receding",
+    "render": "on-demand",
+    "render_quality": "fast",
+    "seed": 0,
+}
+
+
+def run(
+    task: Annotated[
+        str | None, typer.Option(help="Task by index or name, e.g. 31 or clean_boxing_gloves.")
+    ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(help="expert, zero, hold, random or replay:FILE.", show_default="expert"),
+    ] = None,
+    sim: Annotated[
+        str | None, typer.Option(help="auto, mujoco or omnigibson.", show_default="auto")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="Challenge generation, 2025 or 2026.", show_default="2026")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="train, public-test or hidden-test.", show_default="public-test"),
+    ] = None,
+    instances: Annotated[
+        str | None, typer.Option(help="Initial states, e.g. 0-9,12,15.", show_default="0")
+    ] = None,
+    rollouts: Annotated[int | None, typer.Option(help="Tries each.", show_default="1")] = None,
+    horizon: Annotated[
+        int | None,
+        typer.Option(
+            help="Actions executed per chunk, 1 to its length.", show_default=str(DEFAULT_HORIZON)
+        ),
+    ] = None,
+    chunking: Annotated[
+        str | None, typer.Option(help="receding or ensemble.", show_default="receding")
+    ] = None,
+    ensemble_every: Annotated[
+        int | None,
+        typer.Option(help="Steps between inferences.", show_default=str(DEFAULT_ENSEMBLE_EVERY)),
+    ] = None,
+    ensemble_decay: Annotated[
+        float | None,
+        typer.Option(
+            help="Prediction i, oldest first, weighs exp(-DECAY * i).",
+            show_default=str(DEFAULT_ENSEMBLE_DECAY),
+        ),
+    ] = None,
+    render: Annotated[
+        str | None,
+        typer.Option(
+            help="on-demand, or every-step as the official evaluator does.",
+            show_default="on-demand",
+        ),
+    ] = None,
+    render_quality: Annotated[
+        str | None, typer.Option(help="fast or high.", show_default="fast")
+    ] = None,
+    max_steps: Annotated[
+        int | None, typer.Option(help="Time limit in control steps.", show_default="the task's")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the run.", show_default="0")] = None,
+    action_noise: Annotated[
+        str | None,
+        typer.Option(
+            help="Disturb the executed actions: SIGMA[,CORRELATION_S[,KICK_RATE_HZ[,KICK]]].",
+            show_default="none",
+        ),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="1")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run folder.", show_default="results/<run-id>")
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Do the missing episodes of the run in --out and retry its errors; settings not "
+            "given are the run's own.",
+        ),
+    ] = False,
+    video: Annotated[
+        bool | None,
+        typer.Option("--video/--no-video", help="Record each episode.", show_default="video"),
+    ] = None,
+    video_fps: Annotated[
+        float | None, typer.Option(help="Pictures per simulated second.", show_default="15")
+    ] = None,
+    human_stats: Annotated[
+        str | None,
+        typer.Option(
+            help="The evaluator's metadata/task.jsonl with exact human means.",
+            show_default="published figures",
+        ),
+    ] = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="One JSON document on standard output.")
+    ] = False,
+    fail_under: Annotated[
+        float | None,
+        typer.Option(help="Exit with 1 if the success rate is below this.", show_default="none"),
+    ] = None,
+) -> None:
+    """Run a policy in closed loop and score it."""
+    given = {
+        "task": task,
+        "policy": policy,
+        "sim": sim,
+        "protocol": protocol,
+        "split": split,
+        "instances": instances,
+        "rollouts": rollouts,
+        "horizon": horizon,
+        "chunking": chunking,
+        "ensemble_every": ensemble_every,
+        "ensemble_decay": ensemble_decay,
+        "render": render,
+        "render_quality": render_quality,
+        "max_steps": max_steps,
+        "seed": seed,
+        "action_noise": action_noise,
+    }
+    how = {
+        "workers": workers,
+        "video": video,
+        "video_fps": video_fps,
+        "human_stats": human_stats,
+    }
+    if fail_under is not None and not 0 <= fail_under <= 1:
+        raise UsageError(f"--fail-under {fail_under:g} must lie between 0 and 1")
+    if resume and out is None:
+        raise UsageError("--resume needs --out RUN, the folder of the run to go on with")
+    recorded: Mapping[str, Any] = {}
+    if resume and out is not None and (out / RUN_FILE).exists():
+        recorded = read_run(out)
+    settings = resolve_settings(given, recorded)
+    execution = resolve_execution(how, recorded)
+    folder = out if out is not None else _new_folder(settings)
+    session = Session(settings, execution, folder, argv=sys.argv, resume=resume)
+    reporter = make_reporter(err_console())
+    interrupted = False
+    try:
+        session.run(reporter)
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        reporter.close()
+        session.close()
+    _conclude(session, json_output=json_output, interrupted=interrupted)
+    summary = summarise(session.store.episodes)
+    if interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if summary["counts"]["error"]:
+        raise typer.Exit(1)
+    rate = summary["success_rate"]
+    if fail_under is not None and (rate is None or rate < fail_under):
+        err_console().print(f"success rate {rate} is below --fail-under {fail_under:g}")
+        raise typer.Exit(1)
+
+
+def resolve_settings(given: Mapping[str, Any], recorded: Mapping[str, Any]) -> RunSettings:
+    """Complete what was typed: by the run that is resumed, else by the defaults.
+
+    Args:
+        given: By field of `RunSettings`, as typed; None where it was not.
+        recorded: run.json of the run to resume; empty for a new run.
+
+    Raises:
+        UsageError: Unknown or contradicting values.
+        UnavailableError: The simulator cannot be had.
+    """
+    typed = {name: value for name, value in given.items() if value is not None}
+    base = {**_DEFAULTS, **dict.fromkeys(given.keys() - _DEFAULTS.keys())}
+    if recorded:
+        base = given_settings(recorded["identity"].get("settings", {}))
+        if "chunking" in typed and typed["chunking"] != base["chunking"]:
+            # Reported below as a difference, not as a contradiction of typed and recorded.
+            base.update(horizon=None, ensemble_every=None, ensemble_decay=None)
+    values = {**base, **typed}
+    if values["task"] is None:
+        raise UsageError("--task is missing: give an index or a name; `b1k-eval tasks` lists them")
+    task = get_task(values["task"])
+    values["task"] = task.name
+    if not recorded or "sim" in typed:
+        values["sim"] = resolve_sim(values["sim"])
+    if isinstance(values["instances"], str):
+        values["instances"] = parse_instances(values["instances"])
+    values["instances"] = tuple(values["instances"])
+    check_protocol(task, values["protocol"])
+    if values["max_steps"] is None:
+        values["max_steps"] = task.max_steps(values["protocol"])
+    ensemble = values["chunking"] == "ensemble"
+    for name, only in (
+        ("horizon", "receding"),
+        ("ensemble_every", "ensemble"),
+        ("ensemble_decay", "ensemble"),
+    ):
+        if values[name] is not None and ensemble != (only == "ensemble"):
+            raise UsageError(f"{option_name(name)} only means something with --chunking {only}")
+    if ensemble:
+        _fill(values, ensemble_every=DEFAULT_ENSEMBLE_EVERY, ensemble_decay=DEFAULT_ENSEMBLE_DECAY)
+    else:
+        _fill(values, horizon=DEFAULT_HORIZON)
+    return RunSettings(**values)
+
+
+def _fill(values: dict[str, Any], **defaults: object) -> None:
+    values.update({name: value for name, value in defaults.items() if values[name] is None})
+
+
+def resolve_execution(how: Mapping[str, Any], recorded: Mapping[str, Any]) -> Execution:
+    """The same for how a run is carried out; a resume may differ freely.
+
+    Raises:
+        UsageError: A value out of range.
+    """
+    typed = {name: value for name, value in how.items() if value is not None}
+    before = recorded["sessions"][-1].get("execution", {}) if recorded else {}
+    return Execution(**{**before, **typed})
+
+
+def _new_folder(settings: RunSettings) -> Path:
+    """A folder under ./results that is not there yet, named by time, task and policy."""
+    now = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
+    policy = settings.policy.partition(":")[0]
+    stem = f"{now}-{settings.task}-{policy}"
+    folder, number = Path("results") / stem, 1
+    while folder.exists():
+        number += 1
+        folder = Path("results") / f"{stem}-{number}"
+    return folder
+
+
+def _conclude(session: Session, *, json_output: bool, interrupted: bool) -> None:
+    """Say what came out: the table, or the document."""
+    store, settings = session.store, session.settings
+    summary = summarise(store.episodes)
+    if interrupted:
+        err_console().print(
+            f"interrupted; go on with: b1k-eval run --resume --out {store.path}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+    if json_output:
+        print_json(
+            {
+                "run": str(store.path),
+                "interrupted": interrupted,
+                "sim": settings.sim,
+                "protocol": settings.protocol,
+                "task": settings.task,
+                "policy": settings.policy,
+                "privileged": store.record["identity"]["privileged"],
+                **summary,
+                "episodes": [
+                    {**line, "folder": str(store.path / EPISODES_FOLDER / key.folder)}
+                    for key, line in store.episodes.items()
+                ],
+            }
+        )
+        return
+    console = out_console()
+    if store.episodes:
+        console.print(_table(session))
+    counts = summary["counts"]
+    text = ", ".join(f"{counts[name]} {name}" for name in OUTCOME_STYLES)
+    if summary["success_rate"] is not None:
+        scored = counts["success"] + counts["failure"]
+        text += (
+            f"; success rate {summary['success_rate']:.0%}, mean q {summary['mean_q_score']:.2f} "
+            f"over {scored} scored"
+        )
+    console.print(text, highlight=False)
+    if settings.sim == "mujoco":
+        console.print("MuJoCo twin: not a benchmark score.", style="dim", highlight=False)
+    for label, path in _places(session):
+        console.print(f"{label:<8}{path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(session: Session) -> Table:
+    identity = session.store.record["identity"]
+    settings = session.settings
+    marks = " (privileged)" if identity["privileged"] else ""
+    table = Table(
+        title=f"{settings.task}: {settings.policy}{marks}, {settings.sim}, protocol "
+        f"{settings.protocol}, {settings.split}"
+    )
+    for name in ("instance", "rollout", "outcome", "q", "steps", "simulated", "wall", "why"):
+        table.add_column(name, justify="left" if name in ("outcome", "why") else "right")
+    for line in session.store.episodes.values():
+        outcome, q_score = line["outcome"], line["q_score"]
+        why = line["failure_reason"] or ""
+        if line["message"]:
+            why = f"{why}: {line['message']}" if why else line["message"]
+        table.add_row(
+            str(line["instance"]),
+            str(line["rollout"]),
+            Text(outcome, style=OUTCOME_STYLES[outcome]),
+            "-" if q_score is None else f"{q_score:.2f}",
+            str(line["steps"]),
+            duration(line["simulated_s"]),
+            duration(line["timing"]["wall_s"]),
+            Text(why),
+        )
+    return table
+
+
+def _places(session: Session) -> list[tuple[str, Path]]:
+    """Where the results lie, and the first episode's files by name."""
+    store = session.store
+    places = [("run", store.path)]
+    for key in list(store.episodes)[:1]:
+        folder = store.path / EPISODES_FOLDER / key.folder
+        places += [
+            (label, folder / file)
+            for label, file in (("result", "result.json"), ("video", "video.mp4"))
+            if (folder / file).exists()
+        ]
+    return places

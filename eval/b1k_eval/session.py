@@ -1,0 +1,185 @@
+"""From settings to a run folder with results: what `run` and `smoke` have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from b1k_envs.base import Env
+from b1k_envs.errors import UsageError
+from b1k_envs.tasks import HumanStats
+from b1k_eval import worlds
+from b1k_eval.episode import Assembly, is_privileged
+from b1k_eval.launch import launch, plan_episodes
+from b1k_eval.progress import Reporter
+from b1k_eval.provenance import this_session
+from b1k_eval.settings import RunSettings, chunking_factory, human_figures
+from b1k_eval.store import FORMAT, EpisodeKey, RunStore, open_run
+from b1k_policies.base import Policy
+from b1k_policies.registry import make_policy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How a run is carried out; nothing of it can change a result, so a resume may differ.
+
+    Attributes:
+        workers: Processes.
+        video: Whether each episode gets a video.mp4.
+        video_fps: Pictures per simulated second.
+        human_stats: Official metadata file with the human means; None for the published ones.
+    """
+
+    workers: int = 1
+    video: bool = True
+    video_fps: float = 15.0
+    human_stats: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise UsageError(f"--workers {self.workers} must be at least 1")
+        if not 0 < self.video_fps <= 30:
+            raise UsageError(
+                f"--video-fps {self.video_fps:g} must lie above 0 and at most 30, the control rate"
+            )
+
+
+class Session:
+    """A run that is ready to go: checked, its env and policy built, its folder open.
+
+    Attributes:
+        settings: What is run.
+        store: Where it goes.
+        env: The env of this process.
+        policy: The policy of this process.
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        execution: Execution,
+        out: Path,
+        *,
+        argv: Sequence[str],
+        resume: bool = False,
+    ) -> None:
+        """Check everything that can be checked, cheapest first, and only then touch the disk.
+
+        Args:
+            settings: What to run.
+            execution: How.
+            out: The run folder.
+            argv: For the record.
+            resume: Take up the run in `out`.
+
+        Raises:
+            UsageError: The request cannot be meant; see `worlds`, `registry` and `store`.
+            UnavailableError: No simulator, no OpenGL, no ffmpeg.
+            StorageError: The disk is full.
+        """
+        self.settings = settings
+        self._execution = execution
+        worlds.check_world(settings)
+        human = human_figures(settings.task_entry(), execution.human_stats)
+        make_chunking = chunking_factory(settings)
+        self.policy: Policy = make_policy(settings.policy)
+        make_chunking(self.policy.chunk_length)
+        if execution.video:
+            from b1k_eval.video import ffmpeg_exe
+
+            ffmpeg_exe()
+        if execution.video or self.policy.needs_images or settings.render == "every-step":
+            worlds.prepare_pictures()
+        self.env: Env = worlds.make_env(settings)
+        self._assembly = Assembly(
+            make_env=partial(worlds.make_env, settings),
+            make_policy=partial(make_policy, settings.policy),
+            make_chunking=make_chunking,
+            human=human,
+            max_steps=settings.max_steps,
+            noise=settings.noise(),
+            render=settings.render,
+            video_fps=execution.video_fps if execution.video else None,
+            title=f"{settings.task}  {settings.policy}  {settings.split}",
+            privileged=is_privileged(self.policy),
+        )
+        try:
+            self.store: RunStore = open_run(out, self._record(human, argv), resume=resume)
+        except BaseException:
+            self.close_world()
+            raise
+
+    def _record(self, human: HumanStats, argv: Sequence[str]) -> dict[str, Any]:
+        """Content of run.json: `identity` must not change on resume."""
+        info = self.env.info
+        return {
+            "format": FORMAT,
+            "identity": {
+                "settings": self.settings.as_json(),
+                "policy": self.policy.describe(),
+                "env": {**asdict(info), "settings": dict(info.settings)},
+                "human": asdict(human),
+                "privileged": self._assembly.privileged,
+            },
+            "sessions": [{**this_session(argv).as_json(), "execution": asdict(self._execution)}],
+        }
+
+    def run(self, reporter: Reporter) -> None:
+        """Do what is missing.
+
+        Raises:
+            StorageError: See `launch`.
+            KeyboardInterrupt: Passed through; `--resume` goes on from there.
+        """
+        settings, workers = self.settings, self._execution.workers
+        plan = plan_episodes(
+            settings.task_entry(),
+            settings.instances,
+            settings.rollouts,
+            settings.seed,
+            settings.protocol,
+        )
+        if workers > 1:
+            self.close_world()  # each worker has its own
+        launch(
+            self._assembly,
+            plan,
+            self.store,
+            reporter=reporter,
+            workers=workers,
+            env=None if workers > 1 else self.env,
+            policy=None if workers > 1 else self.policy,
+        )
+
+    def close_world(self) -> None:
+        """Release env and policy of this process; safe to call twice."""
+        self.env.close()
+        self.policy.close()
+
+    def close(self) -> None:
+        """Release everything, the folder's lock included; safe to call twice."""
+        self.close_world()
+        self.store.close()
+
+
+def summarise(episodes: dict[EpisodeKey, dict[str, Any]]) -> dict[str, Any]:
+    """Counts of the three outcomes, and rates over the scored episodes.
+
+    Returns:
+        `counts` by outcome; `success_rate` and `mean_q_score` over successes and failures, None
+        where there is neither: an error is no evidence either way.
+    """
+    lines = list(episodes.values())
+    counts = {
+        outcome: sum(line["outcome"] == outcome for line in lines)
+        for outcome in ("success", "failure", "error")
+    }
+    scores = [line["q_score"] for line in lines if line["outcome"] != "error"]
+    return {
+        "counts": counts,
+        "success_rate": counts["success"] / len(scores) if scores else None,
+        "mean_q_score": sum(scores) / len(scores) if scores else None,
+    }

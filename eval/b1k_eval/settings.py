@@ -1,0 +1,190 @@
+"""What a run is asked to do: checked once, recorded in run.json, and read back from there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from typing import Any, Literal, get_args
+
+from b1k_envs.base import Protocol, Sim, Split
+from b1k_envs.errors import UsageError
+from b1k_envs.tasks import HumanStats, Task, get_task, human_stats, load_human_stats
+from b1k_eval.chunking import Chunking, RecedingHorizon, TemporalEnsemble
+from b1k_eval.noise import NoiseSpec
+from b1k_eval.runner import Render
+
+ChunkingName = Literal["receding", "ensemble"]
+RenderQuality = Literal["fast", "high"]
+
+DEFAULT_HORIZON = 10
+DEFAULT_ENSEMBLE_EVERY = 1
+DEFAULT_ENSEMBLE_DECAY = 0.01
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """Everything that can change a result. Two runs with equal settings are the same experiment.
+
+    Attributes:
+        task: Task name.
+        policy: Policy spec, as given.
+        sim: Simulator, resolved.
+        protocol: Challenge generation.
+        split: Which set the instances are from.
+        instances: Indices within the split, ascending.
+        rollouts: Tries per instance.
+        max_steps: Time limit in control steps.
+        chunking: Name of the strategy.
+        horizon: h of `receding`, else None.
+        ensemble_every: k of `ensemble`, else None.
+        ensemble_decay: Decay of `ensemble`, else None.
+        render: When pictures are made.
+        render_quality: How they are made.
+        seed: Seed of the run; episodes' seeds are derived from it.
+        action_noise: Disturbance, as given; None for none.
+    """
+
+    task: str
+    policy: str
+    sim: Sim
+    protocol: Protocol
+    split: Split
+    instances: tuple[int, ...]
+    rollouts: int
+    max_steps: int
+    chunking: ChunkingName
+    horizon: int | None
+    ensemble_every: int | None
+    ensemble_decay: float | None
+    render: Render
+    render_quality: RenderQuality
+    seed: int
+    action_noise: str | None
+
+    def __post_init__(self) -> None:
+        for name, minimum in (("rollouts", 1), ("max_steps", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value < minimum:
+                raise UsageError(f"{option_name(name)} {value} must be at least {minimum}")
+        for name, kind in (
+            ("protocol", Protocol),
+            ("split", Split),
+            ("sim", Sim),
+            ("chunking", ChunkingName),
+            ("render", Render),
+            ("render_quality", RenderQuality),
+        ):
+            if getattr(self, name) not in get_args(kind):
+                raise UsageError(
+                    f"{option_name(name)} {getattr(self, name)!r} is unknown: choose one of "
+                    f"{', '.join(get_args(kind))}"
+                )
+        self.noise()
+
+    def noise(self) -> NoiseSpec | None:
+        """The disturbance, parsed.
+
+        Raises:
+            UsageError: It cannot be.
+        """
+        return None if self.action_noise is None else NoiseSpec.parse(self.action_noise)
+
+    def task_entry(self) -> Task:
+        """The task's row of the table."""
+        return get_task(self.task)
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON values, with the disturbance spelled out."""
+        noise = self.noise()
+        return {
+            **asdict(self),
+            "instances": list(self.instances),
+            "action_noise_resolved": None if noise is None else noise.describe(),
+        }
+
+
+def option_name(field: str) -> str:
+    """The command line's name of a setting."""
+    return "--" + field.replace("_", "-")
+
+
+def given_settings(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `RunSettings` out of run.json's `identity.settings`.
+
+    Raises:
+        UsageError: One is missing.
+    """
+    names = [field.name for field in fields(RunSettings)]
+    missing = [name for name in names if name not in recorded]
+    if missing:
+        raise UsageError(
+            f"run.json is damaged (identity.settings lacks {missing[0]!r}): restore the file, or "
+            "start the run again under another --out"
+        )
+    return {name: recorded[name] for name in names}
+
+
+def build_chunking(
+    name: ChunkingName,
+    horizon: int | None,
+    every: int | None,
+    decay: float | None,
+    chunk_length: int,
+) -> Chunking:
+    """The strategy for a policy's chunk length.
+
+    Raises:
+        UsageError: A parameter does not fit the chunk length.
+    """
+    if name == "receding":
+        return RecedingHorizon(DEFAULT_HORIZON if horizon is None else horizon, chunk_length)
+    return TemporalEnsemble(
+        DEFAULT_ENSEMBLE_EVERY if every is None else every,
+        DEFAULT_ENSEMBLE_DECAY if decay is None else decay,
+        chunk_length,
+    )
+
+
+def chunking_factory(settings: RunSettings) -> partial[Chunking]:
+    """`build_chunking` with everything but the chunk length; picklable."""
+    return partial(
+        build_chunking,
+        settings.chunking,
+        settings.horizon,
+        settings.ensemble_every,
+        settings.ensemble_decay,
+    )
+
+
+def human_figures(task: Task, path: str | None) -> HumanStats:
+    """What is published about the task, or the exact means in the official metadata file.
+
+    Raises:
+        UsageError: The file cannot be used.
+    """
+    return human_stats(task) if path is None else load_human_stats(path, task)
+
+
+def parse_instances(text: str) -> tuple[int, ...]:
+    """Read `0`, `0-9` or `0-9,12,15`; ascending.
+
+    Raises:
+        UsageError: Not of that form, a range that runs backwards, or an index given twice.
+    """
+    form = "numbers and ranges such as 0-9,12,15"
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise UsageError(
+                f"--instances {text!r}: {part!r} is not a number or range; give {form}"
+            )
+        low, high = int(first), int(last) if dash else int(first)
+        if high < low:
+            raise UsageError(f"--instances {text!r}: the range {part.strip()} runs backwards")
+        found.extend(range(low, high + 1))
+    twice = sorted({index for index in found if found.count(index) > 1})
+    if twice:
+        raise UsageError(f"--instances {text!r}: {twice[0]} is given twice")
+    return tuple(sorted(found))
