@@ -52,10 +52,11 @@ def test_random_stays_within_the_limits_and_uses_them(toy_env, episode):
     policy = RandomPolicy()
     policy.reset(episode)
     drawn = np.concatenate([policy.infer(observe(toy_env)).actions for _ in range(300)])
-    # The evaluator's JOINT_RANGE (2025), rad.
+    # The evaluator's JOINT_RANGE (2025), rad, but for the arms' joint 4: there that table has
+    # -2.0944, and the public URDF, which the robot is built from, -1.7453.
     low = [-1.1345, -2.7925, -1.8326, -3.0543]
     high = [1.8326, 2.5307, 1.5708, 3.0543]
-    arm_low = [-4.4506, -0.1745, -2.3562, -2.0944, -2.3562, -1.0472, -1.5708]
+    arm_low = [-4.4506, -0.1745, -2.3562, -1.7453, -2.3562, -1.0472, -1.5708]
     arm_high = [1.3090, 3.1416, 2.3562, 0.3491, 2.3562, 1.0472, 1.5708]
     right_low, right_high = [*arm_low], [*arm_high]
     right_low[1], right_high[1] = -3.1416, 0.1745

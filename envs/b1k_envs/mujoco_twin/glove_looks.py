@@ -23,17 +23,16 @@ import numpy as np
 from b1k_envs.base import Float64Array
 from b1k_envs.mujoco_twin import scene, textures
 from b1k_envs.mujoco_twin.meshes import (
-    Mesh,
     Int32Array,
+    Mesh,
     add_mesh,
     loft,
     merge,
+    moved,
     revolve,
     rounded_box,
-    moved,
     scaled,
     superellipse,
-    transform,
 )
 from b1k_envs.mujoco_twin.textures import Parts, add_material, visual, visual_mesh
 
@@ -48,7 +47,7 @@ _BLOB = (0.0080, 0.0028)  # radius and half thickness of an average particle [m]
 
 
 def dust_particle_names(glove: str) -> tuple[str, ...]:
-    """Names of a glove's dust geoms, e.g. `boxing_glove_1_dust_00`, in the order of `dust_points`."""
+    """Names of a glove's dust geoms, `boxing_glove_1_dust_00` first, as in `dust_points`."""
     return tuple(f"{glove}_dust_{k:02d}" for k in range(DUST_PARTICLES))
 
 
@@ -94,14 +93,12 @@ def _dress(spec: mujoco.MjSpec, glove: str) -> None:
     parts.add("glove_strap", scaled(_strap(), hand))
     parts.emit(spec, body, f"{glove}_look")
     veil = merge([_fist(_VEIL_OFFSET), _thumb(_VEIL_OFFSET), _cuff_veil()])
-    visual_mesh(
-        spec, body, dust_veil_name(glove), scaled(veil, hand), "dustveil", rgba=VEIL_RGBA
-    )
+    visual_mesh(spec, body, dust_veil_name(glove), scaled(veil, hand), "dustveil", rgba=VEIL_RGBA)
     _add_dust(body, glove, mirrored)
 
 
 def _thumb_side(spec: mujoco.MjSpec, glove: str) -> float:
-    """y of the collision thumb's two ends, added [m]."""
+    """Which side the collision thumb is on: y of its two ends, added [m]."""
     ends = np.asarray(spec.geom(f"{glove}_thumb").fromto)
     return float(ends[1] + ends[4])
 
@@ -190,8 +187,13 @@ def _smooth(stations: Float64Array, count: int) -> Float64Array:
     t = (at - k)[:, None]
     a, b, c, d = (padded[k + i] for i in range(4))
     return np.asarray(
-        0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2
-               + (3 * b - a - 3 * c + d) * t**3)
+        0.5
+        * (
+            2 * b
+            + (c - a) * t
+            + (2 * a - 5 * b + 4 * c - d) * t**2
+            + (3 * b - a - 3 * c + d) * t**3
+        )
     )
 
 
@@ -294,9 +296,7 @@ def _lining() -> Mesh:
     tube = loft(_cuff_rings([(back + 0.0030, -0.0088), (back + 0.040, -0.011)]), caps=False)
     floor = loft(_cuff_rings([(back + 0.040, -0.010), (back + 0.041, -0.010)]))
     inside = _outward(tube)
-    return merge(
-        [Mesh(vertices=inside.vertices, faces=inside.faces[:, ::-1]), floor]
-    )
+    return merge([Mesh(vertices=inside.vertices, faces=inside.faces[:, ::-1]), floor])
 
 
 def _strap() -> Mesh:
@@ -318,9 +318,12 @@ def _strap() -> Mesh:
 def _cuff_veil() -> Mesh:
     """Dust over the cuff, with texture coordinates along x and around."""
     back, front = _cuff_ends()
-    rings = _cuff_rings([(front, 0.0042), (back + 0.024, 0.0042), (back, 0.0012)])
+    rings = _cuff_rings(
+        [(front + 0.001, 0.0), (front - 0.008, 0.0042), (back + 0.024, 0.0042), (back, 0.0008)]
+    )
     mesh = _outward(loft(rings, caps=False))
-    uv = np.column_stack([mesh.vertices[:, 1] * 9, mesh.vertices[:, 0] * 9])
+    around = mesh.vertices[:, 1] + mesh.vertices[:, 2]
+    uv = np.column_stack([around * 9, mesh.vertices[:, 0] * 9])
     radial = mesh.vertices * (0, 1, 1) - (0, 0, scene.GLOVE_CUFF[2])
     normals = radial / np.linalg.norm(radial, axis=1, keepdims=True)
     return Mesh(vertices=mesh.vertices, faces=mesh.faces, normals=normals, uv=uv)
@@ -355,7 +358,8 @@ def _dust() -> tuple[Float64Array, Float64Array, Float64Array]:
     normal = cross / np.maximum(area, 1e-15)[:, None]
     weight = np.where(normal[:, 2] > 0.05, area, 0.0)
     total = np.cumsum(weight) / weight.sum()
-    points, normals = [], []
+    points: list[Float64Array] = []
+    normals: list[Float64Array] = []
     while len(points) < 160:
         face = int(np.searchsorted(total, draw.random()))
         u, v = draw.random(), draw.random()
@@ -379,8 +383,10 @@ def _dust() -> tuple[Float64Array, Float64Array, Float64Array]:
 def _is_outside(point: Float64Array, corners: Float64Array, normal: Float64Array) -> bool:
     """Nothing of the glove is above the point: a ray straight up meets no triangle."""
     a, b, c = (corners[:, i, :2] - point[:2] for i in range(3))
+
     def side(p: Float64Array, q: Float64Array) -> Float64Array:
         return np.asarray(p[:, 0] * q[:, 1] - p[:, 1] * q[:, 0])
+
     s = np.stack([side(a, b), side(b, c), side(c, a)])
     inside = np.all(s > 0, axis=0) | np.all(s < 0, axis=0)
     plane = np.einsum("ij,ij->i", corners[:, 0] - point, normal)

@@ -36,6 +36,7 @@ def build_model(render_quality: RenderQuality = "fast") -> mujoco.MjModel:
     """
     spec = mujoco.MjSpec()
     spec.modelname = "b1k_twin"
+    spec.compiler.degree = False
     spec.option.timestep = 1.0 / PHYSICS_HZ
     # Euler tracks 4 cm off with these servos, and says nothing.
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST

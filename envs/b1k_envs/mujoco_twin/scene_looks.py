@@ -121,8 +121,15 @@ def _add_shell(spec: mujoco.MjSpec) -> None:
     ):
         visual_plane(world, name, centre, right, up, (half, _H / 2), "wall")
     counter_x, counter_half = scene.COUNTER_POS[0], scene.COUNTER_HALF[0]
-    visual_plane(world, "room_splash", (counter_x, _Y[1] - 0.004, 1.115), (1, 0, 0), up,
-                 (counter_half, 0.215), "splash")
+    visual_plane(
+        world,
+        "room_splash",
+        (counter_x, _Y[1] - 0.004, 1.115),
+        (1, 0, 0),
+        up,
+        (counter_half, 0.215),
+        "splash",
+    )
 
     parts, h, t = Parts(), 0.045, 0.008
     door_low, door_high = (_ROOM_DOOR_Y + s * (_ROOM_DOOR_HALF + 0.07) for s in (-1, 1))
@@ -142,21 +149,35 @@ def _add_room_door(spec: mujoco.MjSpec) -> None:
     half, height = _ROOM_DOOR_HALF, _ROOM_DOOR_H
     parts.box("room_door", (x - 0.006, y, height / 2), (0.008, half, height / 2))
     for side in (-1, 1):
-        parts.box("trim", (x - 0.014, y + side * (half + 0.035), height / 2 + 0.03),
-                  (0.014, 0.037, height / 2 + 0.03), 0.006)
+        parts.box(
+            "trim",
+            (x - 0.014, y + side * (half + 0.035), height / 2 + 0.03),
+            (0.014, 0.037, height / 2 + 0.03),
+            0.006,
+        )
     parts.box("trim", (x - 0.014, y, height + 0.035), (0.0138, half + 0.002, 0.034), 0.006)
     for z, half_z in ((0.55, 0.36), (1.46, 0.42)):
         for side in (-1, 1):
             at = y + side * half * 0.47
             parts.box("recess", (x - 0.0145, at, z), (0.001, half * 0.36, half_z))
-            parts.box("room_door", (x - 0.0165, at, z), (0.003, half * 0.36 - 0.014, half_z - 0.014),
-                      0.003, 1)
+            parts.box(
+                "room_door",
+                (x - 0.0165, at, z),
+                (0.003, half * 0.36 - 0.014, half_z - 0.014),
+                0.003,
+                1,
+            )
     handle_y = y + half - 0.07
     parts.box("metal", (x - 0.017, handle_y, 1.02), (0.004, 0.022, 0.10), 0.004)
     parts.add("metal", capsule((x - 0.02, handle_y, 1.06), (x - 0.06, handle_y, 1.06), 0.010, 6, 1))
-    parts.add("metal", capsule((x - 0.06, handle_y, 1.06), (x - 0.06, handle_y - 0.12, 1.06), 0.010, 6, 1))
+    parts.add(
+        "metal", capsule((x - 0.06, handle_y, 1.06), (x - 0.06, handle_y - 0.12, 1.06), 0.010, 6, 1)
+    )
     for z in (0.25, 1.8):
-        parts.add("metal", capsule((x - 0.02, y - half, z - 0.04), (x - 0.02, y - half, z + 0.04), 0.008, 6, 1))
+        parts.add(
+            "metal",
+            capsule((x - 0.02, y - half, z - 0.04), (x - 0.02, y - half, z + 0.04), 0.008, 6, 1),
+        )
     parts.emit(spec, spec.worldbody, "room_door")
 
 
@@ -165,8 +186,16 @@ def _add_window(spec: mujoco.MjSpec) -> None:
     world, parts = spec.worldbody, Parts()
     (x, z), (hx, hz) = _WINDOW, _WINDOW_HALF
     y = _Y[1]
-    visual_plane(world, "room_window_view", (x, y - 0.003, z), (1, 0, 0), (0, 0, 1), (hx, hz), "view",
-                 spacing=2.0)
+    visual_plane(
+        world,
+        "room_window_view",
+        (x, y - 0.003, z),
+        (1, 0, 0),
+        (0, 0, 1),
+        (hx, hz),
+        "view",
+        spacing=2.0,
+    )
     for side in (-1, 1):
         parts.box("trim", (x + side * (hx + 0.02), y - 0.02, z), (0.035, 0.02, hz + 0.05), 0.005)
         parts.box("trim", (x, y - 0.02, z + side * (hz + 0.02)), (hx, 0.0198, 0.032), 0.005)
@@ -174,8 +203,22 @@ def _add_window(spec: mujoco.MjSpec) -> None:
     parts.box("trim", (x, y - 0.06, z - hz - 0.045), (hx + 0.09, 0.06, 0.014), 0.006)
     parts.box("metal", (x - 0.02, y - 0.042, z - 0.02), (0.006, 0.008, 0.045), 0.004)
     pot = (x + 0.40, y - 0.065, z - hz - 0.031)
-    parts.add("orange", revolve([(0, 0), (0.032, 0), (0.043, 0.07), (0.047, 0.07), (0.047, 0.085),
-                                 (0.038, 0.085), (0, 0.075)], 14), pot)
+    parts.add(
+        "orange",
+        revolve(
+            [
+                (0, 0),
+                (0.032, 0),
+                (0.043, 0.07),
+                (0.047, 0.07),
+                (0.047, 0.085),
+                (0.038, 0.085),
+                (0, 0.075),
+            ],
+            14,
+        ),
+        pot,
+    )
     for k in range(7):
         angle = 2.4 * k
         tip = (0.075 * np.cos(angle), 0.04 * np.sin(angle), 0.15 + 0.012 * k)
@@ -212,9 +255,9 @@ def _add_counter(spec: mujoco.MjSpec) -> None:
     ends = [_box((s * hx - 0.001, s * hx + 0.001), (-hy, hy), z, half_z) for s in (-1, 1)]
     top_mesh = merge(
         [
-            planar_uv(merge(stone), 0, 1, 0.5),
-            planar_uv(front_edge, 0, 2, 0.5),
-            planar_uv(merge(ends), 1, 2, 0.5),
+            planar_uv(merge(stone), 0, 1, 0.32),
+            planar_uv(front_edge, 0, 2, 0.32),
+            planar_uv(merge(ends), 1, 2, 0.32),
         ]
     )
     visual_mesh(spec, body, "countertop_look_top", top_mesh, "worktop")
@@ -251,8 +294,12 @@ def _add_counter(spec: mujoco.MjSpec) -> None:
     carcass_z, carcass_half = (0.10 + top - slab) / 2, (top - slab - 0.10) / 2
     parts.box("cabinet", (0, front + 0.009, carcass_z), (hx - 0.01, 0.009, carcass_half))
     for x in (0.02 - hx, hx - 0.02):
-        parts.box("cabinet", (x, (front + hy) / 2, carcass_z), (0.01, (hy - front) / 2, carcass_half))
-    parts.box("dark", (0, (front + hy) / 2 + 0.03, 0.05), (hx - 0.03, (hy - front) / 2 - 0.03, 0.05))
+        parts.box(
+            "cabinet", (x, (front + hy) / 2, carcass_z), (0.01, (hy - front) / 2, carcass_half)
+        )
+    parts.box(
+        "dark", (0, (front + hy) / 2 + 0.03, 0.05), (hx - 0.03, (hy - front) / 2 - 0.03, 0.05)
+    )
     count = 4
     width = (2 * hx - 0.02) / count
     for k in range(count):
@@ -260,18 +307,29 @@ def _add_counter(spec: mujoco.MjSpec) -> None:
         half = width / 2 - 0.003
         for low, high in ((0.105, 0.685), (0.692, top - slab - 0.006)):
             panel = (x, front - 0.009, (low + high) / 2)
-            parts.box("dark", (x, front - 0.0005, panel[2]), (width / 2, 0.001, (high - low) / 2 + 0.003))
+            parts.box(
+                "dark", (x, front - 0.0005, panel[2]), (width / 2, 0.001, (high - low) / 2 + 0.003)
+            )
             parts.box("cabinet", panel, (half, 0.009, (high - low) / 2), 0.003, 1)
             if high < 0.69:  # a shaker frame on the doors only
                 inner = (half - 0.055, 0.001, (high - low) / 2 - 0.055)
                 parts.box("cabinet_shade", (x, front - 0.0185, panel[2]), inner)
-                parts.box("cabinet", (x, front - 0.0192, panel[2]), (inner[0] - 0.004, 0.001, inner[2] - 0.004))
+                parts.box(
+                    "cabinet",
+                    (x, front - 0.0192, panel[2]),
+                    (inner[0] - 0.004, 0.001, inner[2] - 0.004),
+                )
         side = 1 if k % 2 == 0 else -1
         grip = (x + side * (half - 0.03), front - 0.045)
         parts.add("metal", capsule((*grip, 0.52), (*grip, 0.64), 0.006, 6, 1))
         for z in (0.53, 0.63):
             parts.box("metal", (grip[0], front - 0.030, z), (0.004, 0.015, 0.004))
-        parts.add("metal", capsule((x - 0.06, front - 0.045, 0.775), (x + 0.06, front - 0.045, 0.775), 0.006, 6, 1))
+        parts.add(
+            "metal",
+            capsule(
+                (x - 0.06, front - 0.045, 0.775), (x + 0.06, front - 0.045, 0.775), 0.006, 6, 1
+            ),
+        )
         for x_post in (x - 0.05, x + 0.05):
             parts.box("metal", (x_post, front - 0.030, 0.775), (0.004, 0.015, 0.004))
     add_material(spec, "cabinet_shade", (0.25, 0.34, 0.37, 1))
@@ -291,7 +349,9 @@ def _add_shelves(spec: mujoco.MjSpec) -> None:
         parts.box("dark", (x, _Y[1] - 0.299, 1.76), (half - 0.001, 0.0005, 0.329))
         for side in (-1, 1):
             centre = x + side * half / 2
-            parts.box("cabinet", (centre, _Y[1] - 0.309, 1.76), (half / 2 - 0.002, 0.009, 0.328), 0.003, 1)
+            parts.box(
+                "cabinet", (centre, _Y[1] - 0.309, 1.76), (half / 2 - 0.002, 0.009, 0.328), 0.003, 1
+            )
             grip = (x + side * 0.028, _Y[1] - 0.345)
             parts.add("metal", capsule((*grip, 1.50), (*grip, 1.60), 0.005, 6, 1))
             for z in (1.505, 1.595):
@@ -315,7 +375,13 @@ def _add_shelves(spec: mujoco.MjSpec) -> None:
     for k, colour in enumerate(("teal", "cream", "rose", "cream")):  # folded towels
         z = top + 0.026 + 0.050 * k
         parts.box(colour, (x, -0.70 + 0.006 * (-1) ** k, z), (0.105, 0.125, 0.0245), 0.022, 2)
-        parts.box(colour, (x - 0.004, -0.70 + 0.006 * (-1) ** k, z + 0.006), (0.108, 0.122, 0.010), 0.010, 2)
+        parts.box(
+            colour,
+            (x - 0.004, -0.70 + 0.006 * (-1) ** k, z + 0.006),
+            (0.108, 0.122, 0.010),
+            0.010,
+            2,
+        )
     parts.add("cream", disc(0.05, 0.055, 18, 0.006), (x, -0.90, top + 0.055))  # jar of pegs
     parts.add("wood_box", disc(0.052, 0.008, 18, 0.003), (x, -0.90, top + 0.118))
     add_material(spec, "wood_box", (0.72, 0.58, 0.40, 1))
@@ -333,10 +399,14 @@ def _bottle(
     body = [superellipse(size * b, size * a, e, 16, size * z) for z, a, b, e in profile]
     turned = [ring[:, [1, 0, 2]] * (-1, 1, 1) for ring in body]
     parts.add(colour, loft(turned), at)
-    parts.add(cap, disc(0.030 * size, 0.020 * size, 14, 0.004), (at[0], at[1], at[2] + 0.252 * size))
+    parts.add(
+        cap, disc(0.030 * size, 0.020 * size, 14, 0.004), (at[0], at[1], at[2] + 0.252 * size)
+    )
     front = at[0] - 0.0585 * size
     parts.box("trim", (front, at[1], at[2] + 0.085 * size), (0.001, 0.062 * size, 0.050 * size))
-    parts.box(cap, (front - 0.0015, at[1], at[2] + 0.095 * size), (0.001, 0.046 * size, 0.016 * size))
+    parts.box(
+        cap, (front - 0.0015, at[1], at[2] + 0.095 * size), (0.001, 0.046 * size, 0.016 * size)
+    )
 
 
 def _add_basket(spec: mujoco.MjSpec) -> None:
@@ -363,21 +433,36 @@ def _add_basket(spec: mujoco.MjSpec) -> None:
     basket = moved(merge([wall(0.0), flip(wall(0.012))]), (x, y, 0))
     visual_mesh(spec, spec.worldbody, "room_basket", basket, "wicker")
     parts = Parts()
-    rim = [superellipse(b, a, 3.5, points, z) for a, b, z in
-           ((0.245, 0.185, 0.39), (0.250, 0.190, 0.405), (0.240, 0.180, 0.415), (0.228, 0.168, 0.405))]
+    rim = [
+        superellipse(b, a, 3.5, points, z)
+        for a, b, z in (
+            (0.245, 0.185, 0.39),
+            (0.250, 0.190, 0.405),
+            (0.240, 0.180, 0.415),
+            (0.228, 0.168, 0.405),
+        )
+    ]
     parts.add("wood_box", loft(rim, closed=True), (x, y, 0))
     for colour, centre, half in (
         ("cream", (x, y - 0.02, 0.33), (0.155, 0.21, 0.07)),
         ("teal", (x - 0.02, y + 0.06, 0.385), (0.11, 0.13, 0.055)),
         ("rose", (x + 0.01, y - 0.10, 0.39), (0.12, 0.09, 0.06)),
-        ("blue", (x - 0.172, y + 0.08, 0.36), (0.014, 0.09, 0.09)),
+        ("blue", (x - 0.186, y + 0.08, 0.36), (0.014, 0.09, 0.09)),
     ):
         parts.box(colour, centre, half, min(half) * 0.95, 3)
     wall_y = _Y[0]
     parts.box("dark", (0.5, wall_y + 0.012, 1.55), (0.36, 0.012, 0.27), 0.003, 1)
     parts.box("cream", (0.5, wall_y + 0.0245, 1.55), (0.335, 0.001, 0.245))
-    visual_plane(spec.worldbody, "room_picture", (0.5, wall_y + 0.027, 1.55), (-1, 0, 0), (0, 0, 1),
-                 (0.25, 0.17), "view", spacing=2.0)
+    visual_plane(
+        spec.worldbody,
+        "room_picture",
+        (0.5, wall_y + 0.027, 1.55),
+        (-1, 0, 0),
+        (0, 0, 1),
+        (0.25, 0.17),
+        "view",
+        spacing=2.0,
+    )
     parts.emit(spec, spec.worldbody, "room_basket_look")
 
 
@@ -413,8 +498,8 @@ def _add_cameras(spec: mujoco.MjSpec) -> None:
     for name, eye, target, fovy in zip(
         CAMERAS,
         ((-2.05, -1.95, 2.20), (0.42, -0.42, 1.12), (-0.56, 1.22, 1.52)),
-        ((0.32, 0.42, 0.60), (1.40, 0.05, 0.52), (-0.56, 2.00, 0.93)),
-        (58.0, 50.0, 42.0),
+        ((0.32, 0.42, 0.60), (1.40, 0.05, 0.52), (-0.56, 1.97, 0.93)),
+        (58.0, 50.0, 36.0),
         strict=True,
     ):
         spec.worldbody.add_camera(name=name, pos=eye, quat=_look_at(eye, target), fovy=fovy)

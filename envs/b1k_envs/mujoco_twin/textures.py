@@ -89,7 +89,9 @@ def wood(size: int = 256, colour: Colour = (176, 130, 86)) -> UInt8Array:
     return _bytes(_coloured(shade, colour))
 
 
-def perforated_steel(size: int = 128, holes: int = 8, colour: Colour = (178, 182, 186)) -> UInt8Array:
+def perforated_steel(
+    size: int = 128, holes: int = 8, colour: Colour = (178, 182, 186)
+) -> UInt8Array:
     """Sheet steel with staggered round holes, for a drum."""
     pitch = size // holes
     row, column = np.arange(size)[:, None], np.arange(size)[None, :]
@@ -145,7 +147,9 @@ def window_view(size: int = 256) -> UInt8Array:
     leaves = _coloured(0.75 + 0.5 * noise(size, 32, 75), (92, 128, 80))
     picture = np.where((height < hedge)[..., None], leaves, picture)
     lawn = _coloured(0.9 + 0.2 * noise(size, 16, 76), (142, 172, 104))
-    return _bytes(np.where((height < 0.16)[..., None] & np.ones((size, size, 1), bool), lawn, picture))
+    return _bytes(
+        np.where((height < 0.16)[..., None] & np.ones((size, size, 1), bool), lawn, picture)
+    )
 
 
 def wicker(size: int = 64, colour: Colour = (186, 148, 100)) -> UInt8Array:

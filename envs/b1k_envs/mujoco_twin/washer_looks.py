@@ -8,6 +8,7 @@ at -x: in their profiles the height is the distance in front of the casing's cen
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import mujoco
 import numpy as np
@@ -36,7 +37,6 @@ LED_OFF, LED_ON = (0.10, 0.16, 0.12, 1.0), (0.25, 1.0, 0.45, 1.0)
 _FRONT = scene.WASHER_HALF[0]
 _FORWARD = (-1.0, 0.0, 0.0)
 _PANEL_X, _PANEL_Z, _PANEL_HALF = -_FRONT - 0.006, 0.359, (0.279, 0.069)
-_SEEN_FROM_FRONT = {"right": (0.0, -1.0, 0.0), "up": (0.0, 0.0, 1.0)}
 
 
 def add_washer_looks(spec: mujoco.MjSpec) -> None:
@@ -49,7 +49,6 @@ def add_washer_looks(spec: mujoco.MjSpec) -> None:
 
 
 def _add_materials(spec: mujoco.MjSpec) -> None:
-    shiny = {"specular": 0.35, "shininess": 0.6}
     add_material(spec, "casing", (0.86, 0.87, 0.88, 1), specular=0.15, shininess=0.5)
     add_material(spec, "seam", (0.16, 0.17, 0.18, 1))
     add_material(spec, "rubber", (0.30, 0.31, 0.33, 1), specular=0.1)
@@ -59,7 +58,7 @@ def _add_materials(spec: mujoco.MjSpec) -> None:
     add_material(spec, "handle", (0.15, 0.16, 0.18, 1), specular=0.5, shininess=0.6)
     add_material(spec, "glass", (0.07, 0.10, 0.14, 0.62), specular=0.7, shininess=0.8)
     add_material(spec, "dark_glass", (0.06, 0.07, 0.09, 1), specular=0.7, shininess=0.8)
-    add_material(spec, "button", (0.10, 0.36, 0.72, 1), **shiny)
+    add_material(spec, "button", (0.10, 0.36, 0.72, 1), specular=0.35, shininess=0.6)
     add_material(spec, "mark", (0.95, 0.96, 0.97, 1))
     add_material(spec, "led", (1, 1, 1, 1), emission=0.7)
     add_material(spec, "dryer_door", (0.80, 0.82, 0.84, 1), specular=0.2)
@@ -97,23 +96,31 @@ def _drum() -> Mesh:
     ring = np.column_stack([np.cos(angle), np.sin(angle)])
     vertices = np.vstack([np.column_stack([radius * ring, np.full(steps + 1, z)]) for z in ends])
     normals = np.vstack([np.column_stack([-ring, np.zeros(steps + 1)])] * 2)
-    uv = np.vstack([np.column_stack([angle / (2 * np.pi) * 9, np.full(steps + 1, v)]) for v in (0, 3)])
+    uv = np.vstack(
+        [np.column_stack([angle / (2 * np.pi) * 9, np.full(steps + 1, v)]) for v in (0, 3)]
+    )
     k = np.arange(steps)
     other = k + steps + 1
     faces = np.vstack(
         [np.column_stack([k, k + 1, other + 1]), np.column_stack([k, other + 1, other])]
-    )
+    ).astype(np.int32)
     return aimed(Mesh(vertices=vertices, faces=faces, normals=normals, uv=uv), _FORWARD)
 
 
 def _dress_washer(spec: mujoco.MjSpec) -> None:
     body, parts = spec.body(scene.WASHER), Parts()
-    hx, hy, hz = scene.WASHER_HALF
+    hy = scene.WASHER_HALF[1]
     parts.add("casing", _casing())
     panel_bottom, kick_top = 0.282, -0.324
     half_front = (panel_bottom - kick_top) / 2 - 0.0015
     front = plate_with_hole(
-        half_front, hy - 0.0175, 0.004, scene.OPENING_RADIUS + 0.012, corner=0.004, edge=0.003
+        half_front,
+        hy - 0.0175,
+        0.004,
+        scene.OPENING_RADIUS + 0.012,
+        corner=0.004,
+        edge=0.003,
+        segments=40,
     )
     # The hole is in the middle of the plate, which the drum is not: the plate moves with it.
     assert abs((panel_bottom + kick_top) / 2 - scene.DRUM_Z) < 0.002
@@ -146,23 +153,32 @@ def _dress_washer(spec: mujoco.MjSpec) -> None:
     parts.box("seam", (_PANEL_X - 0.0065, 0.195, _PANEL_Z - 0.030), (0.001, 0.050, 0.010))
     knob_y = 0.018
     parts.add(
-        "chrome", aimed(disc(0.036, 0.004, 24, 0.002), _FORWARD), (_PANEL_X - 0.003, knob_y, _PANEL_Z)
+        "chrome",
+        aimed(disc(0.036, 0.004, 24, 0.002), _FORWARD),
+        (_PANEL_X - 0.003, knob_y, _PANEL_Z),
     )
     parts.add(
-        "casing", aimed(disc(0.029, 0.012, 20, 0.004), _FORWARD), (_PANEL_X - 0.014, knob_y, _PANEL_Z)
+        "casing",
+        aimed(disc(0.029, 0.012, 20, 0.004), _FORWARD),
+        (_PANEL_X - 0.014, knob_y, _PANEL_Z),
     )
     parts.box("seam", (_PANEL_X - 0.026, knob_y, _PANEL_Z + 0.015), (0.001, 0.002, 0.010))
     for z in (-0.09, 0.09):  # hinge
-        parts.box("chrome", (-_FRONT - 0.007, scene.HINGE[1] + 0.010, scene.DRUM_Z + z),
-                  (0.010, 0.010, 0.030), 0.004)
+        parts.box(
+            "chrome",
+            (-_FRONT - 0.007, scene.HINGE[1] + 0.010, scene.DRUM_Z + z),
+            (0.010, 0.010, 0.030),
+            0.004,
+        )
     parts.box("seam", (-_FRONT - 0.001, -0.218, scene.DRUM_Z), (0.003, 0.010, 0.030), 0.002)
     parts.emit(spec, body, "washer_look")
 
     visual_mesh(spec, body, "washer_look_drum", moved(_drum(), centre), "drum")
-    visual_plane(body, "washer_look_panel", (_PANEL_X - 0.0006, 0, _PANEL_Z), half=_PANEL_HALF,
-                 material="washer_panel", **_SEEN_FROM_FRONT)
-    ring = aimed(annulus(scene.BUTTON_RADIUS + 0.002, scene.BUTTON_RADIUS + 0.010, 0.003, 20, 0.002),
-                 _FORWARD)
+    _panel_picture(body, "washer")
+    ring = aimed(
+        annulus(scene.BUTTON_RADIUS + 0.002, scene.BUTTON_RADIUS + 0.010, 0.003, 20, 0.002),
+        _FORWARD,
+    )
     at = (_PANEL_X - 0.001, scene.BUTTON[1], scene.BUTTON[2])
     visual_mesh(spec, body, LED, moved(ring, at), "led", rgba=LED_OFF)
 
@@ -172,22 +188,27 @@ def _rib(degrees: float) -> Mesh:
     foot, top = (0.030, 0.012), 0.026
     length, height = 0.19, scene.DRUM_RADIUS - 0.001
     ring = np.array([[-foot[0], 0.0], [-foot[1], top], [foot[1], top], [foot[0], 0.0]])
-    # u along the circumference, v towards the axis; (-v, u) turns it to stand on the wall at 0 deg.
     rings = [
-        np.column_stack([height - s * ring[:, 1], s * ring[:, 0], np.full(4, z)])
-        for s, z in ((0.7, -length + 0.05), (1.0, -length + 0.09), (1.0, 0.20), (0.6, 0.245))
+        np.column_stack([height - size * ring[:, 1], size * ring[:, 0], np.full(4, z)])
+        for size, z in ((0.7, -length + 0.05), (1.0, -length + 0.09), (1.0, 0.20), (0.6, 0.245))
     ]
-    angle = np.radians(degrees)
-    turn = np.eye(4)
-    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
     # After aiming, the profile's +x is the machine's +z: 0 degrees is the top of the drum.
-    turn_to_top = np.radians(-90)
-    spin = np.eye(4)
-    spin[:2, :2] = [
-        [np.cos(turn_to_top), -np.sin(turn_to_top)],
-        [np.sin(turn_to_top), np.cos(turn_to_top)],
-    ]
-    return aimed(transform(loft(rings), spin @ turn), _FORWARD)
+    c, s = np.cos(np.radians(degrees - 90)), np.sin(np.radians(degrees - 90))
+    turn = np.eye(4)
+    turn[:2, :2] = [[c, -s], [s, c]]
+    return aimed(transform(loft(rings), turn), _FORWARD)
+
+
+def _panel_picture(body: Any, machine: str) -> None:  # noqa: ANN401 - MjsBody
+    visual_plane(
+        body,
+        f"{machine}_look_panel",
+        (_PANEL_X - 0.0006, 0, _PANEL_Z),
+        right=(0, -1, 0),
+        up=(0, 0, 1),
+        half=_PANEL_HALF,
+        material=f"{machine}_panel",
+    )
 
 
 def _dress_door(spec: mujoco.MjSpec) -> None:
@@ -199,7 +220,13 @@ def _dress_door(spec: mujoco.MjSpec) -> None:
     ]
     centre = scene.DOOR_CENTRE
     parts.add("casing", aimed(revolve(section, 40, closed=True), _FORWARD), centre)
-    bezel = [(0.146, -0.012), (0.170, h - 0.004), (0.171, h + 0.003), (0.163, h + 0.006), (0.146, 0.006)]
+    bezel = [
+        (0.146, -0.012),
+        (0.170, h - 0.004),
+        (0.171, h + 0.003),
+        (0.163, h + 0.006),
+        (0.146, 0.006),
+    ]
     parts.add("chrome", aimed(revolve(bezel, 40, closed=True), _FORWARD), centre)
     seal = [(0.150, -h - 0.006), (0.176, -h - 0.006), (0.180, -h + 0.001), (0.148, -h + 0.001)]
     parts.add("rubber", aimed(revolve(seal, 40, closed=True), _FORWARD), centre)
@@ -218,8 +245,13 @@ def _dress_door(spec: mujoco.MjSpec) -> None:
     front = revolve([(0.150, 0.004), (0.110, 0.012), (0.060, 0.016), (0, 0.018)], 32)
     bowl = revolve([(0, -0.062), (0.070, -0.058), (0.118, -0.044), (0.146, -0.012)], 32)
     for name, mesh in (("front", front), ("bowl", bowl)):
-        visual_mesh(spec, body, f"washer_door_look_glass_{name}",
-                    moved(aimed(mesh, _FORWARD), centre), "glass")
+        visual_mesh(
+            spec,
+            body,
+            f"washer_door_look_glass_{name}",
+            moved(aimed(mesh, _FORWARD), centre),
+            "glass",
+        )
 
 
 def _dress_button(spec: mujoco.MjSpec) -> None:
@@ -250,9 +282,7 @@ def _dress_dryer(spec: mujoco.MjSpec) -> None:
         ]
     )
     parts.add("dryer_door", aimed(door, _FORWARD), (-_FRONT - 0.002, 0, door_z))
-    frame = loft(
-        [rounded_rectangle(0.211, 0.221, 0.064, 5, z) for z in (0.0, 0.003)]
-    )
+    frame = loft([rounded_rectangle(0.211, 0.221, 0.064, 5, z) for z in (0.0, 0.003)])
     parts.add("seam", aimed(frame, _FORWARD), (-_FRONT, 0, door_z))
     face = -_FRONT - 0.034
     port = [(0.078, 0.0), (0.098, 0.0), (0.096, 0.008), (0.084, 0.010), (0.078, 0.002)]
@@ -267,8 +297,7 @@ def _dress_dryer(spec: mujoco.MjSpec) -> None:
     parts.add("chrome", aimed(disc(0.040, 0.012, 24, 0.005), _FORWARD), knob)
     parts.box("seam", (_PANEL_X - 0.025, -0.20, _PANEL_Z), (0.001, 0.003, 0.030))
     parts.emit(spec, body, "dryer_look")
-    visual_plane(body, "dryer_look_panel", (_PANEL_X - 0.0006, 0, _PANEL_Z), half=_PANEL_HALF,
-                 material="dryer_panel", **_SEEN_FROM_FRONT)
+    _panel_picture(body, "dryer")
 
 
 def _lint_panel(parts: Parts, centre: Sequence[float] = (-_FRONT - 0.001, 0.0, -0.315)) -> None:

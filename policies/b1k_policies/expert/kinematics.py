@@ -54,6 +54,7 @@ class ArmKinematics:
         self.arm: r1pro.Arm = arm
         joints = (*r1pro.TRUNK_JOINTS, *r1pro.ARM_JOINTS[arm])
         spec = mujoco.MjSpec()
+        spec.compiler.degree = False
         add_movable_chain(spec, joints)
         self._model = spec.compile()
         self._data = mujoco.MjData(self._model)

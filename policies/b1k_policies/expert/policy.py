@@ -1,0 +1,191 @@
+"""The scripted expert for the twin's clean_boxing_gloves: privileged, closed-loop, deterministic.
+
+It emits the same 23-number actions as any policy, in chunks, through the same runner, and never
+touches the simulator's state: it only reads it. At each inference it corrects its belief by the
+truth, decides from the state of the world what is to be done, and rolls its own controller forward
+for a chunk. A missed grasp, a slipped handle or a door that swung back is noticed at the next
+inference and tried again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from b1k_envs import r1pro
+from b1k_envs.base import Float64Array, Observation
+from b1k_envs.errors import UsageError
+from b1k_envs.mujoco_twin import scene
+from b1k_envs.mujoco_twin.truth import TwinTruth
+from b1k_policies.base import ActionChunk, EpisodeInfo, PrivilegedPolicy, Skill
+from b1k_policies.expert.belief import Belief, Command, wrap
+from b1k_policies.expert.kinematics import ArmKinematics
+from b1k_policies.expert.stages import OPEN, Leg, Playbook, Stage, choose
+
+TASK = "clean_boxing_gloves"
+CHUNK_LENGTH = 30
+RIGHT_TUCKED = np.array([0.9, -0.15, 0.0, -1.7, 0.0, 0.0, 0.0])
+
+_ARM_RATE, _TRUNK_RATE = 0.055, 0.028  # [rad] per control step
+_POSITION_GAIN, _YAW_GAIN = 2.2, 2.5  # [1/s]
+_YAW_LIMIT = 0.9  # [rad/s]
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """What the expert carries from one control step to the next."""
+
+    stage: Stage | None
+    leg: int
+    steps: int
+    tries: int
+    command: Command
+    belief_velocity: Float64Array
+
+
+class ExpertPolicy(PrivilegedPolicy):
+    """See the module header."""
+
+    name = "expert"
+    chunk_length = CHUNK_LENGTH
+
+    def __init__(self) -> None:
+        self._arm = ArmKinematics("left")
+        self._read: Callable[[], TwinTruth] | None = None
+        self._playbook: Playbook | None = None
+        self._memories: list[Memory] = []
+        self._last_step = 0
+
+    def bind(self, privileged_state: Callable[[], Any]) -> None:
+        """Take the reader of the twin's truth."""
+        self._read = privileged_state
+
+    def reset(self, episode: EpisodeInfo) -> None:
+        """Forget the previous episode.
+
+        Raises:
+            UsageError: Another task; the expert knows one.
+        """
+        if episode.task != TASK:
+            raise UsageError(f"the expert only knows {TASK}, not {episode.task}")
+        self._playbook = Playbook(self._arm, episode.protocol)
+        self._memories = []
+        self._last_step = 0
+
+    def infer(self, observation: Observation) -> ActionChunk:
+        """Plan `CHUNK_LENGTH` steps from the truth at this step."""
+        assert self._read is not None, "bind was not called"
+        assert self._playbook is not None, "reset was not called"
+        truth = self._read()
+        memory = self._recall(truth)
+        belief = Belief.from_truth(truth, memory.belief_velocity)
+        memory = self._replan(memory, truth, belief)
+        stage = memory.stage
+        assert stage is not None
+        said = stage.skill[memory.leg]
+        rows: list[Float64Array] = []
+        self._memories = []
+        for _ in range(CHUNK_LENGTH):
+            memory = self._next(memory, belief)
+            rows.append(memory.command.row())
+            belief = belief.advance(memory.command, self._arm)
+            memory = replace(memory, belief_velocity=belief.velocity)
+            self._memories.append(memory)
+        self._last_step = truth.step
+        return ActionChunk(
+            actions=np.asarray(rows, dtype=np.float32),
+            skill=Skill(name=said, probability=1.0),
+            progress=progress(truth),
+        )
+
+    # --- memory -----------------------------------------------------------------------------
+
+    def _recall(self, truth: TwinTruth) -> Memory:
+        """The memory as of the last action that was really executed."""
+        executed = truth.step - self._last_step
+        if self._memories and 1 <= executed <= len(self._memories):
+            return self._memories[executed - 1]
+        start = Command(
+            velocity=np.zeros(3),
+            trunk=truth.trunk,
+            left=truth.arms["left"],
+            right=truth.arms["right"],
+            grip=OPEN,
+        )
+        return Memory(None, 0, 0, 0, start, np.zeros(3))
+
+    def _replan(self, memory: Memory, truth: TwinTruth, belief: Belief) -> Memory:
+        """Start another stage when this one is done, has become pointless, or has failed."""
+        stage = memory.stage
+        if stage is not None and memory.leg < len(stage.legs) and stage.valid(truth, memory.leg):
+            if memory.steps <= stage.legs[memory.leg].patience:
+                return memory
+        key = choose(truth)
+        again = stage is not None and stage.key == key
+        tries = memory.tries + 1 if again else 0
+        assert self._playbook is not None
+        return replace(
+            memory, stage=self._playbook.build(key, belief, tries), leg=0, steps=0, tries=tries
+        )
+
+    # --- one control step -------------------------------------------------------------------
+
+    def _next(self, memory: Memory, belief: Belief) -> Memory:
+        stage = memory.stage
+        assert stage is not None
+        index, steps = memory.leg, memory.steps
+        while index < len(stage.legs) - 1 and stage.legs[index].until(belief, steps):
+            index, steps = index + 1, 0
+        leg = stage.legs[min(index, len(stage.legs) - 1)]
+        if index == len(stage.legs) - 1 and leg.until(belief, steps):
+            index += 1  # done: keep the last leg's command until the next inference
+        command = self._command(memory.command, leg, belief)
+        return replace(memory, leg=index, steps=steps + 1, command=command)
+
+    def _command(self, last: Command, leg: Leg, belief: Belief) -> Command:
+        posture = leg.posture
+        trunk, left = last.trunk, last.left
+        if posture is not None:
+            trunk, left = _towards(
+                (last.trunk, last.left), (posture.trunk, posture.left), (_TRUNK_RATE, _ARM_RATE)
+            )
+        right = _towards((last.right,), (RIGHT_TUCKED,), (_ARM_RATE,))[0]
+        return Command(_drive(leg, belief), trunk, left, right, leg.grip)
+
+
+def _towards(
+    here: tuple[Float64Array, ...], goal: tuple[Float64Array, ...], rates: tuple[float, ...]
+) -> tuple[Float64Array, ...]:
+    """Step all joints along one straight line, as fast as the slowest group allows."""
+    needed = max(
+        float(np.abs(g - h).max()) / rate for h, g, rate in zip(here, goal, rates, strict=True)
+    )
+    fraction = 1.0 if needed <= 1.0 else 1.0 / needed
+    return tuple(h + fraction * (g - h) for h, g in zip(here, goal, strict=True))
+
+
+def _drive(leg: Leg, belief: Belief) -> Float64Array:
+    """Base velocity in the robot frame towards the leg's target."""
+    target = leg.base(belief)
+    offset = target[:2] - belief.base[:2]
+    distance = float(np.hypot(*offset))
+    speed = leg.speed if leg.via else min(leg.speed, _POSITION_GAIN * distance)
+    world = offset / distance * speed if distance > 1e-9 else np.zeros(2)
+    cos, sin = np.cos(belief.base[2]), np.sin(belief.base[2])
+    turn = np.clip(_YAW_GAIN * wrap(target[2] - belief.base[2]), -_YAW_LIMIT, _YAW_LIMIT)
+    return np.array([cos * world[0] + sin * world[1], -sin * world[0] + cos * world[1], turn])
+
+
+def progress(truth: TwinTruth) -> float:
+    """Share of the task that is done, in [0, 1], from the state of the world alone."""
+    if not any(truth.dusty.values()):
+        return 1.0
+    inside = sum(truth.in_washer[g] or not truth.dusty[g] for g in scene.GLOVES)
+    held = truth.held["left"] in scene.GLOVES
+    open_ = truth.door_angle > 1.0
+    if inside == 2:
+        return 0.8 if open_ else 0.9
+    return 0.15 * open_ + 0.3 * inside + 0.12 * held

@@ -1,0 +1,323 @@
+"""The run folder: atomic, resumable, and suspicious of what it reads."""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from b1k_envs.errors import UsageError
+from b1k_eval import files, store
+from b1k_eval.store import (
+    LINE_FIELDS,
+    EpisodeKey,
+    StorageError,
+    disk_full,
+    open_run,
+    read_episodes,
+    read_run,
+)
+
+TASK = "clean_boxing_gloves"
+PLAN = [EpisodeKey(TASK, instance, 0) for instance in range(4)]
+
+
+def record(**identity):
+    return {
+        "format": 1,
+        "identity": {"settings": {"seed": 0, "instances": [0, 1, 2, 3], **identity}},
+        "sessions": [{"started_at": "now"}],
+    }
+
+
+def result(key, outcome="failure", **changes):
+    fields = dict.fromkeys(LINE_FIELDS)
+    return {
+        **fields,
+        "task": key.task,
+        "task_index": 31,
+        "instance": key.instance,
+        "rollout": key.rollout,
+        "outcome": outcome,
+        "q_score": None if outcome == "error" else 0.5,
+        "steps": 3,
+        "timing": {"wall_s": 1.0},
+        "subgoals": {},
+        **changes,
+    }
+
+
+def write(run, key, outcome="failure", **changes):
+    folder = run.begin(key)
+    content = result(key, outcome, **changes)
+    (folder / "result.json").write_text(json.dumps(content))
+    run.commit(key, folder, content)
+
+
+def lines(path):
+    return [json.loads(line) for line in (path / "episodes.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "results" / "run"
+
+
+@pytest.fixture
+def made(path):
+    """A run with three episodes of four: a failure, an error, a success; closed."""
+    run = open_run(path, record(), resume=False)
+    write(run, PLAN[0])
+    write(run, PLAN[1], "error", message="EnvError: gone")
+    write(run, PLAN[2], "success")
+    run.close()
+    return path
+
+
+def test_a_line_repeats_the_result_and_stands_for_complete_files(made):
+    found = read_episodes(made)
+    assert list(found) == PLAN[:3]
+    assert [line["outcome"] for line in found.values()] == ["failure", "error", "success"]
+    for key in found:
+        assert (made / "episodes" / f"{TASK}-{key.instance}-0" / "result.json").is_file()
+    assert not list(made.rglob(".tmp-*"))
+
+
+def test_a_resumed_run_does_the_missing_and_the_errors_and_no_others(made):
+    run = open_run(made, record(), resume=True)
+    assert run.pending(PLAN) == [PLAN[1], PLAN[3]]
+
+
+def test_a_retried_error_takes_the_place_of_its_line_and_its_files(made):
+    run = open_run(made, record(), resume=True)
+    write(run, PLAN[1], "success", steps=9)
+    assert [line["outcome"] for line in lines(made)] == ["failure", "success", "success"]
+    content = json.loads((made / "episodes" / f"{TASK}-1-0" / "result.json").read_text())
+    assert (content["outcome"], content["steps"]) == ("success", 9)
+    assert not list(made.rglob(".tmp-*"))
+
+
+def test_finish_puts_the_lines_into_the_order_of_the_plan(path):
+    run = open_run(path, record(), resume=False)
+    for key in (PLAN[2], PLAN[0], PLAN[3], PLAN[1]):
+        write(run, key)
+    run.finish(PLAN)
+    assert [line["instance"] for line in lines(path)] == [0, 1, 2, 3]
+
+
+def test_an_existing_run_is_not_started_again(made):
+    text = f"{made} already holds a run: --resume continues it, another --out starts a new one"
+    with pytest.raises(UsageError, match=f"^{re.escape(text)}$"):
+        open_run(made, record(), resume=False)
+
+
+def test_a_folder_with_other_things_is_left_alone(path):
+    path.mkdir(parents=True)
+    (path / "thesis.tex").write_text("precious")
+    for resume in (False, True):
+        with pytest.raises(UsageError, match=r"is not empty \(it has thesis.tex\) and holds no"):
+            open_run(path, record(), resume=resume)
+    assert [entry.name for entry in path.iterdir() if entry.name != ".lock"] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("leftover", [".lock", ".tmp-run.json"])
+def test_a_start_that_was_killed_before_run_json_can_be_repeated(path, leftover):
+    path.mkdir(parents=True)
+    (path / leftover).write_text("")
+    (path / "episodes").mkdir()
+    for resume in (True, False):
+        open_run(path, record(), resume=resume).close()
+        assert read_run(path)["identity"]["settings"]["seed"] == 0
+        (path / "run.json").unlink()
+
+
+def test_resume_clears_away_what_a_kill_left_and_nothing_else(made):
+    episodes = made / "episodes"
+    (episodes / ".tmp-half").mkdir()
+    (episodes / ".tmp-half" / "video.mp4").write_text("half")
+    (episodes / f"{TASK}-3-0").mkdir()  # renamed, but killed before its line
+    (episodes / "notes").mkdir()  # somebody's own
+    (made / ".tmp-run.json").write_text("{")
+    whole = (made / "episodes.jsonl").read_bytes()
+    with (made / "episodes.jsonl").open("ab") as file:
+        file.write(b'{"task": "clean_box')  # killed in the middle of a line
+    run = open_run(made, record(), resume=True)
+    run.clean(PLAN)
+    assert sorted(e.name for e in episodes.iterdir()) == [*(f"{TASK}-{i}-0" for i in range(3)),
+                                                          "notes"]
+    assert (made / "episodes.jsonl").read_bytes() == whole
+    assert not list(made.rglob(".tmp-*"))
+
+
+def test_an_error_whose_files_were_being_replaced_is_retried(made):
+    (made / "episodes" / f"{TASK}-1-0").rename(made / "episodes" / ".tmp-old")
+    run = open_run(made, record(), resume=True)
+    run.clean(PLAN)
+    assert run.pending(PLAN) == [PLAN[1], PLAN[3]]
+
+
+@pytest.mark.parametrize(
+    ("number", "content", "problem"),
+    [
+        (2, b"\x00\x00\x00", "is damaged ("),
+        (1, b"{broken", "is damaged ("),
+        (1, b"[1, 2]", "is damaged (it holds no JSON object)"),
+        (2, b'{"task": "x"}', "is damaged (it lacks 'task_index')"),
+        (3, None, f"repeats episode {TASK}-0-0"),
+    ],
+)
+def test_any_other_damage_names_file_line_and_what_to_do(made, number, content, problem):
+    file = made / "episodes.jsonl"
+    content_lines = file.read_bytes().splitlines()
+    content_lines[number - 1] = content_lines[0] if content is None else content
+    file.write_bytes(b"\n".join(content_lines) + b"\n")
+    with pytest.raises(UsageError, match=re.escape(f"{file}, line {number} {problem}")) as error:
+        open_run(made, record(), resume=True)
+    assert str(error.value).endswith(
+        "remove that line and --resume: its episode will be run again"
+    )
+
+
+def test_an_unknown_outcome_is_damage(made):
+    file = made / "episodes.jsonl"
+    file.write_text(file.read_text().replace('"success"', '"sucess"'))
+    with pytest.raises(UsageError, match="line 3 is damaged .'outcome' is 'sucess', expected one"):
+        read_episodes(made)
+
+
+def test_a_line_without_its_files_is_damage(made):
+    (made / "episodes" / f"{TASK}-2-0" / "result.json").unlink()
+    with pytest.raises(UsageError, match=f"line 3 lists episode {TASK}-2-0, whose result.json is"):
+        read_episodes(made)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("{", "is damaged (Expecting property name"),
+        ("", "is damaged (Expecting value"),
+        ("[]", "is damaged (it holds no JSON object)"),
+        ('{"format": 7}', "has format 7, this version reads 1"),
+        ('{"format": 1}', "is damaged (it lacks 'identity')"),
+    ],
+)
+def test_a_damaged_run_json_is_refused(made, content, problem):
+    (made / "run.json").write_text(content)
+    with pytest.raises(UsageError, match=re.escape(f"{made / 'run.json'} {problem}")) as error:
+        open_run(made, record(), resume=True)
+    assert str(error.value).endswith(
+        "restore the file, or start the run again under another --out"
+    )
+
+
+def test_other_settings_are_refused_with_each_difference(made):
+    with pytest.raises(UsageError) as error:
+        open_run(made, record(seed=1, policy="zero"), resume=True)
+    assert str(error.value) == (
+        f"{made} was made with other settings and cannot be resumed with these: "
+        'settings.seed 0 -> 1; settings.policy null -> "zero". '
+        "Repeat the old ones, or choose another --out"
+    )
+
+
+def test_a_session_is_added_and_the_rest_of_run_json_stays(made):
+    before = read_run(made)
+    open_run(made, {**record(), "sessions": [{"started_at": "later"}]}, resume=True).close()
+    after = read_run(made)
+    assert [s["started_at"] for s in after["sessions"]] == ["now", "later"]
+    assert after["identity"] == before["identity"]
+
+
+def test_two_processes_cannot_write_one_run(made):
+    code = (
+        "import sys; from pathlib import Path; from b1k_eval.store import open_run\n"
+        "from b1k_envs.errors import UsageError\n"
+        "try: open_run(Path(sys.argv[1]), {}, resume=True)\n"
+        "except UsageError as error: sys.stdout.write(str(error))"
+    )
+    run = open_run(made, record(), resume=True)
+    command = [sys.executable, "-c", code, str(made)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert re.match(
+        f"{re.escape(str(made))} is being written by process \\d+ on .*: wait for it, or choose",
+        said,
+    )
+    run.close()
+    open_run(made, record(), resume=True).close()
+
+
+def test_an_unwritable_place_is_wrong_usage(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"cannot be written \(Not a directory\): choose another"):
+        open_run(tmp_path / "file" / "run", record(), resume=False)
+
+
+def full(*_args, **_kwargs):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_found_before_the_first_episode(path, monkeypatch):
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(StorageError, match=f"^no space left to write {re.escape(str(path))}"):
+        open_run(path, record(), resume=False)
+
+
+def test_a_disk_that_fills_up_leaves_no_line(path, monkeypatch):
+    run = open_run(path, record(), resume=False)
+    write(run, PLAN[0])
+    folder = run.begin(PLAN[1])
+    (folder / "result.json").write_text("{}")
+    monkeypatch.setattr(store, "_fsync_file", full)
+    with pytest.raises(StorageError, match=r"free some space, then --resume$"):
+        run.commit(PLAN[1], folder, result(PLAN[1]))
+    assert len(lines(path)) == 1
+
+
+def test_other_refusals_of_the_file_system_name_the_file(path, monkeypatch):
+    run = open_run(path, record(), resume=False)
+
+    def refuse(_file):
+        raise PermissionError(errno.EACCES, "Permission denied", "/run/video.mp4")
+
+    folder = run.begin(PLAN[0])
+    (folder / "video.mp4").write_text("")
+    monkeypatch.setattr(store, "_fsync_file", refuse)
+    with pytest.raises(StorageError, match=r"^/run/video.mp4 cannot be written \(Permission denied"):
+        run.commit(PLAN[0], folder, result(PLAN[0]))
+
+
+def test_a_full_disk_is_recognised_behind_another_exception():
+    try:
+        try:
+            full()
+        except OSError as error:
+            raise RuntimeError("wrapped") from error
+    except RuntimeError as error:
+        assert disk_full(error)
+    assert not disk_full(PermissionError(errno.EACCES, "no"))
+
+
+def test_an_atomic_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    target = tmp_path / "result.json"
+    files.write_atomic(target, b"old")
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        files.write_atomic(target, b"new")
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_json_without_infinity_or_nan():
+    for value in (float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            files.to_json({"q": value})
+
+
+def test_folder_names_follow_the_task():
+    assert EpisodeKey("hiding_Easter_eggs", 12, 3).folder == "hiding_Easter_eggs-12-3"
+    assert Path("episodes") / PLAN[0].folder == Path(f"episodes/{TASK}-0-0")
