@@ -10,9 +10,8 @@ import pytest
 # Spawned workers import the doubles by name, and inherit this path.
 sys.path.insert(0, str(Path(__file__).parent))
 
-from doubles import DrivePolicy, ToyEnv
-
 from b1k_policies.base import EpisodeInfo
+from doubles import DrivePolicy, ToyEnv
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
@@ -206,6 +206,23 @@ class DrivePolicy(Policy):
         self.closed = True
 
 
+class RandomWalkPolicy(DrivePolicy):
+    """Drives forward by random commands from the episode's seed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rng = np.random.default_rng(0)
+
+    def reset(self, episode: EpisodeInfo) -> None:
+        super().reset(episode)
+        self.rng = np.random.default_rng(episode.seed)
+
+    def infer(self, observation: Observation) -> ActionChunk:
+        chunk = super().infer(observation)
+        actions = self.rng.uniform(-0.2, 0.6, chunk.actions.shape).astype(np.float32)
+        return ActionChunk(actions=actions, skill=chunk.skill)
+
+
 class SeeingPolicy(DrivePolicy):
     """The same, but it declares that it looks at pictures."""
 
@@ -229,7 +246,7 @@ class RaisingPolicy(PrivilegedPolicy):
     """Raises in every hook, or in the one named."""
 
     hook: str | None = None
-    error: BaseException = ZeroDivisionError("no such luck")
+    error: BaseException = field(default_factory=lambda: ZeroDivisionError("no such luck"))
     name = "raising"
     chunk_length = 8
     needs_images = False
@@ -254,3 +271,8 @@ class RaisingPolicy(PrivilegedPolicy):
 
     def close(self) -> None:
         self._raise("close")
+
+
+def make_toy_env(settings: object = None) -> ToyEnv:
+    """A factory that a spawned worker can import."""
+    return ToyEnv(max_steps=getattr(settings, "max_steps", 20))

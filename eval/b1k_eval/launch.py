@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import signal
+import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -132,6 +136,30 @@ def _commit(
         raise StorageError(finished.stop)
 
 
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Start children that never hear Ctrl-C, and hear it oneself only afterwards.
+
+    It reaches the whole group of the terminal, and the parent alone decides what it means. A child
+    inherits the mask and is deaf from its first instruction on. The mask does not spare us: a
+    thread of a numerical library may take the signal, and Python then raises in the main thread,
+    half way through the start.
+    """
+    resource_tracker.ensure_running()  # its own start, inside of ours, would undo the mask
+    heard: list[int] = []
+    in_main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number)) if in_main else 0
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if in_main:
+            signal.signal(signal.SIGINT, handler)
+    if heard:
+        raise KeyboardInterrupt
+
+
 @dataclass
 class _Job:
     """A worker, and what it is busy with."""
@@ -188,7 +216,8 @@ class _Pool:
         process = self._context.Process(
             target=worker_main, args=(theirs, self._assembly), name="b1k-eval-worker", daemon=True
         )
-        process.start()
+        with _deaf_to_ctrl_c():
+            process.start()
         theirs.close()
         return process, ours
 

@@ -197,7 +197,7 @@ class PlainReporter(_Counting):
         """Say what is to be done."""
         super().run_started(total, done, max_steps, workers)
         there = f", {done} of them done already" if done else ""
-        self._line(f"{total} episodes{there}")
+        self._line(f"{total} episode{'' if total == 1 else 's'}{there}")
 
     def episode_started(self, key: EpisodeKey) -> None:
         """One line."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import threading
 from multiprocessing.connection import Connection, wait
 
@@ -18,8 +17,6 @@ def worker_main(pipe: Connection, assembly: Assembly) -> None:
     Answers each with any number of `Snapshot` and one `Finished`, or with the text of a
     StorageError.
     """
-    # Ctrl-C reaches the whole group of the terminal; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_parent, daemon=True).start()
     executor = Executor(assembly)
     try:

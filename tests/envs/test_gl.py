@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from importlib.metadata import version
 
 import pytest
 
@@ -182,3 +183,30 @@ def test_a_setting_that_cannot_render_is_told_as_such(value, message):
     answer = python(CHOOSE, MUJOCO_GL=value)
     assert answer["error"].startswith(f"no OpenGL: {message}")
     assert answer["exit_code"] == 4
+
+
+IMPORT_MUJOCO = """
+import json, os, sys
+from b1k_envs.errors import UnavailableError
+from b1k_envs.mujoco_twin.gl import before_mujoco_import
+try:
+    before_mujoco_import()
+    early = "OpenGL" in sys.modules
+    import mujoco
+    answer = {"mujoco": mujoco.__version__, "opengl before mujoco": early}
+except UnavailableError as error:
+    answer = {"error": str(error)}
+print(json.dumps(answer))
+"""
+
+
+@pytest.mark.parametrize("value", ["egl", "osmesa"])
+def test_a_backend_set_but_missing_is_a_sentence_where_importing_mujoco_would_break(value):
+    answer = python(IMPORT_MUJOCO, missing=("libEGL", "libOSMesa"), MUJOCO_GL=value)
+    assert answer["error"].startswith(f"no OpenGL (MUJOCO_GL={value}): {value}: lib")
+
+
+@pytest.mark.parametrize("value", ["", "off"])
+def test_a_run_without_pictures_needs_no_opengl_at_all(value):
+    answer = python(IMPORT_MUJOCO, missing=("libEGL", "libOSMesa"), MUJOCO_GL=value)
+    assert answer == {"mujoco": version("mujoco"), "opengl before mujoco": False}

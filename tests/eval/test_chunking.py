@@ -51,7 +51,9 @@ def test_temporal_ensemble_is_the_weighted_mean_of_all_overlapping_predictions(
     actions, chunks = drive(TemporalEnsemble(every, decay, length), length, steps, seed=2)
     assert list(chunks) == list(range(0, steps, every))
     for step in range(steps):
-        rows = [c[step - start] for start, c in sorted(chunks.items()) if 0 <= step - start < length]
+        rows = [
+            c[step - start] for start, c in sorted(chunks.items()) if 0 <= step - start < length
+        ]
         weights = [math.exp(-decay * i) for i in range(len(rows))]  # i = 0 is the oldest
         for column in range(23):
             total = math.fsum(w * float(row[column]) for w, row in zip(weights, rows, strict=True))
@@ -81,7 +83,9 @@ def test_ensemble_asked_every_t_steps_is_receding_horizon_t():
     np.testing.assert_array_equal(ensemble, receding)
 
 
-@pytest.mark.parametrize("make", [lambda: RecedingHorizon(4, 6), lambda: TemporalEnsemble(2, 0.1, 6)])
+@pytest.mark.parametrize(
+    "make", [lambda: RecedingHorizon(4, 6), lambda: TemporalEnsemble(2, 0.1, 6)]
+)
 def test_reset_forgets_the_previous_episode(make):
     fresh, _ = drive(make(), 6, 9, seed=4)
     used = make()

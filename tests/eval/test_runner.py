@@ -8,14 +8,6 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from doubles import (
-    BreakingEnv,
-    DrivePolicy,
-    RaisingPolicy,
-    SeeingPolicy,
-    ToyEnv,
-    TruthPolicy,
-)
 
 from b1k_envs.base import GoalStatus
 from b1k_envs.errors import ActionError, EnvError, PolicyFaultError
@@ -25,6 +17,14 @@ from b1k_eval.noise import ActionNoise, NoiseSpec
 from b1k_eval.runner import run_episode
 from b1k_eval.trace import Trace
 from b1k_policies.base import ActionChunk
+from doubles import (
+    BreakingEnv,
+    DrivePolicy,
+    RaisingPolicy,
+    SeeingPolicy,
+    ToyEnv,
+    TruthPolicy,
+)
 
 
 class Ear(Subscriber):

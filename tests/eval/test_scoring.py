@@ -7,13 +7,13 @@ import math
 
 import numpy as np
 import pytest
-from doubles import PREDICATES, BreakingEnv, DrivePolicy, RaisingPolicy, ToyEnv
 
 from b1k_envs.base import AgentPositions
 from b1k_envs.tasks import HumanStats
 from b1k_eval.chunking import RecedingHorizon
 from b1k_eval.runner import run_episode
 from b1k_eval.scoring import ScoreKeeper, efficiency, result_record
+from doubles import PREDICATES, BreakingEnv, DrivePolicy, RaisingPolicy, ToyEnv
 
 HUMAN = HumanStats(
     length=8235.0,

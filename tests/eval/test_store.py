@@ -148,8 +148,10 @@ def test_resume_clears_away_what_a_kill_left_and_nothing_else(made):
         file.write(b'{"task": "clean_box')  # killed in the middle of a line
     run = open_run(made, record(), resume=True)
     run.clean(PLAN)
-    assert sorted(e.name for e in episodes.iterdir()) == [*(f"{TASK}-{i}-0" for i in range(3)),
-                                                          "notes"]
+    assert sorted(e.name for e in episodes.iterdir()) == [
+        *(f"{TASK}-{i}-0" for i in range(3)),
+        "notes",
+    ]
     assert (made / "episodes.jsonl").read_bytes() == whole
     assert not list(made.rglob(".tmp-*"))
 
@@ -178,15 +180,14 @@ def test_any_other_damage_names_file_line_and_what_to_do(made, number, content, 
     file.write_bytes(b"\n".join(content_lines) + b"\n")
     with pytest.raises(UsageError, match=re.escape(f"{file}, line {number} {problem}")) as error:
         open_run(made, record(), resume=True)
-    assert str(error.value).endswith(
-        "remove that line and --resume: its episode will be run again"
-    )
+    assert str(error.value).endswith("remove that line and --resume: its episode will be run again")
 
 
 def test_an_unknown_outcome_is_damage(made):
     file = made / "episodes.jsonl"
-    file.write_text(file.read_text().replace('"success"', '"sucess"'))
-    with pytest.raises(UsageError, match="line 3 is damaged .'outcome' is 'sucess', expected one"):
+    text = file.read_text()
+    file.write_text(text.replace('"outcome": "success"', '"outcome": "sucess"'))
+    with pytest.raises(UsageError, match=r"line 3 is damaged .'outcome' is 'sucess', expected one"):
         read_episodes(made)
 
 
@@ -210,9 +211,7 @@ def test_a_damaged_run_json_is_refused(made, content, problem):
     (made / "run.json").write_text(content)
     with pytest.raises(UsageError, match=re.escape(f"{made / 'run.json'} {problem}")) as error:
         open_run(made, record(), resume=True)
-    assert str(error.value).endswith(
-        "restore the file, or start the run again under another --out"
-    )
+    assert str(error.value).endswith("restore the file, or start the run again under another --out")
 
 
 def test_other_settings_are_refused_with_each_difference(made):
@@ -287,18 +286,16 @@ def test_other_refusals_of_the_file_system_name_the_file(path, monkeypatch):
     folder = run.begin(PLAN[0])
     (folder / "video.mp4").write_text("")
     monkeypatch.setattr(store, "_fsync_file", refuse)
-    with pytest.raises(StorageError, match=r"^/run/video.mp4 cannot be written \(Permission denied"):
+    with pytest.raises(
+        StorageError, match=r"^/run/video.mp4 cannot be written \(Permission denied"
+    ):
         run.commit(PLAN[0], folder, result(PLAN[0]))
 
 
 def test_a_full_disk_is_recognised_behind_another_exception():
-    try:
-        try:
-            full()
-        except OSError as error:
-            raise RuntimeError("wrapped") from error
-    except RuntimeError as error:
-        assert disk_full(error)
+    wrapped = RuntimeError("wrapped")
+    wrapped.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    assert disk_full(wrapped)
     assert not disk_full(PermissionError(errno.EACCES, "no"))
 
 

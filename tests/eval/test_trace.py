@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from doubles import PREDICATES, SUBGOALS, DrivePolicy, ToyEnv
 
 from b1k_envs.errors import EnvError
 from b1k_eval.chunking import RecedingHorizon
@@ -15,6 +14,7 @@ from b1k_eval.runner import run_episode
 from b1k_eval.trace import Trace
 from b1k_policies.base import ActionChunk, Skill
 from b1k_policies.baselines import read_recording
+from doubles import PREDICATES, SUBGOALS, DrivePolicy, ToyEnv
 
 
 def record(env, policy, episode, path, noise=None):

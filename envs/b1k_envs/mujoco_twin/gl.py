@@ -4,8 +4,8 @@ MuJoCo picks its context class while `import mujoco` runs, from `MUJOCO_GL`, and
 unset takes GLFW, which needs a display; with it set to `egl` or `osmesa` and the library absent the
 import itself dies on an `AttributeError` inside PyOpenGL (mujoco 4.0.0, `mujoco/rendering/classic/
 gl_context.py`; PyOpenGL 3.1.10, `OpenGL/raw/EGL/_types.py`). `ensure_gl` therefore looks for the
-shared library first, then really makes a context, and works before and after `import mujoco`. Call
-it before the modules that import mujoco, so that a wrong `MUJOCO_GL` ends in a sentence.
+shared library first, then really makes a context, and works before and after `import mujoco`.
+`before_mujoco_import` turns a `MUJOCO_GL` that cannot work into a sentence.
 
 Importing this module touches neither OpenGL nor the environment. `ensure_gl` sets `MUJOCO_GL`, so
 that child processes need not search again; PyOpenGL's `PYOPENGL_PLATFORM` is set by MuJoCo.
@@ -112,6 +112,19 @@ def gl_info() -> GlInfo:
         if _current is None:
             _current = _choose()
         return _current
+
+
+def before_mujoco_import() -> None:
+    """Call before the first `import mujoco`, so that a `MUJOCO_GL` that cannot work is told.
+
+    With the variable unset nothing happens: mujoco then imports anywhere, and a run that renders
+    nothing needs no OpenGL.
+
+    Raises:
+        UnavailableError: `MUJOCO_GL` names a backend that is unknown or not to be had here.
+    """
+    if os.environ.get("MUJOCO_GL", "").strip().lower() not in ("", *_DISABLED):
+        ensure_gl()
 
 
 def _choose() -> GlInfo:

@@ -172,8 +172,8 @@ def _add_washer(world: Any) -> None:  # noqa: ANN401
         axis=[0, 0, -1],
         limited=mujoco.mjtLimited.mjLIMITED_TRUE,
         range=[0, DOOR_RANGE],
-        damping=0.6,
-        frictionloss=0.6,
+        damping=1.5,
+        frictionloss=0.8,
         armature=0.02,
     )
     sideways = [np.sqrt(0.5), 0, np.sqrt(0.5), 0]  # cylinder axis along x

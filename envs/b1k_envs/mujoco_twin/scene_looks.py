@@ -35,7 +35,8 @@ from b1k_envs.mujoco_twin.textures import Parts, add_material, visual_mesh, visu
 from b1k_envs.mujoco_twin.washer_looks import add_washer_looks
 
 JITTERED_MATERIALS: tuple[str, ...] = ("floor", "wall", "worktop", "cabinet", "casing")
-"""Materials whose rgba an instance may tint; textures multiply with it."""
+"""Materials whose rgba an instance may tint; textures multiply with it. All are below 1, so that a
+tint can brighten too."""
 
 LIGHTS: tuple[str, ...] = ("light_ceiling", "light_window", "light_fill")
 """Lights whose diffuse colour and position an instance may jitter."""
@@ -68,10 +69,10 @@ def add_scene_looks(spec: mujoco.MjSpec) -> None:
 
 def _add_materials(spec: mujoco.MjSpec) -> None:
     tile = 1 / 1.2  # the picture is 4 tiles of 0.3 m
-    add_material(spec, "floor", (1, 1, 1, 1), textures.floor_tiles(), repeat=(tile, tile))
+    add_material(spec, "floor", (0.92, 0.92, 0.92, 1), textures.floor_tiles(), repeat=(tile, tile))
     add_material(spec, "wall", (0.76, 0.79, 0.74, 1))
     add_material(spec, "splash", (1, 1, 1, 1), textures.subway_tiles(), repeat=(2, 2))
-    add_material(spec, "worktop", (1, 1, 1, 1), textures.speckled_stone(), specular=0.2)
+    add_material(spec, "worktop", (0.92, 0.92, 0.92, 1), textures.speckled_stone(), specular=0.2)
     add_material(spec, "cabinet", (0.36, 0.48, 0.52, 1), specular=0.1)
     add_material(spec, "wood", (1, 1, 1, 1), textures.wood())
     add_material(spec, "wicker", (1, 1, 1, 1), textures.wicker())

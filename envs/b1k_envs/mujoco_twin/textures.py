@@ -48,7 +48,7 @@ def _bytes(picture: Float64Array) -> UInt8Array:
     return np.clip(np.floor(picture + 0.5), 0, 255).astype(np.uint8)
 
 
-def floor_tiles(size: int = 512, tiles: int = 4, colour: Colour = (205, 196, 182)) -> UInt8Array:
+def floor_tiles(size: int = 512, tiles: int = 4, colour: Colour = (219, 210, 195)) -> UInt8Array:
     """Square stoneware tiles, each a little different, with grout between them."""
     draw = random.Random(7)
     pitch = size // tiles
@@ -74,7 +74,7 @@ def subway_tiles(size: int = 256, rows: int = 8, colour: Colour = (226, 232, 231
     return _bytes(_coloured(shade, colour))
 
 
-def speckled_stone(size: int = 256, colour: Colour = (196, 196, 190)) -> UInt8Array:
+def speckled_stone(size: int = 256, colour: Colour = (210, 210, 203)) -> UInt8Array:
     """A worktop of light stone with fine dark and white grains."""
     shade = 0.94 + 0.08 * noise(size, 8, 21)
     grain = noise(size, 128, 22)

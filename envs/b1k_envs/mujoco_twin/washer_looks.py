@@ -53,7 +53,7 @@ def _add_materials(spec: mujoco.MjSpec) -> None:
     add_material(spec, "seam", (0.16, 0.17, 0.18, 1))
     add_material(spec, "rubber", (0.30, 0.31, 0.33, 1), specular=0.1)
     add_material(spec, "chrome", (0.74, 0.76, 0.79, 1), specular=0.6, shininess=0.7)
-    add_material(spec, "steel", (0.52, 0.54, 0.56, 1), specular=0.3)
+    add_material(spec, "steel", (0.46, 0.48, 0.50, 1), specular=0.1)
     add_material(spec, "drum", (1, 1, 1, 1), textures.perforated_steel())
     add_material(spec, "handle", (0.15, 0.16, 0.18, 1), specular=0.5, shininess=0.6)
     add_material(spec, "glass", (0.07, 0.10, 0.14, 0.62), specular=0.7, shininess=0.8)
@@ -128,7 +128,7 @@ def _dress_washer(spec: mujoco.MjSpec) -> None:
     parts.box("casing", (-_FRONT + 0.004, 0, -0.380), (0.004, hy - 0.0175, 0.052), 0.003)
     parts.box("casing", (_PANEL_X + 0.008, 0, _PANEL_Z), (0.008, hy - 0.017, 0.0725), 0.005)
     for z in (panel_bottom, kick_top):
-        parts.box("seam", (-_FRONT + 0.004, 0, z), (0.003, hy - 0.018, 0.003))
+        parts.box("seam", (-_FRONT + 0.004, 0, z), (0.003, hy - 0.018, 0.006))
     parts.box("seam", (-_FRONT - 0.0005, -0.20, -0.382), (0.001, 0.052, 0.036))
     parts.box("casing", (-_FRONT - 0.001, -0.20, -0.382), (0.002, 0.050, 0.034), 0.002)
     _feet_and_gaps(parts)
@@ -271,7 +271,7 @@ def _dress_dryer(spec: mujoco.MjSpec) -> None:
     parts.add("casing", _casing())
     _feet_and_gaps(parts)
     parts.box("casing", (-_FRONT + 0.004, 0, -0.075), (0.004, hy - 0.0175, 0.356), 0.003)
-    parts.box("seam", (-_FRONT + 0.004, 0, 0.283), (0.003, hy - 0.018, 0.003))
+    parts.box("seam", (-_FRONT + 0.004, 0, 0.283), (0.003, hy - 0.018, 0.006))
     parts.box("casing", (_PANEL_X + 0.008, 0, _PANEL_Z), (0.008, hy - 0.017, 0.0725), 0.005)
 
     door_z = 0.045

@@ -56,5 +56,6 @@ class Verb(TyperCommand):
     def _report(ctx: Any, message: str, kind: str, exit_code: int) -> None:  # noqa: ANN401
         line = " ".join(message.split())
         typer.echo(f"error: {line}", err=True)
-        if ctx.params.get("json_output"):
+        wants_json = any("--json" in p.opts and ctx.params.get(p.name) for p in ctx.command.params)
+        if wants_json:
             print_json({"error": {"type": kind, "message": line, "exit_code": exit_code}})

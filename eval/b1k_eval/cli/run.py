@@ -329,9 +329,10 @@ def _table(session: Session) -> Table:
         table.add_column(name, justify="left" if name in ("outcome", "why") else "right")
     for line in session.store.episodes.values():
         outcome, q_score = line["outcome"], line["q_score"]
-        why = line["failure_reason"] or ""
-        if line["message"]:
-            why = f"{why}: {line['message']}" if why else line["message"]
+        said = [line["failure_reason"], line["message"]]
+        why = ": ".join(text for text in said if text)
+        if outcome == "failure" and not why:
+            why = "time limit"
         table.add_row(
             str(line["instance"]),
             str(line["rollout"]),

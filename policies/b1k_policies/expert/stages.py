@@ -27,13 +27,15 @@ OPEN, CLOSED = r1pro.GRIPPER_OPEN, r1pro.GRIPPER_CLOSED
 # Trunk postures [rad]: the hand's workspace is a shell around the shoulder, so the trunk carries
 # the shoulder to about 0.4 m above the work: washer 0.45 m, button 0.83 m, counter 0.95 m.
 LOW = np.array([1.5, -2.5, -1.3, 0.0])
+HALF_LOW = np.array([1.3, -2.1, -0.95, 0.0])
 MIDDLE = r1pro.RESET_JOINT_POSITION[6:10]
 HIGH = np.array([0.45, -0.4, 0.0, 0.0])
 
 PITCH = 0.45  # of the hand while it carries a glove [rad]: the same for picking and placing
 
 DOOR_WIDE_OPEN = 1.35  # [rad]: the drum can be reached past the leaf
-DOOR_PULL_TO = 1.72
+DOOR_OPEN = 1.0  # below this nothing is carried in any more
+DOOR_PULL_TO = 1.80
 CLEAR = 0.10  # [m] between the hand and a front it has left
 
 Target = Callable[[Belief], Float64Array]
@@ -94,7 +96,7 @@ def choose(truth: TwinTruth) -> tuple[str, ...]:
         return ("rest",)
     held = truth.held["left"]
     if held in scene.GLOVES:
-        return ("place", str(held)) if truth.door_angle > DOOR_WIDE_OPEN else ("drop", str(held))
+        return ("place", str(held)) if truth.door_angle > DOOR_OPEN else ("drop", str(held))
     outside = [g for g in scene.GLOVES if truth.dusty[g] and not truth.in_washer[g]]
     if outside:
         if truth.door_angle < DOOR_WIDE_OPEN:
@@ -116,6 +118,7 @@ class Playbook:
         self.pick = self._posture(HIGH, (0.65, 0.24, 0.955), PITCH)
         self.lift = self._posture(HIGH, (0.65, 0.24, 1.07), PITCH)
         self.insert = self._posture(LOW, (0.64, 0.24, 0.475), PITCH)
+        self.push = self._posture(HALF_LOW, (0.60, 0.25, 0.59), 0.0)
         self.press = self._posture(MIDDLE, (0.62, 0.25, 0.83), 0.0)
 
     def _posture(
@@ -315,7 +318,9 @@ class Playbook:
         legs = (
             Leg(self.lift, lifted, CLOSED, lambda b, _n: b.hand(self._arm)[2] > 1.04, speed=0.1),
             Leg(self.lift, back, CLOSED, lambda b, _n: b.hand(self._arm)[1] < 1.40, via=True),
-            self._via(self.insert, -0.15, 0.05, 0.45, CLOSED),
+            # Around the open leaf, which a carried glove would sweep shut.
+            self._via(self.insert, -0.25, -0.10, 0.50, CLOSED),
+            self._via(self.insert, -0.05, -0.28, 0.0, CLOSED),
             Leg(self.insert, before, CLOSED, self._settled(self.insert, self._arrived(before, 0.02))),
             Leg(self.insert, into, CLOSED, self._arrived(into, 0.02), speed=0.3),
             Leg(self.insert, into, OPEN, lambda _b, n: n >= 12, speed=0.1),
@@ -330,9 +335,11 @@ class Playbook:
         )
 
         def valid(truth: TwinTruth, leg: int) -> bool:
-            return truth.held["left"] == glove or leg >= 5
+            if leg >= 6:
+                return True
+            return truth.held["left"] == glove and truth.door_angle > DOOR_OPEN
 
-        skills = ("pick up from",) + ("move to",) * 3 + ("place in",) * 3
+        skills = ("pick up from",) + ("move to",) * 4 + ("place in",) * 3
         return Stage(key, skills, legs, valid)
 
     def _drop(self, key: tuple[str, ...], belief: Belief, tries: int) -> Stage:
@@ -359,39 +366,44 @@ class Playbook:
         return Stage(key, skills, legs, valid)
 
     def _close(self, key: tuple[str, ...], belief: Belief, tries: int) -> Stage:
-        bar = scene.HANDLE
+        # The face is pushed above the handle: a bar beside the fingers drags the door back open.
+        face = scene.DOOR_CENTRE[0] - scene.DOOR_HALF_THICKNESS
+        radius, height = 0.33, 0.14
 
-        def against(b: Belief, angle: float, off: float) -> Float64Array:
-            return b.on_door((bar[0] - off, bar[1], 0.0), angle)
+        def against(b: Belief, angle: float, gap: float) -> Float64Array:
+            # The fingertips touch a closed door, the side of the hand one that stands open.
+            off = gap + 0.023 * abs(np.cos(angle)) + 0.062 * abs(np.sin(angle))
+            return b.on_door((face - off, -radius, height), angle)
 
         def beside(b: Belief) -> Float64Array:
-            return b.base_with_hand_at(against(b, b.door_angle, 0.16), 0.0, self._arm)
+            return b.base_with_hand_at(against(b, b.door_angle, 0.09), 0.0, self._arm)
 
         def around(b: Belief) -> Float64Array:
             target = beside(b)
-            tip = b.on_door(bar, b.door_angle)[0] - 0.25
+            tip = b.on_door(scene.HANDLE, b.door_angle)[0] - 0.25
             return np.array([tip - b.hand_in_base(self._arm)[0], target[1], 0.0])
 
         def push(b: Belief) -> Float64Array:
-            lead = max(b.door_angle - 0.35, -0.15)
-            return b.base_with_hand_at(against(b, lead, 0.0), 0.0, self._arm)
+            lead = b.door_angle - 0.35
+            gap = 0.0 if lead > 0 else 0.4 * radius * lead
+            return b.base_with_hand_at(against(b, max(lead, 0.0), gap), 0.0, self._arm)
 
         def away(b: Belief) -> Float64Array:
             return np.array([b.base[0] - 0.5, b.base[1], 0.0])
 
         legs = (
             self._back_off(CLOSED),
-            Leg(self.handle, around, CLOSED, self._settled(self.handle, self._arrived(around, 0.04, 0.1), 0.1)),
-            Leg(self.handle, beside, CLOSED, self._arrived(beside, 0.04, 0.1), speed=0.4),
+            Leg(self.push, around, CLOSED, self._settled(self.push, self._arrived(around, 0.04, 0.1), 0.1)),
+            Leg(self.push, beside, CLOSED, self._arrived(beside, 0.04, 0.1), speed=0.4),
             Leg(
-                self.handle,
+                self.push,
                 push,
                 CLOSED,
                 lambda b, _n: b.door_angle < 0.4 * OPEN_FRACTION * scene.DOOR_RANGE,
                 speed=0.35,
                 patience=260,
             ),
-            Leg(self.handle, away, CLOSED, lambda _b, n: n >= 15, via=True, speed=0.3),
+            Leg(self.push, away, CLOSED, lambda _b, n: n >= 15, via=True, speed=0.3),
         )
         skills = ("move to",) * 2 + ("close door",) * 3
         return Stage(key, skills, legs, lambda _t, _leg: True)

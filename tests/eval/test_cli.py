@@ -1,0 +1,471 @@
+"""The command line: exact messages, exit codes, and what goes to which stream."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+import b1k_eval
+from b1k_envs.errors import ContractMismatchError, UnavailableError
+from b1k_eval import session, store, worlds
+from b1k_eval.cli.main import app
+from b1k_eval.cli.smoke import check_determinism, check_observation
+from b1k_eval.progress import LiveReporter, PlainReporter, Snapshot, duration
+from b1k_eval.store import EpisodeKey, read_episodes
+from doubles import BreakingEnv, RaisingPolicy, ToyEnv, make_toy_env
+
+BASE = ["run", "--task", "31", "--policy", "hold", "--no-video", "--max-steps", "5"]
+
+
+@pytest.fixture
+def cli(monkeypatch, tmp_path):
+    """Runs the app with the toy env, in a folder of its own."""
+    monkeypatch.setattr(worlds, "make_env", make_toy_env)
+    monkeypatch.chdir(tmp_path)
+    runner = CliRunner()
+    return lambda *arguments: runner.invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def drive(tmp_path):
+    """A recording that succeeds in ten steps."""
+    rows = np.zeros((10, 23), dtype=np.float32)
+    rows[:, 0] = 1.0
+    np.save(tmp_path / "drive.npy", rows)
+    return "replay:drive.npy"
+
+
+def error_line(result):
+    (line,) = [text for text in result.stderr.splitlines() if text.startswith("error: ")]
+    return line.removeprefix("error: ")
+
+
+def test_a_run_ends_with_a_table_and_where_things_lie(cli, drive, tmp_path):
+    result = cli(*BASE, "--policy", drive, "--max-steps", 30, "--instances", "0-1", "--out", "r")
+    assert result.exit_code == 0, result.output
+    assert "2 success, 0 failure, 0 error; success rate 100%, mean q 1.00 over 2 scored" in (
+        result.stdout
+    )
+    assert "not a benchmark score" in result.stdout
+    assert "r/episodes/clean_boxing_gloves-0-0/result.json" in result.stdout
+    assert "episode 1 of 2: clean_boxing_gloves-0-0 started" in result.stderr
+    record = json.loads((tmp_path / "r" / "run.json").read_text())
+    settings = record["identity"]["settings"]
+    assert (settings["sim"], settings["horizon"], settings["render"]) == (
+        "mujoco",
+        10,
+        "on-demand",
+    )
+    assert record["identity"]["privileged"] is False
+    assert record["identity"]["env"]["sim_version"] == "toy"
+    assert record["sessions"][0]["versions"]["b1k-eval"] == b1k_eval.__version__
+
+
+def test_without_out_the_run_lands_in_results(cli, tmp_path):
+    assert cli(*BASE).exit_code == 0
+    (folder,) = (tmp_path / "results").iterdir()
+    assert re.fullmatch(r"\d{8}-\d{6}-clean_boxing_gloves-hold", folder.name)
+
+
+def test_json_is_one_document_on_standard_output(cli):
+    result = cli(*BASE, "--instances", "0,2", "--out", "r", "--json")
+    document = json.loads(result.stdout)
+    assert document["counts"] == {"success": 0, "failure": 2, "error": 0}
+    assert document["success_rate"] == 0.0
+    assert [line["instance"] for line in document["episodes"]] == [0, 2]
+    assert document["episodes"][0]["folder"] == "r/episodes/clean_boxing_gloves-0-0"
+    assert document["interrupted"] is False
+    assert "2 episodes" in result.stderr
+
+
+def test_json_of_an_error_is_one_document_too(cli):
+    result = cli(*BASE, "--instances", "99", "--json")
+    assert result.exit_code == 2
+    error = json.loads(result.stdout)["error"]
+    assert (error["type"], error["exit_code"]) == ("UsageError", 2)
+    assert error["message"] == error_line(result)
+
+
+NO_TWIN = "has no scene in the MuJoCo twin, which has: clean_boxing_gloves. Every other task needs"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--task", "clean_boxing_glove"], "there is no task 'clean_boxing_glove'"),
+        (["--task", "100"], "there is no task 100: indices run from 0 to 99"),
+        (["--task", "5"], f"task 5 (setting_mousetraps) {NO_TWIN} --sim omnigibson"),
+        (["--instances", "20"], "instance 20 is out of range: public-test has instances 0-19"),
+        (["--instances", "0-"], "--instances '0-': '0-' is not a number or range; give numbers "),
+        (["--instances", "3-1"], "--instances '3-1': the range 3-1 runs backwards"),
+        (["--instances", "1,0-2"], "--instances '1,0-2': 1 is given twice"),
+        (["--horizon", "0"], "--horizon 0 must lie between 1 and the policy's chunk length, 30"),
+        (["--horizon", "31"], "--horizon 31 must lie between 1 and the policy's chunk length, 30"),
+        (["--policy", "holt"], "--policy 'holt' is unknown; did you mean hold? choose from expert"),
+        (["--policy", "replay:no.npy"], "replay: there is no file no.npy; give a trace.parquet"),
+        (["--rollouts", "0"], "--rollouts 0 must be at least 1"),
+        (["--max-steps", "0"], "--max-steps 0 must be at least 1"),
+        (["--seed", "-1"], "--seed -1 must be at least 0"),
+        (["--workers", "0"], "--workers 0 must be at least 1"),
+        (["--video-fps", "60"], "--video-fps 60 must lie above 0 and at most 30"),
+        (["--protocol", "2024"], "there is no protocol '2024': choose one of 2025, 2026"),
+        (["--split", "test"], "--split 'test' is unknown: choose one of train, public-test, hidd"),
+        (["--sim", "isaac"], "--sim 'isaac' is unknown: choose one of auto, mujoco, omnigibson"),
+        (["--chunking", "async"], "--chunking 'async' is unknown: choose one of receding, ensemb"),
+        (["--render", "never"], "--render 'never' is unknown: choose one of on-demand, every-ste"),
+        (["--render-quality", "4k"], "--render-quality '4k' is unknown: choose one of fast, high"),
+        (["--action-noise", "x"], "--action-noise 'x' must be SIGMA[,CORRELATION_S[,KICK_RATE_HZ"),
+        (["--ensemble-every", "2"], "--ensemble-every only means something with --chunking ensem"),
+        (
+            ["--chunking", "ensemble", "--horizon", "3"],
+            "--horizon only means something with --chunking receding",
+        ),
+        (["--human-stats", "none.jsonl"], "cannot read human statistics from none.jsonl"),
+        (["--fail-under", "2"], "--fail-under 2 must lie between 0 and 1"),
+        (["--resume"], "--resume needs --out RUN, the folder of the run to go on with"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_is_written(
+    cli, tmp_path, arguments, message
+):
+    result = cli(*BASE, *arguments)
+    assert result.exit_code == 2, result.output
+    assert error_line(result).startswith(message)
+    assert "Traceback" not in result.output
+    assert result.stdout == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_task_is_named(cli):
+    result = cli("run")
+    assert result.exit_code == 2
+    assert error_line(result) == (
+        "--task is missing: give an index or a name; `b1k-eval tasks` lists them"
+    )
+
+
+def test_typers_own_usage_errors_exit_with_2(cli):
+    assert cli("run", "--rollouts", "many").exit_code == 2
+    assert cli("run", "--no-such-option").exit_code == 2
+    assert cli("fly").exit_code == 2
+
+
+def test_omnigibson_without_an_adapter_is_unavailable(cli):
+    result = cli(*BASE, "--sim", "omnigibson")
+    assert result.exit_code == 4
+    assert error_line(result).startswith("--sim omnigibson: ")
+
+
+def test_no_gl_is_said_before_the_run_starts(cli, tmp_path, monkeypatch):
+    def no_gl():
+        raise UnavailableError("no off-screen OpenGL; install libegl1")
+
+    monkeypatch.setattr(worlds, "prepare_pictures", no_gl)
+    result = cli("run", "--task", "31", "--policy", "hold", "--out", "r")
+    assert (result.exit_code, error_line(result)) == (4, "no off-screen OpenGL; install libegl1")
+    assert not (tmp_path / "r").exists()
+    assert cli(*BASE, "--out", "r").exit_code == 0  # no picture wanted, no OpenGL needed
+
+
+def test_each_expected_error_has_its_exit_code(cli, monkeypatch):
+    def mismatch(settings):
+        raise ContractMismatchError("two\nlines")
+
+    monkeypatch.setattr(worlds, "make_env", mismatch)
+    result = cli(*BASE)
+    assert (result.exit_code, error_line(result)) == (3, "two lines")
+
+
+def test_an_unexpected_exception_keeps_its_traceback(cli, monkeypatch):
+    def bug(settings):
+        raise KeyError("bug")
+
+    monkeypatch.setattr(worlds, "make_env", bug)
+    result = cli(*BASE)
+    assert isinstance(result.exception, KeyError)
+
+
+def test_an_episode_that_ends_as_error_makes_exit_code_1(cli, monkeypatch):
+    monkeypatch.setattr(worlds, "make_env", lambda settings: BreakingEnv(hook="step"))
+    result = cli(*BASE, "--out", "r")
+    assert result.exit_code == 1
+    assert "0 success, 0 failure, 1 error\n" in result.stdout  # and no rate: nothing is scored
+
+
+def test_a_policy_that_raises_is_a_failure_and_exit_code_0(cli, monkeypatch):
+    monkeypatch.setattr(session, "make_policy", lambda spec: RaisingPolicy("infer"))
+    result = cli(*BASE, "--out", "r", "--horizon", 8, "--json")
+    assert result.exit_code == 0, result.output
+    (line,) = json.loads(result.stdout)["episodes"]
+    assert (line["outcome"], line["q_score"], line["failure_reason"], line["message"]) == (
+        "failure",
+        0.0,
+        "policy_error",
+        "ZeroDivisionError: no such luck",
+    )
+
+
+def test_fail_under_looks_at_the_success_rate(cli, drive):
+    good = [*BASE, "--policy", drive, "--max-steps", 30, "--fail-under", 1]
+    assert cli(*good).exit_code == 0
+    result = cli(*BASE, "--fail-under", 0.5)
+    assert result.exit_code == 1
+    assert "success rate 0.0 is below --fail-under 0.5" in result.stderr
+
+
+def test_an_existing_run_is_not_overwritten(cli):
+    assert cli(*BASE, "--out", "r").exit_code == 0
+    result = cli(*BASE, "--out", "r")
+    assert result.exit_code == 2
+    assert error_line(result) == (
+        "r already holds a run: --resume continues it, another --out starts a new one"
+    )
+
+
+def test_resume_takes_the_runs_own_settings(cli, tmp_path):
+    assert cli(*BASE, "--instances", "0-2", "--seed", 5, "--out", "r").exit_code == 0
+    lines = (tmp_path / "r" / "episodes.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "r" / "episodes.jsonl").write_text("".join(lines[:1]))
+    result = cli("run", "--resume", "--out", "r")
+    assert result.exit_code == 0, result.output
+    assert "3 episodes, 1 of them done already" in result.stderr
+    assert [key.instance for key in read_episodes(tmp_path / "r")] == [0, 1, 2]
+    record = json.loads((tmp_path / "r" / "run.json").read_text())
+    assert record["identity"]["settings"]["seed"] == 5
+    assert len(record["sessions"]) == 2
+    assert record["sessions"][1]["execution"]["video"] is False
+
+
+def test_resume_with_other_settings_lists_them(cli):
+    assert cli(*BASE, "--out", "r").exit_code == 0
+    result = cli("run", "--resume", "--out", "r", "--seed", 1, "--horizon", 5)
+    assert result.exit_code == 2
+    assert error_line(result) == (
+        "r was made with other settings and cannot be resumed with these: "
+        "settings.horizon 10 -> 5; settings.seed 0 -> 1. "
+        "Repeat the old ones, or choose another --out"
+    )
+    assert cli("run", "--resume", "--out", "r", "--workers", 1).exit_code == 0
+
+
+def test_a_changed_recording_is_another_setting(cli, drive, tmp_path):
+    assert cli(*BASE, "--policy", drive, "--out", "r").exit_code == 0
+    np.save(tmp_path / "drive.npy", np.zeros((10, 23), dtype=np.float32))
+    result = cli("run", "--resume", "--out", "r")
+    assert result.exit_code == 2
+    assert "policy.actions_sha256" in error_line(result)
+
+
+def test_resume_of_nothing_starts_the_run(cli):
+    """So that a job that is requeued can always be started with the same line."""
+    assert cli(*BASE, "--resume", "--out", "r").exit_code == 0
+
+
+@pytest.mark.parametrize("content", ["{", '{"format": 1, "identity": {"settings": {}}}'])
+def test_a_damaged_run_json_is_wrong_usage(cli, tmp_path, content):
+    assert cli(*BASE, "--out", "r").exit_code == 0
+    (tmp_path / "r" / "run.json").write_text(content)
+    result = cli("run", "--resume", "--out", "r")
+    assert result.exit_code == 2
+    assert re.match(r"r/run.json is damaged \(.*start the run again under", error_line(result))
+
+
+def test_a_damaged_episodes_file_is_wrong_usage(cli, tmp_path):
+    assert cli(*BASE, "--out", "r").exit_code == 0
+    (tmp_path / "r" / "episodes.jsonl").write_text("nonsense\n")
+    result = cli("run", "--resume", "--out", "r")
+    assert result.exit_code == 2
+    assert error_line(result).startswith("r/episodes.jsonl, line 1 is damaged (")
+
+
+def test_an_unwritable_results_folder_is_wrong_usage(cli, tmp_path):
+    (tmp_path / "file").write_text("")
+    result = cli(*BASE, "--out", "file/r")
+    assert result.exit_code == 2
+    assert error_line(result) == (
+        "the results folder file/r cannot be written (Not a directory): choose another --out"
+    )
+
+
+def test_a_full_disk_before_the_first_episode_exits_with_1(cli, monkeypatch):
+    def full(_path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store, "_probe", full)
+    result = cli(*BASE, "--out", "r")
+    assert result.exit_code == 1
+    assert error_line(result) == "no space left to write r: free some space, then --resume"
+
+
+def test_ctrl_c_says_how_to_go_on_and_exits_with_130(cli, monkeypatch):
+    calls = []
+
+    class Interrupted(ToyEnv):
+        def reset(self, instance, rollout, seed):
+            calls.append(instance)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            super().reset(instance, rollout, seed)
+
+    monkeypatch.setattr(worlds, "make_env", lambda settings: Interrupted(max_steps=5))
+    result = cli(*BASE, "--instances", "0-2", "--out", "r")
+    assert result.exit_code == 130
+    assert "interrupted; go on with: b1k-eval run --resume --out r" in result.stderr
+    assert "0 success, 1 failure, 0 error" in result.stdout
+    result = cli("run", "--resume", "--out", "r")
+    assert result.exit_code == 0
+    assert "0 success, 3 failure, 0 error" in result.stdout
+
+
+def test_a_real_ctrl_c_ends_workers_too(tmp_path):
+    """SIGINT to the whole group, as a terminal sends it, while the workers are starting."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1))\n"
+        "import doubles; from b1k_eval import worlds\n"
+        "worlds.make_env = doubles.make_toy_env\n"
+        "from b1k_eval.cli.main import main\n"
+        "if __name__ == '__main__': main()\n"
+    )
+    (tmp_path / "main.py").write_text(code)
+    command = [sys.executable, "main.py", str(Path(__file__).parent.parent)]
+    options = ["--max-steps", "100000000", "--instances", "0-3", "--workers", "2", "--out", "r"]
+    process = subprocess.Popen(
+        [*command, *BASE, *options],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    for line in process.stderr:
+        if "started" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    # Returns when the last holder of the pipes is gone, so it waits for the workers as well.
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "interrupted; go on with: b1k-eval run --resume --out r" in errors
+    assert "Traceback" not in errors
+    assert not list((tmp_path / "r" / "episodes").iterdir())
+
+
+def test_workers_on_the_command_line(cli, tmp_path):
+    result = cli(*BASE, "--instances", "0-2", "--workers", 2, "--out", "r")
+    assert result.exit_code == 0, result.output
+    assert len(read_episodes(tmp_path / "r")) == 3
+
+
+def test_tasks_lists_the_table(cli):
+    result = cli("tasks", "--json")
+    tasks = json.loads(result.stdout)["tasks"]
+    assert len(tasks) == 100
+    assert [task["name"] for task in tasks if task["twin_scene"]] == ["clean_boxing_gloves"]
+    assert tasks[31]["max_steps"] == {"2025": 16470, "2026": 12352}
+    assert tasks[77]["max_steps"]["2025"] is None
+    assert "clean_boxing_gloves" in cli("tasks").stdout
+
+
+def test_version(cli):
+    assert cli("--version").stdout == f"b1k-eval {b1k_eval.__version__}\n"
+
+
+def test_smoke_checks_fail_on_what_they_look_for():
+    """Blank pictures, a goal that is reached at the start, and a world that drifts."""
+    passed, detail = check_observation(ToyEnv(start=2.0))
+    assert not passed
+    assert "head is blank" in detail
+    assert "the goal at the start is" in detail
+
+    class Drifting(ToyEnv):
+        drift = 0.0
+
+        def observe(self, *, images=True):
+            observation = super().observe(images=images)
+            Drifting.drift += 1.0
+            observation.proprio[0] = self.drift
+            return observation
+
+    assert check_determinism(Drifting()) == (False, "same=False, moved=True")
+    assert check_determinism(ToyEnv()) == (False, "same=True, moved=False")
+
+
+# --- progress ---------------------------------------------------------------------------------
+
+KEY = EpisodeKey("clean_boxing_gloves", 3, 0)
+RECORD = {
+    "outcome": "failure",
+    "q_score": 0.5,
+    "steps": 400,
+    "timing": {"wall_s": 75.0},
+    "failure_reason": "policy_error",
+    "message": "ValueError: no\nmore",
+}
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_plain_progress_is_a_line_per_start_end_and_ten_seconds(capsys):
+    clock = Clock()
+    reporter = PlainReporter(Console(width=200), clock=clock)
+    reporter.run_started(2, 0, 1000, 1)
+    reporter.episode_started(KEY)
+    for step in range(30):  # a snapshot a second, ten steps each
+        clock.now = float(step)
+        reporter.step(KEY, Snapshot(step * 10, 0.5, "open door", 0.3))
+    reporter.episode_ended(KEY, RECORD)
+    assert capsys.readouterr().out.splitlines() == [
+        "2 episodes",
+        "episode 1 of 2: clean_boxing_gloves-3-0 started",
+        "episode 1 of 2: clean_boxing_gloves-3-0 step 100, q 0.50, open door, 10 steps/s, "
+        "at most 3 min 10 s left",
+        "episode 1 of 2: clean_boxing_gloves-3-0 step 200, q 0.50, open door, 10 steps/s, "
+        "at most 3 min 00 s left",
+        "episode 1 of 2: clean_boxing_gloves-3-0 failure, q 0.50, 400 steps, 1 min 15 s, "
+        "policy_error: ValueError: no",
+    ]
+
+
+def test_live_progress_shows_episode_step_score_skill_speed_and_time_left(capsys):
+    clock = Clock()
+    console = Console(force_terminal=True, width=160, color_system=None)
+    reporter = LiveReporter(console, clock=clock)
+    reporter.run_started(5, 2, 1000, 1)
+    reporter.episode_started(KEY)
+    reporter.step(KEY, Snapshot(0, 0.0, None, None))
+    clock.now = 10.0
+    reporter.step(KEY, Snapshot(300, 0.5, "open door", 0.3))
+    console.print(reporter._render())
+    reporter.close()
+    shown = capsys.readouterr().out
+    for text in (
+        "episode 3 of 5",
+        KEY.folder,
+        "step 300",
+        "q 0.50",
+        "open door 30%",
+        "30 steps/s",
+        "0 success, 0 failure, 0 error; at most 1 min 30 s left",
+    ):
+        assert text in shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (61, "1 min 01 s"), (7500, "2 h 05 min")]
+)
+def test_durations_in_words(seconds, text):
+    assert duration(seconds) == text
