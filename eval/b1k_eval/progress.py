@@ -232,7 +232,7 @@ class PlainReporter(_Counting):
 
 
 class LiveReporter(_Counting):
-    """A display that is redrawn in place: a row per running episode, a line for the run."""
+    """A display that is redrawn in place: two lines per running episode, one for the run."""
 
     def __init__(self, console: Console, *, clock: Callable[[], float] = monotonic) -> None:
         super().__init__(console, clock=clock)
@@ -261,24 +261,25 @@ class LiveReporter(_Counting):
         self._live.stop()
 
     def _render(self) -> RenderableType:
-        table = Table.grid(padding=(0, 2))
+        lines: list[RenderableType] = []
         # Copied first: rich draws from a thread of its own while the loop adds and removes.
         for key, active in list(self.active.items()):
             now = active.snapshot
+            head = Text(f"episode {active.number} of {self.total}  {key.folder}  ", no_wrap=True)
             said = now.skill or ""
             if now.progress is not None:
                 said += f" {now.progress:.0%}"
-            table.add_row(
-                f"episode {active.number} of {self.total}",
-                key.folder,
+            head.append(said.strip(), style="cyan")
+            row = Table.grid(padding=(0, 2))
+            row.add_row(
                 ProgressBar(total=self.max_steps, completed=now.step, width=24),
                 f"step {now.step}",
                 f"q {now.q_score:.2f}",
-                Text(said, style="cyan"),
                 f"{active.rate:.0f} steps/s",
             )
+            lines += [head, row]
         counts = ", ".join(f"{count} {name}" for name, count in self.counts.items())
-        return Group(table, Text(f"{counts}; {self.left_text()}", style="dim"))
+        return Group(*lines, Text(f"{counts}; {self.left_text()}", style="dim"))
 
 
 def make_reporter(console: Console) -> Reporter:

@@ -15,6 +15,7 @@ under its name when it is complete and on disk; until then it is `.<name>.partia
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import queue
 import subprocess
@@ -271,24 +272,26 @@ class VideoRecorder:
             process.stdin.write(picture.data)
         except (OSError, ValueError) as error:  # ValueError: closed by an abort meanwhile
             if not self._cancelled:
-                self._error = self._ffmpeg_failed(process)
-                self._error.__cause__ = error
+                self._error = self._ffmpeg_failed(process, error)
 
     def _finish(self) -> None:
         """Let ffmpeg write the index, then make the file durable and rename it into place."""
         process = self._process
         if process is None or process.stdin is None:
             return
+        broken: OSError | None = None
         try:
             process.stdin.close()
         except OSError as error:
-            raise self._ffmpeg_failed(process) from error
+            broken = error
+        if broken is not None:
+            raise self._ffmpeg_failed(process, broken)
         try:
             status = process.wait(self._stall_timeout_s)
         except subprocess.TimeoutExpired as error:
             raise self._stalled() from error
         if status != 0:
-            raise self._ffmpeg_failed(process)
+            raise self._ffmpeg_failed(process, None)
         try:
             with self.partial_path.open("rb") as stream:
                 os.fsync(stream.fileno())
@@ -296,17 +299,23 @@ class VideoRecorder:
         except OSError as error:
             raise EnvError(f"video {self.path}: cannot be put in its place: {error}") from error
 
-    def _ffmpeg_failed(self, process: subprocess.Popen[bytes]) -> EnvError:
-        """What ffmpeg said; a broken pipe can be seen shortly before the exit status."""
+    def _ffmpeg_failed(
+        self, process: subprocess.Popen[bytes], seen: BaseException | None
+    ) -> EnvError:
+        """What ffmpeg said, with a cause that callers can tell a full disk by."""
         try:
+            # A broken pipe can be seen shortly before the exit status.
             status: object = process.wait(5.0)
         except subprocess.TimeoutExpired:
             status = "still running"
         said = self._stderr() or "it said nothing"
-        return EnvError(
+        error = EnvError(
             f"video {self.path}: ffmpeg ended with status {status}: {said}; is the disk full? "
             "Free some space and --resume, or run with --no-video"
         )
+        full = os.strerror(errno.ENOSPC)  # of our side only a broken pipe is to be seen
+        error.__cause__ = OSError(errno.ENOSPC, full) if full in said else seen
+        return error
 
     def _stderr(self) -> str:
         if self._log is None or self._log.closed:

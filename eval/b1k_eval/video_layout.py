@@ -65,7 +65,8 @@ _SMALL, _NORMAL, _LARGE = 0.40, 0.44, 0.52  # in OpenCV's font scale: 11, 13 and
 _ROW = 18
 _ROWS = 6
 _LIST_TOP = 112
-_GOAL_X, _SUBGOAL_X, _SUBGOAL_WIDTH = _MARGIN, 264, 200
+_GOAL_X, _SUBGOAL_X, _SUBGOAL_WIDTH = _MARGIN, 300, 182
+_LEFT_WIDTH = _SUBGOAL_X - _MARGIN - 20
 _SUPERSAMPLE = 2
 
 
@@ -196,7 +197,7 @@ class Painter:
                 f"GOAL  {held} / {len(overlay.predicates)}",
                 overlay.predicates,
                 x=_GOAL_X,
-                width=_SUBGOAL_X - _GOAL_X - 16,
+                width=_LEFT_WIDTH,
                 columns=1,
             )
             held = sum(overlay.subgoals.values())
@@ -269,14 +270,16 @@ class Painter:
         skill = "no skill reported" if overlay.skill is None else overlay.skill
         probability = overlay.skill_probability
         shown = "" if probability is None or overlay.skill is None else f"p {probability:.2f}"
-        skill = truncate(readable(skill), 232 - text_width(shown, _NORMAL) - 12, _NORMAL)
+        skill = truncate(readable(skill), _LEFT_WIDTH - text_width(shown, _NORMAL) - 12, _NORMAL)
         colour = _MUTED if overlay.skill is None else _TEXT
-        self._gauge(panel, _MARGIN, 232, None, ("SKILL", ""), _BLUE)
+        self._gauge(panel, _MARGIN, _LEFT_WIDTH, None, ("SKILL", ""), _BLUE)
         draw_text(panel, skill, _MARGIN, 78, _NORMAL, colour)
-        draw_text(panel, shown, _MARGIN + 232 - text_width(shown, _NORMAL), 78, _NORMAL, _MUTED)
+        draw_text(
+            panel, shown, _MARGIN + _LEFT_WIDTH - text_width(shown, _NORMAL), 78, _NORMAL, _MUTED
+        )
         progress = "-" if overlay.progress is None else f"{100 * overlay.progress:.0f} %"
         self._gauge(
-            panel, _SUBGOAL_X, 226, overlay.progress, ("PROGRESS (policy's own)", progress), _BLUE
+            panel, _SUBGOAL_X, 190, overlay.progress, ("PROGRESS (reported)", progress), _BLUE
         )
         self._gauge(panel, 514, 142, overlay.q_score, ("Q-SCORE", f"{overlay.q_score:.2f}"), GREEN)
 

@@ -148,6 +148,8 @@ ensure_installed() {
   rm -f "$B1K_ROOT"/.venv/.b1k-eval-stamp*
   (
     cd "$B1K_ROOT" &&
+      # The pip that venv brings may be years old and search versions for minutes.
+      .venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip >&2 &&
       .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".$extras" >&2
   ) || die "installing failed, pip's words are above; is there a network? Start again to go on"
   stamp_text "$extras" >"$B1K_ROOT/.venv/.b1k-eval-stamp$extras"

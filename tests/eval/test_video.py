@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 import sys
 import threading
@@ -31,7 +32,7 @@ WIDTH, HEIGHT = 672, 680
 BOXES = {"head": (0, 0, 448), "left_wrist": (448, 0, 224), "right_wrist": (448, 224, 224)}
 COLOURS = {"head": (200, 60, 40), "left_wrist": (40, 180, 70), "right_wrist": (50, 70, 210)}
 BAR_ROW = 448 + 72
-PROGRESS_BAR, Q_BAR = slice(264, 490), slice(514, 656)
+PROGRESS_BAR, Q_BAR = slice(300, 490), slice(514, 656)
 
 
 def solid(sizes=(720, 480, 480), colours=COLOURS):
@@ -315,8 +316,12 @@ def test_a_full_disk_is_told_in_ffmpegs_words_and_leaves_no_file(tmp_path, monke
     recorder = VideoRecorder(folder / "video.mp4", 30.0)
     recorder.start()
     recorder.add(solid, overlay())
-    with pytest.raises(EnvError, match=r"status 1: .*No space left on device; is the disk full\?"):
+    with pytest.raises(
+        EnvError, match=r"status 1: .*No space left on device; is the disk full\?"
+    ) as caught:
         recorder.close()
+    assert isinstance(caught.value.__cause__, OSError)
+    assert caught.value.__cause__.errno == errno.ENOSPC
     assert leftovers(folder) == []
 
 

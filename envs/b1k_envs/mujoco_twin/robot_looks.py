@@ -1,6 +1,6 @@
 """What the R1Pro looks like in the twin: shells drawn on the links, nothing that collides.
 
-Shapes are our own, after photographs of the Galaxea R1 Pro, sized to the link frames of
+Shapes are our own, on the general look of the Galaxea R1 Pro, sized to the link frames of
 `r1pro.kinematics` and to the collision shapes of `robot`. The rubber of a finger lies where its
 collision pad lies, since fingers in a wrist picture are what a policy steers by. No camera may
 see its own housing: everything on a camera's link stays behind the camera's origin.

@@ -65,6 +65,7 @@ GLOVE_CUFF = (-0.095, 0.0, -0.012)
 GLOVE_CUFF_HALF = (0.052, 0.036, 0.036)
 GLOVE_FIST = (0.045, 0.0, 0.004)
 GLOVE_FIST_RADII = (0.090, 0.066, 0.056)
+GLOVE_THUMB_SIDE = {GLOVES[0]: -1.0, GLOVES[1]: 1.0}  # of y: a left and a right glove
 GLOVE_REST_HEIGHT = 0.051  # of the origin above what it lies on
 GLOVE_NOMINAL = ((-0.36, 1.97), (-0.76, 1.97))  # x, y
 GLOVE_NOMINAL_YAW = np.pi / 2  # knuckles away from the robot
@@ -228,6 +229,7 @@ def _add_washer(world: Any) -> None:  # noqa: ANN401
 def _add_glove(world: Any, name: str, pos: tuple[float, float, float]) -> None:  # noqa: ANN401
     glove = world.add_body(name=name, pos=pos, quat=yaw_quat(GLOVE_NOMINAL_YAW))
     glove.add_freejoint(name=f"{name}_joint")
+    side = GLOVE_THUMB_SIDE[name]
     friction = {"friction": [1.2, 0.02, 0.002], "condim": 4, "solref": [0.01, 1.0]}
     _box(glove, f"{name}_cuff", GLOVE_CUFF, GLOVE_CUFF_HALF, mass=0.08, **friction)
     glove.add_geom(
@@ -241,7 +243,7 @@ def _add_glove(world: Any, name: str, pos: tuple[float, float, float]) -> None: 
     glove.add_geom(
         name=f"{name}_thumb",
         type=mujoco.mjtGeom.mjGEOM_CAPSULE,
-        fromto=[-0.01, 0.055, -0.012, 0.06, 0.058, -0.010],
+        fromto=[-0.01, 0.055 * side, -0.012, 0.06, 0.058 * side, -0.010],
         size=[0.028, 0, 0],
         mass=0.02,
         **_solid(**friction),

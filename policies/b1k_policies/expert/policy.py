@@ -27,7 +27,7 @@ from b1k_policies.expert.stages import OPEN, Leg, Playbook, Stage, choose
 
 TASK = "clean_boxing_gloves"
 CHUNK_LENGTH = 30
-RIGHT_TUCKED = np.array([0.9, -0.15, 0.0, -1.7, 0.0, 0.0, 0.0])
+RIGHT_TUCKED = np.array([1.3, -0.15, 0.0, -1.7, 0.0, 0.0, 0.0])
 
 _ARM_RATE, _TRUNK_RATE = 0.055, 0.028  # [rad] per control step
 _POSITION_GAIN, _YAW_GAIN = 2.2, 2.5  # [1/s]

@@ -36,6 +36,7 @@ PITCH = 0.45  # of the hand while it carries a glove [rad]: the same for picking
 DOOR_WIDE_OPEN = 1.35  # [rad]: the drum can be reached past the leaf
 DOOR_OPEN = 1.0  # below this nothing is carried in any more
 DOOR_PULL_TO = 1.80
+MAX_TURN = 0.50  # of the base against the counter [rad]; more and its corner touches
 CLEAR = 0.10  # [m] between the hand and a front it has left
 
 Target = Callable[[Belief], Float64Array]
@@ -70,7 +71,7 @@ class Leg:
     until: Test
     via: bool = False
     speed: float = 0.6
-    patience: int = 450
+    patience: int = 240
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +116,8 @@ class Playbook:
         self._arm = arm
         self._window = GRASP_WINDOW_STEPS["2025" if protocol == "2025" else "2026"]
         self.handle = self._posture(LOW, (0.60, 0.25, 0.45), 0.0)
-        self.pick = self._posture(HIGH, (0.65, 0.24, 0.955), PITCH)
-        self.lift = self._posture(HIGH, (0.65, 0.24, 1.07), PITCH)
+        self.pick = self._posture(HIGH, (0.70, 0.24, 0.955), PITCH)
+        self.lift = self._posture(HIGH, (0.70, 0.24, 1.07), PITCH)
         self.insert = self._posture(LOW, (0.64, 0.24, 0.475), PITCH)
         self.push = self._posture(HALF_LOW, (0.60, 0.25, 0.59), 0.0)
         self.press = self._posture(MIDDLE, (0.62, 0.25, 0.83), 0.0)
@@ -147,9 +148,13 @@ class Playbook:
         return bool(np.hypot(*(belief.base[:2] - target[:2])) < radius)
 
     def _arrived(self, base: Target, radius: float = 0.012, angle: float = 0.03) -> Test:
-        def test(belief: Belief, _steps: int) -> bool:
+        def test(belief: Belief, steps: int) -> bool:
             target = base(belief)
-            return self._at(belief, target, radius) and abs(wrap(belief.base[2] - target[2])) < angle
+            # With noise on the actions the base wanders: what cannot be had exactly is taken
+            # a little less exactly after a while.
+            slack = min(1.0 + steps / 45.0, 2.2)
+            turned = abs(wrap(belief.base[2] - target[2]))
+            return self._at(belief, target, radius * slack) and turned < angle * slack
 
         return test
 
@@ -157,8 +162,8 @@ class Playbook:
         def test(belief: Belief, steps: int) -> bool:
             return (
                 inner(belief, steps)
-                and float(np.abs(belief.left - posture.left).max()) < tolerance
-                and float(np.abs(belief.trunk - posture.trunk).max()) < tolerance
+                and float(np.abs(belief.left - posture.left).max()) < tolerance + steps / 3000.0
+                and float(np.abs(belief.trunk - posture.trunk).max()) < tolerance + steps / 3000.0
             )
 
         return test
@@ -256,7 +261,7 @@ class Playbook:
         depth = (0.0, 0.015, -0.012)[tries % 3]
 
         def yaw(b: Belief) -> float:
-            return float(np.clip(b.glove_yaw(glove), np.pi / 2 - 0.65, np.pi / 2 + 0.65))
+            return float(np.clip(b.glove_yaw(glove), np.pi / 2 - MAX_TURN, np.pi / 2 + MAX_TURN))
 
         def point(b: Belief, back: float) -> Float64Array:
             cuff = b.on_glove(glove, scene.GLOVE_CUFF)

@@ -1,0 +1,140 @@
+"""Draw one episode of the twin at eight moments: head, wrists and an overview, as one PNG.
+
+    python scripts/contact_sheet.py [--instance 0] [--policy expert] [--out docs/episode.png]
+
+The moments are the start, every step at which sub-goals were first reached (coming near something
+is not one worth a picture), and the end; spread evenly where these are more than eight.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from b1k_envs.base import VIEWS, UInt8Array
+from b1k_envs.mujoco_twin.cameras import CameraRig
+from b1k_envs.mujoco_twin.env import TwinEnv
+from b1k_envs.tasks import get_task
+from b1k_eval.chunking import RecedingHorizon
+from b1k_eval.events import EpisodeResult, EpisodeStart, StepEvent, Subscriber
+from b1k_eval.runner import run_episode
+from b1k_eval.video_layout import BACKGROUND, draw_text, import_cv2, readable
+from b1k_policies.base import EpisodeInfo
+from b1k_policies.registry import make_policy
+
+MOMENTS = 8
+SIDE = 300
+"""Height of a row and side of a robot's picture [pixel]."""
+
+OVERVIEW_WIDTH = 400
+CAPTION = 26
+GAP = 6
+_INK = (229, 233, 240)
+
+
+class Moments(Subscriber):
+    """Takes the pictures of every step at which a sub-goal was reached for the first time."""
+
+    def __init__(self, env: TwinEnv, rig: CameraRig) -> None:
+        self._env = env
+        self._rig = rig
+        self._reached: set[str] = set()
+        self._last = -1
+        self.rows: list[UInt8Array] = []
+
+    def on_start(self, start: EpisodeStart) -> None:
+        """The initial state."""
+        self._reached = {name for name, holds in start.subgoals.items() if holds}
+        self._take(0, "start")
+
+    def on_step(self, event: StepEvent) -> None:
+        """A row where something was reached."""
+        new = [
+            name
+            for name, holds in event.subgoals.items()
+            if holds and name not in self._reached and not name.startswith("near")
+        ]
+        if new:
+            self._reached.update(new)
+            self._take(event.result.step, ", ".join(readable(name) for name in new))
+
+    def on_end(self, result: EpisodeResult) -> None:
+        """The last state, unless it has just been taken."""
+        if result.outcome != "error" and self._last != result.steps:
+            self._take(result.steps, result.outcome)
+
+    def _take(self, step: int, what: str) -> None:
+        pictures = self._env.observe().images
+        overview = self._rig.render(self._env._data, "overview", SIDE, OVERVIEW_WIDTH)
+        cv2 = import_cv2()
+        gap = np.full((SIDE, GAP, 3), BACKGROUND, np.uint8)
+        parts: list[UInt8Array] = [overview]
+        for view in VIEWS:
+            scaled = cv2.resize(pictures[view], (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+            parts += [gap, scaled]
+        strip = np.concatenate([*parts, gap], axis=1)
+        row = np.full((SIDE + CAPTION, strip.shape[1], 3), BACKGROUND, np.uint8)
+        row[CAPTION:] = strip
+        draw_text(row, f"{step / self._env.info.control_hz:.1f} s   {what}", 8, 18, 0.44, _INK)
+        self.rows.append(row)
+        self._last = step
+
+
+def main(
+    instance: Annotated[int, typer.Option(help="Public-test instance.")] = 0,
+    policy: Annotated[str, typer.Option(help="As for b1k-eval run.")] = "expert",
+    out: Annotated[Path, typer.Option(help="The PNG.")] = Path("docs/episode.png"),
+    max_steps: Annotated[int, typer.Option(help="Time limit.")] = 6000,
+) -> None:
+    task = get_task("clean_boxing_gloves")
+    env = TwinEnv(
+        task, protocol="2026", split="public-test", max_steps=max_steps, render_quality="high"
+    )
+    rig = CameraRig(env._model, "high")
+    acting = make_policy(policy)
+    moments = Moments(env, rig)
+    try:
+        result = run_episode(
+            env,
+            acting,
+            EpisodeInfo(
+                task=task.name,
+                task_index=task.index,
+                instruction=task.instruction,
+                instance=instance,
+                rollout=0,
+                seed=0,
+                protocol="2026",
+            ),
+            RecedingHorizon(10, acting.chunk_length),
+            subscribers=[moments],
+        )
+    finally:
+        rig.close()
+        env.close()
+        acting.close()
+    if result.outcome == "error":
+        raise SystemExit(result.traceback)
+    rows = moments.rows
+    if len(rows) > MOMENTS:
+        chosen = np.linspace(0, len(rows) - 1, MOMENTS).round().astype(int)
+        rows = [rows[index] for index in chosen]
+    half = -(-len(rows) // 2)
+    columns = [np.concatenate(rows[:half]), np.concatenate(rows[half:])]
+    height = max(column.shape[0] for column in columns)
+    padded = []
+    for column in columns:
+        canvas = np.full((height, column.shape[1], 3), BACKGROUND, np.uint8)
+        canvas[: column.shape[0]] = column
+        padded.append(canvas)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    import_cv2().imwrite(str(out), np.concatenate(padded, axis=1)[:, :, ::-1])
+    Console().print(f"{result.outcome} after {result.steps} steps; {len(rows)} moments in {out}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
