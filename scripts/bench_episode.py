@@ -32,13 +32,6 @@ from b1k_policies.registry import make_policy
 TASK = get_task("clean_boxing_gloves")
 
 
-class Looking(Policy):
-    """The expert, but asking for pictures as a learned policy does."""
-
-    def __init__(self, inner: Policy) -> None:
-        self._inner = inner
-
-
 def episode(
     env: TwinEnv,
     policy: Policy,
@@ -77,3 +70,94 @@ def overhead_s(result: EpisodeResult) -> float:
 
 def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def median(values: list[float]) -> float:
+    return statistics.median(values)
+
+
+def main(
+    instance: Annotated[int, typer.Option(help="Public-test instance.")] = 0,
+    repeats: Annotated[int, typer.Option(help="Episodes per figure.")] = 3,
+    memory_steps: Annotated[int, typer.Option(help="Length of the memory episode; 0: none.")] = 0,
+    write: Annotated[Path | None, typer.Option(help="Also as Markdown, into this file.")] = None,
+) -> None:
+    env = TwinEnv(TASK, protocol="2026", split="public-test", max_steps=6000)
+    policy = make_policy("expert")
+    policy.needs_images = True  # looks every ten steps, as a learned policy does
+    thread = RenderThread()
+    episode(env, policy, instance, subscribers=(Trace(),))  # contexts, caches, lazy imports
+    sparse, dense, filmed = [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(repeats):  # interleaved, so that a busy neighbour hits all alike
+            sparse.append(episode(env, policy, instance, subscribers=(Trace(),)))
+            dense.append(
+                episode(env, policy, instance, render="every-step", subscribers=(Trace(),))
+            )
+            path = Path(folder) / f"{number}.mp4"
+            video = VideoSubscriber(path, env, fps=30, title="bench", thread=thread)
+            filmed.append(episode(env, policy, instance, subscribers=(Trace(), video)))
+            video.finish()
+    thread.close()
+    wall = median([r.timing.wall_s for r in sparse])
+    rows = [
+        ("steps", f"{sparse[0].steps}", ""),
+        (
+            "harness overhead per step",
+            f"{median([1e3 * overhead_s(r) / r.steps for r in sparse]):.3f} ms",
+            "< 0.15 ms",
+        ),
+        (
+            "harness overhead, share of the episode",
+            f"{median([overhead_s(r) / r.timing.wall_s for r in sparse]):.1%}",
+            "< 2 %",
+        ),
+        (
+            "observing every step / every 10 steps",
+            f"{median([r.timing.wall_s for r in dense]) / wall:.1f}",
+            "> 5",
+        ),
+        (
+            "video at 30 fps, added wall time of the loop",
+            f"{median([r.timing.wall_s for r in filmed]) / wall - 1:.0%}",
+            "< 15 %",
+        ),
+    ]
+    env.close()
+    policy.close()
+    if memory_steps:
+        rows.append(
+            ("memory over a long episode", f"{memory_growth_mb(memory_steps):.0f} MB", "< 50 MB")
+        )
+    table = Table("figure", "measured", "wanted")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+    if write is not None:
+        lines = ["| figure | measured | wanted |", "|---|---|---|"]
+        lines += [f"| {' | '.join(row)} |" for row in rows]
+        write.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def memory_growth_mb(steps: int) -> float:
+    """Growth of the peak from a warm-up episode to one of `steps` steps, with trace and video."""
+    policy = make_policy("hold")
+    peaks = []
+    for limit in (300, steps):
+        env = TwinEnv(TASK, protocol="2026", split="public-test", max_steps=limit)
+        thread = RenderThread()
+        with tempfile.TemporaryDirectory() as folder:
+            video = VideoSubscriber(
+                Path(folder) / "v.mp4", env, fps=1, title="bench", thread=thread
+            )
+            episode(env, policy, 0, subscribers=(Trace(), video))
+            video.finish()
+        thread.close()
+        env.close()
+        gc.collect()
+        peaks.append(peak_mb())
+    return peaks[1] - peaks[0]
+
+
+if __name__ == "__main__":
+    typer.run(main)

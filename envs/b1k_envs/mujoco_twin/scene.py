@@ -62,7 +62,7 @@ COUNTER_TOP, COUNTER_SLAB = 0.91, 0.04
 # Glove, in its own frame: +x towards the knuckles, z up when it lies palm down.
 GLOVE_MASS = 0.28
 GLOVE_CUFF = (-0.095, 0.0, -0.012)
-GLOVE_CUFF_HALF = (0.052, 0.036, 0.036)
+GLOVE_CUFF_HALF = (0.052, 0.032, 0.036)
 GLOVE_FIST = (0.045, 0.0, 0.004)
 GLOVE_FIST_RADII = (0.090, 0.066, 0.056)
 GLOVE_THUMB_SIDE = {GLOVES[0]: -1.0, GLOVES[1]: 1.0}  # of y: a left and a right glove

@@ -30,12 +30,15 @@ LOW = np.array([1.5, -2.5, -1.3, 0.0])
 HALF_LOW = np.array([1.3, -2.1, -0.95, 0.0])
 MIDDLE = r1pro.RESET_JOINT_POSITION[6:10]
 HIGH = np.array([0.45, -0.4, 0.0, 0.0])
+LEANING = np.array([0.6, -0.4, -0.3, 0.0])
 
 PITCH = 0.45  # of the hand while it carries a glove [rad]: the same for picking and placing
 
 DOOR_WIDE_OPEN = 1.35  # [rad]: the drum can be reached past the leaf
 DOOR_OPEN = 1.0  # below this nothing is carried in any more
 DOOR_PULL_TO = 1.80
+BASE_CLEARANCE = 0.33  # [m] of the base's origin from the counter's front, when it is turned
+FUNNEL_RADIUS, FUNNEL_SLOPE = 0.007, 8.0  # [m], [m/m]
 MAX_TURN = 0.50  # of the base against the counter [rad]; more and its corner touches
 CLEAR = 0.10  # [m] between the hand and a front it has left
 
@@ -118,6 +121,7 @@ class Playbook:
         self.handle = self._posture(LOW, (0.60, 0.25, 0.45), 0.0)
         self.pick = self._posture(HIGH, (0.70, 0.24, 0.955), PITCH)
         self.lift = self._posture(HIGH, (0.70, 0.24, 1.07), PITCH)
+        self.pick_far = self._posture(LEANING, (0.95, 0.24, 0.955), PITCH)
         self.insert = self._posture(LOW, (0.64, 0.24, 0.475), PITCH)
         self.push = self._posture(HALF_LOW, (0.60, 0.25, 0.59), 0.0)
         self.press = self._posture(MIDDLE, (0.62, 0.25, 0.83), 0.0)
@@ -263,24 +267,36 @@ class Playbook:
         def yaw(b: Belief) -> float:
             return float(np.clip(b.glove_yaw(glove), np.pi / 2 - MAX_TURN, np.pi / 2 + MAX_TURN))
 
+        def along(b: Belief) -> Float64Array:
+            return np.array([np.cos(yaw(b)), np.sin(yaw(b)), 0.0])
+
         def point(b: Belief, back: float) -> Float64Array:
             cuff = b.on_glove(glove, scene.GLOVE_CUFF)
-            along = np.array([np.cos(yaw(b)), np.sin(yaw(b)), 0.0])
-            return np.asarray(cuff + (depth - back) * along)
+            return np.asarray(cuff + (depth - back) * along(b))
 
         def before(b: Belief) -> Float64Array:
-            return b.base_with_hand_at(point(b, 0.22), yaw(b), self._arm)
+            return b.base_with_hand_at(point(b, 0.20), yaw(b), self._arm)
 
         def onto(b: Belief) -> Float64Array:
-            return b.base_with_hand_at(point(b, 0.0), yaw(b), self._arm)
+            # A funnel: the farther the hand is off the cuff's axis, the farther back it waits,
+            # or an open finger would push the glove away instead of passing beside it.
+            offset = (b.hand(self._arm) - point(b, 0.0))[:2]
+            side = abs(float(offset @ np.array([-along(b)[1], along(b)[0]])))
+            back = min(FUNNEL_SLOPE * max(side - FUNNEL_RADIUS, 0.0), 0.16)
+            return b.base_with_hand_at(point(b, back), yaw(b), self._arm)
 
+        front = belief.truth.positions[scene.COUNTERTOP][1] - scene.COUNTER_HALF[1]
+        hand = self._arm.forward(self.pick.trunk, self.pick.left)[0]
+        stand = point(belief, 0.0)[1] - np.sin(yaw(belief)) * hand[0] - np.cos(yaw(belief)) * hand[1]
+        far = stand > front - BASE_CLEARANCE
+        pick = self.pick_far if far else self.pick
         legs = (
             self._back_off(OPEN),
-            self._via(self.pick, -0.10, 0.25, 1.0, OPEN),
-            Leg(self.pick, before, OPEN, self._settled(self.pick, self._arrived(before, 0.02))),
-            Leg(self.pick, onto, OPEN, self._arrived(onto, 0.010), speed=0.2),
+            self._via(pick, -0.10, 0.25, 1.0, OPEN),
+            Leg(pick, before, OPEN, self._settled(pick, self._arrived(before, 0.02))),
+            Leg(pick, onto, OPEN, self._arrived(lambda b: b.base_with_hand_at(point(b, 0.0), yaw(b), self._arm), 0.012), speed=0.3),
             Leg(
-                self.pick,
+                pick,
                 onto,
                 CLOSED,
                 lambda b, _n: b.truth.held["left"] == glove,
@@ -321,7 +337,7 @@ class Playbook:
             return np.array([b.base[0] - 0.5, b.base[1], 0.0])
 
         legs = (
-            Leg(self.lift, lifted, CLOSED, lambda b, _n: b.hand(self._arm)[2] > 1.04, speed=0.1),
+            Leg(self.lift, lifted, CLOSED, lambda b, _n: b.hand(self._arm)[2] > 1.03, speed=0.1),
             Leg(self.lift, back, CLOSED, lambda b, _n: b.hand(self._arm)[1] < 1.40, via=True),
             # Around the open leaf, which a carried glove would sweep shut.
             self._via(self.insert, -0.25, -0.10, 0.50, CLOSED),
