@@ -28,7 +28,7 @@ def doctor(
     results: Annotated[
         Path, typer.Option("--out", help="Where runs would land; its disk is looked at.")
     ] = Path("results"),
-    as_json: Annotated[
+    json_output: Annotated[
         bool, typer.Option("--json", help="One JSON document on standard output.")
     ] = False,
 ) -> None:
@@ -38,7 +38,7 @@ def doctor(
     """
     checks = examine(results)
     verdicts = judge(checks)
-    if as_json:
+    if json_output:
         document = {
             "checks": [asdict(check) for check in checks],
             "verdicts": [asdict(verdict) for verdict in verdicts],

@@ -145,6 +145,14 @@ class Belief:
         truth = self.truth
         return np.asarray(truth.positions[glove] + truth.rotations[glove] @ np.array(local))
 
+    def carried(self, glove: str, arm: ArmKinematics) -> Float64Array:
+        """Where a glove in the left hand is now, float64 [3]."""
+        truth = self.truth
+        then = replace(self, base=truth.base, trunk=truth.trunk, left=truth.arms["left"])
+        offset = truth.positions[glove] - then.hand(arm)
+        turned = _turn(self.base[2] - truth.base[2]) @ offset[:2]
+        return self.hand(arm) + np.append(turned, offset[2])
+
     def glove_yaw(self, glove: str) -> float:
         """Direction of the knuckles in the horizontal plane."""
         forward = self.truth.rotations[glove][:, 0]

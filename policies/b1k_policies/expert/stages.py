@@ -9,7 +9,7 @@ IK once, from one canonical start. Via-points are passed at speed, never stopped
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -267,8 +267,11 @@ class Playbook:
         def yaw(b: Belief) -> float:
             return float(np.clip(b.glove_yaw(glove), np.pi / 2 - MAX_TURN, np.pi / 2 + MAX_TURN))
 
+        # What the base may not turn, the trunk's yaw joint does.
+        rest = float(np.clip(belief.glove_yaw(glove) - yaw(belief), -MAX_TURN, MAX_TURN))
+
         def along(b: Belief) -> Float64Array:
-            return np.array([np.cos(yaw(b)), np.sin(yaw(b)), 0.0])
+            return np.array([np.cos(yaw(b) + rest), np.sin(yaw(b) + rest), 0.0])
 
         def point(b: Belief, back: float) -> Float64Array:
             cuff = b.on_glove(glove, scene.GLOVE_CUFF)
@@ -286,10 +289,11 @@ class Playbook:
             return b.base_with_hand_at(point(b, back), yaw(b), self._arm)
 
         front = belief.truth.positions[scene.COUNTERTOP][1] - scene.COUNTER_HALF[1]
-        hand = self._arm.forward(self.pick.trunk, self.pick.left)[0]
+        near = _turned(self.pick, rest)
+        hand = self._arm.forward(near.trunk, near.left)[0]
         stand = point(belief, 0.0)[1] - np.sin(yaw(belief)) * hand[0] - np.cos(yaw(belief)) * hand[1]
         far = stand > front - BASE_CLEARANCE
-        pick = self.pick_far if far else self.pick
+        pick = _turned(self.pick_far if far else self.pick, rest)
         legs = (
             self._back_off(OPEN),
             self._via(pick, -0.10, 0.25, 1.0, OPEN),
@@ -314,12 +318,16 @@ class Playbook:
     def _place(self, key: tuple[str, ...], belief: Belief, tries: int) -> Stage:
         glove = key[1]
         first = not any(belief.truth.in_washer.values())
-        depth = 0.17 if first else 0.13
+        depth = 0.26 if first else 0.21
 
         def inside(b: Belief, x: float) -> Float64Array:
             washer = b.truth.positions[scene.WASHER]
-            front = washer[0] - scene.WASHER_HALF[0]
-            return np.array([front + x, washer[1] - 0.01, 0.0])
+            return np.array([washer[0] - scene.WASHER_HALF[0] + x, washer[1], 0.0])
+
+        def glove_at(b: Belief, x: float) -> Float64Array:
+            """Base pose that brings the glove, not the hand, to a depth on the drum's axis."""
+            shift = inside(b, x) - b.carried(glove, self._arm)
+            return np.array([b.base[0] + shift[0], b.base[1] + shift[1], 0.0])
 
         def lifted(b: Belief) -> Float64Array:
             return np.array(b.base)
@@ -328,10 +336,13 @@ class Playbook:
             return np.array([b.base[0], b.base[1] - 0.5, b.base[2]])
 
         def before(b: Belief) -> Float64Array:
-            return b.base_with_hand_at(inside(b, -0.34), 0.0, self._arm)
+            return glove_at(b, -0.24)
 
         def into(b: Belief) -> Float64Array:
-            return b.base_with_hand_at(inside(b, depth), 0.0, self._arm)
+            return glove_at(b, depth)
+
+        def stay(b: Belief) -> Float64Array:
+            return np.array([b.base[0], b.base[1], 0.0])
 
         def out(b: Belief) -> Float64Array:
             return np.array([b.base[0] - 0.5, b.base[1], 0.0])
@@ -344,7 +355,7 @@ class Playbook:
             self._via(self.insert, -0.05, -0.28, 0.0, CLOSED),
             Leg(self.insert, before, CLOSED, self._settled(self.insert, self._arrived(before, 0.02))),
             Leg(self.insert, into, CLOSED, self._arrived(into, 0.02), speed=0.3),
-            Leg(self.insert, into, OPEN, lambda _b, n: n >= 12, speed=0.1),
+            Leg(self.insert, stay, OPEN, lambda _b, n: n >= 12, speed=0.1),
             Leg(
                 self.insert,
                 out,
@@ -455,3 +466,8 @@ class Playbook:
         here = belief.base.copy()
         leg = Leg(None, lambda _b: here, OPEN, lambda _b, _n: False, patience=10**9)
         return Stage(key, ("move to",), (leg,), lambda _t, _leg: True)
+
+
+def _turned(posture: Posture, yaw: float) -> Posture:
+    """The posture with its upper body turned by the trunk's yaw joint."""
+    return replace(posture, trunk=posture.trunk + np.array([0.0, 0.0, 0.0, yaw]))
