@@ -189,6 +189,12 @@ class Camera:
         return np.array([[self.focal, 0, centre], [0, self.focal, centre], [0, 0, 1]])
 
 
+_CAMERA_TABLE: tuple[tuple[View, str, int, float], ...] = (
+    ("head", "zed_link", 720, 306.0),
+    ("left_wrist", "left_realsense_link", 480, 388.6639),
+    ("right_wrist", "right_realsense_link", 480, 388.6639),
+)
+
 CAMERAS: Mapping[View, Camera] = MappingProxyType(
     {
         view: Camera(
@@ -197,11 +203,7 @@ CAMERAS: Mapping[View, Camera] = MappingProxyType(
             focal=focal,
             observation_key=f"robot_r1::robot_r1:{link}:Camera:0::rgb",
         )
-        for view, link, size, focal in (
-            ("head", "zed_link", 720, 306.0),
-            ("left_wrist", "left_realsense_link", 480, 388.6639),
-            ("right_wrist", "right_realsense_link", 480, 388.6639),
-        )
+        for view, link, size, focal in _CAMERA_TABLE
     }
 )
 

@@ -6,8 +6,11 @@ evaluator records poses, so no axis is turned here.
 
 from __future__ import annotations
 
+from typing import Any
+
 import mujoco
 import numpy as np
+import numpy.typing as npt
 
 from b1k_envs import r1pro
 from b1k_envs.base import VIEWS, Float32Array, UInt8Array, View
@@ -49,13 +52,15 @@ class CameraRig:
         picture.setflags(write=False)
         return picture
 
-    def segment(self, data: mujoco.MjData, camera: str, height: int, width: int) -> UInt8Array:
+    def segment(
+        self, data: mujoco.MjData, camera: str, height: int, width: int
+    ) -> npt.NDArray[np.int32]:
         """Geom ids as seen by a camera, int32 [height, width], -1 where there is none."""
         renderer = self._renderer(height, width)
         renderer.enable_segmentation_rendering()
         try:
             renderer.update_scene(data, camera, self._option)
-            return np.asarray(renderer.render()[:, :, 0])
+            return np.asarray(renderer.render()[:, :, 0], dtype=np.int32)
         finally:
             renderer.disable_segmentation_rendering()
 
@@ -91,7 +96,7 @@ def camera_to_base(model: mujoco.MjModel, data: mujoco.MjData, view: View) -> Fl
 
 def recorded_poses(poses: dict[View, Float32Array]) -> Float32Array:
     """The evaluator's `cam_rel_poses`: float32 [21], position and quaternion xyzw per block."""
-    blocks = []
+    blocks: list[npt.NDArray[np.floating[Any]]] = []
     for view in r1pro.CAM_REL_POSES_ORDER:
         quat = np.zeros(4)
         mujoco.mju_mat2Quat(quat, poses[view][:3, :3].astype(np.float64).ravel())

@@ -56,7 +56,13 @@ _SETTLE_SUBSTEPS = 50
 _VIDEO_SIZE: Mapping[View, int] = MappingProxyType(
     {"head": 448, "left_wrist": 224, "right_wrist": 224}
 )
-_TRUTH_BODIES = (*scene.GLOVES, scene.WASHER, scene.WASHER_DOOR, scene.WASHER_BUTTON, scene.COUNTERTOP)
+_TRUTH_BODIES = (
+    *scene.GLOVES,
+    scene.WASHER,
+    scene.WASHER_DOOR,
+    scene.WASHER_BUTTON,
+    scene.COUNTERTOP,
+)
 
 
 def require_twin_scene(task: Task) -> None:
@@ -106,9 +112,7 @@ class TwinEnv(Env):
         self._dresser = Dresser(self._model)
         self._controller = Controller(self._model)
         self._grasp = AssistedGrasp(self._model, self._controller, protocol)
-        self._states = TwinStates(
-            self._model, self._data, self._grasp, glove_looks.dust_points()
-        )
+        self._states = TwinStates(self._model, self._data, self._grasp, glove_looks.dust_points())
         self._goal = GoalTracker(task.name, self._states)
         self._proprio = ProprioReader(self._model, protocol)
         self._rig = CameraRig(self._model, render_quality)

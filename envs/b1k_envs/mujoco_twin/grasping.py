@@ -11,7 +11,8 @@ grasp. A closed fist holds nothing: with no gap between the fingers no ray hits.
 Windows: OmniGibson counts physics substeps as if they were control steps, so its nominal 0.75 s
 (2025) and 3.0 s (2026) are 0.19 s and 0.75 s of simulated time. The twin counts control steps.
 
-Source: BEHAVIOR-1K, OmniGibson/omnigibson/robots/manipulation_robot.py (2025), robots/robot.py (2026).
+Source: BEHAVIOR-1K, under OmniGibson/omnigibson/robots/: manipulation_robot.py (2025), robot.py
+(2026).
 """
 
 from __future__ import annotations
@@ -206,9 +207,7 @@ def _grasp_points(data: mujoco.MjData, finger_body: int, side: float) -> Float64
     local = np.zeros((len(_RAY_HEIGHTS), 3))
     local[:, 1] = side * PAD_INNER
     local[:, 2] = _RAY_HEIGHTS
-    points: Float64Array = (
-        data.xpos[finger_body] + local @ data.xmat[finger_body].reshape(3, 3).T
-    )
+    points: Float64Array = data.xpos[finger_body] + local @ data.xmat[finger_body].reshape(3, 3).T
     return points
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mujoco
 import numpy as np
+import numpy.typing as npt
 
 from b1k_envs import r1pro
 from b1k_envs.base import Float32Array, Float64Array, Protocol
@@ -45,7 +46,7 @@ class ProprioReader:
         vector.setflags(write=False)
         return vector
 
-    def _joints(self, values: Float64Array, addresses: np.ndarray) -> Float64Array:  # type: ignore[type-arg]
+    def _joints(self, values: Float64Array, addresses: npt.NDArray[np.intp]) -> Float64Array:
         """28 values in JOINT_ORDER; virtual joints that are not modelled read 0."""
         joints = np.zeros(len(r1pro.JOINT_ORDER))
         joints[self._rows] = values[addresses] * self._sign

@@ -22,7 +22,11 @@ from b1k_envs import r1pro
 from b1k_envs.base import VIEWS, Float64Array
 
 BASE_BODY = "base_link"
-MODELLED_BASE_JOINTS = ("base_footprint_x_joint", "base_footprint_y_joint", "base_footprint_rz_joint")
+MODELLED_BASE_JOINTS = (
+    "base_footprint_x_joint",
+    "base_footprint_y_joint",
+    "base_footprint_rz_joint",
+)
 
 EEF_SITE = {arm: f"{arm}_eef" for arm in r1pro.ARMS}
 EEF_OFFSET = (0.0, 0.0, -0.05)

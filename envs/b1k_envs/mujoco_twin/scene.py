@@ -33,7 +33,7 @@ BDDL_BODIES = {
 }
 """BDDL instance names of problem 0 and the bodies they are; floor and dust are no bodies."""
 
-# Room [m]
+# Inner faces of the walls, and the ceiling [m].
 ROOM_X, ROOM_Y, ROOM_HEIGHT = (-2.2, 1.96), (-2.1, 2.40), 2.5
 
 # Washer, in its own frame: origin at the centre of the casing, front facing -x, hinge on +y.
@@ -109,9 +109,7 @@ def _plane(body: Any, name: str, pos: Any, quat: Any) -> None:  # noqa: ANN401
 
 
 def _box(body: Any, name: str, pos: Any, half: Any, **extra: Any) -> None:  # noqa: ANN401
-    body.add_geom(
-        name=name, type=mujoco.mjtGeom.mjGEOM_BOX, pos=pos, size=half, **_solid(**extra)
-    )
+    body.add_geom(name=name, type=mujoco.mjtGeom.mjGEOM_BOX, pos=pos, size=half, **_solid(**extra))
 
 
 def _add_counter(world: Any) -> None:  # noqa: ANN401

@@ -10,6 +10,7 @@ open_state.py, inside.py, on_top.py, toggle.py).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 
 import mujoco
@@ -37,6 +38,9 @@ sub-goals only; no official predicate says it."""
 TOGGLE_RADIUS = 0.03
 """Sphere around the power button that a finger must reach into [m]."""
 
+_FAR_FROM_DRUM = 1.0  # [m] from the washer's centre: no glove this far away is inside
+_FAR_FROM_BUTTON = 0.2  # [m]: no finger whose origin is this far away touches the button
+
 AGENT, DUST, FLOOR = "agent.n.01_1", "dust.n.01_1", "floor.n.01_1"
 _OBJECT_RAYS = np.array([g == GROUP_OBJECT_COLLISION for g in range(6)], dtype=np.uint8)
 
@@ -61,7 +65,9 @@ class TwinStates:
         """
         self._model, self._data, self._grasp = model, data, grasp
         self._dust_points = dust_points
-        self._bodies = {name: model.body(body).id for name, body in scene.BDDL_BODIES.items()}
+        self._bodies: dict[str, int] = {
+            name: int(model.body(body).id) for name, body in scene.BDDL_BODIES.items()
+        }
         self._gloves = {g: model.body(g).id for g in scene.GLOVES}
         self._base = model.body(BASE_BODY).id
         self._washer = model.body(scene.WASHER).id
@@ -102,7 +108,10 @@ class TwinStates:
 
     def objects(self) -> Collection[str]:
         """BDDL instance names that the scene has."""
-        return {*self._bodies, AGENT, DUST, FLOOR}
+        return {*self._bodies, _FAR_FROM_DRUM = 1.0  # [m] from the washer's centre: no glove this far away is inside
+_FAR_FROM_BUTTON = 0.2  # [m]: no finger whose origin is this far away touches the button
+
+AGENT, DUST, FLOOR}
 
     def holds(self, predicate: str, *instances: str) -> bool:
         """Truth of a predicate of BDDL instances, now.
@@ -200,14 +209,18 @@ class TwinStates:
         # The drum is the washer's only fillable volume and lies within its bounding box.
         if self._body(container) != self._washer:
             return False
-        low, high = self._box_of(self._body(instance))
+        body = self._body(instance)
+        if _distance(self._data.xpos[body], self._data.xpos[self._washer]) > _FAR_FROM_DRUM:
+            return False  # asked every step; the exact answer costs ten times as much
+        low, high = self._box_of(body)
         return bool(self._within_drum(((low + high) / 2)[None])[0])
 
     def _on_top(self, instance: str, support: str) -> bool:
         upper, lower = self._body(instance), self._body(support)
         touching = {upper, lower}
         if not any(
-            {int(a), int(b)} == touching for a, b in self._model.geom_bodyid[self._data.contact.geom]
+            {int(a), int(b)} == touching
+            for a, b in self._model.geom_bodyid[self._data.contact.geom]
         ):
             return False
         low, high = self._box_of(upper)
@@ -227,14 +240,18 @@ class TwinStates:
 
     def _near(self, agent: str, instance: str) -> bool:
         body = self._body(instance)
-        half = scene.WASHER_HALF[:2] if body == self._washer else scene.COUNTER_HALF
-        offset = np.abs(self._data.xpos[self._base][:2] - self._data.xpos[body][:2])
-        return bool(np.hypot(*np.maximum(offset - half, 0.0)) <= NEAR_DISTANCE)
+        half = scene.WASHER_HALF if body == self._washer else scene.COUNTER_HALF
+        base, centre = self._data.xpos[self._base].tolist(), self._data.xpos[body].tolist()
+        outside = (max(abs(base[i] - centre[i]) - half[i], 0.0) for i in (0, 1))
+        return math.hypot(*outside) <= NEAR_DISTANCE
 
     # --- washer -----------------------------------------------------------------------------
 
     def _button_touched(self) -> bool:
         """A finger link is in contact with the washer and a finger reaches the button's sphere."""
+        button = self._data.xpos[self._button]
+        if all(_distance(self._data.xpos[f], button) > _FAR_FROM_BUTTON for f in self._fingers):
+            return False
         if not self._data.ncon:
             return False
         pairs = self._model.geom_bodyid[self._data.contact.geom].tolist()
@@ -250,7 +267,9 @@ class TwinStates:
             scene.BUTTON_FACE
         )
         for geom in self._body_geoms[finger]:
-            local = self._data.geom_xmat[geom].reshape(3, 3).T @ (centre - self._data.geom_xpos[geom])
+            local = self._data.geom_xmat[geom].reshape(3, 3).T @ (
+                centre - self._data.geom_xpos[geom]
+            )
             outside = np.maximum(np.abs(local) - self._model.geom_size[geom], 0.0)
             if np.linalg.norm(outside) <= TOGGLE_RADIUS:
                 return True
@@ -275,3 +294,7 @@ class TwinStates:
             self._data.xpos[body] + self._dust_points @ self._data.xmat[body].reshape(3, 3).T
         )
         return points
+
+
+def _distance(first: Float64Array, second: Float64Array) -> float:
+    return math.dist(first.tolist(), second.tolist())

@@ -151,7 +151,7 @@ class Belief:
         then = replace(self, base=truth.base, trunk=truth.trunk, left=truth.arms["left"])
         offset = truth.positions[glove] - then.hand(arm)
         turned = _turn(self.base[2] - truth.base[2]) @ offset[:2]
-        return self.hand(arm) + np.append(turned, offset[2])
+        return np.asarray(self.hand(arm) + np.append(turned, offset[2]))
 
     def glove_yaw(self, glove: str) -> float:
         """Direction of the knuckles in the horizontal plane."""

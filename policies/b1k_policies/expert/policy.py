@@ -15,15 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from b1k_envs import r1pro
 from b1k_envs.base import Float64Array, Observation
 from b1k_envs.errors import UsageError
-from b1k_envs.mujoco_twin import scene
 from b1k_envs.mujoco_twin.truth import TwinTruth
 from b1k_policies.base import ActionChunk, EpisodeInfo, PrivilegedPolicy, Skill
 from b1k_policies.expert.belief import Belief, Command, wrap
+from b1k_policies.expert.decide import build, choose, progress
 from b1k_policies.expert.kinematics import ArmKinematics
-from b1k_policies.expert.stages import OPEN, Leg, Playbook, Stage, choose
+from b1k_policies.expert.legs import OPEN, Leg, Moves, Stage
 
 TASK = "clean_boxing_gloves"
 CHUNK_LENGTH = 30
@@ -55,7 +54,7 @@ class ExpertPolicy(PrivilegedPolicy):
     def __init__(self) -> None:
         self._arm = ArmKinematics("left")
         self._read: Callable[[], TwinTruth] | None = None
-        self._playbook: Playbook | None = None
+        self._moves: Moves | None = None
         self._memories: list[Memory] = []
         self._last_step = 0
 
@@ -71,21 +70,21 @@ class ExpertPolicy(PrivilegedPolicy):
         """
         if episode.task != TASK:
             raise UsageError(f"the expert only knows {TASK}, not {episode.task}")
-        self._playbook = Playbook(self._arm, episode.protocol)
+        self._moves = Moves(self._arm, episode.protocol)
         self._memories = []
         self._last_step = 0
 
     def infer(self, observation: Observation) -> ActionChunk:
         """Plan `CHUNK_LENGTH` steps from the truth at this step."""
         assert self._read is not None, "bind was not called"
-        assert self._playbook is not None, "reset was not called"
+        assert self._moves is not None, "reset was not called"
         truth = self._read()
         memory = self._recall(truth)
         belief = Belief.from_truth(truth, memory.belief_velocity)
         memory = self._replan(memory, truth, belief)
         stage = memory.stage
         assert stage is not None
-        said = stage.skill[memory.leg]
+        said = stage.legs[memory.leg].skill
         rows: list[Float64Array] = []
         self._memories = []
         for _ in range(CHUNK_LENGTH):
@@ -120,15 +119,19 @@ class ExpertPolicy(PrivilegedPolicy):
     def _replan(self, memory: Memory, truth: TwinTruth, belief: Belief) -> Memory:
         """Start another stage when this one is done, has become pointless, or has failed."""
         stage = memory.stage
-        if stage is not None and memory.leg < len(stage.legs) and stage.valid(truth, memory.leg):
-            if memory.steps <= stage.legs[memory.leg].patience:
-                return memory
+        if (
+            stage is not None
+            and memory.leg < len(stage.legs)
+            and stage.valid(truth, memory.leg)
+            and memory.steps <= stage.legs[memory.leg].patience
+        ):
+            return memory
         key = choose(truth)
         again = stage is not None and stage.key == key
         tries = memory.tries + 1 if again else 0
-        assert self._playbook is not None
+        assert self._moves is not None
         return replace(
-            memory, stage=self._playbook.build(key, belief, tries), leg=0, steps=0, tries=tries
+            memory, stage=build(key, self._moves, belief, tries), leg=0, steps=0, tries=tries
         )
 
     # --- one control step -------------------------------------------------------------------
@@ -177,15 +180,3 @@ def _drive(leg: Leg, belief: Belief) -> Float64Array:
     cos, sin = np.cos(belief.base[2]), np.sin(belief.base[2])
     turn = np.clip(_YAW_GAIN * wrap(target[2] - belief.base[2]), -_YAW_LIMIT, _YAW_LIMIT)
     return np.array([cos * world[0] + sin * world[1], -sin * world[0] + cos * world[1], turn])
-
-
-def progress(truth: TwinTruth) -> float:
-    """Share of the task that is done, in [0, 1], from the state of the world alone."""
-    if not any(truth.dusty.values()):
-        return 1.0
-    inside = sum(truth.in_washer[g] or not truth.dusty[g] for g in scene.GLOVES)
-    held = truth.held["left"] in scene.GLOVES
-    open_ = truth.door_angle > 1.0
-    if inside == 2:
-        return 0.8 if open_ else 0.9
-    return 0.15 * open_ + 0.3 * inside + 0.12 * held
