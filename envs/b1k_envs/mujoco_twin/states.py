@@ -108,10 +108,7 @@ class TwinStates:
 
     def objects(self) -> Collection[str]:
         """BDDL instance names that the scene has."""
-        return {*self._bodies, _FAR_FROM_DRUM = 1.0  # [m] from the washer's centre: no glove this far away is inside
-_FAR_FROM_BUTTON = 0.2  # [m]: no finger whose origin is this far away touches the button
-
-AGENT, DUST, FLOOR}
+        return {*self._bodies, AGENT, DUST, FLOOR}
 
     def holds(self, predicate: str, *instances: str) -> bool:
         """Truth of a predicate of BDDL instances, now.
