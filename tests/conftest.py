@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 # Spawned workers import the doubles by name, and inherit this path.
 sys.path.insert(0, str(Path(__file__).parent))
 
+from b1k_envs.base import Protocol
 from b1k_policies.base import EpisodeInfo
 from doubles import DrivePolicy, ToyEnv
+
+if TYPE_CHECKING:  # the runner's tests need no mujoco
+    from b1k_envs.mujoco_twin.env import TwinEnv
 
 
 @pytest.fixture
@@ -35,3 +41,39 @@ def episode() -> EpisodeInfo:
         seed=7,
         protocol="2026",
     )
+
+
+def _twin(protocol: Protocol) -> Iterator[TwinEnv]:
+    from b1k_envs.mujoco_twin.gl import ensure_gl
+
+    ensure_gl()
+    from b1k_envs.mujoco_twin.env import TwinEnv
+    from b1k_envs.tasks import get_task
+
+    env = TwinEnv(get_task(31), protocol=protocol, split="public-test", max_steps=100_000)
+    yield env
+    env.close()
+
+
+@pytest.fixture(scope="session")
+def _twin_2025() -> Iterator[TwinEnv]:
+    yield from _twin("2025")
+
+
+@pytest.fixture(scope="session")
+def _twin_2026() -> Iterator[TwinEnv]:
+    yield from _twin("2026")
+
+
+@pytest.fixture
+def twin_2025(_twin_2025: TwinEnv) -> TwinEnv:
+    """The twin at its instance 0, compiled once for all tests."""
+    _twin_2025.reset(0, 0, 0)
+    return _twin_2025
+
+
+@pytest.fixture
+def twin_2026(_twin_2026: TwinEnv) -> TwinEnv:
+    """The same with the 61-number proprio."""
+    _twin_2026.reset(0, 0, 0)
+    return _twin_2026

@@ -120,13 +120,15 @@ class ToyEnv(Env):
         shade = np.uint8(self.step_count % 256)
         return {view: np.full((n, n, 3), shade, dtype=np.uint8) for view, n in sizes.items()}
 
-    def frame(self) -> VideoFrame:
+    def frame(self, *, light: bool = False) -> VideoFrame:
         self.calls.append("frame")
         sizes: Mapping[View, int] = {"head": 448, "left_wrist": 224, "right_wrist": 224}
         shade = np.uint8(self.step_count % 256)
-        return lambda: {
-            view: np.full((n, n, 3), shade, dtype=np.uint8) for view, n in sizes.items()
-        }
+
+        def redeem() -> Mapping[View, UInt8Array]:
+            return {view: np.full((n, n, 3), shade, dtype=np.uint8) for view, n in sizes.items()}
+
+        return VideoFrame(redeem=redeem, holds_pictures=not light)
 
     def privileged_state(self) -> float:
         return self.x

@@ -130,8 +130,18 @@ class EnvInfo:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-VideoFrame = Callable[[], Mapping[View, UInt8Array]]
-"""A picture to be had later: called once, on the recorder's thread, it returns the views."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VideoFrame:
+    """A picture to be had later: redeemed once, on the recorder's thread.
+
+    Attributes:
+        redeem: Gives the views, uint8 [H, W, 3] RGB each, at any size.
+        holds_pictures: Whether the pictures exist already, so that many waiting frames cost
+            memory; otherwise it is a ticket of about a kilobyte.
+    """
+
+    redeem: Callable[[], Mapping[View, UInt8Array]]
+    holds_pictures: bool
 
 
 class Env(ABC):
@@ -175,8 +185,13 @@ class Env(ABC):
         """Truth of each sub-goal of the task now, in the order of `subgoals.SUBGOALS`."""
 
     @abstractmethod
-    def frame(self) -> VideoFrame:
-        """A cheap ticket for a picture of the current state, redeemed off the loop."""
+    def frame(self, *, light: bool = False) -> VideoFrame:
+        """A picture of the current state for the video, redeemed off the loop.
+
+        Args:
+            light: Prefer a ticket, rendered anew, over pictures that `observe` has made: where
+                few steps are observed, tickets may wait without limit and the loop need not.
+        """
 
     @abstractmethod
     def privileged_state(self) -> Any:  # noqa: ANN401 - each simulator has its own type

@@ -157,6 +157,7 @@ class Executor:
             env,
             fps=fps,
             title=f"{self._assembly.title} {episode.instance}".strip(),
+            render=self._assembly.render,
             thread=self._thread,
         )
 

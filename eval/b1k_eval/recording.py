@@ -7,6 +7,7 @@ from pathlib import Path
 from b1k_envs.base import Env
 from b1k_envs.r1pro import CONTROL_HZ
 from b1k_eval.events import EpisodeResult, EpisodeStart, StepEvent, Subscriber
+from b1k_eval.runner import Render
 from b1k_eval.video import Overlay, RenderThread, VideoRecorder
 
 
@@ -19,7 +20,14 @@ class VideoSubscriber(Subscriber):
     """Records one episode: the start, every n-th step, and the end with its outcome."""
 
     def __init__(
-        self, path: Path, env: Env, *, fps: float, title: str, thread: RenderThread | None = None
+        self,
+        path: Path,
+        env: Env,
+        *,
+        fps: float,
+        title: str,
+        render: Render = "on-demand",
+        thread: RenderThread | None = None,
     ) -> None:
         """Prepare; ffmpeg is started with the episode.
 
@@ -28,11 +36,14 @@ class VideoSubscriber(Subscriber):
             env: Asked for a ticket per picture.
             fps: Pictures per second of simulated time; rounded to a whole number of steps.
             title: First line below the picture.
+            render: With `every-step` the pictures that were observed are shown; otherwise most
+                steps have none, and all are rendered anew, off the loop.
             thread: Shared between the episodes of a process.
         """
         self._every = every_n_steps(fps)
         self._env = env
         self._title = title
+        self._light = render == "on-demand"
         self._recorder = VideoRecorder(path, CONTROL_HZ / self._every, thread=thread)
         self._last: StepEvent | None = None
         self._start: EpisodeStart | None = None
@@ -98,7 +109,7 @@ class VideoSubscriber(Subscriber):
                 predicates=last.goal.predicates,
                 subgoals=last.subgoals,
             )
-        self._recorder.add(self._env.frame(), overlay)
+        self._recorder.add(self._env.frame(light=self._light), overlay)
 
 
 def _skill_label(event: StepEvent) -> str | None:

@@ -1,9 +1,9 @@
 """Rollout video: an H.264 mp4 that plays in a browser, rendered and encoded off the loop.
 
 `add` only queues a ticket (`b1k_envs.base.VideoFrame`); a thread redeems it, composes the picture
-(`video_layout`) and feeds the ffmpeg that imageio-ffmpeg brings. The queue is bounded: when the
-thread falls behind, `add` waits. Nothing is dropped and memory does not grow, so a slow renderer
-costs the loop time, never pictures.
+(`video_layout`) and feeds the ffmpeg that imageio-ffmpeg brings. Nothing is dropped. Tickets weigh
+a kilobyte and wait without limit, so that rendering does not slow the loop; frames that hold
+pictures are bounded in number, and `add` waits when the thread falls behind.
 
 ffmpeg is run here and not through `imageio_ffmpeg.write_frames`, which does not look at the exit
 status: a disk that fills up while the file is finished would go unnoticed.
@@ -22,12 +22,14 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from b1k_envs.base import VideoFrame
 from b1k_envs.errors import EnvError, UnavailableError
+from b1k_envs.threads import yield_to_the_loop
 from b1k_eval.video_layout import HEIGHT, WIDTH, Overlay, Painter
 
 __all__ = ["Overlay", "RenderThread", "VideoRecorder", "ffmpeg_exe"]
@@ -51,27 +53,44 @@ def ffmpeg_exe() -> str:
 
 
 class RenderThread:
-    """A thread that does jobs in order, from a bounded queue.
+    """A thread that does jobs in order.
 
     Recorders of one process share one, so that what a renderer keeps per thread (an OpenGL context
-    takes 0.2-0.4 s to make) lives from the first episode to the last.
+    takes 0.2-0.4 s to make) lives from the first episode to the last. Jobs that hold pictures are
+    bounded in number; the others weigh a kilobyte and may wait without limit.
     """
 
-    def __init__(self, queue_size: int = 32) -> None:
-        self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue(maxsize=queue_size)
+    def __init__(self, heavy_limit: int = 32) -> None:
+        self.jobs_done = 0
+        self._queue: queue.SimpleQueue[tuple[Callable[[], None], bool] | None] = queue.SimpleQueue()
+        self._places = threading.Semaphore(heavy_limit)
         self._thread = threading.Thread(target=self._work, name="b1k-eval-video", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Callable[[], None], timeout_s: float) -> bool:
-        """Queue a job, which must not raise; waits while the queue is full.
+    def submit(self, job: Callable[[], None], *, heavy: bool, timeout_s: float) -> bool:
+        """Queue a job, which must not raise; a heavy one waits while too many of them wait.
 
         Returns:
             False when no place came free within `timeout_s`.
         """
-        try:
-            self._queue.put(job, timeout=timeout_s)
-        except queue.Full:
+        if heavy and not self._places.acquire(timeout=timeout_s):
             return False
+        self._queue.put((job, heavy))
+        return True
+
+    def drain(self, stall_timeout_s: float) -> bool:
+        """Wait until every job queued so far is done.
+
+        Returns:
+            False when not a single job was done for `stall_timeout_s`.
+        """
+        drained = threading.Event()
+        self._queue.put((drained.set, False))
+        seen = -1
+        while not drained.wait(stall_timeout_s):
+            if self.jobs_done == seen:
+                return False
+            seen = self.jobs_done
         return True
 
     def close(self, timeout_s: float = 30.0) -> bool:
@@ -82,17 +101,19 @@ class RenderThread:
             process can end without it.
         """
         if self._thread.is_alive():
-            try:
-                self._queue.put(None, timeout=timeout_s)
-            except queue.Full:
-                return False
+            self._queue.put(None)
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _work(self) -> None:
-        while (job := self._queue.get()) is not None:
+        yield_to_the_loop()
+        while (entry := self._queue.get()) is not None:
+            job, heavy = entry
             job()
-            del job  # it holds a simulator state; do not keep it while waiting for the next
+            del entry, job  # it holds a simulator state; do not keep it while waiting for more
+            self.jobs_done += 1
+            if heavy:
+                self._places.release()
 
 
 class VideoRecorder:
@@ -105,7 +126,7 @@ class VideoRecorder:
         fps: Pictures per second of video, which is the control rate when every step is added.
         quality: x264's constant rate factor, 0 (lossless) to 51 (worst); 23 keeps the panel crisp.
         thread: Where tickets are redeemed; by default a thread of this recorder's own.
-        queue_size: Pictures that may wait in that own thread before `add` waits.
+        queue_size: Frames holding pictures that may wait in that own thread before `add` waits.
         stall_timeout_s: How long `add` and `close` wait for a thread or an ffmpeg that does
             nothing before they give up [s].
     """
@@ -165,14 +186,16 @@ class VideoRecorder:
             self._thread = RenderThread(self._queue_size)
 
     def add(self, frame: VideoFrame, overlay: Overlay) -> None:
-        """Queue one picture; returns at once unless the queue is full.
+        """Queue one picture; returns at once unless too many that hold pictures are waiting.
 
         Raises:
             EnvError: Not started or already ended; an earlier picture could not be rendered or
                 written (a full disk, a dead ffmpeg); or nothing was taken for `stall_timeout_s`.
         """
         thread = self._running("add")
-        if not thread.submit(lambda: self._encode(frame, overlay), self._stall_timeout_s):
+        job = partial(self._encode, frame, overlay)
+        heavy = frame.holds_pictures
+        if not thread.submit(job, heavy=heavy, timeout_s=self._stall_timeout_s):
             raise self._stalled()
         self.frames_added += 1
 
@@ -186,10 +209,7 @@ class VideoRecorder:
             return
         try:
             thread = self._running("close")
-            drained = threading.Event()
-            if not thread.submit(drained.set, self._stall_timeout_s) or not drained.wait(
-                self._stall_timeout_s
-            ):
+            if not thread.drain(self._stall_timeout_s):
                 raise self._stalled()
             if self._error is not None:
                 raise self._error
@@ -260,7 +280,7 @@ class VideoRecorder:
         if process is None or process.stdin is None or painter is None:
             return
         try:
-            picture = painter.compose(frame(), overlay)
+            picture = painter.compose(frame.redeem(), overlay)
         except Exception as error:  # noqa: BLE001 - a ticket may fail in any way; the loop is told
             self._error = EnvError(
                 f"video {self.path}: the picture of step {overlay.step} could not be made: "

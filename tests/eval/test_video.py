@@ -12,7 +12,7 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from b1k_envs.base import VIEWS
+from b1k_envs.base import VIEWS, VideoFrame
 from b1k_envs.errors import EnvError, UnavailableError
 from b1k_eval.video import RenderThread, VideoRecorder
 from b1k_eval.video_layout import (
@@ -43,6 +43,10 @@ def solid(sizes=(720, 480, 480), colours=COLOURS):
     }
 
 
+def held(views):
+    return VideoFrame(redeem=views, holds_pictures=True)
+
+
 def overlay(step=0, **changes):
     values = {
         "title": "clean_boxing_gloves  public-test 3",
@@ -71,7 +75,7 @@ def decode(path):
 def record(path, pictures, fps=30.0):
     with VideoRecorder(path, fps) as recorder:
         for step, picture in enumerate(pictures):
-            recorder.add(lambda picture=picture: picture, overlay(step))
+            recorder.add(held(lambda picture=picture: picture), overlay(step))
 
 
 def has_colour(region, colour):
@@ -228,7 +232,7 @@ def test_tickets_are_redeemed_on_the_recorders_thread_and_a_shared_one_outlives_
     shared = RenderThread()
     for name in ("a.mp4", "b.mp4"):
         with VideoRecorder(tmp_path / name, 30.0, thread=shared) as recorder:
-            recorder.add(ticket, overlay())
+            recorder.add(held(ticket), overlay())
     assert shared.close()
     assert len(seen) == 2
     assert seen[0] is seen[1]
@@ -244,19 +248,40 @@ def test_a_full_queue_makes_the_loop_wait_instead_of_dropping_or_growing(tmp_pat
         return solid()
 
     path = tmp_path / "video.mp4"
-    recorder = VideoRecorder(path, 30.0, queue_size=2, stall_timeout_s=0.05)
+    recorder = VideoRecorder(path, 30.0, queue_size=3, stall_timeout_s=0.05)
     recorder.start()
-    recorder.add(slow, overlay(0))
+    recorder.add(held(slow), overlay(0))
     assert started.wait(60)
-    recorder.add(solid, overlay(1))
-    recorder.add(solid, overlay(2))
+    recorder.add(held(solid), overlay(1))
+    recorder.add(held(solid), overlay(2))
     with pytest.raises(EnvError, match=r"no picture was taken for 0\.05 s; .*--no-video"):
-        recorder.add(solid, overlay(3))
+        recorder.add(held(solid), overlay(3))
     recorder._stall_timeout_s = 60.0
     release.set()
-    recorder.add(solid, overlay(3))
+    recorder.add(held(solid), overlay(3))
     recorder.close()
     assert len(decode(path)[1]) == 4
+
+
+def test_tickets_never_make_the_loop_wait(tmp_path):
+    started, release = threading.Event(), threading.Event()
+
+    def slow():
+        started.set()
+        release.wait(60)
+        return solid()
+
+    path = tmp_path / "video.mp4"
+    recorder = VideoRecorder(path, 30.0, queue_size=1, stall_timeout_s=0.05)
+    recorder.start()
+    recorder.add(VideoFrame(redeem=slow, holds_pictures=False), overlay(0))
+    assert started.wait(60)
+    for step in range(1, 50):  # each would raise if it had to wait: nothing is being taken
+        recorder.add(VideoFrame(redeem=solid, holds_pictures=False), overlay(step))
+    release.set()
+    recorder._stall_timeout_s = 60.0
+    recorder.close()
+    assert len(decode(path)[1]) == 50
 
 
 def test_a_picture_that_cannot_be_rendered_is_an_error_of_ours_and_leaves_no_file(tmp_path):
@@ -265,7 +290,7 @@ def test_a_picture_that_cannot_be_rendered_is_an_error_of_ours_and_leaves_no_fil
 
     recorder = VideoRecorder(tmp_path / "video.mp4", 30.0)
     recorder.start()
-    recorder.add(broken, overlay(41))
+    recorder.add(held(broken), overlay(41))
     with pytest.raises(
         EnvError, match="the picture of step 41 could not be made: the context is lost"
     ) as caught:
@@ -277,11 +302,11 @@ def test_a_picture_that_cannot_be_rendered_is_an_error_of_ours_and_leaves_no_fil
 def test_an_error_on_the_thread_surfaces_at_the_next_add(tmp_path):
     recorder = VideoRecorder(tmp_path / "video.mp4", 30.0, queue_size=1)
     recorder.start()
-    recorder.add(lambda: {}, overlay(0))
+    recorder.add(held(lambda: {}), overlay(0))
 
     def add_until_refused():
         for step in range(1, 4):  # with one place in the queue, the third waits for the first job
-            recorder.add(solid, overlay(step))
+            recorder.add(held(solid), overlay(step))
 
     with pytest.raises(EnvError, match="a video frame lacks the view 'head'; it has"):
         add_until_refused()
@@ -302,7 +327,7 @@ def test_an_ffmpeg_that_dies_is_noticed(tmp_path):
     recorder.start()
     recorder._process.kill()
     recorder._process.wait()
-    recorder.add(solid, overlay())
+    recorder.add(held(solid), overlay())
     with pytest.raises(EnvError, match="ffmpeg ended with status -9"):
         recorder.close()
     assert leftovers(tmp_path) == []
@@ -315,7 +340,7 @@ def test_a_full_disk_is_told_in_ffmpegs_words_and_leaves_no_file(tmp_path, monke
     folder.mkdir()
     recorder = VideoRecorder(folder / "video.mp4", 30.0)
     recorder.start()
-    recorder.add(solid, overlay())
+    recorder.add(held(solid), overlay())
     with pytest.raises(
         EnvError, match=r"status 1: .*No space left on device; is the disk full\?"
     ) as caught:
@@ -342,7 +367,7 @@ def test_an_abort_leaves_an_older_video_as_it_was(tmp_path):
     path.write_bytes(b"older")
     recorder = VideoRecorder(path, 30.0)
     recorder.start()
-    recorder.add(solid, overlay())
+    recorder.add(held(solid), overlay())
     recorder.abort()
     recorder.abort()
     recorder.close()
@@ -353,7 +378,7 @@ def test_an_abort_leaves_an_older_video_as_it_was(tmp_path):
 def test_an_exception_in_the_loop_leaves_no_file(tmp_path):
     def interrupted_episode():
         with VideoRecorder(tmp_path / "video.mp4", 30.0) as recorder:
-            recorder.add(solid, overlay())
+            recorder.add(held(solid), overlay())
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -364,12 +389,12 @@ def test_an_exception_in_the_loop_leaves_no_file(tmp_path):
 def test_nothing_can_be_added_before_start_or_after_the_end(tmp_path):
     recorder = VideoRecorder(tmp_path / "video.mp4", 30.0)
     with pytest.raises(EnvError, match="cannot add, it is not being recorded"):
-        recorder.add(solid, overlay())
+        recorder.add(held(solid), overlay())
     recorder.start()
-    recorder.add(solid, overlay())
+    recorder.add(held(solid), overlay())
     recorder.close()
     with pytest.raises(EnvError, match="cannot add, it is not being recorded"):
-        recorder.add(solid, overlay())
+        recorder.add(held(solid), overlay())
 
 
 def test_an_episode_without_a_picture_is_no_video(tmp_path):

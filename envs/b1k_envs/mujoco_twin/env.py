@@ -51,6 +51,7 @@ from b1k_envs.mujoco_twin.robot import BASE_BODY, EEF_SITE, MODELLED_BASE_JOINTS
 from b1k_envs.mujoco_twin.states import NEAR_DISTANCE, TwinStates
 from b1k_envs.mujoco_twin.truth import TwinTruth
 from b1k_envs.tasks import Task
+from b1k_envs.threads import yield_to_the_loop
 
 _SETTLE_SUBSTEPS = 50
 _VIDEO_SIZE: Mapping[View, int] = MappingProxyType(
@@ -232,12 +233,13 @@ class TwinEnv(Env):
         """Truth of each sub-goal now."""
         return subgoals.evaluate(self._task.name, self._states)
 
-    def frame(self) -> VideoFrame:
-        """The pictures of this step if a policy has read them, else a ticket to render them."""
-        if self._pictures is not None:
+    def frame(self, *, light: bool = False) -> VideoFrame:
+        """The pictures of this step if a policy has read them, else a ticket; see `Env.frame`."""
+        if self._instance is None:
+            raise EnvError("frame was called before reset")
+        if self._pictures is not None and not light:
             pictures = self._pictures
-            return lambda: pictures
-        assert self._instance is not None
+            return VideoFrame(redeem=lambda: pictures, holds_pictures=True)
         return self._video.ticket(self._instance, self._look, self._data.qpos.copy())
 
     def privileged_state(self) -> TwinTruth:
@@ -321,11 +323,19 @@ class _VideoRig:
         self._data = mujoco.MjData(self._model)
         self._dresser = Dresser(self._model)
         self._rig = CameraRig(self._model, quality)
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="b1k-video-render")
+        self._thread = ThreadPoolExecutor(
+            max_workers=1,
+            thread_name_prefix="b1k-video-render",
+            initializer=yield_to_the_loop,
+        )
 
     def ticket(self, instance: Instance, look: Look, qpos: Float64Array) -> VideoFrame:
         """A picture of this state, rendered when it is called."""
-        return lambda: self._thread.submit(self._render, instance, look, qpos).result()
+
+        def redeem() -> Mapping[View, UInt8Array]:
+            return self._thread.submit(self._render, instance, look, qpos).result()
+
+        return VideoFrame(redeem=redeem, holds_pictures=False)
 
     def _render(
         self, instance: Instance, look: Look, qpos: Float64Array

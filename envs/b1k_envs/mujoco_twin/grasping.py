@@ -1,12 +1,12 @@
 """Assisted grasping with OmniGibson's semantics.
 
-Per arm: any command below fully open is "trying". A candidate is a link that both fingers touch
-and that rays between the fingers' grasp points hit; of several, the one hit nearest to the grip
-centre. It must stay the candidate without a gap for the grasp window; then a free body is welded
-to the hand and a link with a movable parent joint (door, drawer) is connected by a ball joint, so
-that a handle pivots in the hand. While held the fingers are frozen. Only the fully open command
-releases, at once; the arm is free for a new grasp one control step later. Load never breaks a
-grasp. A closed fist holds nothing: with no gap between the fingers no ray hits.
+Per arm: any command below fully open is "trying". Of the links that a finger touches and that rays
+between the fingers' grasp points hit, the one hit nearest to the grip centre is the candidate, if
+both fingers touch it. It must stay the candidate without a gap for the grasp window; then a free
+body is welded to the hand and a link with a movable parent joint (door, drawer) is connected by a
+ball joint, so that a handle pivots in the hand. While held the fingers are frozen. Only the fully
+open command releases, at once; the arm is free for a new grasp one control step later. Load never
+breaks a grasp. A closed fist holds nothing: with no gap between the fingers no ray hits.
 
 Windows: OmniGibson counts physics substeps as if they were control steps, so its nominal 0.75 s
 (2025) and 3.0 s (2026) are 0.19 s and 0.75 s of simulated time. The twin counts control steps.
@@ -153,10 +153,11 @@ class AssistedGrasp:
         self, hand: _Hand, touching: dict[int, set[int]], data: mujoco.MjData
     ) -> int:
         first, second = hand.finger_bodies
-        both = touching.get(first, set()) & touching.get(second, set())
-        both &= hand.constraints.keys()
-        if not both:
+        of_first, of_second = touching.get(first, set()), touching.get(second, set())
+        wanted = of_first & of_second & hand.constraints.keys()
+        if not wanted:
             return -1
+        either = of_first | of_second
         centre = grip_centre(data, hand.hand_body)
         best, best_distance = -1, np.inf
         hit = np.zeros(1, dtype=np.int32)
@@ -173,9 +174,9 @@ class AssistedGrasp:
                 continue
             body = int(self._model.geom_bodyid[hit[0]])
             distance = float(np.linalg.norm(point + reach * direction - centre))
-            if body in both and distance < best_distance:
+            if body in either and distance < best_distance:
                 best, best_distance = body, distance
-        return best
+        return best if best in wanted else -1  # no falling back to the second nearest
 
     def _attach(self, arm: r1pro.Arm, hand: _Hand, data: mujoco.MjData) -> None:
         body, equality = hand.candidate, hand.constraints[hand.candidate]

@@ -42,6 +42,7 @@ _FAR_FROM_DRUM = 1.0  # [m] from the washer's centre: no glove this far away is 
 _FAR_FROM_BUTTON = 0.2  # [m]: no finger whose origin is this far away touches the button
 
 AGENT, DUST, FLOOR = "agent.n.01_1", "dust.n.01_1", "floor.n.01_1"
+_FOOTPRINT_HALF = {scene.WASHER: scene.WASHER_HALF, scene.COUNTERTOP: scene.COUNTER_HALF}
 _OBJECT_RAYS = np.array([g == GROUP_OBJECT_COLLISION for g in range(6)], dtype=np.uint8)
 
 
@@ -88,12 +89,11 @@ class TwinStates:
                     if model.geom_bodyid[g] == body and model.geom_contype[g]
                 ]
             )
-            for body in (*self._gloves.values(), *self._fingers)
+            for body in (*self._bodies.values(), *self._fingers)
         }
         self.toggle = Toggle()
         self._rule = WasherRule()
         self.dust_counts = dict.fromkeys(scene.GLOVES, DUST_PARTICLES)
-        self._cache: dict[tuple[str, ...], bool] = {}
         self._predicates: dict[str, Callable[..., bool]] = {
             "covered": self._covered,
             "open": self._open,
@@ -116,16 +116,12 @@ class TwinStates:
         Raises:
             EnvError: The twin has no such state.
         """
-        key = (predicate, *instances)
-        known = self._cache.get(key)
-        if known is None:
-            evaluate = self._predicates.get(predicate)
-            if evaluate is None:
-                raise EnvError(
-                    f"the twin has no state '{predicate}'; it has {', '.join(self._predicates)}"
-                )
-            known = self._cache[key] = evaluate(*instances)
-        return known
+        evaluate = self._predicates.get(predicate)
+        if evaluate is None:
+            raise EnvError(
+                f"the twin has no state '{predicate}'; it has {', '.join(self._predicates)}"
+            )
+        return evaluate(*instances)
 
     # --- time -------------------------------------------------------------------------------
 
@@ -134,11 +130,9 @@ class TwinStates:
         self.toggle.reset()
         self._rule.reset()
         self.dust_counts = dict.fromkeys(scene.GLOVES, DUST_PARTICLES)
-        self._cache.clear()
 
     def update(self) -> None:
         """Advance toggle and washer rule by one control step."""
-        self._cache.clear()
         is_open = self._open("washer.n.03_1")
         self.toggle.update(touched=not is_open and self._button_touched(), owner_open=is_open)
         for glove in self._rule.update(
@@ -169,14 +163,26 @@ class TwinStates:
         inside: npt.NDArray[np.bool_] = along & (radial <= scene.DRUM_RADIUS)
         return inside
 
-    def _box_of(self, body: int) -> tuple[Float64Array, Float64Array]:
-        """Lower and upper corner of the world-aligned box around a body's collision shapes."""
+    def _box_centre(self, body: int) -> Float64Array:
+        """Centre of the world-aligned box around a body's collision shapes, float64 [3] [m]."""
         geoms = self._body_geoms[body]
-        rotation = self._data.geom_xmat[geoms].reshape(-1, 3, 3)
-        aabb = self._model.geom_aabb[geoms]
-        centre = self._data.geom_xpos[geoms] + np.einsum("nij,nj->ni", rotation, aabb[:, :3])
-        half = np.einsum("nij,nj->ni", np.abs(rotation), aabb[:, 3:])
-        return (centre - half).min(axis=0), (centre + half).max(axis=0)
+        boxes = self._model.geom_aabb[geoms].tolist()
+        rotations = self._data.geom_xmat[geoms].tolist()
+        positions = self._data.geom_xpos[geoms].tolist()
+        kinds = self._model.geom_type[geoms].tolist()
+        centre = np.empty(3)
+        # Plain floats: asked every step of a glove in the drum, and twice as quick as arrays.
+        for axis in range(3):
+            low, high = math.inf, -math.inf
+            for kind, (x, y, z, *box), turn, at in zip(
+                kinds, boxes, rotations, positions, strict=True
+            ):
+                row = turn[3 * axis : 3 * axis + 3]
+                middle = at[axis] + row[0] * x + row[1] * y + row[2] * z
+                half = _half_extent(kind, row, box)
+                low, high = min(low, middle - half), max(high, middle + half)
+            centre[axis] = (low + high) / 2
+        return centre
 
     # --- predicates -------------------------------------------------------------------------
 
@@ -189,7 +195,8 @@ class TwinStates:
     def _covered(self, instance: str, system: str) -> bool:
         if system != DUST:
             raise EnvError(f"the twin has no particle system {system}; it has {DUST}")
-        return self.dust_counts[scene.BDDL_BODIES[instance]] >= 1
+        self._body(instance)
+        return self.dust_counts.get(scene.BDDL_BODIES[instance], 0) >= 1
 
     def _open(self, instance: str) -> bool:
         if self._body(instance) != self._washer:
@@ -209,8 +216,7 @@ class TwinStates:
         body = self._body(instance)
         if _distance(self._data.xpos[body], self._data.xpos[self._washer]) > _FAR_FROM_DRUM:
             return False  # asked every step; the exact answer costs ten times as much
-        low, high = self._box_of(body)
-        return bool(self._within_drum(((low + high) / 2)[None])[0])
+        return bool(self._within_drum(self._box_centre(body)[None])[0])
 
     def _on_top(self, instance: str, support: str) -> bool:
         upper, lower = self._body(instance), self._body(support)
@@ -220,8 +226,7 @@ class TwinStates:
             for a, b in self._model.geom_bodyid[self._data.contact.geom]
         ):
             return False
-        low, high = self._box_of(upper)
-        centre = (low + high) / 2
+        centre = self._box_centre(upper)
         return self._ray_meets(centre, -1.0, upper, lower) and not self._ray_meets(
             centre, 1.0, upper, lower
         )
@@ -237,7 +242,7 @@ class TwinStates:
 
     def _near(self, agent: str, instance: str) -> bool:
         body = self._body(instance)
-        half = scene.WASHER_HALF if body == self._washer else scene.COUNTER_HALF
+        half = _FOOTPRINT_HALF.get(scene.BDDL_BODIES[instance], (0.0, 0.0))
         base, centre = self._data.xpos[self._base].tolist(), self._data.xpos[body].tolist()
         outside = (max(abs(base[i] - centre[i]) - half[i], 0.0) for i in (0, 1))
         return math.hypot(*outside) <= NEAR_DISTANCE
@@ -295,3 +300,19 @@ class TwinStates:
 
 def _distance(first: Float64Array, second: Float64Array) -> float:
     return math.dist(first.tolist(), second.tolist())
+
+
+def _half_extent(kind: int, row: list[float], box: list[float]) -> float:
+    """Half the extent of a turned shape along a world axis [m].
+
+    Args:
+        kind: mjtGeom.
+        row: The axis in the shape's frame, three numbers.
+        box: Half sizes of the shape's own box [m].
+    """
+    along = [abs(r) * half for r, half in zip(row, box, strict=True)]
+    if kind == mujoco.mjtGeom.mjGEOM_ELLIPSOID:
+        return math.hypot(*along)
+    if kind == mujoco.mjtGeom.mjGEOM_CAPSULE:
+        return abs(row[2]) * (box[2] - box[0]) + box[0]
+    return sum(along)
