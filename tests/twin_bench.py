@@ -6,6 +6,9 @@ Nothing here is computed by the code under test except the hand's own pose, whic
 
 from __future__ import annotations
 
+import json
+import sys
+from hashlib import sha256
 from typing import Any
 
 import mujoco
@@ -193,3 +196,51 @@ class Bench:
 def rotation_angle(first: Array, second: Array) -> float:
     """Angle between two rotation matrices [rad]."""
     return float(np.arccos(np.clip((np.trace(first.T @ second) - 1.0) / 2.0, -1.0, 1.0)))
+
+
+# --- fingerprints ---------------------------------------------------------------------------
+
+
+def wild_actions(count: int, seed: int = 3) -> npt.NDArray[np.float32]:
+    """Reproducible actions that drive, turn, and swing both arms, float32 [count, 23]."""
+    random = np.random.default_rng(seed)
+    rows = np.empty((count, 23), dtype=np.float32)
+    rows[:, 0:3] = random.uniform(-1, 1, (count, 3))
+    rows[:, 3:7] = TRUNK + random.uniform(-0.1, 0.1, (count, 4))
+    for columns, grip, arm in ((slice(7, 14), 14, "left"), (slice(15, 22), 22, "right")):
+        rows[:, columns] = FORWARD[arm] + random.uniform(-0.5, 0.5, (count, 7))
+        rows[:, grip] = random.uniform(-1, 1, count)
+    return rows
+
+
+def trajectory(env: TwinEnv, instance: int, count: int = 60, *, rollout: int = 0, seed: int = 0):
+    """qpos after reset and after each of `wild_actions`, float64 [count + 1, nq]."""
+    env.reset(instance, rollout, seed)
+    rows = [env._data.qpos.copy()]
+    for row in wild_actions(count):
+        env.step(row)
+        rows.append(env._data.qpos.copy())
+    return np.array(rows)
+
+
+def picture_hashes(env: TwinEnv) -> dict[str, str]:
+    """SHA-256 of each view's bytes, now."""
+    images = env.observe().images
+    return {view: sha256(image.tobytes()).hexdigest() for view, image in images.items()}
+
+
+def fingerprint(env: TwinEnv, instance: int) -> dict[str, str]:
+    """What must be the same wherever this instance is run on this machine."""
+    env.reset(instance, 0, 0)
+    return {
+        **picture_hashes(env),
+        "qpos": sha256(trajectory(env, instance).tobytes()).hexdigest(),
+        "last head": picture_hashes(env)["head"],
+    }
+
+
+if __name__ == "__main__":
+    # Asked by test_instances.py in a process of its own: twin_bench.py SPLIT INSTANCE
+    world = make_twin(split=sys.argv[1])
+    json.dump(fingerprint(world, int(sys.argv[2])), sys.stdout)
+    world.close()

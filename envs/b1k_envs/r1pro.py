@@ -10,7 +10,7 @@ configuration from `eval/r1pro.yaml` (2026). Links and joints from the public UR
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -24,6 +24,13 @@ from b1k_envs.errors import ActionError
 
 Arm = Literal["left", "right"]
 ARMS: tuple[Arm, Arm] = ("left", "right")
+
+
+def _read_only(values: Sequence[float]) -> Float64Array:
+    array = np.array(values, dtype=np.float64)
+    array.setflags(write=False)
+    return array
+
 
 # --- Time -----------------------------------------------------------------------------------
 
@@ -45,7 +52,7 @@ ACTION_SLICES: Mapping[str, slice] = MappingProxyType(
     }
 )
 
-BASE_VELOCITY_LIMIT: Float64Array = np.array([0.75, 0.75, 1.0])
+BASE_VELOCITY_LIMIT: Float64Array = _read_only([0.75, 0.75, 1.0])
 """What a base command of 1 means: [m/s, m/s, rad/s]."""
 
 GRIPPER_OPEN = 1.0
@@ -79,7 +86,7 @@ JOINT_ORDER: tuple[str, ...] = (
 )
 """The 28 joints as OmniGibson orders them: base 6, trunk 4, arms interleaved 14, fingers 4."""
 
-RESET_JOINT_POSITION: Float64Array = np.array(
+RESET_JOINT_POSITION: Float64Array = _read_only(
     [0.0] * 6 + [1.025, -1.45, -0.47, 0.0] + [0.0] * 14 + [FINGER_TRAVEL] * 4
 )
 """Posture after a reset, float64 [28] in JOINT_ORDER [m, rad]; fingers as openings."""

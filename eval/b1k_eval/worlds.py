@@ -52,9 +52,11 @@ def check_world(settings: RunSettings) -> None:
 
     Raises:
         UsageError: No such task in the protocol or the twin, or an instance out of range.
+        UnavailableError: MUJOCO_GL names a backend that is not here.
     """
     task = settings.task_entry()
     check_protocol(task, settings.protocol)
+    _before_twin_import()
     from b1k_envs.mujoco_twin.env import require_twin_scene
     from b1k_envs.mujoco_twin.instances import check_instance
 
@@ -81,6 +83,7 @@ def make_env(settings: RunSettings) -> Env:
         UsageError: See `check_world`.
         UnavailableError: The simulator cannot be had.
     """
+    _before_twin_import()
     from b1k_envs.mujoco_twin.env import TwinEnv
 
     return TwinEnv(
@@ -90,3 +93,10 @@ def make_env(settings: RunSettings) -> Env:
         max_steps=settings.max_steps,
         render_quality=settings.render_quality,
     )
+
+
+def _before_twin_import() -> None:
+    """Say in a sentence what a wrong MUJOCO_GL would make of `import mujoco`."""
+    from b1k_envs.mujoco_twin.gl import before_mujoco_import
+
+    before_mujoco_import()

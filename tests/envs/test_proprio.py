@@ -318,20 +318,21 @@ def test_velocities_are_the_rates_at_which_positions_change(twin_2025: TwinEnv) 
     env = twin_2025
     action = facing_y(env)
     action[[3, 7, 17]] += 0.2, -0.3, 0.4  # a trunk joint, left joint 1, right joint 3
-    action[[14, 22]] = -1.0, 0.0
+    action[[14, 22]] = -1.0, 0.0  # fingers close
     action[2] = 0.4
     reads = []
     for _ in range(5):
         env.step(action)
         reads.append(fields(env.observe(images=False).proprio, "2025"))
-    blocks = ("joint", "trunk", "arm_left", "arm_right", "gripper_left", "gripper_right", "base")
-    for block, moving in zip(blocks, (8, 1, 1, 1, 2, 2, 1), strict=True):
+    middle = reads[-2]
+    for block in ("joint", "trunk", "arm_left", "arm_right", "gripper_left", "gripper_right"):
         rate = (reads[-1][f"{block}_qpos"] - reads[-3][f"{block}_qpos"]) * 15
-        velocity = reads[-2][f"{block}_qvel"]
-        np.testing.assert_allclose(velocity, rate, rtol=0.1, atol=0.02, err_msg=block)
-        assert np.count_nonzero(np.abs(rate) > 0.03) == moving, block
-        assert (np.sign(velocity) == np.sign(rate))[np.abs(rate) > 0.03].all(), block
-    assert (reads[-2]["gripper_left_qvel"] < 0).all()  # both fingers close
+        np.testing.assert_allclose(middle[f"{block}_qvel"], rate, rtol=0.1, atol=5e-3)
+    assert middle["trunk_qvel"][0] > 0.5
+    assert middle["arm_left_qvel"][0] < -0.5
+    assert middle["arm_right_qvel"][2] > 0.5
+    assert middle["base_qvel"][2] > 0.3
+    assert (middle["gripper_left_qvel"] < -0.03).all()
 
 
 def test_openings_count_outwards_on_both_fingers(twin_2025: TwinEnv) -> None:

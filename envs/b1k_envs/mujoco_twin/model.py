@@ -14,7 +14,14 @@ import numpy as np
 
 from b1k_envs import r1pro
 from b1k_envs.base import Float64Array
-from b1k_envs.mujoco_twin import glove_looks, robot, robot_looks, scene, scene_looks
+from b1k_envs.mujoco_twin import (
+    glove_looks,
+    robot,
+    robot_looks,
+    scene,
+    scene_looks,
+    washer_looks,
+)
 from b1k_envs.mujoco_twin.grasping import add_grasp_constraints
 from b1k_envs.mujoco_twin.instances import Instance
 
@@ -23,8 +30,8 @@ RenderQuality = Literal["fast", "high"]
 PHYSICS_HZ = 240.0
 SUBSTEPS = round(PHYSICS_HZ / r1pro.CONTROL_HZ)
 
+SHADOW_LIGHT = "light_ceiling"
 _HIDDEN_GROUP = 5
-_LED_ON, _LED_OFF = (0.2, 0.95, 0.35, 1.0), (0.12, 0.14, 0.13, 1.0)
 
 
 def build_model(render_quality: RenderQuality = "fast") -> mujoco.MjModel:
@@ -55,6 +62,7 @@ def build_model(render_quality: RenderQuality = "fast") -> mujoco.MjModel:
     spec.visual.map.znear = 0.02
     spec.visual.map.zfar = 12.0
     high = render_quality == "high"
+    spec.light(SHADOW_LIGHT).castshadow = high
     spec.visual.quality.offsamples = 4 if high else 0
     spec.visual.quality.shadowsize = 2048 if high else 0
     spec.visual.global_.offwidth = max(c.size for c in r1pro.CAMERAS.values())
@@ -95,7 +103,7 @@ class Dresser:
             )
             for glove in scene.GLOVES
         ]
-        self._led = model.geom("washer_led").id
+        self._led = model.geom(washer_looks.LED).id
 
     def place(self, instance: Instance) -> None:
         """Move the furniture, tint the materials, set the lights."""
@@ -115,4 +123,6 @@ class Dresser:
         """Show or hide the dust, light the washer's lamp."""
         for geoms, dusty in zip(self._dust, look.dusty, strict=True):
             self.model.geom_group[geoms] = robot.GROUP_VISUAL if dusty else _HIDDEN_GROUP
-        self.model.geom_rgba[self._led] = _LED_ON if look.running else _LED_OFF
+        self.model.geom_rgba[self._led] = (
+            washer_looks.LED_ON if look.running else washer_looks.LED_OFF
+        )

@@ -96,7 +96,7 @@ def _collision_shapes(link: str) -> list[dict[str, Any]]:
     side = 1.0 if link.startswith("left") else -1.0
     shapes: dict[str, list[dict[str, Any]]] = {
         "base_link": [
-            _box((-0.03, 0.0, 0.19), (0.27, 0.27, 0.10)),
+            _box((-0.095, 0.0, 0.19), (0.335, 0.30, 0.10)),
             _capsule((-0.079, 0.0, 0.28), (-0.079, 0.0, 0.34), 0.09),
         ],
         "torso_link1": [_capsule((0, 0, 0.03), (0, 0, 0.37), 0.075)],
