@@ -1,6 +1,9 @@
-"""Draw one episode of the twin at eight moments: head, wrists and an overview, as one PNG.
+"""Draw one episode of the twin at eight moments, and the gloves before and after.
 
-    python scripts/contact_sheet.py [--instance 0] [--policy expert] [--out docs/episode.png]
+    python scripts/contact_sheet.py [--instance 0] [--policy expert] [--out docs]
+
+Writes episode.jpg (overview, head, left and right wrist in each row) and gloves.jpg (dusty beside
+washed, as the counter camera sees them).
 
 The moments are the start, every step at which sub-goals were first reached (coming near something
 is not one worth a picture), and the end; spread evenly where these are more than eight.
@@ -18,6 +21,7 @@ from rich.console import Console
 from b1k_envs.base import VIEWS, UInt8Array
 from b1k_envs.mujoco_twin.cameras import CameraRig
 from b1k_envs.mujoco_twin.env import TwinEnv
+from b1k_envs.mujoco_twin.model import Look
 from b1k_envs.tasks import get_task
 from b1k_eval.chunking import RecedingHorizon
 from b1k_eval.events import EpisodeResult, EpisodeStart, StepEvent, Subscriber
@@ -33,6 +37,9 @@ SIDE = 300
 OVERVIEW_WIDTH = 400
 CAPTION = 26
 GAP = 6
+WIDTH = 2000
+"""Of the saved sheet, at most [pixel]."""
+
 _INK = (229, 233, 240)
 
 
@@ -87,7 +94,7 @@ class Moments(Subscriber):
 def main(
     instance: Annotated[int, typer.Option(help="Public-test instance.")] = 0,
     policy: Annotated[str, typer.Option(help="As for b1k-eval run.")] = "expert",
-    out: Annotated[Path, typer.Option(help="The PNG.")] = Path("docs/episode.png"),
+    out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("docs"),
     max_steps: Annotated[int, typer.Option(help="Time limit.")] = 6000,
 ) -> None:
     task = get_task("clean_boxing_gloves")
@@ -97,7 +104,9 @@ def main(
     rig = CameraRig(env._model, "high")
     acting = make_policy(policy)
     moments = Moments(env, rig)
+    out.mkdir(parents=True, exist_ok=True)
     try:
+        save(out / "gloves.jpg", before_and_after(env, rig, instance))
         result = run_episode(
             env,
             acting,
@@ -131,9 +140,25 @@ def main(
         canvas = np.full((height, column.shape[1], 3), BACKGROUND, np.uint8)
         canvas[: column.shape[0]] = column
         padded.append(canvas)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    import_cv2().imwrite(str(out), np.concatenate(padded, axis=1)[:, :, ::-1])
+    save(out / "episode.jpg", np.concatenate(padded, axis=1))
     Console().print(f"{result.outcome} after {result.steps} steps; {len(rows)} moments in {out}")
+
+
+def before_and_after(env: TwinEnv, rig: CameraRig, instance: int) -> UInt8Array:
+    env.reset(instance, 0, 0)
+    halves = []
+    for dusty in (True, False):
+        env._dresser.show(Look(dusty=(dusty, dusty)))
+        halves.append(rig.render(env._data, "counter_close", 360, 640))
+    return np.concatenate(halves, axis=1)
+
+
+def save(path: Path, picture: UInt8Array) -> None:
+    cv2 = import_cv2()
+    scale = min(1.0, WIDTH / picture.shape[1])
+    small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    if not cv2.imwrite(str(path), small[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88]):
+        raise SystemExit(f"{path} cannot be written")
 
 
 if __name__ == "__main__":

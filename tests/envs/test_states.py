@@ -111,9 +111,9 @@ def test_one_particle_is_enough_to_be_covered(bench: Bench, count: int, expected
 
 def test_each_glove_starts_with_20_particles_on_its_surface(bench: Bench):
     assert bench.states.dust_counts == {GLOVE: 20, OTHER: 20}
-    points = bench.states._dust_points
-    assert points.shape == (20, 3)
-    assert np.abs(points).max() < 0.17  # the glove reaches 0.147 m from its origin
+    for points in bench.states._dust_points.values():
+        assert points.shape == (20, 3)
+        assert np.abs(points).max() < 0.17  # the glove reaches 0.147 m from its origin
 
 
 # --- Open -----------------------------------------------------------------------------------

@@ -54,6 +54,11 @@ from b1k_envs.tasks import Task
 from b1k_envs.threads import yield_to_the_loop
 
 _SETTLE_SUBSTEPS = 50
+_DIVERGED = (  # MuJoCo answers each of these by resetting the simulation, and goes on
+    mujoco.mjtWarning.mjWARN_BADQPOS,
+    mujoco.mjtWarning.mjWARN_BADQVEL,
+    mujoco.mjtWarning.mjWARN_BADQACC,
+)
 _VIDEO_SIZE: Mapping[View, int] = MappingProxyType(
     {"head": 448, "left_wrist": 224, "right_wrist": 224}
 )
@@ -113,7 +118,11 @@ class TwinEnv(Env):
         self._dresser = Dresser(self._model)
         self._controller = Controller(self._model)
         self._grasp = AssistedGrasp(self._model, self._controller, protocol)
-        self._states = TwinStates(self._model, self._data, self._grasp, glove_looks.dust_points())
+        dust = {
+            glove: glove_looks.dust_points(mirrored=scene.GLOVE_THUMB_SIDE[glove] < 0)
+            for glove in scene.GLOVES
+        }
+        self._states = TwinStates(self._model, self._data, self._grasp, dust)
         self._goal = GoalTracker(task.name, self._states)
         self._proprio = ProprioReader(self._model, protocol)
         self._rig = CameraRig(self._model, render_quality)
@@ -186,7 +195,7 @@ class TwinEnv(Env):
         mujoco.mj_step2(model, data)
         mujoco.mj_step(model, data, SUBSTEPS - 1)
         mujoco.mj_step1(model, data)
-        if data.warning[mujoco.mjtWarning.mjWARN_BADQACC].number:
+        if any(data.warning[kind].number for kind in _DIVERGED):
             raise EnvError(f"the physics diverged at step {self._step}")
         self._grasp.after_step(action, data)
         self._states.update()

@@ -11,7 +11,7 @@ open_state.py, inside.py, on_top.py, toggle.py).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 import mujoco
 import numpy as np
@@ -54,7 +54,7 @@ class TwinStates:
         model: mujoco.MjModel,
         data: mujoco.MjData,
         grasp: AssistedGrasp,
-        dust_points: Float64Array,
+        dust_points: Mapping[str, Float64Array],
     ) -> None:
         """Bind to a model.
 
@@ -62,7 +62,7 @@ class TwinStates:
             model: The compiled twin.
             data: Its state; read afresh at every question.
             grasp: Who holds what.
-            dust_points: float64 [DUST_PARTICLES, 3], particle positions in a glove's frame [m].
+            dust_points: Per glove, float64 [DUST_PARTICLES, 3], particles in its frame [m].
         """
         self._model, self._data, self._grasp = model, data, grasp
         self._dust_points = dust_points
@@ -279,21 +279,24 @@ class TwinStates:
 
     def _dust_in_drum(self) -> bool:
         return any(
-            self.dust_counts[glove] and self._within_drum(self._on_glove(body)).any()
-            for glove, body in self._gloves.items()
+            self.dust_counts[glove] and self._within_drum(self._on_glove(glove)).any()
+            for glove in self._gloves
         )
 
     def _gloves_in_drum(self) -> list[str]:
         inside = []
         for glove, body in self._gloves.items():
-            points = np.vstack([self._on_glove(body), self._data.geom_xpos[self._body_geoms[body]]])
+            points = np.vstack(
+                [self._on_glove(glove), self._data.geom_xpos[self._body_geoms[body]]]
+            )
             if self._within_drum(points).any():
                 inside.append(glove)
         return inside
 
-    def _on_glove(self, body: int) -> Float64Array:
+    def _on_glove(self, glove: str) -> Float64Array:
+        body = self._gloves[glove]
         points: Float64Array = (
-            self._data.xpos[body] + self._dust_points @ self._data.xmat[body].reshape(3, 3).T
+            self._data.xpos[body] + self._dust_points[glove] @ self._data.xmat[body].reshape(3, 3).T
         )
         return points
 

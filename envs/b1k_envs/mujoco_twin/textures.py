@@ -120,12 +120,11 @@ def leather(size: int = 256, colour: Colour = (186, 22, 28)) -> UInt8Array:
     row, column = np.mgrid[0:size, 0:size]
     # v = 0.40 is the top of the knuckles; the badge is longer across the hand.
     middle_row, middle_column = int(size * 0.36), size // 4
-    inside = ((row - middle_row) * 2) ** 2 + (column - middle_column) ** 2 < (size // 9) ** 2
-    picture[inside] = (238, 236, 230)
-    letters = _letters("B1K", 3)
-    h, w = letters.shape
-    top, left = middle_row - h // 2, middle_column - w // 2
-    picture[top : top + h, left : left + w][letters] = (170, 20, 26)
+    # A badge that reads the same mirrored: one glove is the other's mirror image.
+    square = ((row - middle_row) * 2) ** 2 + (column - middle_column) ** 2
+    picture[square < (size / 9) ** 2] = (238, 236, 230)
+    picture[square < (size / 13) ** 2] = (170, 20, 26)
+    picture[square < (size / 18) ** 2] = (238, 236, 230)
     return _bytes(picture)
 
 
