@@ -8,6 +8,7 @@ Times are wall times of a shared machine; only the ratios travel, and they are m
 from __future__ import annotations
 
 import gc
+import os
 import resource
 import statistics
 import tempfile
@@ -73,6 +74,11 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def machine_load() -> str:
+    one, five, _ = os.getloadavg()
+    return f"{one:.1f}, {five:.1f}; {os.cpu_count()}"
+
+
 def median(values: list[float]) -> float:
     return statistics.median(values)
 
@@ -114,6 +120,7 @@ def main(
     dense_wall = median([r.timing.wall_s for r in dense])
     rows = [
         ("steps", f"{sparse[0].steps}", ""),
+        ("load of the machine, 1 and 5 min; its cores", machine_load(), ""),
         (
             "harness overhead per step",
             f"{median([1e3 * overhead_s(r) / r.steps for r in sparse]):.3f} ms",

@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from b1k_eval.events import StepEvent, Subscriber
+from b1k_eval.events import EpisodeResult, StepEvent, Subscriber
 from b1k_eval.store import EpisodeKey
 
 UPDATE_INTERVAL_S = 0.25
@@ -28,12 +28,16 @@ OUTCOME_STYLES: Mapping[str, str] = {"success": "green", "failure": "yellow", "e
 
 
 class Snapshot(NamedTuple):
-    """Where a running episode is: steps, q-score, and the policy's word on skill and progress."""
+    """Where a running episode is: steps, q-score, and the policy's word on skill and progress.
+
+    After the last step, `pictures_left` counts what the video still waits for; None until then.
+    """
 
     step: int
     q_score: float
     skill: str | None
     progress: float | None
+    pictures_left: int | None = None
 
 
 class ProgressSubscriber(Subscriber):
@@ -50,6 +54,7 @@ class ProgressSubscriber(Subscriber):
         self._interval_s = interval_s
         self._clock = clock
         self._due = clock()
+        self._end = Snapshot(0, 0.0, None, None)
 
     def on_step(self, event: StepEvent) -> None:
         """Send, if it is time."""
@@ -57,15 +62,21 @@ class ProgressSubscriber(Subscriber):
         if now < self._due:
             return
         self._due = now + self._interval_s
-        skill = event.skill
-        self._send(
-            Snapshot(
-                event.result.step,
-                event.goal.q_score,
-                None if skill is None else skill.name,
-                event.progress,
-            )
-        )
+        self._send(_snapshot(event))
+
+    def on_end(self, result: EpisodeResult) -> None:
+        """Keep where it ended, for `waiting_for_video`."""
+        q_score = 0.0 if result.goal is None else result.goal.q_score
+        self._end = Snapshot(result.steps, q_score, None, None)
+
+    def waiting_for_video(self, pictures_left: int) -> None:
+        """Tell that the loop is over and the video is not; the caller paces itself."""
+        self._send(self._end._replace(pictures_left=pictures_left))
+
+
+def _snapshot(event: StepEvent) -> Snapshot:
+    skill = None if event.skill is None else event.skill.name
+    return Snapshot(event.result.step, event.goal.q_score, skill, event.progress)
 
 
 class _Active:
@@ -83,7 +94,7 @@ class _Active:
         self.snapshot = snapshot
         if self.first is None:
             self.first = (now, snapshot.step)
-        elif now > self.first[0]:
+        elif now > self.first[0] and snapshot.pictures_left is None:
             self.rate = (snapshot.step - self.first[1]) / (now - self.first[0])
 
 
@@ -176,6 +187,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def finishing(pictures_left: int) -> str:
+    """What an episode does whose loop is over."""
+    return f"finishing the video, {pictures_left} picture{'' if pictures_left == 1 else 's'} left"
+
+
 def ending(record: Mapping[str, Any]) -> str:
     """One line on how an episode ended."""
     q = "-" if record["q_score"] is None else f"{record['q_score']:.2f}"
@@ -211,9 +227,13 @@ class PlainReporter(_Counting):
         if self.clock() - active.last_line < PLAIN_INTERVAL_S:
             return
         active.last_line = self.clock()
+        head = f"episode {active.number} of {self.total}: {key.folder}"
+        if snapshot.pictures_left is not None:
+            self._line(f"{head} {finishing(snapshot.pictures_left)}")
+            return
         skill = f", {snapshot.skill}" if snapshot.skill else ""
         self._line(
-            f"episode {active.number} of {self.total}: {key.folder} step {snapshot.step}, "
+            f"{head} step {snapshot.step}, "
             f"q {snapshot.q_score:.2f}{skill}, {active.rate:.0f} steps/s, {self.left_text()}"
         )
 
@@ -269,6 +289,8 @@ class LiveReporter(_Counting):
             said = now.skill or ""
             if now.progress is not None:
                 said += f" {now.progress:.0%}"
+            if now.pictures_left is not None:
+                said = finishing(now.pictures_left)
             head.append(said.strip(), style="cyan")
             row = Table.grid(padding=(0, 2))
             row.add_row(

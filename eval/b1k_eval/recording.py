@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from b1k_envs.base import Env
@@ -65,17 +66,21 @@ class VideoSubscriber(Subscriber):
         """Keep the outcome for `finish`."""
         self._outcome = result.outcome
 
-    def finish(self) -> None:
+    def finish(self, waiting: Callable[[int], None] | None = None) -> None:
         """Add the last picture with the outcome, and wait for the file to be complete.
 
         No such picture after an error: the env may be gone. No file where nothing was recorded.
+        Where tickets are rendered by the CPU this may take several times as long as the episode.
+
+        Args:
+            waiting: Told a few times a second how many pictures are left.
 
         Raises:
             EnvError: There is no file.
         """
         if self._recorder.frames_added and self._outcome in ("success", "failure"):
             self._add(self._outcome)
-        self._recorder.close()
+        self._recorder.close(waiting)
 
     def close(self) -> None:
         """Stop without a file, unless `finish` came first."""

@@ -8,8 +8,9 @@ pictures are bounded in number, and `add` waits when the thread falls behind.
 ffmpeg is run here and not through `imageio_ffmpeg.write_frames`, which does not look at the exit
 status: a disk that fills up while the file is finished would go unnoticed.
 
-Format: yuv420p, index in front (`+faststart`), even sizes, BT.709 and tagged so. The file appears
-under its name when it is complete and on disk; until then it is `.<name>.partial` beside it.
+Format: yuv420p, index in front (`+faststart`), even sizes, BT.601 matrix and sRGB primaries, tagged
+so. The file appears under its name when it is complete and on disk; until then it is
+`.<name>.partial` beside it.
 """
 
 from __future__ import annotations
@@ -24,15 +25,18 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from time import monotonic
 from types import TracebackType
 from typing import IO
 
 from b1k_envs.base import VideoFrame
 from b1k_envs.errors import EnvError, UnavailableError
-from b1k_envs.threads import yield_to_the_loop
+from b1k_envs.threads import deaf_to_ctrl_c, yield_to_the_loop
 from b1k_eval.video_layout import HEIGHT, WIDTH, Overlay, Painter
 
 __all__ = ["Overlay", "RenderThread", "VideoRecorder", "ffmpeg_exe"]
+
+_WAITING_INTERVAL_S = 0.25
 
 
 def ffmpeg_exe() -> str:
@@ -78,19 +82,28 @@ class RenderThread:
         self._queue.put((job, heavy))
         return True
 
-    def drain(self, stall_timeout_s: float) -> bool:
+    def drain(
+        self, stall_timeout_s: float, while_waiting: Callable[[], None] | None = None
+    ) -> bool:
         """Wait until every job queued so far is done.
+
+        Args:
+            stall_timeout_s: See below [s].
+            while_waiting: Called here a few times a second.
 
         Returns:
             False when not a single job was done for `stall_timeout_s`.
         """
         drained = threading.Event()
         self._queue.put((drained.set, False))
-        seen = -1
-        while not drained.wait(stall_timeout_s):
-            if self.jobs_done == seen:
+        seen, since = self.jobs_done, monotonic()
+        while not drained.wait(min(_WAITING_INTERVAL_S, stall_timeout_s)):
+            if while_waiting is not None:
+                while_waiting()
+            if self.jobs_done != seen:
+                seen, since = self.jobs_done, monotonic()
+            elif monotonic() - since >= stall_timeout_s:
                 return False
-            seen = self.jobs_done
         return True
 
     def close(self, timeout_s: float = 30.0) -> bool:
@@ -146,6 +159,7 @@ class VideoRecorder:
         self.fps = fps
         self.quality = quality
         self.frames_added = 0
+        self._frames_encoded = 0
         self._stall_timeout_s = stall_timeout_s
         self._thread = thread
         self._own_thread = thread is None
@@ -171,14 +185,14 @@ class VideoRecorder:
             # Asked now rather than learnt from ffmpeg after the first pictures.
             self.partial_path.touch()
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _discard
-            self._process = subprocess.Popen(
-                [exe, *self._arguments()],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=self._log,
-                # Ctrl-C goes to the whole group of the terminal; ffmpeg ends when we say so.
-                start_new_session=True,
-            )
+            with deaf_to_ctrl_c():  # ffmpeg ends when we say so
+                self._process = subprocess.Popen(
+                    [exe, *self._arguments()],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=self._log,
+                )
+            yield_to_the_loop(self._process.pid)
         except OSError as error:
             self._discard()
             raise EnvError(f"video {self.path}: cannot start: {error}") from error
@@ -199,8 +213,11 @@ class VideoRecorder:
             raise self._stalled()
         self.frames_added += 1
 
-    def close(self) -> None:
+    def close(self, waiting: Callable[[int], None] | None = None) -> None:
         """Write what is queued, finish the file and put it in its place; later calls do nothing.
+
+        Args:
+            waiting: Told a few times a second how many pictures are left.
 
         Raises:
             EnvError: Something could not be rendered or written; there is then no file.
@@ -209,7 +226,8 @@ class VideoRecorder:
             return
         try:
             thread = self._running("close")
-            if not thread.drain(self._stall_timeout_s):
+            tell = None if waiting is None else lambda: waiting(self._pictures_left())
+            if not thread.drain(self._stall_timeout_s, tell):
                 raise self._stalled()
             if self._error is not None:
                 raise self._error
@@ -247,15 +265,12 @@ class VideoRecorder:
 
     def _arguments(self) -> list[str]:
         rate = f"{self.fps:.6g}"
-        source = f"-f rawvideo -pix_fmt rgb24 -s {WIDTH}x{HEIGHT} -r {rate} -i pipe:0"
-        colour = (
-            "-vf scale=out_color_matrix=bt709:out_range=tv,format=yuv420p,"
-            "setparams=range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709"
-        )
+        source = f"-f rawvideo -pix_fmt yuv420p -s {WIDTH}x{HEIGHT} -r {rate} -i pipe:0"
+        colour = "-vf setparams=range=tv:colorspace=smpte170m:color_primaries=bt709:color_trc=bt709"
         # A key frame every 2 s, so that a jump in the player is quick; one thread, because runs
         # are spread over processes, one per core.
         key = max(1, round(2 * self.fps))
-        coder = f"-c:v libx264 -preset veryfast -crf {self.quality} -g {key} -threads 1"
+        coder = f"-c:v libx264 -preset superfast -crf {self.quality} -g {key} -threads 1"
         words = f"-hide_banner -loglevel error -y {source} {colour} {coder} -movflags +faststart"
         return [*words.split(), "-f", "mp4", str(self.partial_path)]
 
@@ -265,6 +280,9 @@ class VideoRecorder:
         if self._cancelled or self._process is None or self._thread is None:
             raise EnvError(f"video {self.path}: cannot {what}, it is not being recorded")
         return self._thread
+
+    def _pictures_left(self) -> int:
+        return self.frames_added - self._frames_encoded
 
     def _stalled(self) -> EnvError:
         return EnvError(
@@ -280,7 +298,7 @@ class VideoRecorder:
         if process is None or process.stdin is None or painter is None:
             return
         try:
-            picture = painter.compose(frame.redeem(), overlay)
+            picture = painter.to_yuv420(painter.compose(frame.redeem(), overlay))
         except Exception as error:  # noqa: BLE001 - a ticket may fail in any way; the loop is told
             self._error = EnvError(
                 f"video {self.path}: the picture of step {overlay.step} could not be made: "
@@ -290,6 +308,7 @@ class VideoRecorder:
             return
         try:
             process.stdin.write(picture.data)
+            self._frames_encoded += 1
         except (OSError, ValueError) as error:  # ValueError: closed by an abort meanwhile
             if not self._cancelled:
                 self._error = self._ffmpeg_failed(process, error)

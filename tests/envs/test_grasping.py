@@ -210,33 +210,38 @@ def test_a_closed_fist_pushed_against_the_door_attaches_nothing(bench: Bench):
     assert pressed > 30, "the fist never pressed on the door"
 
 
-def two_gloves_in_one_hand(bench: Bench, *, aside: float) -> None:
-    """GLOVE's cuff between the fingertips, touched by both; OTHER's, coming in from behind, at
-    the grip centre and `aside` [m]. They do not overlap."""
+def two_gloves_in_one_hand(bench: Bench, *, border: float = 0.005, aside: float = 0.0) -> None:
+    """GLOVE's cuff between the fingertips, OTHER's behind it and `aside` [m].
+
+    They meet, without overlap, at `border` ahead of the grip centre: if positive, OTHER is the
+    nearer one, else GLOVE. The rays are 14 mm apart, the first 1 mm ahead of the centre.
+    """
     bench.fingers("left", CUFF_HALF - 0.001)
     centre, turn = bench.hand()
     approach, across = -turn[:, 2], turn[:, 1]
     cuff, half_length = np.array([-0.095, 0.0, -0.012]), 0.052
     ahead = np.column_stack([approach, across, turn[:, 0]])
     behind = np.column_stack([-approach, across, -turn[:, 0]])
-    bench.put_glove(GLOVE, centre + (0.006 + half_length) * approach - ahead @ cuff, ahead)
+    reach = 0.001 + half_length
+    bench.put_glove(GLOVE, centre + (border + reach) * approach - ahead @ cuff, ahead)
     bench.put_glove(
-        OTHER,
-        centre + (0.004 - half_length) * approach + aside * across - behind @ cuff,
-        behind,
+        OTHER, centre + (border - reach) * approach + aside * across - behind @ cuff, behind
     )
     assert bench.fingers_on(GLOVE) == 2
 
 
-def test_of_two_bodies_touched_by_both_fingers_the_nearer_one_is_grasped(fast: Bench):
-    two_gloves_in_one_hand(fast, aside=0.0)
+@pytest.mark.parametrize(("border", "nearer"), [(0.005, OTHER), (-0.006, GLOVE)])
+def test_of_two_bodies_touched_by_both_fingers_the_nearer_one_is_grasped(
+    fast: Bench, border: float, nearer: str
+):
+    two_gloves_in_one_hand(fast, border=border)
     assert fast.fingers_on(OTHER) == 2
     wait(fast, WINDOWS["2025"])
-    assert fast.held("left") == OTHER
+    assert fast.held("left") == nearer
 
 
 def test_the_farther_one_is_grasped_when_the_nearer_one_is_not_touched(fast: Bench):
-    two_gloves_in_one_hand(fast, aside=0.0)
+    two_gloves_in_one_hand(fast)
     fast.put_glove(OTHER, [0.0, 0.0, 2.0])
     wait(fast, WINDOWS["2025"])
     assert fast.held("left") == GLOVE

@@ -256,7 +256,7 @@ def test_split(request: pytest.FixtureRequest) -> Iterator[Bench]:
 
 def test_reset_refuses_an_index_outside_its_split(env: TwinEnv):
     with pytest.raises(
-        UsageError, match="^instance 20 is out of range: public-test has instances 0-19$"
+        UsageError, match=r"^instance 20 is out of range: public-test has instances 0-19$"
     ):
         env.reset(20, 0, 0)
 

@@ -139,7 +139,7 @@ def test_physics_that_diverged_is_an_error_and_never_a_fresh_start(
     world.step(action())
     getattr(world._data, field)[world._model.joint("left_arm_joint3").qposadr[0]] = np.nan
     try:
-        with pytest.raises(EnvError, match="^the physics diverged at step 1$"):
+        with pytest.raises(EnvError, match=r"^the physics diverged at step 1$"):
             world.step(action())
     finally:
         world.reset(0, 0, 0)
@@ -292,7 +292,7 @@ class Laundry:
 
     def press(self) -> None:
         """Drive the finger onto the button and away again."""
-        for k in range(90):
+        for _ in range(90):
             was_on = self.bench.states.toggle.on
             self.step(base=(0.1, 0.0, 0.0))
             if self.bench.states.toggle.on and not was_on:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import errno
+import io
+import os
+import signal
 import struct
+import subprocess
 import sys
 import threading
+from functools import partial
 from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from rich.console import Console
 
 from b1k_envs.base import VIEWS, VideoFrame
 from b1k_envs.errors import EnvError, UnavailableError
+from b1k_eval.progress import PlainReporter, ProgressSubscriber
+from b1k_eval.store import EpisodeKey
 from b1k_eval.video import RenderThread, VideoRecorder
 from b1k_eval.video_layout import (
     BACKGROUND,
@@ -416,3 +424,91 @@ def test_a_missing_system_library_of_opencv_names_the_packages(tmp_path, monkeyp
     ) as caught:
         import_cv2()
     assert caught.value.exit_code == 4
+
+
+def test_the_coded_planes_follow_bt601_and_each_colour_sample_is_a_mean_of_four():
+    picture = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    planes = Painter().to_yuv420(picture)
+    assert planes.shape == (HEIGHT * 3 // 2, WIDTH)
+    # ITU-R BT.601: luma weights, 219 and 224 steps at video range.
+    weights = np.array([0.299, 0.587, 0.114])
+    luma = picture @ weights
+    fours = picture.reshape(HEIGHT // 2, 2, WIDTH // 2, 2, 3).mean(axis=(1, 3))
+    u = (fours[..., 2] - fours @ weights) / 1.772
+    v = (fours[..., 0] - fours @ weights) / 1.402
+    coded = planes[HEIGHT:].reshape(2, HEIGHT // 2, WIDTH // 2)
+    np.testing.assert_allclose(planes[:HEIGHT], 16 + luma * 219 / 255, atol=1.1)
+    np.testing.assert_allclose(coded[0], 128 + u * 224 / 255, atol=2.1)
+    np.testing.assert_allclose(coded[1], 128 + v * 224 / 255, atol=2.1)
+
+
+def test_the_file_says_which_matrix_its_colours_were_coded_with(tmp_path):
+    path = tmp_path / "video.mp4"
+    record(path, [solid()])
+    said = subprocess.run(
+        [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-i", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stderr
+    assert "yuv420p(tv, smpte170m/bt709/bt709" in said
+
+
+def test_the_text_of_the_panel_survives_the_coding(tmp_path):
+    path = tmp_path / "video.mp4"
+    record(path, [solid()] * 30)
+    drawn = Painter().compose(solid(), overlay(29))[448:].astype(int)
+    coded = decode(path)[1][29][448:].astype(int)
+    ink = (drawn.max(axis=-1) > 180) & (np.ptp(drawn, axis=-1) < 20)  # strokes of white text
+    assert ink.sum() > 200
+    assert np.abs(coded - drawn)[ink].mean() < 15
+
+
+def test_ffmpeg_runs_at_low_priority_in_the_session_of_the_loop_and_deaf_to_ctrl_c(tmp_path):
+    # In a session of its own the kernel would give it half of the machine, whatever its niceness.
+    path = tmp_path / "video.mp4"
+    with VideoRecorder(path, 30.0) as recorder:
+        process = recorder._process.pid
+        assert os.getpriority(os.PRIO_PROCESS, process) > os.getpriority(os.PRIO_PROCESS, 0)
+        assert os.getsid(process) == os.getsid(0)
+        os.kill(process, signal.SIGINT)
+        for step in range(3):
+            recorder.add(held(solid), overlay(step))
+    assert len(decode(path)[1]) == 3
+
+
+def test_a_recorder_that_waits_says_how_many_pictures_are_left(tmp_path):
+    told, heard = [], threading.Event()
+
+    def slow():
+        heard.wait(60)  # not before the recorder has spoken once
+        return solid()
+
+    def waiting(left):
+        told.append(left)
+        heard.set()
+
+    recorder = VideoRecorder(tmp_path / "video.mp4", 30.0)
+    recorder.start()
+    for step in range(3):
+        recorder.add(VideoFrame(redeem=slow, holds_pictures=False), overlay(step))
+    recorder.close(waiting)
+    assert told[0] == 3
+    assert told == sorted(told, reverse=True)
+
+
+def test_a_display_says_that_an_episode_is_finishing_its_video():
+    key = EpisodeKey(task="clean_boxing_gloves", instance=3, rollout=0)
+    now = [0.0]
+    console = Console(file=io.StringIO(), width=200)
+    reporter = PlainReporter(console, clock=lambda: now[0])
+    reporter.run_started(1, 0, 6000, 1)
+    reporter.episode_started(key)
+    progress = ProgressSubscriber(partial(reporter.step, key))
+    now[0] = 60.0
+    progress.waiting_for_video(1)
+    now[0] = 120.0
+    progress.waiting_for_video(2)
+    lines = console.file.getvalue().splitlines()
+    assert lines[-2].endswith(f"{key.folder} finishing the video, 1 picture left")
+    assert lines[-1].endswith(f"{key.folder} finishing the video, 2 pictures left")

@@ -6,9 +6,7 @@ not prove a benchmark score: pixels and contacts are not OmniGibson's.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 
 import mujoco
@@ -50,17 +48,14 @@ from b1k_envs.mujoco_twin.proprio import ProprioReader
 from b1k_envs.mujoco_twin.robot import BASE_BODY, EEF_SITE, MODELLED_BASE_JOINTS
 from b1k_envs.mujoco_twin.states import NEAR_DISTANCE, TwinStates
 from b1k_envs.mujoco_twin.truth import TwinTruth
+from b1k_envs.mujoco_twin.video_rig import VideoRig
 from b1k_envs.tasks import Task
-from b1k_envs.threads import yield_to_the_loop
 
 _SETTLE_SUBSTEPS = 50
 _DIVERGED = (  # MuJoCo answers each of these by resetting the simulation, and goes on
     mujoco.mjtWarning.mjWARN_BADQPOS,
     mujoco.mjtWarning.mjWARN_BADQVEL,
     mujoco.mjtWarning.mjWARN_BADQACC,
-)
-_VIDEO_SIZE: Mapping[View, int] = MappingProxyType(
-    {"head": 448, "left_wrist": 224, "right_wrist": 224}
 )
 _TRUTH_BODIES = (
     *scene.GLOVES,
@@ -126,7 +121,7 @@ class TwinEnv(Env):
         self._goal = GoalTracker(task.name, self._states)
         self._proprio = ProprioReader(self._model, protocol)
         self._rig = CameraRig(self._model, render_quality)
-        self._video = _VideoRig(self._model, render_quality)
+        self._video = VideoRig(render_quality)
         self._base = self._model.body(BASE_BODY).id
         self._eef = [self._model.site(EEF_SITE[arm]).id for arm in r1pro.ARMS]
         self._closed = False
@@ -279,7 +274,7 @@ class TwinEnv(Env):
         )
 
     def close(self) -> None:
-        """Free the GL contexts."""
+        """Free the GL contexts, and end the process that renders for the video."""
         if not self._closed:
             self._closed = True
             self._rig.close()
@@ -318,49 +313,3 @@ def _joint_positions(
     model: mujoco.MjModel, data: mujoco.MjData, names: tuple[str, ...]
 ) -> Float64Array:
     return np.array([data.qpos[model.joint(name).qposadr[0]] for name in names])
-
-
-class _VideoRig:
-    """Renders tickets on a thread of its own, with a model and a GL context of its own.
-
-    The simulation goes on while a ticket waits, so a ticket carries the state it shows; one
-    lasting thread, because a GL context belongs to its thread and costs 0.3 s to make.
-    """
-
-    def __init__(self, model: mujoco.MjModel, quality: RenderQuality) -> None:
-        self._model = copy.copy(model)  # before any instance was placed into it
-        self._data = mujoco.MjData(self._model)
-        self._dresser = Dresser(self._model)
-        self._rig = CameraRig(self._model, quality)
-        self._thread = ThreadPoolExecutor(
-            max_workers=1,
-            thread_name_prefix="b1k-video-render",
-            initializer=yield_to_the_loop,
-        )
-
-    def ticket(self, instance: Instance, look: Look, qpos: Float64Array) -> VideoFrame:
-        """A picture of this state, rendered when it is called."""
-
-        def redeem() -> Mapping[View, UInt8Array]:
-            return self._thread.submit(self._render, instance, look, qpos).result()
-
-        return VideoFrame(redeem=redeem, holds_pictures=False)
-
-    def _render(
-        self, instance: Instance, look: Look, qpos: Float64Array
-    ) -> Mapping[View, UInt8Array]:
-        self._dresser.place(instance)
-        self._dresser.show(look)
-        self._data.qpos[:] = qpos
-        mujoco.mj_kinematics(self._model, self._data)
-        mujoco.mj_comPos(self._model, self._data)
-        mujoco.mj_camlight(self._model, self._data)
-        return {
-            view: self._rig.render(self._data, view, size, size)
-            for view, size in _VIDEO_SIZE.items()
-        }
-
-    def close(self) -> None:
-        """Free the context on the thread that made it, and end the thread."""
-        self._thread.submit(self._rig.close).result()
-        self._thread.shutdown()

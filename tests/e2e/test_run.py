@@ -1,0 +1,120 @@
+"""The command line on the real twin: the first command, its replay, and runs that are killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+CLI = "from b1k_eval.cli.main import main; main()"
+EPISODES = 5
+SHORT = ("--policy", "random", "--instances", "0-4", "--max-steps", "40", "--video-fps", "3")
+DURATION_S = 8.0  # about how long the short run takes; kills are drawn over this span
+
+
+def start(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", CLI, "run", "--task", "31", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(*arguments: str, expect: int = 0) -> str:
+    process = start(*arguments)
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == expect, err
+    return out
+
+
+def content(folder: Path) -> dict[str, object]:
+    """Everything in a run folder but wall times, when it was made, and the videos' bytes."""
+    found: dict[str, object] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = str(path.relative_to(folder))
+        if path.name == "result.json":
+            record = json.loads(path.read_text())
+            del record["timing"]
+            found[name] = record
+        elif path.suffix == ".parquet":
+            found[name] = pd.read_parquet(path).drop(columns="latency_s").to_json()
+        elif path.name == "episodes.jsonl":
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            found[name] = [(line["instance"], line["rollout"], line["outcome"]) for line in lines]
+        elif path.name == "run.json":
+            found[name] = json.loads(path.read_text())["identity"]
+        else:
+            found[name] = path.stat().st_size > 0
+    return found
+
+
+def test_the_first_command_succeeds_and_its_recorded_actions_succeed_again(tmp_path: Path):
+    told = json.loads(run("--out", str(tmp_path / "run"), "--video-fps", "3", "--json"))
+    folder = tmp_path / "run" / "episodes" / "clean_boxing_gloves-0-0"
+    result = json.loads((folder / "result.json").read_text())
+    assert result["outcome"] == "success"
+    assert result["q_score"] == 1.0
+    assert result["privileged"] is True
+    assert (folder / "video.mp4").stat().st_size > 100_000
+    assert str(tmp_path / "run") in json.dumps(told)
+
+    trace = pd.read_parquet(folder / "trace.parquet")
+    washed = trace["subgoal:washer_turned_on"].to_numpy()
+    assert (trace["q_score"].to_numpy()[~washed] == 0.0).all()
+    assert trace["q_score"].iloc[-1] == 1.0
+
+    replay = f"replay:{folder / 'trace.parquet'}"
+    run("--policy", replay, "--no-video", "--out", str(tmp_path / "again"))
+    again = tmp_path / "again" / "episodes" / "clean_boxing_gloves-0-0" / "result.json"
+    repeated = json.loads(again.read_text())
+    assert (repeated["outcome"], repeated["steps"]) == ("success", result["steps"])
+    assert repeated["privileged"] is False
+
+    cut = str(result["steps"] - 20)  # before the button is pressed
+    run("--policy", replay, "--no-video", "--max-steps", cut, "--out", str(tmp_path / "cut"))
+    before = tmp_path / "cut" / "episodes" / "clean_boxing_gloves-0-0" / "result.json"
+    assert json.loads(before.read_text())["q_score"] == 0.0
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_ten_random_moments_ends_like_an_uninterrupted_one(tmp_path: Path):
+    run(*SHORT, "--out", str(tmp_path / "whole"))
+    whole = content(tmp_path / "whole")
+    moments = random.Random(31)
+    folder = tmp_path / "killed"
+    for _ in range(10):
+        process = start(*SHORT, "--out", str(folder), "--resume")
+        try:
+            process.communicate(timeout=moments.uniform(1.0, DURATION_S))
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.communicate()
+    run(*SHORT, "--out", str(folder), "--resume")
+    killed = content(folder)
+    assert len(killed["episodes.jsonl"]) == EPISODES  # type: ignore[arg-type]
+    assert sorted(killed["episodes.jsonl"]) == sorted(whole["episodes.jsonl"])  # type: ignore[call-overload]
+    assert killed.keys() == whole.keys()
+    assert killed == whole
+
+
+def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path: Path):
+    folder = tmp_path / "run"
+    process = start("--policy", "hold", "--no-video", "--out", str(folder))
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "started" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume" in err
+    lines = folder / "episodes.jsonl"
+    assert not lines.exists() or lines.read_text() == ""
