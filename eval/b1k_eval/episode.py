@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,7 +103,8 @@ class Executor:
         assembly = self._assembly
         trace = Trace(with_command=assembly.noise is not None)
         keeper = ScoreKeeper()
-        subscribers: list[Subscriber] = [keeper, trace, ProgressSubscriber(send)]
+        progress = ProgressSubscriber(send)
+        subscribers: list[Subscriber] = [keeper, trace, progress]
         video = self._video(env, episode, folder)
         if video is not None:
             subscribers.append(video)
@@ -112,7 +114,7 @@ class Executor:
             # Finished even after an error: what led to the crash is worth having.
             finishers: list[Callable[[], None]] = [lambda: trace.write(folder / TRACE_FILE)]
             if video is not None:
-                finishers.append(video.finish)
+                finishers.append(partial(video.finish, progress.waiting_for_video))
             for finish in finishers:
                 try:
                     finish()
