@@ -32,14 +32,27 @@ def yield_to_the_loop(process_id: int | None = None) -> None:
 
 @contextlib.contextmanager
 def deaf_to_ctrl_c() -> Iterator[None]:
-    """A child process that is started herein never gets SIGINT, as a blocked signal is inherited.
+    """Start a child process that never hears Ctrl-C, and hear it oneself only afterwards.
 
-    Ctrl-C goes to everything that a terminal started, and children that serve this process end
-    when it says so. A session of their own would do too, but see `yield_to_the_loop`. A Ctrl-C
-    that comes herein is not lost: this process gets it afterwards.
+    It goes to everything that a terminal started, and children that serve this process end when it
+    says so. (A session of their own would do too, but see `yield_to_the_loop`.) A child inherits
+    the mask and is deaf from its first instruction on. The mask does not spare us: a thread of a
+    numerical library may take the signal, and Python then calls the handler in the main thread,
+    half way through the start. So the handler is swapped as well, where that is possible, in the
+    main thread. A Ctrl-C that comes herein is not lost: the old handler gets it at the end.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    handler = signal.getsignal(signal.SIGINT)
+    heard: list[int] = []
+    # Where Ctrl-C is ignored (nohup) or ends the process at once, it may.
+    swaps = threading.current_thread() is threading.main_thread() and callable(handler)
+    if swaps:
+        signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if swaps:
+            signal.signal(signal.SIGINT, handler)
+        if heard and callable(handler):
+            handler(signal.SIGINT, None)

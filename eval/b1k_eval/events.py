@@ -122,6 +122,9 @@ class Subscriber:
     def on_start(self, start: EpisodeStart) -> None:
         """The world is reset and the goal evaluated."""
 
+    def on_pictures(self) -> None:
+        """`Env.observe` has just made the pictures of the present state."""
+
     def on_step(self, event: StepEvent) -> None:
         """A control step was executed. Called at 30 per simulated second: be quick."""
 

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
-import signal
-import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -21,9 +18,11 @@ from typing import Any
 
 from b1k_envs.base import Env
 from b1k_envs.tasks import Task
+from b1k_envs.threads import deaf_to_ctrl_c
 from b1k_eval.episode import Assembly, Executor, Finished, broken_record, write_record
 from b1k_eval.progress import Reporter, Snapshot
-from b1k_eval.store import EpisodeKey, RunStore, StorageError
+from b1k_eval.run_files import EpisodeKey
+from b1k_eval.store import RunStore, StorageError
 from b1k_eval.worker import worker_main
 from b1k_policies.base import EpisodeInfo, Policy
 
@@ -90,6 +89,7 @@ def launch(
         policy: The same for the policy.
 
     Raises:
+        UsageError: The folder has a line of an episode that is not of the plan.
         StorageError: A result cannot be written; what is done so far is kept.
         KeyboardInterrupt: Passed through; what is done so far is kept.
     """
@@ -134,30 +134,6 @@ def _commit(
     reporter.episode_ended(key, finished.record)
     if finished.stop is not None:
         raise StorageError(finished.stop)
-
-
-@contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Start children that never hear Ctrl-C, and hear it oneself only afterwards.
-
-    It reaches the whole group of the terminal, and the parent alone decides what it means. A child
-    inherits the mask and is deaf from its first instruction on. The mask does not spare us: a
-    thread of a numerical library may take the signal, and Python then raises in the main thread,
-    half way through the start.
-    """
-    resource_tracker.ensure_running()  # its own start, inside of ours, would undo the mask
-    heard: list[int] = []
-    in_main = threading.current_thread() is threading.main_thread()
-    handler = signal.signal(signal.SIGINT, lambda number, _: heard.append(number)) if in_main else 0
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if in_main:
-            signal.signal(signal.SIGINT, handler)
-    if heard:
-        raise KeyboardInterrupt
 
 
 @dataclass
@@ -216,7 +192,8 @@ class _Pool:
         process = self._context.Process(
             target=worker_main, args=(theirs, self._assembly), name="b1k-eval-worker", daemon=True
         )
-        with _deaf_to_ctrl_c():
+        resource_tracker.ensure_running()  # its own start, inside of ours, would undo the mask
+        with deaf_to_ctrl_c():
             process.start()
         theirs.close()
         return process, ours

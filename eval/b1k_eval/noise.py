@@ -30,6 +30,9 @@ KICK_STEPS = 5
 DEFAULT_CORRELATION_S = 0.3
 DEFAULT_KICK_IN_SIGMAS = 5.0
 
+MAX_UNITS = 10.0
+"""Largest SIGMA or KICK: 10 rad on an arm's joint is beyond anything that can be meant."""
+
 _STREAM = 0x6E6F697365  # "noise": keeps the draws apart from the policy's, which share the seed
 
 
@@ -70,7 +73,8 @@ class NoiseSpec:
         Left out: correlation 0.3 s, no kicks, and kicks of 5 SIGMA where a rate is given.
 
         Raises:
-            UsageError: Not one to four finite numbers >= 0, or kicks more often than every step.
+            UsageError: Not one to four finite numbers >= 0; kicks more often than every step, or
+                of size 0; nothing disturbed at all; or SIGMA or KICK above `MAX_UNITS`.
         """
         form = "SIGMA[,CORRELATION_S[,KICK_RATE_HZ[,KICK]]]"
         try:
@@ -94,6 +98,24 @@ class NoiseSpec:
                 f"--action-noise {text!r}: KICK_RATE_HZ {spec.kick_rate_hz:g} is above the "
                 f"control rate, {CONTROL_HZ:g} Hz"
             )
+        if spec.kick_rate_hz > 0 and spec.kick == 0:
+            raise UsageError(
+                f"--action-noise {text!r}: KICK_RATE_HZ {spec.kick_rate_hz:g} with kicks of size "
+                f"0; give a KICK, which is {DEFAULT_KICK_IN_SIGMAS:g} SIGMA where it is left out"
+            )
+        if spec.sigma == 0 and spec.kick_rate_hz == 0:
+            raise UsageError(
+                f"--action-noise {text!r} disturbs nothing: give a SIGMA, or kicks, or leave the "
+                "option out"
+            )
+        # A size that was not given counts only where there are kicks to have it.
+        kick = spec.kick if "kick" in given or spec.kick_rate_hz > 0 else 0.0
+        for name, size in (("SIGMA", spec.sigma), ("KICK", kick)):
+            if size > MAX_UNITS:
+                raise UsageError(
+                    f"--action-noise {text!r}: {name} {size:g} is above {MAX_UNITS:g}; in an "
+                    "arm's joint it is radians, and 0.01 to 0.1 is much"
+                )
         return spec
 
     def describe(self) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Where a run came from: versions, machine, commit. Recorded, never compared."""
+"""Where a run came from: versions, machine, commit. Recorded per session, never compared.
+
+The one version that is compared, that of b1k-eval, is in run.json's identity as well.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,6 @@ PACKAGES: tuple[str, ...] = (
     "b1k-eval",
     "bddl",
     "imageio-ffmpeg",
-    "mink",
     "mujoco",
     "numpy",
     "omnigibson",
@@ -31,7 +33,7 @@ PACKAGES: tuple[str, ...] = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Session:
+class Provenance:
     """One process that worked on a run; a resumed run has several.
 
     Attributes:
@@ -61,10 +63,10 @@ class Session:
         return {**asdict(self), "argv": list(self.argv)}
 
 
-def this_session(argv: Sequence[str]) -> Session:
+def this_session(argv: Sequence[str]) -> Provenance:
     """Describe the present process and its machine."""
     commit, dirty = _git()
-    return Session(
+    return Provenance(
         started_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         argv=tuple(argv),
         versions=_versions(),

@@ -44,7 +44,8 @@ class VideoSubscriber(Subscriber):
         self._every = every_n_steps(fps)
         self._env = env
         self._title = title
-        self._light = render == "on-demand"
+        self._observed = render == "every-step"
+        self._due = False  # a picture that waits for the pictures of its step
         self._recorder = VideoRecorder(path, CONTROL_HZ / self._every, thread=thread)
         self._last: StepEvent | None = None
         self._start: EpisodeStart | None = None
@@ -54,13 +55,19 @@ class VideoSubscriber(Subscriber):
         """Start ffmpeg; the first picture is the initial state."""
         self._start = start
         self._recorder.start()
-        self._add("running")
+        self._take()
+
+    def on_pictures(self) -> None:
+        """The pictures of a step that is due are there: no need to render them twice."""
+        if self._due:
+            self._due = False
+            self._add("running")
 
     def on_step(self, event: StepEvent) -> None:
-        """Every n-th step, a ticket and what is written below it."""
+        """Every n-th step, a picture and what is written below it."""
         self._last = event
         if event.result.step % self._every == 0:
-            self._add("running")
+            self._take()
 
     def on_end(self, result: EpisodeResult) -> None:
         """Keep the outcome for `finish`."""
@@ -85,6 +92,12 @@ class VideoSubscriber(Subscriber):
     def close(self) -> None:
         """Stop without a file, unless `finish` came first."""
         self._recorder.abort()
+
+    def _take(self) -> None:
+        if self._observed:
+            self._due = True  # the runner observes this step before it acts on it
+        else:
+            self._add("running")
 
     def _add(self, outcome: str) -> None:
         last, start = self._last, self._start
@@ -114,7 +127,7 @@ class VideoSubscriber(Subscriber):
                 predicates=last.goal.predicates,
                 subgoals=last.subgoals,
             )
-        self._recorder.add(self._env.frame(light=self._light), overlay)
+        self._recorder.add(self._env.frame(light=not self._observed), overlay)
 
 
 def _skill_label(event: StepEvent) -> str | None:

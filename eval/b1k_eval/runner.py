@@ -11,9 +11,11 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Sequence
 from time import perf_counter
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
-from b1k_envs.base import Env, GoalStatus, Observation
+import numpy as np
+
+from b1k_envs.base import Env, Float32Array, GoalStatus, Observation
 from b1k_envs.errors import ActionError, EnvError, PolicyFaultError
 from b1k_eval.chunking import Chunking
 from b1k_eval.events import (
@@ -141,10 +143,13 @@ class _Loop:
                 begun = perf_counter()
                 observation = env.observe(images=images)
                 self.observe_s += perf_counter() - begun
+                if images:
+                    for subscriber in subscribers:
+                        subscriber.on_pictures()
                 if inference:
                     latency = self._infer(step, observation)
             command = chunking.action(step)
-            action = command if noise is None else noise.apply(command)
+            action = command if noise is None else _disturbed(noise, command)
             begun = perf_counter()
             result = env.step(action)
             self.step_s += perf_counter() - begun
@@ -187,7 +192,7 @@ class _Loop:
         begun = perf_counter()
         if isinstance(policy, PrivilegedPolicy):
             bind = policy.bind
-            _ask(lambda: bind(env.privileged_state))
+            _ask(lambda: bind(_reader(env)))
         _ask(lambda: policy.reset(episode))
         self.policy_s += perf_counter() - begun
 
@@ -209,16 +214,50 @@ class _Loop:
         return measured if chunk.latency_s is None else chunk.latency_s
 
 
+class _WorldFailedError(Exception):
+    """Tells the world's failure from an EnvError that a policy raises itself."""
+
+
+def _reader(env: Env) -> Callable[[], Any]:
+    """The reader of the privileged state that a policy may call at any time."""
+
+    def read() -> Any:  # noqa: ANN401 - each simulator has its own type
+        try:
+            return env.privileged_state()
+        except EnvError as error:
+            raise _WorldFailedError(str(error)) from error
+        except Exception as error:
+            raise _WorldFailedError(f"{type(error).__name__}: {error}") from error
+
+    return read
+
+
+def _disturbed(noise: ActionNoise, command: Float32Array) -> Float32Array:
+    """Add the noise.
+
+    Raises:
+        EnvError: The noise, not the policy, made the action unusable.
+    """
+    action = noise.apply(command)
+    if not np.isfinite(action).all():
+        raise EnvError(
+            "the action noise made an action that is not finite; lower its SIGMA or KICK"
+        )
+    return action
+
+
 def _ask(call: Callable[[], T]) -> T:
-    """Call into the policy; whatever it raises is its fault, unless it is the world's.
+    """Call into the policy; whatever it raises is its fault, unless the world failed under it.
 
     Raises:
         PolicyFaultError: The policy's own, or any other exception wrapped in one.
-        EnvError: The simulator failed under the policy's hands (privileged state).
+        EnvError: The simulator failed while its privileged state was read.
     """
     try:
         return call()
-    except (PolicyFaultError, EnvError):
+    except _WorldFailedError as failed:
+        raise EnvError(str(failed)) from failed
+    except PolicyFaultError:
         raise
     except Exception as error:
         raise PolicyFaultError(f"{type(error).__name__}: {error}") from error

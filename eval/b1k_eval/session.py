@@ -10,16 +10,23 @@ from typing import Any
 
 from b1k_envs.base import Env
 from b1k_envs.errors import UsageError
+from b1k_envs.r1pro import CONTROL_HZ
 from b1k_envs.tasks import HumanStats
-from b1k_eval import worlds
+from b1k_eval import __version__, worlds
 from b1k_eval.episode import Assembly, is_privileged
 from b1k_eval.launch import launch, plan_episodes
 from b1k_eval.progress import Reporter
 from b1k_eval.provenance import this_session
+from b1k_eval.run_files import FORMAT, EpisodeKey
 from b1k_eval.settings import RunSettings, chunking_factory, human_figures
-from b1k_eval.store import FORMAT, EpisodeKey, RunStore, open_run
+from b1k_eval.store import RunStore, check_folder, open_run
 from b1k_policies.base import Policy
 from b1k_policies.registry import make_policy
+
+VIDEO_RATES: tuple[int, ...] = tuple(
+    rate for rate in range(1, int(CONTROL_HZ) + 1) if CONTROL_HZ % rate == 0
+)
+"""Pictures per simulated second that a video can have: every n-th control step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,21 +36,21 @@ class Execution:
     Attributes:
         workers: Processes.
         video: Whether each episode gets a video.mp4.
-        video_fps: Pictures per simulated second.
-        human_stats: Official metadata file with the human means; None for the published ones.
+        video_fps: Pictures per simulated second, one of `VIDEO_RATES`.
     """
 
     workers: int = 1
     video: bool = True
     video_fps: float = 15.0
-    human_stats: str | None = None
 
     def __post_init__(self) -> None:
         if self.workers < 1:
             raise UsageError(f"--workers {self.workers} must be at least 1")
-        if not 0 < self.video_fps <= 30:
+        if self.video_fps not in VIDEO_RATES:
             raise UsageError(
-                f"--video-fps {self.video_fps:g} must lie above 0 and at most 30, the control rate"
+                f"--video-fps {self.video_fps:g} must divide the control rate, {CONTROL_HZ:g} Hz, "
+                f"as a video shows every n-th step: choose one of "
+                f"{', '.join(map(str, VIDEO_RATES))}"
             )
 
 
@@ -82,8 +89,9 @@ class Session:
         """
         self.settings = settings
         self._execution = execution
+        check_folder(out, resume=resume)
         worlds.check_world(settings)
-        human = human_figures(settings.task_entry(), execution.human_stats)
+        human = human_figures(settings.task_entry(), settings.human_stats)
         make_chunking = chunking_factory(settings)
         self.policy: Policy = make_policy(settings.policy)
         make_chunking(self.policy.chunk_length)
@@ -118,6 +126,7 @@ class Session:
         return {
             "format": FORMAT,
             "identity": {
+                "b1k_eval": __version__,
                 "settings": self.settings.as_json(),
                 "policy": self.policy.describe(),
                 "env": {**asdict(info), "settings": dict(info.settings)},

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections import Counter
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from b1k_envs.base import Protocol, Sim, Split
 from b1k_envs.errors import UsageError
@@ -20,6 +20,11 @@ RenderQuality = Literal["fast", "high"]
 DEFAULT_HORIZON = 10
 DEFAULT_ENSEMBLE_EVERY = 1
 DEFAULT_ENSEMBLE_DECAY = 0.01
+
+MAX_INSTANCES = 10_000
+"""Most instances of one run, far above any split's; a slip in a range is found before memory is."""
+
+_MAX_DIGITS = 9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +48,8 @@ class RunSettings:
         render_quality: How they are made.
         seed: Seed of the run; episodes' seeds are derived from it.
         action_noise: Disturbance, as given; None for none.
+        human_stats: Official metadata file with the human means, which the normalised figures are
+            relative to; None for the published ones.
     """
 
     task: str
@@ -61,6 +68,7 @@ class RunSettings:
     render_quality: RenderQuality
     seed: int
     action_noise: str | None
+    human_stats: str | None = None
 
     def __post_init__(self) -> None:
         for name, minimum in (("rollouts", 1), ("max_steps", 1), ("seed", 0)):
@@ -109,20 +117,68 @@ def option_name(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
-def given_settings(recorded: Mapping[str, Any]) -> dict[str, Any]:
+def given_settings(recorded: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever JSON was found
     """The fields of `RunSettings` out of run.json's `identity.settings`.
 
     Raises:
-        UsageError: One is missing.
+        UsageError: One is missing, or has a value that is none of its own.
     """
-    names = [field.name for field in fields(RunSettings)]
-    missing = [name for name in names if name not in recorded]
-    if missing:
+    return recorded_fields(RunSettings, recorded, "identity.settings", others=True)
+
+
+def recorded_fields(
+    kind: type[Any],
+    recorded: Any,  # noqa: ANN401 - whatever JSON was found
+    where: str,
+    *,
+    others: bool,
+) -> dict[str, Any]:
+    """The fields of a dataclass out of a JSON object.
+
+    Args:
+        kind: The dataclass; fields of the types that `_fits` knows.
+        recorded: What stands in run.json.
+        where: Its place there, for messages.
+        others: Whether the object may have more.
+
+    Raises:
+        UsageError: It is no object, or a field is missing, has a value of another type, or is
+            none of the dataclass's.
+    """
+    hints = get_type_hints(kind)
+    problem = None
+    if not isinstance(recorded, dict):
+        problem = f"{where} is {recorded!r}, no object"
+    else:
+        for name in [*hints, *recorded]:
+            if name not in recorded:
+                problem = f"{where} lacks {name!r}"
+            elif name not in hints:
+                problem = None if others else f"{where} has an unknown {name!r}"
+            elif not _fits(recorded[name], hints[name]):
+                problem = f"{where}.{name} is {recorded[name]!r}"
+            if problem is not None:
+                break
+    if problem is not None:
         raise UsageError(
-            f"run.json is damaged (identity.settings lacks {missing[0]!r}): restore the file, or "
-            "start the run again under another --out"
+            f"run.json is damaged ({problem}): restore the file, or start the run again under "
+            "another --out"
         )
-    return {name: recorded[name] for name in names}
+    return {name: recorded[name] for name in hints}
+
+
+def _fits(value: Any, hint: Any) -> bool:  # noqa: ANN401 - JSON values and types
+    """Whether a JSON value can stand for a type: plain, literal, union, or tuple of any length."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return value in arguments
+    if origin is tuple:
+        return isinstance(value, list) and all(_fits(item, arguments[0]) for item in value)
+    if arguments:
+        return any(_fits(value, option) for option in arguments)
+    if hint is float:
+        return type(value) in (int, float)
+    return type(value) is hint  # exactly: true and false are no numbers
 
 
 def build_chunking(
@@ -170,21 +226,28 @@ def parse_instances(text: str) -> tuple[int, ...]:
     """Read `0`, `0-9` or `0-9,12,15`; ascending.
 
     Raises:
-        UsageError: Not of that form, a range that runs backwards, or an index given twice.
+        UsageError: Not of that form, a range that runs backwards, an index given twice, or more
+            than `MAX_INSTANCES`.
     """
     form = "numbers and ranges such as 0-9,12,15"
-    found: list[int] = []
+    found: Counter[int] = Counter()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise UsageError(
                 f"--instances {text!r}: {part!r} is not a number or range; give {form}"
             )
+        if max(len(first), len(last)) > _MAX_DIGITS:
+            raise UsageError(f"--instances {text[:40]!r}: no split has an index of so many digits")
         low, high = int(first), int(last) if dash else int(first)
         if high < low:
             raise UsageError(f"--instances {text!r}: the range {part.strip()} runs backwards")
-        found.extend(range(low, high + 1))
-    twice = sorted({index for index in found if found.count(index) > 1})
+        if found.total() + high - low + 1 > MAX_INSTANCES:
+            raise UsageError(
+                f"--instances {text!r}: more than {MAX_INSTANCES} instances; no split has so many"
+            )
+        found.update(range(low, high + 1))
+    twice = [index for index, times in found.items() if times > 1]
     if twice:
-        raise UsageError(f"--instances {text!r}: {twice[0]} is given twice")
+        raise UsageError(f"--instances {text!r}: {min(twice)} is given twice")
     return tuple(sorted(found))

@@ -21,57 +21,48 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from b1k_envs.errors import B1kEvalError, UsageError
 from b1k_eval.files import TEMP_PREFIX, fsync_folder, to_json, write_atomic
-
-RUN_FILE = "run.json"
-EPISODES_FILE = "episodes.jsonl"
-EPISODES_FOLDER = "episodes"
-LOCK_FILE = ".lock"
-FORMAT = 1
-
-LINE_FIELDS: tuple[str, ...] = (
-    "task",
-    "task_index",
-    "instance",
-    "rollout",
-    "seed",
-    "outcome",
-    "success",
-    "q_score",
-    "failure_reason",
-    "message",
-    "steps",
-    "simulated_s",
-    "privileged",
-    "timing",
+from b1k_eval.run_files import (
+    EPISODES_FILE,
+    EPISODES_FOLDER,
+    FORMAT,
+    LINE_FIELDS,
+    RUN_FILE,
+    EpisodeKey,
+    read_episodes,
+    read_run,
 )
-"""Fields of result.json that the episode's line repeats."""
 
-_OUTCOMES = ("success", "failure", "error")
+__all__ = [
+    "EPISODES_FILE",
+    "EPISODES_FOLDER",
+    "FORMAT",
+    "LINE_FIELDS",
+    "RUN_FILE",
+    "EpisodeKey",
+    "RunStore",
+    "StorageError",
+    "check_folder",
+    "disk_full",
+    "open_run",
+    "read_episodes",
+    "read_run",
+    "storing",
+]
+
+LOCK_FILE = ".lock"
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _PROBE_BYTES = 1 << 20
 
 
 class StorageError(B1kEvalError):
     """The results folder cannot be written any more, e.g. because the disk is full."""
-
-
-class EpisodeKey(NamedTuple):
-    """Which episode of a run."""
-
-    task: str
-    instance: int
-    rollout: int
-
-    @property
-    def folder(self) -> str:
-        """Name of its folder under `episodes/`."""
-        return f"{self.task}-{self.instance}-{self.rollout}"
 
 
 def disk_full(error: BaseException | None) -> bool:
@@ -81,84 +72,6 @@ def disk_full(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def read_run(path: Path) -> dict[str, Any]:
-    """Read run.json.
-
-    Raises:
-        UsageError: It is missing, damaged, or of another format.
-    """
-    file = path / RUN_FILE
-    advice = "restore the file, or start the run again under another --out"
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{path} holds no run: it has no {RUN_FILE}") from None
-    except (ValueError, OSError) as error:
-        raise UsageError(f"{file} is damaged ({error}): {advice}") from error
-    if not isinstance(record, dict):
-        raise UsageError(f"{file} is damaged (it holds no JSON object): {advice}")
-    if record.get("format") != FORMAT:
-        raise UsageError(
-            f"{file} has format {record.get('format')!r}, this version reads {FORMAT}: {advice}"
-        )
-    for name, kind in (("identity", dict), ("sessions", list)):
-        if not isinstance(record.get(name), kind) or not record[name]:
-            raise UsageError(f"{file} is damaged (it lacks {name!r}): {advice}")
-    return record
-
-
-def read_episodes(path: Path) -> dict[EpisodeKey, dict[str, Any]]:
-    """Read the lines of episodes.jsonl, in their order; a torn last line is left out.
-
-    Raises:
-        UsageError: A line is damaged or occurs twice, or its files are not there.
-    """
-    file = path / EPISODES_FILE
-    try:
-        data = file.read_bytes()
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error}") from error
-    episodes: dict[EpisodeKey, dict[str, Any]] = {}
-    # The last piece is empty, or a line that was being appended when the process was killed.
-    for number, raw in enumerate(data.split(b"\n")[:-1], start=1):
-        where = f"{file}, line {number}"
-        advice = "remove that line and --resume: its episode will be run again"
-        try:
-            line = json.loads(raw.decode("utf-8"))
-        except ValueError as error:
-            raise UsageError(f"{where} is damaged ({error}): {advice}") from error
-        problem = _line_problem(line)
-        if problem:
-            raise UsageError(f"{where} is damaged ({problem}): {advice}")
-        key = EpisodeKey(line["task"], line["instance"], line["rollout"])
-        if key in episodes:
-            raise UsageError(f"{where} repeats episode {key.folder}: {advice}")
-        # An error's files may be missing: killed while a retry was taking their place.
-        present = (path / EPISODES_FOLDER / key.folder / "result.json").is_file()
-        if not present and line["outcome"] != "error":
-            raise UsageError(
-                f"{where} lists episode {key.folder}, whose result.json is missing: {advice}"
-            )
-        episodes[key] = line
-    return episodes
-
-
-def _line_problem(line: Any) -> str | None:  # noqa: ANN401 - whatever JSON was found
-    if not isinstance(line, dict):
-        return "it holds no JSON object"
-    missing = [name for name in LINE_FIELDS if name not in line]
-    if missing:
-        return f"it lacks {missing[0]!r}"
-    for name, kind in (("task", str), ("instance", int), ("rollout", int)):
-        if not isinstance(line[name], kind):
-            return f"{name!r} is {line[name]!r}"
-    if line["outcome"] not in _OUTCOMES:
-        return f"'outcome' is {line['outcome']!r}, expected one of {', '.join(_OUTCOMES)}"
-    return None
 
 
 class RunStore:
@@ -227,8 +140,12 @@ class RunStore:
             self.episodes[key] = line
             if replaces:
                 self._rewrite()
-            else:
+                return
+            try:
                 self._append(line)
+            except OSError:
+                del self.episodes[key]
+                raise
 
     def finish(self, plan: Iterable[EpisodeKey]) -> None:
         """Put the lines into the order of the plan, whatever order they were finished in."""
@@ -245,9 +162,20 @@ class RunStore:
     def clean(self, plan: Iterable[EpisodeKey]) -> None:
         """Remove what a killed process left: temporary files, folders and lines half written.
 
+        Args:
+            plan: All episodes of the run; a line of another one is damage.
+
         Raises:
+            UsageError: The folder has such a line; nothing is removed then.
             StorageError: It cannot be removed.
         """
+        plan = set(plan)
+        for number, key in enumerate(self.episodes, start=1):
+            if key not in plan:
+                raise UsageError(
+                    f"{self.path / EPISODES_FILE}, line {number} lists episode {key.folder}, which "
+                    f"is none of this run, as {RUN_FILE} has it: remove that line and --resume"
+                )
         episodes = self.path / EPISODES_FOLDER
         with storing(self.path):
             episodes.mkdir(exist_ok=True)
@@ -277,9 +205,20 @@ class RunStore:
     def _append(self, line: Mapping[str, Any]) -> None:
         file = self.path / EPISODES_FILE
         new = not file.exists()
+        left = memoryview(to_json(line, indent=None).encode())
         with file.open("ab", buffering=0) as out:
-            out.write(to_json(line, indent=None).encode())
-            os.fsync(out.fileno())
+            length = out.seek(0, os.SEEK_END)
+            try:
+                while left:  # a disk that is almost full takes a part, and refuses the rest
+                    written = os.write(out.fileno(), left)
+                    if written == 0:
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+                    left = left[written:]
+                os.fsync(out.fileno())
+            except OSError:
+                with suppress(OSError):  # else it is a torn last line, which a resume clears away
+                    out.truncate(length)
+                raise
         if new:
             fsync_folder(self.path)
 
@@ -302,18 +241,10 @@ def open_run(path: Path, record: dict[str, Any], *, resume: bool) -> RunStore:
             is in use, is damaged, or was made with another identity.
         StorageError: The disk is full.
     """
+    check_folder(path, resume=resume)
     lock = _open_folder(path)
     try:
-        exists = (path / RUN_FILE).exists()
-        if exists and not resume:
-            raise UsageError(
-                f"{path} already holds a run: --resume continues it, another --out starts a new one"
-            )
-        if not exists and (others := [e.name for e in path.iterdir() if not _is_ours(e)]):
-            raise UsageError(
-                f"{path} is not empty (it has {sorted(others)[0]}) and holds no {RUN_FILE}: "
-                "choose another --out"
-            )
+        exists = check_folder(path, resume=resume)  # another process may have been quicker
         if exists:
             known = read_run(path)
             _check_identity(path, known, record)
@@ -327,6 +258,38 @@ def open_run(path: Path, record: dict[str, Any], *, resume: bool) -> RunStore:
         lock.close()
         raise
     return store
+
+
+def check_folder(path: Path, *, resume: bool) -> bool:
+    """Refuse a folder that is not for this run, without touching it.
+
+    Returns:
+        Whether it holds a run.
+
+    Raises:
+        UsageError: See `open_run`; whether it is in use is not looked at.
+    """
+    try:
+        if not path.is_dir():
+            return False
+        if (path / RUN_FILE).exists():
+            if not resume:
+                raise UsageError(
+                    f"{path} already holds a run: --resume continues it, another --out starts a "
+                    "new one"
+                )
+            return True
+        others = sorted(entry.name for entry in path.iterdir() if not _is_ours(entry))
+    except OSError as error:
+        raise UsageError(
+            f"the results folder {path} cannot be read ({error.strerror}): choose another --out"
+        ) from error
+    if others:
+        raise UsageError(
+            f"{path} is not empty (it has {others[0]}) and holds no {RUN_FILE}: "
+            "choose another --out"
+        )
+    return False
 
 
 def _open_folder(path: Path) -> IO[str]:
@@ -359,7 +322,7 @@ def _open_folder(path: Path) -> IO[str]:
 def _is_ours(entry: Path) -> bool:
     """Whether an entry of a folder without run.json is what a start that was killed leaves."""
     if entry.name == EPISODES_FOLDER:
-        return not any(entry.iterdir())
+        return entry.is_dir() and not any(entry.iterdir())
     return entry.name == LOCK_FILE or entry.name.startswith(TEMP_PREFIX)
 
 

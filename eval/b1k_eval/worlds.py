@@ -13,6 +13,11 @@ from b1k_eval.settings import RunSettings
 SimChoice = Literal["auto", "mujoco", "omnigibson"]
 
 
+def has_omnigibson_adapter() -> bool:
+    """Whether this version of b1k-eval can drive OmniGibson, where that is installed."""
+    return find_spec("b1k_envs.omnigibson") is not None
+
+
 def resolve_sim(choice: str) -> Sim:
     """Which simulator a word means here; `auto` is OmniGibson where it can be had, else the twin.
 
@@ -24,7 +29,7 @@ def resolve_sim(choice: str) -> Sim:
         raise UsageError(
             f"--sim {choice!r} is unknown: choose one of {', '.join(get_args(SimChoice))}"
         )
-    has_adapter = find_spec("b1k_envs.omnigibson") is not None
+    has_adapter = has_omnigibson_adapter()
     if choice == "omnigibson" and not has_adapter:
         raise UnavailableError(
             "--sim omnigibson: this version has no OmniGibson adapter; --sim mujoco runs the "

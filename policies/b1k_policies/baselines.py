@@ -9,6 +9,7 @@ was recorded on.
 from __future__ import annotations
 
 import hashlib
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -180,8 +181,14 @@ def read_recording(path: Path) -> Float32Array:
     elif path.suffix == ".npy":
         try:
             rows = np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
             raise UsageError(f"replay: {path} cannot be read as .npy: {error}") from error
+        if not isinstance(rows, np.ndarray):
+            rows.close()
+            raise UsageError(
+                f"replay: {path} cannot be read as .npy: it is an .npz, a folder of arrays; "
+                f"save the one with float [N, {ACTION_DIM}]"
+            )
     else:
         raise UsageError(f"replay: {path} must end in .parquet or .npy, got {path.suffix!r}")
     if rows.ndim != 2 or rows.shape[1] != ACTION_DIM or len(rows) == 0 or rows.dtype.kind != "f":
@@ -189,10 +196,15 @@ def read_recording(path: Path) -> Float32Array:
             f"replay: {path} must hold float [N >= 1, {ACTION_DIM}], "
             f"got {rows.dtype} {list(rows.shape)}"
         )
-    if not np.isfinite(rows).all():
-        row, column = np.argwhere(~np.isfinite(rows))[0]
-        raise UsageError(f"replay: {path} has {rows[row, column]} at [{row}, {column}]")
-    return np.ascontiguousarray(rows, dtype=np.float32)
+    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
+        actions = np.ascontiguousarray(rows, dtype=np.float32)
+    if not np.isfinite(actions).all():
+        row, column = np.argwhere(~np.isfinite(actions))[0]
+        raise UsageError(
+            f"replay: {path} has {rows[row, column]} at [{row}, {column}]; "
+            "every number must be finite as float32"
+        )
+    return actions
 
 
 def _read_parquet(path: Path) -> Float32Array:

@@ -14,7 +14,7 @@ CHOICES: tuple[str, ...] = ("expert", "zero", "hold", "random", "replay:FILE")
 
 
 def _expert() -> Policy:
-    # Imported here: the expert brings an IK library with it that no other policy needs.
+    # Imported here: no other policy needs its planner and its geometry.
     from b1k_policies.expert import ExpertPolicy
 
     return ExpertPolicy()

@@ -62,7 +62,7 @@ def test_a_task_without_a_twin_scene_is_refused_by_name():
     with pytest.raises(
         UsageError,
         match=r"^task 0 \(turning_on_radio\) has no scene in the MuJoCo twin, which has: "
-        r"clean_boxing_gloves. Every other task needs --sim omnigibson$",
+        r"clean_boxing_gloves\. The way to every other task is OmniGibson \(--sim omnigibson\)$",
     ):
         TwinEnv(get_task(0), protocol="2026", split="train", max_steps=10)
 

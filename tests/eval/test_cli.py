@@ -36,6 +36,18 @@ def cli(monkeypatch, tmp_path):
     return lambda *arguments: runner.invoke(app, [str(a) for a in arguments])
 
 
+def human_means(file):
+    """A line of the evaluator's metadata/task.jsonl."""
+    line = {
+        "task_index": 31,
+        "length": 8000.5,
+        "distance_traveled": 20.0,
+        "left_eef_displacement": 60.0,
+        "right_eef_displacement": 70.0,
+    }
+    file.write_text(json.dumps(line) + "\n")
+
+
 @pytest.fixture
 def drive(tmp_path):
     """A recording that succeeds in ten steps."""
@@ -57,7 +69,11 @@ def test_a_run_ends_with_a_table_and_where_things_lie(cli, drive, tmp_path):
         result.stdout
     )
     assert "not a benchmark score" in result.stdout
-    assert "r/episodes/clean_boxing_gloves-0-0/result.json" in result.stdout
+    (_, *places) = result.stdout[result.stdout.index("run     r") :].splitlines()
+    assert places == [
+        "result  r/episodes/clean_boxing_gloves-0-0/result.json",
+        "trace   r/episodes/clean_boxing_gloves-0-0/trace.parquet",
+    ]
     assert "episode 1 of 2: clean_boxing_gloves-0-0 started" in result.stderr
     record = json.loads((tmp_path / "r" / "run.json").read_text())
     settings = record["identity"]["settings"]
@@ -68,6 +84,7 @@ def test_a_run_ends_with_a_table_and_where_things_lie(cli, drive, tmp_path):
     )
     assert record["identity"]["privileged"] is False
     assert record["identity"]["env"]["sim_version"] == "toy"
+    assert record["identity"]["b1k_eval"] == b1k_eval.__version__
     assert record["sessions"][0]["versions"]["b1k-eval"] == b1k_eval.__version__
 
 
@@ -96,7 +113,9 @@ def test_json_of_an_error_is_one_document_too(cli):
     assert error["message"] == error_line(result)
 
 
-NO_TWIN = "has no scene in the MuJoCo twin, which has: clean_boxing_gloves. Every other task needs"
+NO_TWIN = (
+    "task 5 (setting_mousetraps) has no scene in the MuJoCo twin, which has: clean_boxing_gloves"
+)
 
 
 @pytest.mark.parametrize(
@@ -104,11 +123,14 @@ NO_TWIN = "has no scene in the MuJoCo twin, which has: clean_boxing_gloves. Ever
     [
         (["--task", "clean_boxing_glove"], "there is no task 'clean_boxing_glove'"),
         (["--task", "100"], "there is no task 100: indices run from 0 to 99"),
-        (["--task", "5"], f"task 5 (setting_mousetraps) {NO_TWIN} --sim omnigibson"),
+        (["--task", "5"], NO_TWIN),
         (["--instances", "20"], "instance 20 is out of range: public-test has instances 0-19"),
         (["--instances", "0-"], "--instances '0-': '0-' is not a number or range; give numbers "),
         (["--instances", "3-1"], "--instances '3-1': the range 3-1 runs backwards"),
         (["--instances", "1,0-2"], "--instances '1,0-2': 1 is given twice"),
+        (["--instances", "0-9999,3"], "--instances '0-9999,3': more than 10000 instances; no spl"),
+        (["--instances", "0-999999999"], "--instances '0-999999999': more than 10000 instances"),
+        (["--instances", "0-" + "9" * 5000], f"--instances '0-{'9' * 38}': no split has an index"),
         (["--horizon", "0"], "--horizon 0 must lie between 1 and the policy's chunk length, 30"),
         (["--horizon", "31"], "--horizon 31 must lie between 1 and the policy's chunk length, 30"),
         (["--policy", "holt"], "--policy 'holt' is unknown; did you mean hold? choose from expert"),
@@ -117,7 +139,14 @@ NO_TWIN = "has no scene in the MuJoCo twin, which has: clean_boxing_gloves. Ever
         (["--max-steps", "0"], "--max-steps 0 must be at least 1"),
         (["--seed", "-1"], "--seed -1 must be at least 0"),
         (["--workers", "0"], "--workers 0 must be at least 1"),
-        (["--video-fps", "60"], "--video-fps 60 must lie above 0 and at most 30"),
+        *(
+            (
+                ["--video-fps", fps],
+                f"--video-fps {fps} must divide the control rate, 30 Hz, as a video shows every "
+                "n-th step: choose one of 1, 2, 3, 5, 6, 10, 15, 30",
+            )
+            for fps in ("0", "20", "29.97", "60", "nan")
+        ),
         (["--protocol", "2024"], "there is no protocol '2024': choose one of 2025, 2026"),
         (["--split", "test"], "--split 'test' is unknown: choose one of train, public-test, hidd"),
         (["--sim", "isaac"], "--sim 'isaac' is unknown: choose one of auto, mujoco, omnigibson"),
@@ -258,6 +287,24 @@ def test_resume_with_other_settings_lists_them(cli):
     assert cli("run", "--resume", "--out", "r", "--workers", 1).exit_code == 0
 
 
+def test_human_figures_from_elsewhere_are_another_setting(cli, tmp_path):
+    assert cli(*BASE, "--out", "r").exit_code == 0
+    human_means(tmp_path / "task.jsonl")
+    result = cli("run", "--resume", "--out", "r", "--human-stats", "task.jsonl")
+    assert result.exit_code == 2, result.output
+    assert 'settings.human_stats null -> "task.jsonl"; ' in error_line(result)
+    assert cli(*BASE, "--human-stats", "task.jsonl", "--out", "h").exit_code == 0
+    assert cli("run", "--resume", "--out", "h").exit_code == 0
+
+
+def test_a_run_of_another_version_is_not_gone_on_with(cli, monkeypatch):
+    assert cli(*BASE, "--out", "r").exit_code == 0
+    monkeypatch.setattr(session, "__version__", "99.0")
+    result = cli("run", "--resume", "--out", "r")
+    assert result.exit_code == 2
+    assert f'with these: b1k_eval "{b1k_eval.__version__}" -> "99.0". Repeat' in error_line(result)
+
+
 def test_a_changed_recording_is_another_setting(cli, drive, tmp_path):
     assert cli(*BASE, "--policy", drive, "--out", "r").exit_code == 0
     np.save(tmp_path / "drive.npy", np.zeros((10, 23), dtype=np.float32))
@@ -278,6 +325,82 @@ def test_a_damaged_run_json_is_wrong_usage(cli, tmp_path, content):
     result = cli("run", "--resume", "--out", "r")
     assert result.exit_code == 2
     assert re.match(r"r/run.json is damaged \(.*start the run again under", error_line(result))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "problem"),
+    [
+        ("sessions", ["x"], "sessions[0] is 'x', no object"),
+        ("sessions", [{}], "sessions[0].execution is None, no object"),
+        ("sessions", [{"execution": {"workers": 1}}], "sessions[0].execution lacks 'video'"),
+        ("identity.settings", [], "identity.settings is [], no object"),
+        ("identity.settings", {}, "identity.settings lacks 'task'"),
+        ("identity.settings.task", 31, "identity.settings.task is 31"),
+        ("identity.settings.sim", "auto", "identity.settings.sim is 'auto'"),
+        ("identity.settings.instances", 5, "identity.settings.instances is 5"),
+        ("identity.settings.instances", ["0"], "identity.settings.instances is ['0']"),
+        ("identity.settings.horizon", "10", "identity.settings.horizon is '10'"),
+        ("identity.settings.max_steps", "5", "identity.settings.max_steps is '5'"),
+        ("identity.settings.seed", True, "identity.settings.seed is True"),
+        ("identity.settings.human_stats", 1, "identity.settings.human_stats is 1"),
+        ("sessions.0.execution.workers", "a", "sessions[0].execution.workers is 'a'"),
+        ("sessions.0.execution.video_fps", None, "sessions[0].execution.video_fps is None"),
+        ("sessions.0.execution.threads", 2, "sessions[0].execution has an unknown 'threads'"),
+    ],
+)
+def test_a_wrong_value_in_run_json_is_wrong_usage(cli, tmp_path, place, value, problem):
+    assert cli(*BASE, "--out", "r").exit_code == 0
+    document = json.loads((tmp_path / "r" / "run.json").read_text())
+    *way, last = place.split(".")
+    inner = document
+    for name in way:
+        inner = inner[int(name) if name.isdigit() else name]
+    inner[last] = value
+    (tmp_path / "r" / "run.json").write_text(json.dumps(document))
+    result = cli("run", "--resume", "--out", "r")
+    assert result.exit_code == 2, result.output
+    assert error_line(result).removeprefix("r/") == (
+        f"run.json is damaged ({problem}): restore the file, or start the run again under "
+        "another --out"
+    )
+
+
+def test_a_line_of_an_episode_that_is_not_of_the_run_is_wrong_usage(cli, tmp_path):
+    assert cli(*BASE, "--instances", "0-1", "--out", "r").exit_code == 0
+    file = tmp_path / "r" / "episodes.jsonl"
+    file.write_text(file.read_text().replace('"instance": 1', '"instance": 7'))
+    (tmp_path / "r/episodes/clean_boxing_gloves-1-0").rename(
+        tmp_path / "r/episodes/clean_boxing_gloves-7-0"
+    )
+    before = file.read_bytes()
+    result = cli("run", "--resume", "--out", "r")
+    assert result.exit_code == 2, result.output
+    assert error_line(result).startswith(
+        "r/episodes.jsonl, line 2 lists episode clean_boxing_gloves-7-0, which is none of this run"
+    )
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["a run", "other things"])
+def test_an_unfit_folder_is_refused_before_anything_is_built_and_is_left_as_it_was(
+    cli, tmp_path, monkeypatch, content
+):
+    def forbidden(*_):
+        raise AssertionError("the folder was to be looked at first")
+
+    if content == "a run":
+        assert cli(*BASE, "--out", "r").exit_code == 0
+        (tmp_path / "r" / ".lock").unlink()
+    else:
+        (tmp_path / "r" / "episodes").mkdir(parents=True)
+        (tmp_path / "r" / "episodes" / "notes").write_text("")
+    before = sorted(tmp_path.rglob("*"))
+    monkeypatch.setattr(session, "make_policy", forbidden)
+    monkeypatch.setattr(worlds, "make_env", forbidden)
+    result = cli(*BASE, "--out", "r")
+    assert result.exit_code == 2, result.output
+    assert re.match("r already holds a run|r is not empty .it has episodes", error_line(result))
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_damaged_episodes_file_is_wrong_usage(cli, tmp_path):
@@ -373,6 +496,17 @@ def test_tasks_lists_the_table(cli):
     assert tasks[31]["max_steps"] == {"2025": 16470, "2026": 12352}
     assert tasks[77]["max_steps"]["2025"] is None
     assert "clean_boxing_gloves" in cli("tasks").stdout
+    # The way and the dead end in one sentence: --sim omnigibson answers that there is no adapter.
+    assert " ".join(cli("tasks").stdout.split()).endswith(
+        "The way to tasks without a twin scene is OmniGibson, "
+        "for which this version has no adapter yet."
+    )
+
+
+def test_help_says_what_each_exit_code_means(cli):
+    shown = " ".join(cli("--help").stdout.split())
+    for words in ("below --fail-under", "full disk", "check of smoke", "on standard error alone"):
+        assert words in shown
 
 
 def test_version(cli):

@@ -212,6 +212,11 @@ def test_json_is_one_document_with_every_check_and_verdict(quick, tmp_path):
     assert document["verdicts"][0]["ready"] is True
 
 
+def test_json_is_written_as_that_of_every_other_verb(quick, tmp_path):
+    done = run_doctor("--out", str(tmp_path / "Läufe"), "--json")
+    assert "Läufe" in done.stdout
+
+
 def test_a_machine_that_can_run_nothing_ends_with_4_and_says_what_to_install(
     quick, tmp_path, monkeypatch
 ):

@@ -93,8 +93,37 @@ def test_what_is_left_out_has_documented_defaults():
             "1,1,31",
             "--action-noise '1,1,31': KICK_RATE_HZ 31 is above the control rate, 30 Hz",
         ),
+        (
+            "0.1,0.3,1,0",
+            "--action-noise '0.1,0.3,1,0': KICK_RATE_HZ 1 with kicks of size 0; give a KICK, which "
+            "is 5 SIGMA where it is left out",
+        ),
+        (
+            "0,0.3,1",
+            "--action-noise '0,0.3,1': KICK_RATE_HZ 1 with kicks of size 0; give a KICK, which "
+            "is 5 SIGMA where it is left out",
+        ),
+        (
+            "0,0.3",
+            "--action-noise '0,0.3' disturbs nothing: give a SIGMA, or kicks, or leave the option "
+            "out",
+        ),
+        (
+            "10.5",
+            "--action-noise '10.5': SIGMA 10.5 is above 10; in an arm's joint it is radians, and "
+            "0.01 to 0.1 is much",
+        ),
+        (
+            "3,0.3,1",
+            "--action-noise '3,0.3,1': KICK 15 is above 10; in an arm's joint it is radians, and "
+            "0.01 to 0.1 is much",
+        ),
     ],
 )
 def test_malformed_noise_is_refused(text, message):
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
         NoiseSpec.parse(text)
+
+
+def test_the_size_of_kicks_that_never_come_is_not_held_against_a_strong_noise():
+    assert NoiseSpec.parse("10").sigma == 10

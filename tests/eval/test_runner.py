@@ -157,6 +157,38 @@ def test_a_world_that_fails_under_the_policys_hands_is_an_error(episode):
     assert (result.outcome, result.message) == ("error", "EnvError: the simulator fell over")
 
 
+def test_an_env_error_that_the_policy_raises_itself_is_the_policys_failure(episode, toy_env):
+    class Pretending(DrivePolicy):
+        def infer(self, observation):
+            raise EnvError("the simulator did it")
+
+    result = run(toy_env, Pretending(), episode)
+    assert (result.outcome, result.failure_reason) == ("failure", "policy_error")
+    assert result.message == "EnvError: the simulator did it"
+
+
+def test_noise_that_makes_an_action_unusable_is_our_error_and_not_the_policys(episode, toy_env):
+    noise = ActionNoise(NoiseSpec(sigma=1e300, correlation_s=0.3, kick_rate_hz=0.0, kick=0.0))
+    with np.errstate(over="ignore"):
+        result = run(toy_env, DrivePolicy(), episode, noise=noise)
+    assert result.outcome == "error"
+    assert "the action noise made an action that is not finite" in result.message
+
+
+def test_subscribers_are_told_of_pictures_before_the_action_that_follows_them(episode, toy_env):
+    told = []
+
+    class Listening(Subscriber):
+        def on_pictures(self):
+            told.append("pictures")
+
+        def on_step(self, event):
+            told.append(event.result.step)
+
+    run(toy_env, SeeingPolicy(), episode, horizon=2, subscribers=[Listening()])
+    assert told[:6] == ["pictures", 1, 2, "pictures", 3, 4]
+
+
 def test_a_subscriber_that_fails_makes_an_error(toy_env, episode):
     class Deaf(Subscriber):
         def on_step(self, event):

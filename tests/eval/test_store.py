@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 import subprocess
 import sys
@@ -122,7 +123,15 @@ def test_a_folder_with_other_things_is_left_alone(path):
     for resume in (False, True):
         with pytest.raises(UsageError, match=r"is not empty \(it has thesis.tex\) and holds no"):
             open_run(path, record(), resume=resume)
-    assert [entry.name for entry in path.iterdir() if entry.name != ".lock"] == ["thesis.tex"]
+    assert [entry.name for entry in path.iterdir()] == ["thesis.tex"]  # and no lock of ours
+
+
+def test_a_file_that_is_called_as_our_folder_is_another_thing(path):
+    path.mkdir(parents=True)
+    (path / "episodes").write_text("S01E01")
+    with pytest.raises(UsageError, match=r"is not empty \(it has episodes\) and holds no run.json"):
+        open_run(path, record(), resume=False)
+    assert (path / "episodes").read_text() == "S01E01"
 
 
 @pytest.mark.parametrize("leftover", [".lock", ".tmp-run.json"])
@@ -197,6 +206,20 @@ def test_a_line_without_its_files_is_damage(made):
         read_episodes(made)
 
 
+def test_a_line_of_an_episode_that_is_not_of_the_run_is_damage_and_kept(made):
+    run = open_run(made, record(), resume=True)
+    before = (made / "episodes.jsonl").read_bytes()
+    (made / "episodes" / ".tmp-half").mkdir()
+    text = (
+        f"{made / 'episodes.jsonl'}, line 3 lists episode {TASK}-2-0, which is none of this run, "
+        "as run.json has it: remove that line and --resume"
+    )
+    with pytest.raises(UsageError, match=f"^{re.escape(text)}$"):
+        run.clean(PLAN[:2])
+    assert (made / "episodes.jsonl").read_bytes() == before
+    assert (made / "episodes" / ".tmp-half").is_dir()
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
@@ -205,6 +228,11 @@ def test_a_line_without_its_files_is_damage(made):
         ("[]", "is damaged (it holds no JSON object)"),
         ('{"format": 7}', "has format 7, this version reads 1"),
         ('{"format": 1}', "is damaged (it lacks 'identity')"),
+        ('{"format": 1, "identity": {"seed": NaN}, "sessions": [{}]}', "is damaged (it has NaN"),
+        (
+            '{"format": 1, "identity": {"seed": 0}, "sessions": [{}, "x"]}',
+            "is damaged (sessions[1] is 'x', no object)",
+        ),
     ],
 )
 def test_a_damaged_run_json_is_refused(made, content, problem):
@@ -275,6 +303,41 @@ def test_a_disk_that_fills_up_leaves_no_line(path, monkeypatch):
     with pytest.raises(StorageError, match=r"free some space, then --resume$"):
         run.commit(PLAN[1], folder, result(PLAN[1]))
     assert len(lines(path)) == 1
+
+
+def test_a_line_that_is_taken_in_pieces_is_whole(path, monkeypatch):
+    run = open_run(path, record(), resume=False)
+    write(run, PLAN[0])
+    whole_write = os.write
+    monkeypatch.setattr(os, "write", lambda handle, data: whole_write(handle, data[:7]))
+    write(run, PLAN[1])
+    monkeypatch.undo()
+    assert [line["instance"] for line in lines(path)] == [0, 1]
+
+
+@pytest.mark.parametrize("taken", [0, 7])
+def test_a_disk_that_takes_only_a_part_of_a_line_gives_it_back(path, monkeypatch, taken):
+    run = open_run(path, record(), resume=False)
+    write(run, PLAN[0])
+    before = (path / "episodes.jsonl").read_bytes()
+    whole_write = os.write
+    answers = iter([taken])
+
+    def short(handle, data):
+        part = next(answers, None)
+        return full() if part is None else whole_write(handle, data[:part])
+
+    monkeypatch.setattr(os, "write", short)
+    with pytest.raises(StorageError, match=r"^no space left .* free some space, then --resume$"):
+        write(run, PLAN[1])
+    monkeypatch.undo()
+    assert (path / "episodes.jsonl").read_bytes() == before
+    assert list(run.episodes) == PLAN[:1]
+    run.close()
+    again = open_run(path, record(), resume=True)
+    again.clean(PLAN)
+    write(again, PLAN[1])
+    assert [line["instance"] for line in lines(path)] == [0, 1]
 
 
 def test_other_refusals_of_the_file_system_name_the_file(path, monkeypatch):

@@ -121,7 +121,14 @@ def test_replay_says_which_file_it_replayed(tmp_path):
         (np.zeros((4, 22), np.float32), "must hold float [N >= 1, 23], got float32 [4, 22]"),
         (np.zeros((0, 23), np.float32), "must hold float [N >= 1, 23], got float32 [0, 23]"),
         (np.zeros((4, 23), np.int64), "must hold float [N >= 1, 23], got int64 [4, 23]"),
-        (np.full((4, 23), np.inf, np.float32), "has inf at [0, 0]"),
+        (
+            np.full((4, 23), np.inf, np.float32),
+            "has inf at [0, 0]; every number must be finite as float32",
+        ),
+        (
+            np.diag([0.0, 1e39, *[0.0] * 21]),  # finite as float64
+            "has 1e+39 at [1, 1]; every number must be finite as float32",
+        ),
     ],
 )
 def test_replay_refuses_what_is_no_recording(tmp_path, array, message):
@@ -131,10 +138,22 @@ def test_replay_refuses_what_is_no_recording(tmp_path, array, message):
         make_policy(f"replay:{tmp_path / 'actions.npy'}")
 
 
+def test_replay_refuses_an_archive_in_the_place_of_an_array(tmp_path):
+    with (tmp_path / "a.npy").open("wb") as file:
+        np.savez(file, actions=np.zeros((4, 23), np.float32))
+    text = (
+        f"replay: {tmp_path / 'a.npy'} cannot be read as .npy: it is an .npz, a folder of arrays; "
+        "save the one with float [N, 23]"
+    )
+    with pytest.raises(UsageError, match=f"^{re.escape(text)}$"):
+        ReplayPolicy(tmp_path / "a.npy")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("a.npy", b"not numpy", "cannot be read as .npy"),
+        ("a.npy", b"PK\x03\x04 torn archive", "cannot be read as .npy"),
         ("a.parquet", b"not parquet", "cannot be read as parquet"),
         ("a.csv", b"0,0", "must end in .parquet or .npy, got '.csv'"),
         ("a.npy", None, "there is no file"),

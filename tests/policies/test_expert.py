@@ -228,10 +228,6 @@ def test_its_progress_lies_in_0_1_and_ends_higher_than_it_began(undisturbed: Tol
     assert undisturbed.progress[-1] >= 0.9
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a glove that is in the drum and still in the hand counts twice: 0.57, then 0.45",
-)
 def test_its_progress_does_not_go_back_where_nothing_went_wrong(undisturbed: Told):
     assert undisturbed.progress == sorted(undisturbed.progress)
 

@@ -19,6 +19,7 @@ from b1k_envs import r1pro
 from b1k_envs.base import Float32Array, Float64Array
 from b1k_envs.mujoco_twin.robot import MODELLED_BASE_JOINTS
 
+_BASE_COLUMNS = r1pro.ACTION_SLICES["base"]
 _POSITION_JOINTS = (*r1pro.TRUNK_JOINTS, *r1pro.ARM_JOINTS["left"], *r1pro.ARM_JOINTS["right"])
 _POSITION_COLUMNS = np.r_[
     r1pro.ACTION_SLICES["trunk"],
@@ -65,7 +66,9 @@ class Controller:
             action: float [23], finite; columns as in `r1pro`.
             data: Simulation state; `ctrl` is written, the yaw is read.
         """
-        velocity = np.clip(action[0:3].astype(np.float64), -1.0, 1.0) * r1pro.BASE_VELOCITY_LIMIT
+        velocity = (
+            np.clip(action[_BASE_COLUMNS].astype(np.float64), -1.0, 1.0) * r1pro.BASE_VELOCITY_LIMIT
+        )
         cos, sin = np.cos(data.qpos[self._yaw]), np.sin(data.qpos[self._yaw])
         data.ctrl[self._base] = (
             cos * velocity[0] - sin * velocity[1],

@@ -75,7 +75,7 @@ def require_twin_scene(task: Task) -> None:
     if task.name not in TWIN_TASKS:
         raise UsageError(
             f"task {task.index} ({task.name}) has no scene in the MuJoCo twin, which has: "
-            f"{', '.join(TWIN_TASKS)}. Every other task needs --sim omnigibson"
+            f"{', '.join(TWIN_TASKS)}. The way to every other task is OmniGibson (--sim omnigibson)"
         )
 
 
@@ -213,6 +213,8 @@ class TwinEnv(Env):
         """Render and read the current state; see `Env.observe`."""
         if self._instance is None:
             raise EnvError("observe was called before reset")
+        if self._closed:  # a new GL context would be made, and never freed
+            raise EnvError("observe was called after close")
         if images and self._pictures is None:
             self._pictures = MappingProxyType(native_pictures(self._rig, self._data))
         poses = {view: camera_to_base(self._model, self._data, view) for view in VIEWS}

@@ -35,7 +35,6 @@ GRASP_WINDOW_STEPS: Mapping[Protocol, int] = MappingProxyType({"2025": 6, "2026"
 MASS_LIMIT = 10.0
 """Free bodies above this are not grasped [kg]; links of fixed objects are exempt."""
 
-_RELEASE_STEPS = 1
 _RAY_HEIGHTS = np.linspace(-0.8, 0.8, 5) * PAD_HALF[2]  # grasp points along a pad, its z [m]
 _RAY_TOLERANCE = 0.004  # pads sink a little into what they hold [m]
 _RAY_GROUPS = np.array([g == GROUP_OBJECT_COLLISION for g in range(6)], dtype=np.uint8)
@@ -75,7 +74,6 @@ class _Hand:
     candidate: int = -1
     persisted: int = 0
     held: int = -1
-    wait: int = 0
 
 
 class AssistedGrasp:
@@ -111,7 +109,7 @@ class AssistedGrasp:
             for equality in hand.constraints.values():
                 data.eq_active[equality] = 0
             hand.candidate = hand.held = -1
-            hand.persisted = hand.wait = 0
+            hand.persisted = 0
             self._controller.free_fingers(arm)
 
     def held_body(self, arm: r1pro.Arm) -> int:
@@ -127,7 +125,7 @@ class AssistedGrasp:
         for arm, hand in self._hands.items():
             if hand.held >= 0 and action[GRIPPER_COLUMN[arm]] >= r1pro.GRIPPER_OPEN:
                 data.eq_active[hand.constraints[hand.held]] = 0
-                hand.held, hand.wait = -1, _RELEASE_STEPS
+                hand.held = -1
                 self._controller.free_fingers(arm)
 
     def after_step(self, action: Float32Array, data: mujoco.MjData) -> None:
@@ -137,8 +135,7 @@ class AssistedGrasp:
             if hand.held >= 0:
                 continue
             trying = action[GRIPPER_COLUMN[arm]] < r1pro.GRIPPER_OPEN
-            if hand.wait > 0 or not trying:
-                hand.wait = max(0, hand.wait - 1)
+            if not trying:
                 hand.candidate, hand.persisted = -1, 0
                 continue
             if touching is None:

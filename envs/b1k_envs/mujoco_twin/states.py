@@ -91,6 +91,10 @@ class TwinStates:
             )
             for body in (*self._bodies.values(), *self._fingers)
         }
+        self._surfaces = {
+            glove: np.vstack([surface_points(model, int(g)) for g in self._body_geoms[body]])
+            for glove, body in self._gloves.items()
+        }
         self.toggle = Toggle()
         self._rule = WasherRule()
         self.dust_counts = dict.fromkeys(scene.GLOVES, DUST_PARTICLES)
@@ -238,9 +242,11 @@ class TwinStates:
         return hit[0] >= 0 and bool(self._model.geom_bodyid[hit[0]] == wanted)
 
     def _grasped(self, agent: str, instance: str) -> bool:
+        _check_agent(agent)
         return self._grasp.holds(self._body(instance))
 
     def _near(self, agent: str, instance: str) -> bool:
+        _check_agent(agent)
         body = self._body(instance)
         half = _FOOTPRINT_HALF.get(scene.BDDL_BODIES[instance], (0.0, 0.0))
         base, centre = self._data.xpos[self._base].tolist(), self._data.xpos[body].tolist()
@@ -286,10 +292,9 @@ class TwinStates:
     def _gloves_in_drum(self) -> list[str]:
         inside = []
         for glove, body in self._gloves.items():
-            points = np.vstack(
-                [self._on_glove(glove), self._data.geom_xpos[self._body_geoms[body]]]
-            )
-            if self._within_drum(points).any():
+            rotation = self._data.xmat[body].reshape(3, 3)
+            surface = self._data.xpos[body] + self._surfaces[glove] @ rotation.T
+            if self._within_drum(surface).any():
                 inside.append(glove)
         return inside
 
@@ -299,6 +304,38 @@ class TwinStates:
             self._data.xpos[body] + self._dust_points[glove] @ self._data.xmat[body].reshape(3, 3).T
         )
         return points
+
+
+def surface_points(model: mujoco.MjModel, geom: int) -> Float64Array:
+    """Points on a collision shape: where it is touched from 26 directions around.
+
+    Args:
+        model: The compiled twin.
+        geom: Id of a box, ellipsoid or capsule.
+
+    Returns:
+        float64 [26, 3], in the frame of the shape's body [m].
+    """
+    grid = np.stack(np.meshgrid(*[(-1.0, 0.0, 1.0)] * 3), axis=-1).reshape(-1, 3)
+    signs = grid[np.abs(grid).any(axis=1)]
+    size = model.geom_size[geom]
+    if model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_BOX:
+        points = signs * size
+    else:
+        around = signs / np.linalg.norm(signs, axis=1, keepdims=True)
+        if model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_ELLIPSOID:
+            points = around * size
+        else:
+            points = around * size[0] + np.outer(np.sign(signs[:, 2]), (0.0, 0.0, size[1]))
+    rotation = np.zeros(9)
+    mujoco.mju_quat2Mat(rotation, model.geom_quat[geom])
+    result: Float64Array = points @ rotation.reshape(3, 3).T + model.geom_pos[geom]
+    return result
+
+
+def _check_agent(agent: str) -> None:
+    if agent != AGENT:
+        raise EnvError(f"{agent} is no agent of this scene; {AGENT} is")
 
 
 def _distance(first: Float64Array, second: Float64Array) -> float:

@@ -11,7 +11,7 @@ from b1k_envs.base import Float64Array, Protocol
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TwinTruth:
-    """Privileged state; world frame, m, rad; quaternions w, x, y, z as in MuJoCo.
+    """Privileged state; world frame, m, rad.
 
     Attributes:
         step: Control steps since reset.
@@ -22,7 +22,7 @@ class TwinTruth:
         positions: Position of each body of interest, float64 [3].
         rotations: Rotation matrix of each, float64 [3, 3].
         held: Body held by each arm, None if none.
-        door_angle: Opening of the washer door.
+        door_angle: Opening of the washer door [rad].
         washer_on: ToggledOn of the washer.
         dusty: Per glove body, whether any dust is left.
         in_washer: Per glove body, whether it is Inside the washer.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from b1k_envs.errors import UnavailableError
+from b1k_eval.cli.options import out_console, print_json
 from b1k_eval.machine import Check, Verdict, examine, judge
 
 _MARKS = {
@@ -39,13 +39,14 @@ def doctor(
     checks = examine(results)
     verdicts = judge(checks)
     if json_output:
-        document = {
-            "checks": [asdict(check) for check in checks],
-            "verdicts": [asdict(verdict) for verdict in verdicts],
-        }
-        typer.echo(json.dumps(document, indent=2))
+        print_json(
+            {
+                "checks": [asdict(check) for check in checks],
+                "verdicts": [asdict(verdict) for verdict in verdicts],
+            }
+        )
     else:
-        _show(Console(), checks, verdicts)
+        _show(out_console(), checks, verdicts)
     if not any(verdict.ready for verdict in verdicts):
         raise typer.Exit(UnavailableError.exit_code)
 

@@ -1,7 +1,6 @@
 """The command `b1k-eval VERB`.
 
-Exit codes: 0 done, 1 an episode failed to run, 2 wrong usage, 3 the contract and the checkpoint
-disagree, 4 the simulator or the policy cannot be had here, 130 interrupted.
+`EXIT_CODES`, which `--help` shows, says what each exit code means.
 """
 
 from __future__ import annotations
@@ -9,11 +8,20 @@ from __future__ import annotations
 import typer
 
 import b1k_eval
+from b1k_eval.cli.contract import contract
 from b1k_eval.cli.doctor import doctor
 from b1k_eval.cli.options import Verb
 from b1k_eval.cli.run import run
 from b1k_eval.cli.smoke import smoke
 from b1k_eval.cli.tasks import tasks
+
+EXIT_CODES = """\
+Exit codes: 0 done (the robot may have failed); 1 an episode ended as error, the success rate is
+below --fail-under, a check of smoke failed, or results cannot be written, as on a full disk;
+2 wrong usage; 3 the contract and the checkpoint disagree; 4 the simulator or the policy cannot be
+had here; 130 interrupted. With --json an error is the one document on standard output, except for
+an option or value that the command line cannot even read: that is told on standard error alone,
+with exit code 2."""
 
 app = typer.Typer(
     name="b1k-eval",
@@ -27,6 +35,7 @@ app.command(cls=Verb)(run)
 app.command(cls=Verb)(tasks)
 app.command(cls=Verb)(doctor)
 app.command(cls=Verb)(smoke)
+app.command(cls=Verb)(contract)
 
 
 def _print_version(wanted: bool) -> None:
@@ -35,7 +44,7 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(epilog=EXIT_CODES)
 def _options(
     version: bool = typer.Option(
         False, "--version", help="Print the version.", callback=_print_version, is_eager=True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import fields
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +16,9 @@ from rich.text import Text
 from b1k_envs.errors import UsageError
 from b1k_envs.tasks import check_protocol, get_task
 from b1k_eval.cli.options import EXIT_INTERRUPTED, err_console, out_console, print_json
+from b1k_eval.episode import RESULT_FILE, TRACE_FILE, VIDEO_FILE
 from b1k_eval.progress import OUTCOME_STYLES, duration, make_reporter
+from b1k_eval.run_files import EPISODES_FOLDER, RUN_FILE, read_run
 from b1k_eval.session import Execution, Session, summarise
 from b1k_eval.settings import (
     DEFAULT_ENSEMBLE_DECAY,
@@ -25,8 +28,8 @@ from b1k_eval.settings import (
     given_settings,
     option_name,
     parse_instances,
+    recorded_fields,
 )
-from b1k_eval.store import EPISODES_FOLDER, RUN_FILE, read_run
 from b1k_eval.worlds import resolve_sim
 
 _DEFAULTS: Mapping[str, Any] = {
@@ -123,7 +126,8 @@ def run(
         typer.Option("--video/--no-video", help="Record each episode.", show_default="video"),
     ] = None,
     video_fps: Annotated[
-        float | None, typer.Option(help="Pictures per simulated second.", show_default="15")
+        float | None,
+        typer.Option(help="Pictures per simulated second, a divisor of 30.", show_default="15"),
     ] = None,
     human_stats: Annotated[
         str | None,
@@ -158,12 +162,12 @@ def run(
         "max_steps": max_steps,
         "seed": seed,
         "action_noise": action_noise,
+        "human_stats": human_stats,
     }
     how = {
         "workers": workers,
         "video": video,
         "video_fps": video_fps,
-        "human_stats": human_stats,
     }
     if fail_under is not None and not 0 <= fail_under <= 1:
         raise UsageError(f"--fail-under {fail_under:g} must lie between 0 and 1")
@@ -209,9 +213,9 @@ def resolve_settings(given: Mapping[str, Any], recorded: Mapping[str, Any]) -> R
         UnavailableError: The simulator cannot be had.
     """
     typed = {name: value for name, value in given.items() if value is not None}
-    base = {**_DEFAULTS, **dict.fromkeys(given.keys() - _DEFAULTS.keys())}
+    base = {**dict.fromkeys(field.name for field in fields(RunSettings)), **_DEFAULTS}
     if recorded:
-        base = given_settings(recorded["identity"].get("settings", {}))
+        base = given_settings(recorded["identity"].get("settings"))
         if "chunking" in typed and typed["chunking"] != base["chunking"]:
             # Reported below as a difference, not as a contradiction of typed and recorded.
             base.update(horizon=None, ensemble_every=None, ensemble_decay=None)
@@ -251,10 +255,14 @@ def resolve_execution(how: Mapping[str, Any], recorded: Mapping[str, Any]) -> Ex
     """The same for how a run is carried out; a resume may differ freely.
 
     Raises:
-        UsageError: A value out of range.
+        UsageError: A value out of range, or damage in run.json.
     """
     typed = {name: value for name, value in how.items() if value is not None}
-    before = recorded["sessions"][-1].get("execution", {}) if recorded else {}
+    before: dict[str, Any] = {}
+    if recorded:
+        where = f"sessions[{len(recorded['sessions']) - 1}].execution"
+        last = recorded["sessions"][-1].get("execution")
+        before = recorded_fields(Execution, last, where, others=False)
     return Execution(**{**before, **typed})
 
 
@@ -354,7 +362,11 @@ def _places(session: Session) -> list[tuple[str, Path]]:
         folder = store.path / EPISODES_FOLDER / key.folder
         places += [
             (label, folder / file)
-            for label, file in (("result", "result.json"), ("video", "video.mp4"))
+            for label, file in (
+                ("result", RESULT_FILE),
+                ("trace", TRACE_FILE),
+                ("video", VIDEO_FILE),
+            )
             if (folder / file).exists()
         ]
     return places

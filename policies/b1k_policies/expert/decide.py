@@ -65,5 +65,6 @@ def progress(truth: TwinTruth) -> float:
     is_open = truth.door_angle > DOOR_OPEN
     if inside == len(scene.GLOVES):
         return 0.8 if is_open else 0.9
-    carrying = truth.held["left"] in scene.GLOVES
+    held = truth.held["left"]
+    carrying = held in scene.GLOVES and not truth.in_washer[str(held)]
     return 0.15 * is_open + 0.3 * inside + 0.12 * carrying

@@ -96,7 +96,7 @@ class ExpertPolicy(PrivilegedPolicy):
         self._last_step = truth.step
         return ActionChunk(
             actions=np.asarray(rows, dtype=np.float32),
-            skill=Skill(name=said, probability=1.0),
+            skill=Skill(name=said),
             progress=progress(truth),
         )
 

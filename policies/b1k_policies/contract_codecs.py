@@ -1,0 +1,240 @@
+"""How one field of a contract is read, checked and written: from Python, JSON or `--set` text.
+
+A codec knows nothing of checkpoints. `decode` takes a Python or JSON value to its canonical,
+immutable form or raises `ValueError` saying what it expected; `encode` is its inverse, to JSON;
+`from_text` takes what a person typed after `--set field=` to something `decode` judges.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from b1k_envs.base import VIEWS, View
+from b1k_envs.errors import UsageError
+
+
+class ContractValueError(UsageError, ValueError):
+    """A contract, or a word about one, cannot be meant. Exit code 2."""
+
+
+@dataclass(frozen=True)
+class Codec:
+    """Reads, checks and writes the values of one kind of field."""
+
+    decode: Callable[[Any], Any]
+    from_text: Callable[[str], Any]
+    encode: Callable[[Any], Any] = lambda value: value
+
+
+@dataclass(frozen=True, kw_only=True)
+class NativeCamera:
+    """The camera a view came from: square picture, square pixels, centred principal point.
+
+    Attributes:
+        view: Which view.
+        size: Width and height of the native picture [px].
+        focal: fx = fy at that size [px]; cx = cy = size / 2.
+    """
+
+    view: View
+    size: int
+    focal: float
+
+
+def near_miss(word: str, known: Sequence[str]) -> str:
+    """`; did you mean X?` or `; choose from A, B, C`, for the end of an error text."""
+    near = difflib.get_close_matches(word.lower(), known, n=2, cutoff=0.6)
+    return f"; did you mean {' or '.join(near)}?" if near else f"; choose from {', '.join(known)}"
+
+
+# --- text ------------------------------------------------------------------------------------
+
+
+def _json_or_raw(text: str) -> Any:  # noqa: ANN401 - any JSON value
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return {"true": True, "yes": True, "false": False, "no": False}.get(text.lower(), text)
+
+
+def _raw_or_none(text: str) -> str | None:
+    return None if text.lower() in ("none", "null") else text
+
+
+def _split(text: str) -> Any:  # noqa: ANN401 - any JSON value
+    if text.lstrip().startswith(("[", "{", "null")):
+        return _json_or_raw(text)
+    return [_json_or_raw(part.strip()) for part in text.split(",")]
+
+
+def _split_or_none(text: str) -> Any:  # noqa: ANN401 - any JSON value
+    return None if text.lower() in ("none", "null") else _split(text)
+
+
+# --- codecs ----------------------------------------------------------------------------------
+
+
+def whole(low: int, high: int | None = None) -> Codec:
+    """A whole number from `low` to `high`."""
+    expects = f"a whole number from {low}" + (f" to {high}" if high is not None else " up")
+
+    def decode(value: Any) -> int:  # noqa: ANN401 - judged here
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"expects {expects}, got {value!r}")
+        if value < low or (high is not None and value > high):
+            raise ValueError(f"expects {expects}, got {value}")
+        return value
+
+    return Codec(decode, _json_or_raw)
+
+
+def _decode_flag(value: Any) -> bool:  # noqa: ANN401 - judged here
+    if not isinstance(value, bool):
+        raise ValueError(f"expects true or false, got {value!r}")
+    return value
+
+
+FLAG = Codec(_decode_flag, _json_or_raw)
+
+
+def choice(*options: str) -> Codec:
+    """One of a few words."""
+
+    def decode(value: Any) -> str:  # noqa: ANN401 - judged here
+        if value not in options or not isinstance(value, str):
+            hint = near_miss(str(value), options)
+            raise ValueError(f"expects one of {', '.join(options)}, got {value!r}{hint}")
+        return value
+
+    return Codec(decode, lambda text: text.lower())
+
+
+def _decode_text(value: Any) -> str:  # noqa: ANN401 - judged here
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"expects a text that is not empty, got {value!r}")
+    return value
+
+
+TEXT = Codec(_decode_text, lambda text: text)
+OPTIONAL_TEXT = Codec(
+    lambda value: None if value is None else _decode_text(value),
+    _raw_or_none,
+)
+
+
+def _items(value: Any, expects: str) -> list[Any]:  # noqa: ANN401 - judged here
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"expects {expects}, got {value!r}")
+    return list(value)
+
+
+def real_triple(low: float, high: float, *, positive: bool = False) -> Codec:
+    """Three finite numbers, one per colour channel, in [low, high], or above 0 where asked."""
+    bounds = f"in {'(' if positive else '['}{low:g}, {high:g}]"
+    expects = f"three numbers {bounds}, in the order of the colours"
+
+    def decode(value: Any) -> tuple[float, float, float]:  # noqa: ANN401 - judged here
+        numbers = _items(value, expects)
+        if len(numbers) != 3:
+            raise ValueError(f"expects {expects}, got {len(numbers)} of them")
+        for number in numbers:
+            if isinstance(number, bool) or not isinstance(number, (int, float)):
+                raise ValueError(f"expects {expects}, got {number!r}")
+            inside = math.isfinite(number) and low <= number <= high
+            if not inside or (positive and number <= 0):
+                raise ValueError(f"expects {expects}, got {number}")
+        return (float(numbers[0]), float(numbers[1]), float(numbers[2]))
+
+    return Codec(decode, _split, list)
+
+
+def names(known: Sequence[str], *, all_of_them: bool = False) -> Codec:
+    """Distinct names out of `known`, order kept; `all_of_them` asks for a permutation."""
+
+    def decode(value: Any) -> tuple[str, ...]:  # noqa: ANN401 - judged here
+        expects = f"{'every one' if all_of_them else 'some'} of {', '.join(known)}, in order"
+        found = _items(value, expects)
+        for name in found:
+            if name not in known or not isinstance(name, str):
+                raise ValueError(
+                    f"expects {expects}, got {name!r}{near_miss(str(name), tuple(known))}"
+                )
+        if len(set(found)) != len(found):
+            raise ValueError(f"names {', '.join(found)}: one occurs twice")
+        if not found or (all_of_them and len(found) != len(known)):
+            raise ValueError(f"expects {expects}, got {', '.join(found) or 'none'}")
+        return tuple(found)
+
+    return Codec(decode, _split, list)
+
+
+def _decode_optional_names(value: Any) -> tuple[str, ...] | None:  # noqa: ANN401 - judged here
+    if value is None:
+        return None
+    found = _items(value, "a list of names, or none")
+    for name in found:
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"expects a list of names, got {name!r} in it")
+    if len(set(found)) != len(found) or not found:
+        raise ValueError("expects names that are there and differ from each other")
+    return tuple(found)
+
+
+OPTIONAL_NAMES = Codec(
+    _decode_optional_names, _split_or_none, lambda value: None if value is None else list(value)
+)
+
+
+def _decode_bool_mask(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - judged here
+    """Runs as `make_bool_mask` takes them, neighbours of one sign merged: one mask, one spec."""
+    merged: list[int] = []
+    for run in _items(value, "runs of columns such as -3, 3, -1"):
+        if isinstance(run, bool) or not isinstance(run, int) or run == 0:
+            raise ValueError(f"expects whole numbers other than 0, got {run!r}")
+        if merged and (merged[-1] > 0) == (run > 0):
+            merged[-1] += run
+        else:
+            merged.append(run)
+    if not merged:
+        raise ValueError("expects at least one run of columns")
+    return tuple(merged)
+
+
+BOOL_MASK = Codec(_decode_bool_mask, _split, list)
+
+
+def _decode_cameras(value: Any) -> tuple[NativeCamera, ...]:  # noqa: ANN401 - judged here
+    expects = 'an object such as {"head": {"size": 720, "focal": 306.0}, ...}'
+    if isinstance(value, (tuple, list)) and all(isinstance(c, NativeCamera) for c in value):
+        value = {camera.view: {"size": camera.size, "focal": camera.focal} for camera in value}
+    if not isinstance(value, Mapping):
+        raise ValueError(f"expects {expects}, got {value!r}")
+    for view, camera in value.items():
+        if view not in VIEWS:
+            raise ValueError(f"{view!r} is no view{near_miss(str(view), VIEWS)}")
+        if not isinstance(camera, Mapping) or set(camera) != {"size", "focal"}:
+            raise ValueError(f"{view}: expects size and focal, got {camera!r}")
+        whole(1).decode(camera["size"])
+        focal = camera["focal"]
+        if isinstance(focal, bool) or not isinstance(focal, (int, float)):
+            raise ValueError(f"{view}: focal expects a number of pixels, got {focal!r}")
+        if not math.isfinite(focal) or focal <= 0:
+            raise ValueError(f"{view}: focal expects a number of pixels above 0, got {focal}")
+    # In the order of VIEWS, whatever the file's: the same cameras are the same value.
+    return tuple(
+        NativeCamera(view=view, size=value[view]["size"], focal=float(value[view]["focal"]))
+        for view in VIEWS
+        if view in value
+    )
+
+
+CAMERAS = Codec(
+    _decode_cameras,
+    _json_or_raw,
+    lambda value: {c.view: {"size": c.size, "focal": c.focal} for c in value},
+)

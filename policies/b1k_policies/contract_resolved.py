@@ -1,0 +1,131 @@
+"""A contract that was found, how it came about, and how it can fail to.
+
+`contract_sources.resolve` makes these values; run.json records them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from b1k_envs.errors import ContractMismatchError
+from b1k_policies.contract import EvalContract
+from b1k_policies.contract_fields import FIELDS
+from b1k_policies.contract_reading import Statement
+
+
+def json_value(name: str, value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """The JSON value of a field; a figure is one already."""
+    return FIELDS[name].codec.encode(value) if name in FIELDS else value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One row of the table of a conflict.
+
+    Attributes:
+        name: Field, or figure that follows from fields.
+        stated: What a file of the checkpoint says (JSON value).
+        where: `FILE:key` that says so.
+        other: What would be sent, or what another key says (JSON value).
+        other_where: Where that comes from.
+    """
+
+    name: str
+    stated: Any
+    where: str
+    other: Any
+    other_where: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: {self.where} says {json.dumps(self.stated)}, "
+            f"{self.other_where} says {json.dumps(self.other)}"
+        )
+
+
+class ContractConflictError(ContractMismatchError):
+    """The checkpoint's files contradict each other or what would be sent. Exit code 3.
+
+    Attributes:
+        differences: The table, one row a field.
+    """
+
+    def __init__(self, folder: str, differences: Sequence[Difference], advice: str) -> None:
+        self.differences = tuple(differences)
+        self._told = (folder, self.differences, advice)
+        rows = "".join(f"\n  {difference};" for difference in differences)
+        count = f"{len(differences)} field{'s' if len(differences) != 1 else ''}"
+        super().__init__(f"{folder}: contract and checkpoint disagree on {count}:{rows}\n{advice}")
+
+    def __reduce__(self) -> tuple[Any, ...]:  # pickled by the arguments, not by the finished text
+        return type(self), self._told
+
+
+@dataclass(frozen=True, kw_only=True)
+class FieldSource:
+    """Where the value of a field came from.
+
+    Attributes:
+        source: `EVAL_CONTRACT.json:key`, `config.json:key`, `preset v17`, `--contract FILE` or
+            `--set`.
+        confirmed_by: Other places that say the same.
+        forced: Whether it overrules the checkpoint's own files.
+    """
+
+    source: str
+    confirmed_by: tuple[str, ...] = ()
+    forced: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedContract:
+    """A contract and how it came about; `to_dict` goes into run.json.
+
+    Attributes:
+        contract: The contract.
+        sources: Per field, where its value came from.
+        understood: What the checkpoint's files state, in order.
+        not_understood: `FILE:key: value` of keys that may concern the contract and say nothing to
+            this version.
+        remarks: What a person should read before trusting a result.
+        forced: Fields and figures in which `--force-contract` overruled the files.
+    """
+
+    contract: EvalContract
+    sources: Mapping[str, FieldSource]
+    understood: tuple[Statement, ...] = ()
+    not_understood: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    forced: tuple[Difference, ...] = ()
+
+    @property
+    def is_forced(self) -> bool:
+        """Whether the run overrules the checkpoint's own files and must be marked."""
+        return bool(self.forced)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "contract": self.contract.to_dict(),
+            "sources": {
+                name: {
+                    "source": source.source,
+                    "confirmed_by": list(source.confirmed_by),
+                    "forced": source.forced,
+                    "effect": FIELDS[name].effect,
+                    "sure": FIELDS[name].sure,
+                }
+                for name, source in self.sources.items()
+            },
+            "derived": self.contract.derived(),
+            "understood": [
+                {"where": s.where, "states": s.name, "value": json_value(s.name, s.value)}
+                for s in self.understood
+            ],
+            "not_understood": list(self.not_understood),
+            "remarks": list(self.remarks),
+            "forced": [str(difference) for difference in self.forced],
+        }

@@ -1,0 +1,426 @@
+"""Which contract a checkpoint is evaluated under, and where each field of it came from.
+
+Order of reading: EVAL_CONTRACT.json, config.json, then the preset that fits. What the files state
+and what would be sent must agree, or `ContractConflictError` (exit code 3) lists the differences.
+A field that the model card leaves open is a default of the preset: there the files win. What is
+given by hand (`--contract`, `--set`) may fill in and may depart from a preset, but may contradict
+the checkpoint's own files only when forced, and is then marked.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from b1k_envs.errors import UsageError
+from b1k_policies.contract import PRESETS, EvalContract
+from b1k_policies.contract_codecs import ContractValueError, near_miss
+from b1k_policies.contract_fields import FIELDS, check_keys, decode_value, field_info
+from b1k_policies.contract_reading import (
+    CONFIG_FILE,
+    CONTRACT_FILE,
+    Reading,
+    Statement,
+    read_config,
+    read_contract_file,
+    read_json,
+)
+from b1k_policies.contract_resolved import (
+    ContractConflictError,
+    Difference,
+    FieldSource,
+    ResolvedContract,
+    json_value,
+)
+
+INTRINSICS_TOLERANCE = 0.1
+"""How far a stated K may be from the one that would be sent [px]; the cards round to 0.1."""
+
+# What the cards say of config.json that no batch depends on. A departure is worth a remark: the
+# size alone chose the preset, and this may be another model of that size.
+_CARD_CONFIG: Mapping[str, Mapping[str, Any]] = {
+    "v4": {
+        "skill_classifier_weight": 0.1,
+        "geometry_conditioning.da3_model_name": "depth-anything/DA3-BASE",
+        "geometry_conditioning.num_geometry_tokens": 32,
+    },
+    "v17": {
+        "skill_classifier_weight": 0.5,
+        "geometry_conditioning.da3_model_name": "depth-anything/DA3-LARGE",
+        "geometry_conditioning.num_geometry_tokens": 240,
+    },
+}
+
+
+@dataclass(kw_only=True)
+class _ByHand:
+    """What `--contract` and `--set` say: fields spelt out, and a preset that was named."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    base: EvalContract | None = None
+    base_source: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Base:
+    """What fills in the fields that nobody states.
+
+    Attributes:
+        contract: Its values; None where every field is stated.
+        source: What to call it.
+        standing: `named` by hand, `own` (the checkpoint's file departs from it on purpose), or
+            `fitted`: found by us, so the files must agree with it.
+    """
+
+    contract: EvalContract | None
+    source: str
+    standing: Literal["named", "own", "fitted"]
+
+    def value(self, name: str) -> Any:  # noqa: ANN401 - the field's own type
+        return None if self.contract is None else getattr(self.contract, name)
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """`field=value` to a field and its typed value.
+
+    Raises:
+        ContractValueError: No `=`, no such field (with near misses), or a value of another kind.
+    """
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ContractValueError(f"--set {text!r}: expects field=value, as in image_size=504")
+    try:
+        info = field_info(name.strip())
+        return info.name, decode_value(info.name, info.codec.from_text(value.strip()))
+    except ContractValueError as error:
+        raise ContractValueError(f"--set {text}: {error}") from error
+
+
+def resolve(
+    folder: Path | None = None,
+    *,
+    contract: str | None = None,
+    settings: Sequence[str] = (),
+    force: bool = False,
+) -> ResolvedContract:
+    """Find the contract of a checkpoint, or of no checkpoint but a name or file.
+
+    Args:
+        folder: Folder of the checkpoint; None for `contract` alone.
+        contract: Value of `--contract`: `v4`, `v17`, or a JSON file as `to_dict` writes it, whole
+            or with a `base` (`{"base": "v17", "name": "v18", "first_action": 1}`).
+        settings: Values of `--set`, later ones win.
+        force: Whether what is given by hand may contradict the files. The result is marked.
+
+    Raises:
+        ContractConflictError: The files contradict each other or what would be sent (exit 3).
+        UsageError: No such folder or file, no preset fits, a value cannot be meant (exit 2).
+    """
+    contract_file, config = _read_folder(folder)
+    statements = (*contract_file.statements, *config.statements)
+    stated = {s.name: s for s in reversed(statements)}  # the first one stands
+    by_hand = _by_hand(contract, settings, alone=folder is None)
+    base = _find_base(folder, stated, by_hand)
+    conflicts = _among_themselves(statements)
+    values: dict[str, Any] = {}
+    sources: dict[str, FieldSource] = {}
+    for name in FIELDS:
+        value, source, conflict = _choose(name, by_hand, stated.get(name), base)
+        if conflict is not None:
+            conflicts.append(conflict)
+        agreeing = [s.where for s in statements if s.name == name and s.value == value]
+        if base.contract is not None and base.value(name) == value:
+            agreeing.append(base.source)
+        values[name] = value
+        sources[name] = FieldSource(
+            source=source,
+            confirmed_by=tuple(where for where in agreeing if where != source),
+            forced=conflict is not None,
+        )
+    try:
+        result = EvalContract(**values)
+    except ContractValueError as error:  # fields that cannot all hold: say first who disagrees
+        if conflicts and not force:
+            advice = _advice(stated, by_hand, base)
+            raise ContractConflictError(str(folder), conflicts, advice) from error
+        raise ContractValueError(f"{folder}: {error}" if folder else str(error)) from error
+    conflicts += _check_figures(statements, result, sources)
+    if conflicts and not force:
+        raise ContractConflictError(str(folder), conflicts, _advice(stated, by_hand, base))
+    return ResolvedContract(
+        contract=result,
+        sources=sources,
+        understood=statements,
+        not_understood=(*contract_file.not_understood, *config.not_understood),
+        remarks=_remarks(result, sources, base, by_hand, contract_file, config),
+        forced=tuple(conflicts),
+    )
+
+
+def _choose(
+    name: str, by_hand: _ByHand, says: Statement | None, base: _Base
+) -> tuple[Any, str, Difference | None]:
+    """A field's value, where it comes from, and what it contradicts."""
+    if name in by_hand.values:
+        value, source = by_hand.values[name], by_hand.sources[name]
+        free = FIELDS[name].sure == "choice" or FIELDS[name].effect == "label"
+        allowed = says is None or says.value == value or free
+        return value, source, None if allowed else _difference(says, value, source)
+    if says is None:
+        return base.value(name), base.source, None
+    agreed = base.standing == "own" or base.contract is None or base.value(name) == says.value
+    if agreed or FIELDS[name].sure in ("open", "choice"):
+        return says.value, says.where, None
+    conflict = _difference(says, base.value(name), base.source)
+    if base.standing == "named":
+        return base.value(name), base.source, conflict
+    return says.value, says.where, conflict  # when forced: the files over a preset nobody named
+
+
+def _find_base(folder: Path | None, stated: Mapping[str, Statement], by_hand: _ByHand) -> _Base:
+    if by_hand.base is not None:
+        return _Base(contract=by_hand.base, source=by_hand.base_source, standing="named")
+    missing = [n for n in FIELDS if n not in stated and n not in by_hand.values]
+    if folder is None or set(by_hand.values) >= set(FIELDS):
+        if missing:
+            raise ContractValueError(
+                f"the contract lacks {', '.join(missing)}; say them, or name a base, as in "
+                f'"base": "v17"'
+            )
+        return _Base(contract=None, source="", standing="named")
+    names = ", ".join(PRESETS)
+    called = stated.get("name")
+    if called is not None and called.value not in PRESETS:
+        based = stated.get("base")
+        if based is not None:
+            return _Base(
+                contract=PRESETS[based.value], source=f"base {based.value}", standing="own"
+            )
+        if not missing:
+            return _Base(contract=None, source="", standing="own")
+        raise ContractValueError(
+            f"{folder}: {called.where} says {called.value!r}, which is none of the presets "
+            f"({names}), and nothing states {', '.join(missing)}; say them in {CONTRACT_FILE}, or "
+            f'a base ("base": "v17"), or pass --contract'
+        )
+    size = stated.get("image_size")
+    if size is not None:
+        fitting = [name for name, preset in PRESETS.items() if preset.image_size == size.value]
+        if len(fitting) != 1:
+            have = ", ".join(f"{name} {preset.image_size}" for name, preset in PRESETS.items())
+            raise ContractValueError(
+                f"{folder}: {size.where} says {size.value} px, which fits no preset ({have}); "
+                f"pass --contract FILE (or one of {names}) and say what this checkpoint expects"
+            )
+    elif called is not None:
+        fitting = [called.value]
+    else:
+        raise ContractValueError(
+            f"{folder}: neither {CONTRACT_FILE} nor {CONFIG_FILE} states the size of the images "
+            f"(geometry_conditioning.da3_process_res), so no preset can be chosen; pass "
+            f"--contract with one of {names}, or a file"
+        )
+    return _Base(contract=PRESETS[fitting[0]], source=f"preset {fitting[0]}", standing="fitted")
+
+
+def _by_hand(contract: str | None, settings: Sequence[str], *, alone: bool) -> _ByHand:
+    by_hand = _ByHand()
+    if contract is not None:
+        preset = PRESETS.get(contract)
+        if preset is not None:
+            by_hand.base = preset
+            by_hand.base_source = f"preset {contract}" if alone else f"--contract {contract}"
+        else:
+            _read_hand_file(contract, by_hand, contract if alone else f"--contract {contract}")
+    for text in settings:
+        name, value = parse_setting(text)
+        by_hand.values[name], by_hand.sources[name] = value, "--set"
+    return by_hand
+
+
+def _read_hand_file(word: str, by_hand: _ByHand, source: str) -> None:
+    path = Path(word)
+    if not path.is_file():
+        raise ContractValueError(
+            f"--contract {word!r} is neither a preset nor a file{near_miss(word, [*PRESETS])}"
+        )
+    document = read_json(path)
+    if "sources" in document and isinstance(document.get("contract"), Mapping):
+        document = document["contract"]  # as `b1k-eval contract ... --json` prints it
+    try:
+        check_keys(document, also=("base",))
+        base = document.get("base")
+        if base is not None:
+            if base not in PRESETS:
+                hint = near_miss(str(base), [*PRESETS])
+                raise ContractValueError(f"base {base!r} is no preset{hint}")
+            by_hand.base, by_hand.base_source = PRESETS[base], f"{source} (base {base})"
+        for name in FIELDS:
+            if name in document:
+                by_hand.values[name] = decode_value(name, document[name])
+                by_hand.sources[name] = source
+    except ContractValueError as error:
+        raise ContractValueError(f"{source}: {error}") from error
+
+
+def _read_folder(folder: Path | None) -> tuple[Reading, Reading]:
+    if folder is None:
+        return Reading(), Reading()
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder; give the folder of a checkpoint")
+    if not (folder / CONFIG_FILE).is_file():
+        there = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
+        raise UsageError(
+            f"{folder} has no {CONFIG_FILE}, so it is no checkpoint folder; it holds {there}"
+        )
+    contract_path = folder / CONTRACT_FILE
+    contract_file = (
+        read_contract_file(read_json(contract_path)) if contract_path.is_file() else Reading()
+    )
+    return contract_file, read_config(read_json(folder / CONFIG_FILE))
+
+
+# --- what is said of the result --------------------------------------------------------------
+
+
+def _difference(says: Statement | None, other: Any, other_where: str) -> Difference | None:  # noqa: ANN401
+    if says is None:
+        return None
+    return Difference(
+        name=says.name,
+        stated=json_value(says.name, says.value),
+        where=says.where,
+        other=json_value(says.name, other),
+        other_where=other_where,
+    )
+
+
+def _among_themselves(statements: Sequence[Statement]) -> list[Difference]:
+    first: dict[str, Statement] = {}
+    found = []
+    for says in statements:
+        before = first.setdefault(says.name, says)
+        free = says.name in FIELDS and FIELDS[says.name].sure == "choice"
+        difference = _difference(before, says.value, says.where)
+        if says.name in FIELDS and before.value != says.value and not free and difference:
+            found.append(difference)
+    return found
+
+
+def _check_figures(
+    statements: Sequence[Statement], contract: EvalContract, sources: dict[str, FieldSource]
+) -> list[Difference]:
+    """Hold stated figures to those that follow from the fields; note it in `sources`."""
+    figures = contract.derived()
+    for camera in contract.native_intrinsics:
+        centre = camera.size / 2
+        figures[f"native.{camera.view}"] = [
+            camera.size, camera.focal, camera.focal, centre, centre,
+        ]  # fmt: skip
+    found = []
+    for says in statements:
+        if says.name in FIELDS or says.name == "base":
+            continue
+        ours = figures.get(says.name)
+        if isinstance(says.value, list) and isinstance(ours, list):
+            same = all(
+                abs(a - b) <= INTRINSICS_TOLERANCE + 1e-9
+                for a, b in zip(says.value, ours, strict=True)
+            )
+        else:
+            same = says.value == ours
+        about = _FIELD_OF_FIGURE[says.name.split(".")[0]]
+        source = sources[about]
+        if same:
+            confirmed = (*source.confirmed_by, says.where)
+            sources[about] = replace(source, confirmed_by=tuple(dict.fromkeys(confirmed)))
+            continue
+        sources[about] = replace(source, forced=True)
+        found.append(
+            Difference(
+                name=says.name,
+                stated=says.value,
+                where=says.where,
+                other=ours,
+                other_where=f"{about} ({source.source})",
+            )
+        )
+    return found
+
+
+_FIELD_OF_FIGURE: Mapping[str, str] = {
+    "intrinsics": "native_intrinsics",
+    "native": "native_intrinsics",
+    "view_count": "view_order",
+    "proprio_dim": "proprio_parts",
+    "action_dim": "action_parts",
+    "progress_head": "progress_output",
+}
+
+
+def _advice(stated: Mapping[str, Statement], by_hand: _ByHand, base: _Base) -> str:
+    marked = "pass --force-contract for an ablation (the run is then marked)"
+    size = stated.get("image_size")
+    fitting = [n for n, p in PRESETS.items() if size is not None and p.image_size == size.value]
+    if by_hand.base is not None or by_hand.values:
+        fits = f" (by size the files fit {fitting[0]})" if fitting else ""
+        return f"Leave out what --contract or --set says against the files{fits}, or {marked}."
+    if base.standing == "fitted":
+        return (
+            f"If this checkpoint is not {base.source.removeprefix('preset ')}, describe it in "
+            f"{CONTRACT_FILE} under a name of its own (docs/contract.md); else correct the files, "
+            f"or {marked}."
+        )
+    return f"Correct the files, or {marked}."
+
+
+def _remarks(
+    contract: EvalContract,
+    sources: Mapping[str, FieldSource],
+    base: _Base,
+    by_hand: _ByHand,
+    contract_file: Reading,
+    config: Reading,
+) -> tuple[str, ...]:
+    remarks = []
+    if config.document and not contract_file.document:
+        remarks.append(f"the checkpoint has no {CONTRACT_FILE}")
+    if base.standing == "fitted" and sources["name"].source == base.source:
+        remarks.append(f"taken for {contract.name} by its image size; no file names it")
+    for name, value in by_hand.values.items():
+        info = FIELDS[name]
+        firm = info.effect != "label" and info.sure in ("card", "public")
+        if base.contract is not None and firm and value != base.value(name):
+            ours = json.dumps(json_value(name, value))
+            theirs = json.dumps(json_value(name, base.value(name)))
+            remarks.append(
+                f"{name} is {ours} ({by_hand.sources[name]}), against {theirs} of "
+                f"{base.contract.name}"
+            )
+    for key, wanted in _CARD_CONFIG.get(base.contract.name if base.contract else "", {}).items():
+        found = config.value(key)
+        if found is not None and found != wanted:
+            remarks.append(
+                f"{CONFIG_FILE}:{key} is {json.dumps(found)}, the card of {base.value('name')} "
+                f"says {json.dumps(wanted)}: perhaps another model of the same image size"
+            )
+    for row, (image, pose) in enumerate(
+        zip(contract.view_order, contract.extrinsics_rows, strict=True)
+    ):
+        if image != pose:
+            remarks.append(f"extrinsics row {row} has the pose of {pose}, image {row} is {image}")
+    if contract.misaligned_deltas:
+        columns = ", ".join(map(str, contract.misaligned_deltas))
+        remarks.append(f"offsets of columns {columns} are added to another joint's position")
+    defaults = [
+        name
+        for name, info in FIELDS.items()
+        if info.sure == "open" and sources[name].source == base.source
+    ]
+    if defaults:
+        remarks.append(f"open, and taken from {base.source} unproven: {', '.join(defaults)}")
+    return tuple(remarks)
