@@ -16,7 +16,7 @@ import pytest
 
 CLI = "from b1k_eval.cli.main import main; main()"
 EPISODES = 5
-LONGER = ("--policy", "random", "--instances", "0-4", "--max-steps", "600", "--video-fps", "1")
+LONGER = ("--policy", "random", "--instances", "0-4", "--max-steps", "1500", "--video-fps", "1")
 EPISODE_S = 0.25  # well below the time of one such episode, so that a kill finds it running
 
 

@@ -11,11 +11,10 @@ open_state.py, inside.py, on_top.py, toggle.py).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import mujoco
 import numpy as np
-import numpy.typing as npt
 
 from b1k_envs import r1pro
 from b1k_envs.base import Float64Array
@@ -24,6 +23,7 @@ from b1k_envs.mujoco_twin import scene
 from b1k_envs.mujoco_twin.grasping import AssistedGrasp
 from b1k_envs.mujoco_twin.robot import BASE_BODY, GROUP_OBJECT_COLLISION
 from b1k_envs.mujoco_twin.rules import Toggle, WasherRule
+from b1k_envs.mujoco_twin.shapes import BodyShapes
 
 DUST_PARTICLES = 20
 """Dust particles on each glove at the start, as in the public instances."""
@@ -38,7 +38,6 @@ sub-goals only; no official predicate says it."""
 TOGGLE_RADIUS = 0.03
 """Sphere around the power button that a finger must reach into [m]."""
 
-_FAR_FROM_DRUM = 1.0  # [m] from the washer's centre: no glove this far away is inside
 _FAR_FROM_BUTTON = 0.2  # [m]: no finger whose origin is this far away touches the button
 
 AGENT, DUST, FLOOR = "agent.n.01_1", "dust.n.01_1", "floor.n.01_1"
@@ -81,19 +80,8 @@ class TwinStates:
         self._fingers = [
             model.body(f"{arm}_gripper_finger_link{i}").id for arm in r1pro.ARMS for i in (1, 2)
         ]
-        self._body_geoms = {
-            body: np.array(
-                [
-                    g
-                    for g in range(model.ngeom)
-                    if model.geom_bodyid[g] == body and model.geom_contype[g]
-                ]
-            )
-            for body in (*self._bodies.values(), *self._fingers)
-        }
-        self._surfaces = {
-            glove: np.vstack([surface_points(model, int(g)) for g in self._body_geoms[body]])
-            for glove, body in self._gloves.items()
+        self._shapes = {
+            body: BodyShapes(model, body) for body in (*self._gloves.values(), *self._fingers)
         }
         self.toggle = Toggle()
         self._rule = WasherRule()
@@ -154,39 +142,24 @@ class TwinStates:
         """Opening angle of the washer door [rad]."""
         return float(self._data.qpos[self._door_qpos])
 
-    def in_drum_frame(self, points: Float64Array) -> Float64Array:
-        """World points [n, 3] in the washer's frame, float64 [n, 3] [m]."""
-        rotation = self._data.xmat[self._washer].reshape(3, 3)
-        local: Float64Array = (points - self._data.xpos[self._washer]) @ rotation
-        return local
+    def _depth_in_drum(self, point: Sequence[float]) -> float:
+        """How far a world point, x, y, z [m], lies inside the drum; negative outside [m].
 
-    def _within_drum(self, points: Float64Array) -> npt.NDArray[np.bool_]:
-        local = self.in_drum_frame(points)
-        radial = np.hypot(local[:, 1], local[:, 2] - scene.DRUM_Z)
-        along = (local[:, 0] >= scene.DRUM_X[0]) & (local[:, 0] <= scene.DRUM_X[1])
-        inside: npt.NDArray[np.bool_] = along & (radial <= scene.DRUM_RADIUS)
-        return inside
+        The drum is the washer's fillable volume, a cylinder. The depth is the smallest of the
+        distances to its wall and ends, so a point that moves by d changes it by d at most.
+        """
+        at = self._data.xpos[self._washer].tolist()
+        turn = self._data.xmat[self._washer].tolist()  # rows of the washer-to-world rotation
+        dx, dy, dz = point[0] - at[0], point[1] - at[1], point[2] - at[2]
+        along = turn[0] * dx + turn[3] * dy + turn[6] * dz
+        across = turn[1] * dx + turn[4] * dy + turn[7] * dz
+        up = turn[2] * dx + turn[5] * dy + turn[8] * dz
+        low, high = scene.DRUM_X
+        to_wall = scene.DRUM_RADIUS - math.hypot(across, up - scene.DRUM_Z)
+        return float(min(along - low, high - along, to_wall))
 
-    def _box_centre(self, body: int) -> Float64Array:
-        """Centre of the world-aligned box around a body's collision shapes, float64 [3] [m]."""
-        geoms = self._body_geoms[body]
-        boxes = self._model.geom_aabb[geoms].tolist()
-        rotations = self._data.geom_xmat[geoms].tolist()
-        positions = self._data.geom_xpos[geoms].tolist()
-        kinds = self._model.geom_type[geoms].tolist()
-        centre = np.empty(3)
-        # Plain floats: asked every step of a glove in the drum, and twice as quick as arrays.
-        for axis in range(3):
-            low, high = math.inf, -math.inf
-            for kind, (x, y, z, *box), turn, at in zip(
-                kinds, boxes, rotations, positions, strict=True
-            ):
-                row = turn[3 * axis : 3 * axis + 3]
-                middle = at[axis] + row[0] * x + row[1] * y + row[2] * z
-                half = _half_extent(kind, row, box)
-                low, high = min(low, middle - half), max(high, middle + half)
-            centre[axis] = (low + high) / 2
-        return centre
+    def _within_drum(self, point: Sequence[float]) -> bool:
+        return self._depth_in_drum(point) >= 0.0
 
     # --- predicates -------------------------------------------------------------------------
 
@@ -218,9 +191,15 @@ class TwinStates:
         if self._body(container) != self._washer:
             return False
         body = self._body(instance)
-        if _distance(self._data.xpos[body], self._data.xpos[self._washer]) > _FAR_FROM_DRUM:
-            return False  # asked every step; the exact answer costs ten times as much
-        return bool(self._within_drum(self._box_centre(body)[None])[0])
+        shapes = self._shapes.get(body)
+        if shapes is None:
+            return False  # furniture
+        # Asked of both gloves at every step, and seldom close: the exact centre costs five times
+        # as much as to see that it cannot matter.
+        depth = self._depth_in_drum(self._data.xpos[body].tolist())
+        if abs(depth) > shapes.centre_bound:
+            return depth > 0.0
+        return self._depth_in_drum(shapes.box_centre(self._data).tolist()) >= 0.0
 
     def _on_top(self, instance: str, support: str) -> bool:
         upper, lower = self._body(instance), self._body(support)
@@ -230,7 +209,7 @@ class TwinStates:
             for a, b in self._model.geom_bodyid[self._data.contact.geom]
         ):
             return False
-        centre = self._box_centre(upper)
+        centre = self._shapes[upper].box_centre(self._data)
         return self._ray_meets(centre, -1.0, upper, lower) and not self._ray_meets(
             centre, 1.0, upper, lower
         )
@@ -274,7 +253,7 @@ class TwinStates:
         centre = self._data.xpos[self._button] + self._data.xmat[self._button].reshape(3, 3) @ (
             scene.BUTTON_FACE
         )
-        for geom in self._body_geoms[finger]:
+        for geom in self._shapes[finger].geoms:
             local = self._data.geom_xmat[geom].reshape(3, 3).T @ (
                 centre - self._data.geom_xpos[geom]
             )
@@ -285,7 +264,7 @@ class TwinStates:
 
     def _dust_in_drum(self) -> bool:
         return any(
-            self.dust_counts[glove] and self._within_drum(self._on_glove(glove)).any()
+            self.dust_counts[glove] and any(map(self._within_drum, self._on_glove(glove)))
             for glove in self._gloves
         )
 
@@ -293,8 +272,8 @@ class TwinStates:
         inside = []
         for glove, body in self._gloves.items():
             rotation = self._data.xmat[body].reshape(3, 3)
-            surface = self._data.xpos[body] + self._surfaces[glove] @ rotation.T
-            if self._within_drum(surface).any():
+            surface = self._data.xpos[body] + self._shapes[body].surface @ rotation.T
+            if any(map(self._within_drum, surface)):
                 inside.append(glove)
         return inside
 
@@ -306,33 +285,6 @@ class TwinStates:
         return points
 
 
-def surface_points(model: mujoco.MjModel, geom: int) -> Float64Array:
-    """Points on a collision shape: where it is touched from 26 directions around.
-
-    Args:
-        model: The compiled twin.
-        geom: Id of a box, ellipsoid or capsule.
-
-    Returns:
-        float64 [26, 3], in the frame of the shape's body [m].
-    """
-    grid = np.stack(np.meshgrid(*[(-1.0, 0.0, 1.0)] * 3), axis=-1).reshape(-1, 3)
-    signs = grid[np.abs(grid).any(axis=1)]
-    size = model.geom_size[geom]
-    if model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_BOX:
-        points = signs * size
-    else:
-        around = signs / np.linalg.norm(signs, axis=1, keepdims=True)
-        if model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_ELLIPSOID:
-            points = around * size
-        else:
-            points = around * size[0] + np.outer(np.sign(signs[:, 2]), (0.0, 0.0, size[1]))
-    rotation = np.zeros(9)
-    mujoco.mju_quat2Mat(rotation, model.geom_quat[geom])
-    result: Float64Array = points @ rotation.reshape(3, 3).T + model.geom_pos[geom]
-    return result
-
-
 def _check_agent(agent: str) -> None:
     if agent != AGENT:
         raise EnvError(f"{agent} is no agent of this scene; {AGENT} is")
@@ -340,19 +292,3 @@ def _check_agent(agent: str) -> None:
 
 def _distance(first: Float64Array, second: Float64Array) -> float:
     return math.dist(first.tolist(), second.tolist())
-
-
-def _half_extent(kind: int, row: list[float], box: list[float]) -> float:
-    """Half the extent of a turned shape along a world axis [m].
-
-    Args:
-        kind: mjtGeom.
-        row: The axis in the shape's frame, three numbers.
-        box: Half sizes of the shape's own box [m].
-    """
-    along = [abs(r) * half for r, half in zip(row, box, strict=True)]
-    if kind == mujoco.mjtGeom.mjGEOM_ELLIPSOID:
-        return math.hypot(*along)
-    if kind == mujoco.mjtGeom.mjGEOM_CAPSULE:
-        return abs(row[2]) * (box[2] - box[0]) + box[0]
-    return sum(along)
