@@ -24,12 +24,13 @@ from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_envs.tasks import get_task
 from b1k_eval.chunking import RecedingHorizon
 from b1k_eval.events import EpisodeResult, StepEvent, Subscriber
+from b1k_eval.launch import plan_episodes
 from b1k_eval.recording import VideoSubscriber
 from b1k_eval.runner import Render, run_episode
 from b1k_eval.scoring import ScoreKeeper
 from b1k_eval.trace import Trace
 from b1k_eval.video import RenderThread
-from b1k_policies.base import EpisodeInfo, Policy
+from b1k_policies.base import Policy
 from b1k_policies.registry import make_policy
 
 TASK = get_task("clean_boxing_gloves")
@@ -46,15 +47,7 @@ def episode(
     result = run_episode(
         env,
         policy,
-        EpisodeInfo(
-            task=TASK.name,
-            task_index=TASK.index,
-            instruction=TASK.instruction,
-            instance=instance,
-            rollout=0,
-            seed=0,
-            protocol="2026",
-        ),
+        plan_episodes(TASK, [instance], 1, seed=0, protocol="2026")[0],
         RecedingHorizon(min(10, policy.chunk_length), policy.chunk_length),
         subscribers=subscribers,
         render=render,

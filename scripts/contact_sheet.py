@@ -25,9 +25,9 @@ from b1k_envs.mujoco_twin.model import Look
 from b1k_envs.tasks import get_task
 from b1k_eval.chunking import RecedingHorizon
 from b1k_eval.events import EpisodeResult, EpisodeStart, StepEvent, Subscriber
+from b1k_eval.launch import plan_episodes
 from b1k_eval.runner import run_episode
 from b1k_eval.video_layout import BACKGROUND, draw_text, import_cv2, readable
-from b1k_policies.base import EpisodeInfo
 from b1k_policies.registry import make_policy
 
 MOMENTS = 8
@@ -110,15 +110,7 @@ def main(
         result = run_episode(
             env,
             acting,
-            EpisodeInfo(
-                task=task.name,
-                task_index=task.index,
-                instruction=task.instruction,
-                instance=instance,
-                rollout=0,
-                seed=0,
-                protocol="2026",
-            ),
+            plan_episodes(task, [instance], 1, seed=0, protocol="2026")[0],
             RecedingHorizon(10, acting.chunk_length),
             subscribers=[moments],
         )

@@ -258,7 +258,6 @@ class TwinEnv(Env):
             held[arm] = model.body(body).name if body >= 0 else None
         return TwinTruth(
             step=self._step,
-            protocol=self._protocol,
             base=data.qpos[base].copy(),
             trunk=_joint_positions(model, data, r1pro.TRUNK_JOINTS),
             arms={arm: _joint_positions(model, data, r1pro.ARM_JOINTS[arm]) for arm in r1pro.ARMS},

@@ -37,7 +37,7 @@ from b1k_envs.mujoco_twin.meshes import (
 from b1k_envs.mujoco_twin.textures import Parts, add_material, visual, visual_mesh
 
 DUST_PARTICLES = 20
-"""Particles per glove: what `Covered` counts."""
+"""Particles on each glove at the start, as in the public instances; what `Covered` counts."""
 
 DUST_RGBA = (0.47, 0.43, 0.37, 1.0)
 VEIL_RGBA = (1.0, 1.0, 1.0, 0.64)

@@ -20,13 +20,11 @@ from b1k_envs import r1pro
 from b1k_envs.base import Float64Array
 from b1k_envs.errors import EnvError
 from b1k_envs.mujoco_twin import scene
+from b1k_envs.mujoco_twin.glove_looks import DUST_PARTICLES
 from b1k_envs.mujoco_twin.grasping import AssistedGrasp
 from b1k_envs.mujoco_twin.robot import BASE_BODY, GROUP_OBJECT_COLLISION
 from b1k_envs.mujoco_twin.rules import Toggle, WasherRule
 from b1k_envs.mujoco_twin.shapes import BodyShapes
-
-DUST_PARTICLES = 20
-"""Dust particles on each glove at the start, as in the public instances."""
 
 OPEN_FRACTION = 0.05
 """A joint is open beyond this fraction of its range."""

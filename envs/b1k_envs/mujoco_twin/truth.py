@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from b1k_envs import r1pro
-from b1k_envs.base import Float64Array, Protocol
+from b1k_envs.base import Float64Array
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -15,7 +15,6 @@ class TwinTruth:
 
     Attributes:
         step: Control steps since reset.
-        protocol: Which grasp window is in force.
         base: x, y, yaw of the robot base, float64 [3].
         trunk: Joint positions, float64 [4].
         arms: Joint positions per arm, float64 [7].
@@ -29,7 +28,6 @@ class TwinTruth:
     """
 
     step: int
-    protocol: Protocol
     base: Float64Array
     trunk: Float64Array
     arms: Mapping[r1pro.Arm, Float64Array]
