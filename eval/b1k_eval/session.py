@@ -62,6 +62,7 @@ class Session:
         store: Where it goes.
         env: The env of this process.
         policy: The policy of this process.
+        remarks: What a person should read before trusting a result.
     """
 
     def __init__(
@@ -92,9 +93,11 @@ class Session:
         check_folder(out, resume=resume)
         worlds.check_world(settings)
         human = human_figures(settings.task_entry(), settings.human_stats)
-        make_chunking = chunking_factory(settings)
-        self.policy: Policy = make_policy(settings.policy)
+        build = partial(make_policy, settings.policy, settings.checkpoint, settings.protocol)
+        self.policy: Policy = build()
+        make_chunking = chunking_factory(settings, self.policy.skipped_rows)
         make_chunking(self.policy.chunk_length)
+        self.remarks = (*self.policy.remarks, *_horizon_remark(settings, self.policy))
         if execution.video:
             from b1k_eval.video import ffmpeg_exe
 
@@ -104,14 +107,14 @@ class Session:
         self.env: Env = worlds.make_env(settings)
         self._assembly = Assembly(
             make_env=partial(worlds.make_env, settings),
-            make_policy=partial(make_policy, settings.policy),
+            make_policy=build,
             make_chunking=make_chunking,
             human=human,
             max_steps=settings.max_steps,
             noise=settings.noise(),
             render=settings.render,
             video_fps=execution.video_fps if execution.video else None,
-            title=f"{settings.task}  {settings.policy}  {settings.split}",
+            title=f"{settings.task}  {self.policy.name}  {settings.split}",
             privileged=is_privileged(self.policy),
         )
         try:
@@ -172,6 +175,15 @@ class Session:
         """Release everything, the folder's lock included; safe to call twice."""
         self.close_world()
         self.store.close()
+
+
+def _horizon_remark(settings: RunSettings, policy: Policy) -> tuple[str, ...]:
+    if settings.horizon is None or settings.horizon <= policy.chunk_length:
+        return ()
+    return (
+        f"--horizon {settings.horizon} counts the first {policy.skipped_rows} of the model's rows, "
+        f"which are not to be executed: {policy.chunk_length} actions a chunk",
+    )
 
 
 def summarise(episodes: dict[EpisodeKey, dict[str, Any]]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from functools import partial
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -13,6 +13,7 @@ from b1k_envs.tasks import HumanStats, Task, get_task, human_stats, load_human_s
 from b1k_eval.chunking import Chunking, RecedingHorizon, TemporalEnsemble
 from b1k_eval.noise import NoiseSpec
 from b1k_eval.runner import Render
+from b1k_policies.checkpoint import CheckpointRequest
 
 ChunkingName = Literal["receding", "ensemble"]
 RenderQuality = Literal["fast", "high"]
@@ -33,7 +34,7 @@ class RunSettings:
 
     Attributes:
         task: Task name.
-        policy: Policy spec, as given.
+        policy: Policy spec, as given; `checkpoint` for one.
         sim: Simulator, resolved.
         protocol: Challenge generation.
         split: Which set the instances are from.
@@ -50,6 +51,8 @@ class RunSettings:
         action_noise: Disturbance, as given; None for none.
         human_stats: Official metadata file with the human means, which the normalised figures are
             relative to; None for the published ones.
+        checkpoint: Which checkpoint, under which contract, on which device; None for any other
+            policy.
     """
 
     task: str
@@ -69,6 +72,7 @@ class RunSettings:
     seed: int
     action_noise: str | None
     human_stats: str | None = None
+    checkpoint: CheckpointRequest | None = None
 
     def __post_init__(self) -> None:
         for name, minimum in (("rollouts", 1), ("max_steps", 1), ("seed", 0)):
@@ -172,6 +176,13 @@ def _fits(value: Any, hint: Any) -> bool:  # noqa: ANN401 - JSON values and type
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Literal:
         return value in arguments
+    if is_dataclass(hint):
+        hints = get_type_hints(hint)
+        return (
+            isinstance(value, dict)
+            and value.keys() == hints.keys()
+            and all(_fits(value[name], hints[name]) for name in hints)
+        )
     if origin is tuple:
         return isinstance(value, list) and all(_fits(item, arguments[0]) for item in value)
     if arguments:
@@ -186,15 +197,22 @@ def build_chunking(
     horizon: int | None,
     every: int | None,
     decay: float | None,
+    skipped_rows: int,
     chunk_length: int,
 ) -> Chunking:
     """The strategy for a policy's chunk length.
+
+    A horizon may count the rows that a model's chunk has before the first executable one: the
+    whole of such a chunk is its executable rows.
 
     Raises:
         UsageError: A parameter does not fit the chunk length.
     """
     if name == "receding":
-        return RecedingHorizon(DEFAULT_HORIZON if horizon is None else horizon, chunk_length)
+        rows = DEFAULT_HORIZON if horizon is None else horizon
+        if chunk_length < rows <= chunk_length + skipped_rows:
+            rows = chunk_length
+        return RecedingHorizon(rows, chunk_length)
     return TemporalEnsemble(
         DEFAULT_ENSEMBLE_EVERY if every is None else every,
         DEFAULT_ENSEMBLE_DECAY if decay is None else decay,
@@ -202,7 +220,7 @@ def build_chunking(
     )
 
 
-def chunking_factory(settings: RunSettings) -> partial[Chunking]:
+def chunking_factory(settings: RunSettings, skipped_rows: int = 0) -> partial[Chunking]:
     """`build_chunking` with everything but the chunk length; picklable."""
     return partial(
         build_chunking,
@@ -210,6 +228,7 @@ def chunking_factory(settings: RunSettings) -> partial[Chunking]:
         settings.horizon,
         settings.ensemble_every,
         settings.ensemble_decay,
+        skipped_rows,
     )
 
 

@@ -103,11 +103,16 @@ class Policy(ABC):
         chunk_length: T of every chunk `infer` returns.
         needs_images: False lets the runner skip rendering; `infer` then gets an Observation
             whose `images` is empty.
+        skipped_rows: Rows at the start of the model's own chunk that are no longer to be
+            executed and not in `infer`'s; a horizon may count them.
+        remarks: What a person should read before trusting a result; shown once a run.
     """
 
     name: str
     chunk_length: int
     needs_images: bool = True
+    skipped_rows: int = 0
+    remarks: tuple[str, ...] = ()
 
     @abstractmethod
     def reset(self, episode: EpisodeInfo) -> None:

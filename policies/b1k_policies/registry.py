@@ -5,9 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 
+from b1k_envs.base import Protocol
 from b1k_envs.errors import UsageError
 from b1k_policies.base import Policy
 from b1k_policies.baselines import HoldPolicy, RandomPolicy, ReplayPolicy, ZeroPolicy
+from b1k_policies.checkpoint import CheckpointRequest
+
+CHECKPOINT = "checkpoint"
+"""The word for a policy that a `CheckpointRequest` describes."""
 
 CHOICES: tuple[str, ...] = ("expert", "zero", "hold", "random", "replay:FILE")
 """What `make_policy` understands, as shown to people."""
@@ -28,15 +33,24 @@ _BY_NAME: dict[str, Callable[[], Policy]] = {
 }
 
 
-def make_policy(spec: str) -> Policy:
+def make_policy(
+    spec: str, checkpoint: CheckpointRequest | None = None, protocol: Protocol = "2026"
+) -> Policy:
     """Build the policy a word names.
 
     Args:
-        spec: `expert`, `zero`, `hold`, `random`, or `replay:FILE`.
+        spec: `expert`, `zero`, `hold`, `random`, `replay:FILE`, or `checkpoint`.
+        checkpoint: What `checkpoint` means.
+        protocol: Layout of the proprio that the policy will be shown.
 
     Raises:
         UsageError: No such policy; the text lists the choices and the nearest name.
+        B1kEvalError: A checkpoint cannot be used; see `XVLAPolicy`.
     """
+    if checkpoint is not None:
+        from b1k_policies.xvla import XVLAPolicy
+
+        return XVLAPolicy(checkpoint, protocol)
     factory = _BY_NAME.get(spec)
     if factory is not None:
         return factory()

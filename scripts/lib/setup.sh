@@ -104,7 +104,11 @@ sys.exit(0 if sys.version_info >= (3, 10) and here else 1)
 }
 
 # What an installation depends on; the place, because scripts and .pth files hold absolute paths.
-stamp_text() { printf '%s|%s|%s\n' "$(cksum <"$B1K_ROOT/pyproject.toml")" "$B1K_ROOT" "$1"; }
+stamp_text() {
+  printf '%s|%s|%s\n' \
+    "$(cat "$B1K_ROOT/pyproject.toml" "$B1K_ROOT/scripts/lib/constraints.txt" | cksum)" \
+    "$B1K_ROOT" "$1"
+}
 
 # installed EXTRAS: as the stamp says, and nobody has taken the packages away since.
 installed() {
@@ -150,7 +154,8 @@ ensure_installed() {
     cd "$B1K_ROOT" &&
       # The pip that venv brings may be years old and search versions for minutes.
       .venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip >&2 &&
-      .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".$extras" >&2
+      .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+        -c scripts/lib/constraints.txt -e ".$extras" >&2
   ) || die "installing failed, pip's words are above; is there a network? Start again to go on"
   stamp_text "$extras" >"$B1K_ROOT/.venv/.b1k-eval-stamp$extras"
   # An installation with extras serves the plain command too.

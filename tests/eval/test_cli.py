@@ -232,7 +232,7 @@ def test_an_episode_that_ends_as_error_makes_exit_code_1(cli, monkeypatch):
 
 
 def test_a_policy_that_raises_is_a_failure_and_exit_code_0(cli, monkeypatch):
-    monkeypatch.setattr(session, "make_policy", lambda spec: RaisingPolicy("infer"))
+    monkeypatch.setattr(session, "make_policy", lambda *_: RaisingPolicy("infer"))
     result = cli(*BASE, "--out", "r", "--horizon", 8, "--json")
     assert result.exit_code == 0, result.output
     (line,) = json.loads(result.stdout)["episodes"]

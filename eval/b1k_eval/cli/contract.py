@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,13 +11,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from b1k_envs.errors import UsageError
-from b1k_eval.cli.options import err_console, out_console, print_json
+from b1k_eval.cli import checkpoint_options as options
+from b1k_eval.cli.options import as_text, out_console, print_json
 from b1k_policies.contract import PRESETS, Change, diff
 from b1k_policies.contract_codecs import near_miss
 from b1k_policies.contract_fields import FIELDS
 from b1k_policies.contract_resolved import (
-    ContractConflictError,
-    Difference,
     FieldSource,
     ResolvedContract,
     json_value,
@@ -35,22 +32,9 @@ def contract(
             help="A preset, a checkpoint folder or a contract file; or `diff` and two of them.",
         ),
     ],
-    contract_word: Annotated[
-        str | None,
-        typer.Option(
-            "--contract", metavar="v4|v17|FILE", help="Read the checkpoint under this contract."
-        ),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Set one field; may be repeated."),
-    ] = None,
-    force: Annotated[
-        bool,
-        typer.Option(
-            "--force-contract", help="Overrule the checkpoint's own files (for ablations)."
-        ),
-    ] = False,
+    contract_word: options.ContractOption = None,
+    settings: options.SetOption = None,
+    force: options.ForceOption = None,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Print an evaluation contract and where each field comes from, or compare two.
@@ -59,41 +43,26 @@ def contract(
     """
 
     def find(word: str) -> ResolvedContract:
-        return _find(word, contract_word, settings or [], force)
+        return _find(word, contract_word, settings or [], bool(force))
 
-    try:
-        if what[0] == "diff":
-            if len(what) != 3:
-                raise UsageError(
-                    f"contract diff compares two contracts, got {len(what) - 1}: "
-                    "as in `b1k-eval contract diff v4 v17`"
-                )
-            _compare(what[1], what[2], find(what[1]), find(what[2]), json_output)
-            return
-        if len(what) != 1:
+    if what[0] == "diff":
+        if len(what) != 3:
             raise UsageError(
-                f"contract prints one contract, got {len(what)} words; to compare two: "
-                f"`b1k-eval contract diff {what[0]} {what[1]}`"
+                f"contract diff compares two contracts, got {len(what) - 1}: "
+                "as in `b1k-eval contract diff v4 v17`"
             )
-        found = find(what[0])
-    except ContractConflictError as error:
-        show_differences(err_console(), error.differences)
-        raise
+        _compare(what[1], what[2], find(what[1]), find(what[2]), json_output)
+        return
+    if len(what) != 1:
+        raise UsageError(
+            f"contract prints one contract, got {len(what)} words; to compare two: "
+            f"`b1k-eval contract diff {what[0]} {what[1]}`"
+        )
+    found = find(what[0])
     if json_output:
         print_json(found.to_dict())
     else:
         show_contract(out_console(), what[0], found)
-
-
-def show_differences(console: Console, differences: Sequence[Difference]) -> None:
-    """The table of what contract and checkpoint disagree on."""
-    table = Table(title="Contract and checkpoint disagree", title_justify="left")
-    for name in ("field", "stated by", "value", "but", "value"):
-        table.add_column(name, overflow="fold")
-    for row in differences:
-        texts = (row.name, row.where, _text(row.stated), row.other_where, _text(row.other))
-        table.add_row(*map(escape, texts))
-    console.print(table)
 
 
 def show_contract(console: Console, title: str, found: ResolvedContract) -> None:
@@ -102,12 +71,14 @@ def show_contract(console: Console, title: str, found: ResolvedContract) -> None
     for name in ("field", "value", "from", "sure"):
         table.add_column(name, overflow="fold")
     for name, info in FIELDS.items():
-        value = _text(json_value(name, getattr(found.contract, name)))
+        value = as_text(json_value(name, getattr(found.contract, name)))
         source = found.sources[name]
         table.add_row(name, escape(value), escape(_source(source)), info.sure)
     table.add_section()
     for name, figure in found.contract.derived().items():
-        table.add_row(f"[dim]{name}[/]", f"[dim]{escape(_text(figure))}[/]", "[dim]derived[/]", "")
+        table.add_row(
+            f"[dim]{name}[/]", f"[dim]{escape(as_text(figure))}[/]", "[dim]derived[/]", ""
+        )
     console.print(table)
     for heading, lines in (
         ("Forced against the checkpoint's own files", [str(row) for row in found.forced]),
@@ -161,7 +132,7 @@ def _compare(
         table.add_column(name, overflow="fold")
     spoils = {"bytes": "what the model sees", "meaning": "what its numbers mean", None: "(derived)"}
     for change in changes:
-        row = (change.name, _text(change.first), _text(change.second))
+        row = (change.name, as_text(change.first), as_text(change.second))
         table.add_row(*map(escape, row), spoils.get(change.effect, ""))
     console.print(table)
 
@@ -181,13 +152,3 @@ def _source(source: FieldSource) -> str:
     if source.confirmed_by:  # in full with --json
         text += f" (+{len(source.confirmed_by)} agree)"
     return f"{text} FORCED" if source.forced else text
-
-
-def _text(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    if value is None:
-        return "none"
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and all(isinstance(entry, (str, int, float)) for entry in value):
-        return ", ".join(str(entry) for entry in value)
-    return json.dumps(value, ensure_ascii=False)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 from typer.core import TyperCommand
 
 from b1k_envs.errors import B1kEvalError
+from b1k_policies.contract_resolved import ContractConflictError, Difference
 
 EXIT_INTERRUPTED = 130
 
@@ -25,9 +29,36 @@ def err_console() -> Console:
     return Console(file=sys.stderr)
 
 
+def say_remark(text: str) -> None:
+    """One line on standard error that a person should read before trusting a result."""
+    err_console().print(f"note: {text}", style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
 def print_json(document: dict[str, Any]) -> None:
     """The one JSON document on standard output."""
     typer.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def show_differences(console: Console, differences: Sequence[Difference]) -> None:
+    """The table of what contract and checkpoint disagree on."""
+    table = Table(title="Contract and checkpoint disagree", title_justify="left")
+    for name in ("field", "stated by", "value", "but", "value"):
+        table.add_column(name, overflow="fold")
+    for row in differences:
+        texts = (row.name, row.where, as_text(row.stated), row.other_where, as_text(row.other))
+        table.add_row(*map(escape, texts))
+    console.print(table)
+
+
+def as_text(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """A JSON value for a cell of a table."""
+    if value is None:
+        return "none"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(entry, (str, int, float)) for entry in value):
+        return ", ".join(str(entry) for entry in value)
+    return json.dumps(value, ensure_ascii=False)
 
 
 class Verb(TyperCommand):
@@ -45,6 +76,10 @@ class Verb(TyperCommand):
         """
         try:
             return super().invoke(ctx)
+        except ContractConflictError as error:
+            show_differences(err_console(), error.differences)
+            self._report(ctx, str(error), type(error).__name__, error.exit_code)
+            raise typer.Exit(error.exit_code) from error
         except B1kEvalError as error:
             self._report(ctx, str(error), type(error).__name__, error.exit_code)
             raise typer.Exit(error.exit_code) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import fields
@@ -15,7 +16,14 @@ from rich.text import Text
 
 from b1k_envs.errors import UsageError
 from b1k_envs.tasks import check_protocol, get_task
-from b1k_eval.cli.options import EXIT_INTERRUPTED, err_console, out_console, print_json
+from b1k_eval.cli import checkpoint_options as options
+from b1k_eval.cli.options import (
+    EXIT_INTERRUPTED,
+    err_console,
+    out_console,
+    print_json,
+    say_remark,
+)
 from b1k_eval.episode import RESULT_FILE, TRACE_FILE, VIDEO_FILE
 from b1k_eval.progress import OUTCOME_STYLES, duration, make_reporter
 from b1k_eval.run_files import EPISODES_FOLDER, RUN_FILE, read_run
@@ -31,6 +39,7 @@ from b1k_eval.settings import (
     recorded_fields,
 )
 from b1k_eval.worlds import resolve_sim
+from b1k_policies.registry import CHECKPOINT
 
 _DEFAULTS: Mapping[str, Any] = {
     "policy": "expert",
@@ -52,7 +61,18 @@ def run(
     ] = None,
     policy: Annotated[
         str | None,
-        typer.Option(help="expert, zero, hold, random or replay:FILE.", show_default="expert"),
+        typer.Option(
+            help="expert, zero, hold, random or replay:FILE; or see --ckpt.", show_default="expert"
+        ),
+    ] = None,
+    ckpt: Annotated[
+        str | None,
+        typer.Option(
+            "--ckpt",
+            metavar="PATH|HUB_ID",
+            help="In place of --policy: a DA3-XVLA checkpoint, a folder or org/name[@revision].",
+            show_default="none",
+        ),
     ] = None,
     sim: Annotated[
         str | None, typer.Option(help="auto, mujoco or omnigibson.", show_default="auto")
@@ -143,6 +163,17 @@ def run(
         float | None,
         typer.Option(help="Exit with 1 if the success rate is below this.", show_default="none"),
     ] = None,
+    contract: options.ContractOption = None,
+    contract_set: options.SetOption = None,
+    force_contract: options.ForceOption = None,
+    code_dir: options.CodeDirOption = None,
+    trust_code: options.TrustOption = None,
+    allow_pickle: options.PickleOption = None,
+    device: options.DeviceOption = None,
+    autocast: options.AutocastOption = None,
+    compile_model: options.CompileOption = None,
+    skill_id: options.SkillIdOption = None,
+    skill_progress: options.SkillProgressOption = None,
 ) -> None:
     """Run a policy in closed loop and score it."""
     given = {
@@ -163,6 +194,20 @@ def run(
         "seed": seed,
         "action_noise": action_noise,
         "human_stats": human_stats,
+        "checkpoint": {
+            "ckpt": ckpt,
+            "contract": contract,
+            "settings": contract_set,
+            "force_contract": force_contract,
+            "code_dir": code_dir,
+            "trust_code": trust_code,
+            "allow_pickle": allow_pickle,
+            "device": device,
+            "autocast": autocast,
+            "compile": compile_model,
+            "skill_id": skill_id,
+            "skill_progress": skill_progress,
+        },
     }
     how = {
         "workers": workers,
@@ -180,6 +225,8 @@ def run(
     execution = resolve_execution(how, recorded)
     folder = out if out is not None else _new_folder(settings)
     session = Session(settings, execution, folder, argv=sys.argv, resume=resume)
+    for remark in session.remarks:
+        say_remark(remark)
     reporter = make_reporter(err_console())
     interrupted = False
     try:
@@ -205,14 +252,17 @@ def resolve_settings(given: Mapping[str, Any], recorded: Mapping[str, Any]) -> R
     """Complete what was typed: by the run that is resumed, else by the defaults.
 
     Args:
-        given: By field of `RunSettings`, as typed; None where it was not.
+        given: By field of `RunSettings`, as typed; None where it was not. `checkpoint` is by
+            field of `CheckpointRequest` again.
         recorded: run.json of the run to resume; empty for a new run.
 
     Raises:
         UsageError: Unknown or contradicting values.
         UnavailableError: The simulator cannot be had.
     """
-    typed = {name: value for name, value in given.items() if value is not None}
+    typed = {
+        name: value for name, value in given.items() if value is not None and name != "checkpoint"
+    }
     base = {**dict.fromkeys(field.name for field in fields(RunSettings)), **_DEFAULTS}
     if recorded:
         base = given_settings(recorded["identity"].get("settings"))
@@ -220,6 +270,11 @@ def resolve_settings(given: Mapping[str, Any], recorded: Mapping[str, Any]) -> R
             # Reported below as a difference, not as a contradiction of typed and recorded.
             base.update(horizon=None, ensemble_every=None, ensemble_decay=None)
     values = {**base, **typed}
+    values["checkpoint"] = options.complete_checkpoint(
+        options.typed_only(given.get("checkpoint", {})), base["checkpoint"], typed.get("policy")
+    )
+    if values["checkpoint"] is not None:
+        values["policy"] = CHECKPOINT
     if values["task"] is None:
         raise UsageError("--task is missing: give an index or a name; `b1k-eval tasks` lists them")
     task = get_task(values["task"])
@@ -270,6 +325,8 @@ def _new_folder(settings: RunSettings) -> Path:
     """A folder under ./results that is not there yet, named by time, task and policy."""
     now = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
     policy = settings.policy.partition(":")[0]
+    if settings.checkpoint is not None:
+        policy = re.sub(r"[^\w.-]+", "-", Path(settings.checkpoint.ckpt).name)
     stem = f"{now}-{settings.task}-{policy}"
     folder, number = Path("results") / stem, 1
     while folder.exists():
@@ -297,7 +354,9 @@ def _conclude(session: Session, *, json_output: bool, interrupted: bool) -> None
                 "sim": settings.sim,
                 "protocol": settings.protocol,
                 "task": settings.task,
-                "policy": settings.policy,
+                "policy": session.policy.name,
+                "checkpoint": None if settings.checkpoint is None else settings.checkpoint.ckpt,
+                "remarks": list(session.remarks),
                 "privileged": store.record["identity"]["privileged"],
                 **summary,
                 "episodes": [
@@ -330,7 +389,7 @@ def _table(session: Session) -> Table:
     settings = session.settings
     marks = " (privileged)" if identity["privileged"] else ""
     table = Table(
-        title=f"{settings.task}: {settings.policy}{marks}, {settings.sim}, protocol "
+        title=f"{settings.task}: {session.policy.name}{marks}, {settings.sim}, protocol "
         f"{settings.protocol}, {settings.split}"
     )
     for name in ("instance", "rollout", "outcome", "q", "steps", "simulated", "wall", "why"):

@@ -1,0 +1,339 @@
+"""Which checkpoint is meant, whether its files can be used, and what it consists of.
+
+Nothing of a checkpoint is executed here, and neither torch nor transformers is imported: a missing
+shard, a file cut short or code nobody vouched for is known before minutes go into loading. That
+every file passes does not prove that the weights belong to the code; `preflight` asks the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from b1k_envs.errors import UnavailableError, UsageError
+from b1k_policies.checkpoint_folder import (
+    INSTALL,
+    PICKLES,
+    CheckpointError,
+    CheckpointFolder,
+    download_of,
+    find_folder,
+)
+from b1k_policies.contract_reading import CONFIG_FILE, read_json
+
+__all__ = ["Checkpoint", "CheckpointError", "CheckpointRequest", "locate"]
+
+PACKAGE = "da3_xvla"
+"""Name under which a checkpoint's code imports itself."""
+CODE_FOLDER = f"code/{PACKAGE}"
+"""Where the model card puts that package inside a checkpoint."""
+PACKAGE_MARK = "models/modeling_xvla.py"
+"""A folder that holds this file is the package."""
+WEIGHTS_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+AUTOCASTS: tuple[str, ...] = ("bfloat16", "float16")
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+_RECORDED = ("*.json", "*.txt", "*.model")  # beside the weights: config, contract, tokenizer
+_BLOCK = 4 << 20
+_LFS_POINTER = b"version https://git-lfs"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointRequest:
+    """A checkpoint as the command line asks for it.
+
+    Attributes:
+        ckpt: Folder, or hub id `org/name[@revision]`.
+        contract: `--contract`; see `contract_sources.resolve`.
+        settings: Values of `--set`.
+        force_contract: Whether what is given by hand may contradict the checkpoint's files.
+        code_dir: Folder of the package `da3_xvla`, or one that contains it; None for the
+            checkpoint's own.
+        trust_code: Whether code that was downloaded with the checkpoint may run.
+        allow_pickle: Whether weights may be a pickle, which can run code when loaded.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        autocast: `bfloat16` or `float16`; None for the contract's dtype throughout.
+        compile: Whether the model is compiled.
+        skill_id: Skill to condition on; None lets the model predict it.
+        skill_progress: Progress within the skill in [0, 1]; None leaves it out.
+
+    Raises:
+        UsageError: A value that no checkpoint allows.
+    """
+
+    ckpt: str
+    contract: str | None = None
+    settings: tuple[str, ...] = ()
+    force_contract: bool = False
+    code_dir: str | None = None
+    trust_code: bool = False
+    allow_pickle: bool = False
+    device: str = "auto"
+    autocast: str | None = None
+    compile: bool = False
+    skill_id: int | None = None
+    skill_progress: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.ckpt:
+            raise UsageError("--ckpt needs the folder of a checkpoint, or a hub id (org/name)")
+        if _DEVICE.fullmatch(self.device) is None:
+            raise UsageError(
+                f"--device {self.device!r} is unknown; choose from auto, cpu, cuda, cuda:N"
+            )
+        if self.autocast is not None and self.autocast not in AUTOCASTS:
+            raise UsageError(
+                f"--autocast {self.autocast!r} is unknown; choose from {', '.join(AUTOCASTS)}"
+            )
+        if self.skill_id is not None and self.skill_id < 0:
+            raise UsageError(f"--skill-id {self.skill_id} must be 0 or more")
+        if self.skill_progress is not None and not 0.0 <= self.skill_progress <= 1.0:
+            raise UsageError(f"--skill-progress {self.skill_progress:g} must lie in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint(CheckpointFolder):
+    """A checkpoint whose files are there, complete, and allowed to be used.
+
+    Attributes:
+        weights: Files of the weights, by name.
+        weights_format: `safetensors`, or `pickle` where that was allowed.
+        code_root: The folder of the package `da3_xvla` itself.
+    """
+
+    weights: tuple[Path, ...]
+    weights_format: Literal["safetensors", "pickle"]
+    code_root: Path
+
+    def files(self) -> list[tuple[str, int, str]]:
+        """The files that decide what the model does, code apart, in order of their names.
+
+        Returns:
+            (name relative to the folder, size [bytes], SHA-256 in hex) for the weights,
+            config.json, EVAL_CONTRACT.json and the tokenizer's files.
+
+        Raises:
+            CheckpointError: A file cannot be read.
+        """
+        return list(self._files)
+
+    @cached_property
+    def _files(self) -> tuple[tuple[str, int, str], ...]:  # once: it reads gigabytes
+        beside = [path for pattern in _RECORDED for path in self.folder.glob(pattern)]
+        paths = {path.name: path for path in (*self.weights, *beside) if path.is_file()}
+        return tuple((name, *_digest(paths[name])) for name in sorted(paths))
+
+    @property
+    def weights_sha256(self) -> str:
+        """One digest over the names and contents of the weights, hex."""
+        names = {path.name for path in self.weights}
+        lines = (f"{name} {digest}\n" for name, _, digest in self._files if name in names)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    @property
+    def geometry_model(self) -> str | None:
+        """Hub id of the geometry encoder that config.json names; the code may fetch it."""
+        geometry = read_json(self.folder / CONFIG_FILE).get("geometry_conditioning")
+        return geometry.get("da3_model_name") if isinstance(geometry, dict) else None
+
+    @cached_property
+    def code_sha256(self) -> str:
+        """One digest over the names and contents of the package's files, hex."""
+        return _code_digest(self.code_root)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values for run.json. Without paths: a checkpoint that was moved is the same one."""
+        return {
+            "origin": self.origin,
+            "repo": self.repo,
+            "revision": self.revision,
+            "weights_format": self.weights_format,
+            "weights_sha256": self.weights_sha256,
+            "code_sha256": self.code_sha256,
+            "files": [
+                {"name": name, "size": size, "sha256": digest} for name, size, digest in self._files
+            ],
+        }
+
+
+def locate(request: CheckpointRequest) -> Checkpoint:
+    """Find a checkpoint and make sure that it can be loaded and may be run.
+
+    Raises:
+        UsageError: See `checkpoint_folder.find_folder`.
+        UnavailableError: huggingface_hub or safetensors is not installed.
+        CheckpointError: See `checkpoint_folder.find_folder`; or weights are missing, cut short or
+            pickled, or the code is missing, or was downloaded and nobody trusts it.
+    """
+    found = find_folder(request.ckpt, allow_pickle=request.allow_pickle)
+    weights, weights_format = _find_weights(found, request.allow_pickle)
+    code_root = _find_code(found, request.code_dir)
+    if not request.trust_code and _is_downloaded(found, code_root):
+        raise CheckpointError(
+            f"{found.origin}: the code in {code_root} (sha256 {_code_digest(code_root)}) was "
+            f"downloaded and would run with your rights; read it and pass "
+            f"--trust-checkpoint-code, or pass --code-dir with your own copy"
+        )
+    return Checkpoint(
+        **vars(found), weights=weights, weights_format=weights_format, code_root=code_root
+    )
+
+
+# --- the weights -----------------------------------------------------------------------------
+
+
+def _find_weights(
+    found: CheckpointFolder, allow_pickle: bool
+) -> tuple[tuple[Path, ...], Literal["safetensors", "pickle"]]:
+    folder = found.folder
+    single, index = folder / WEIGHTS_FILE, folder / INDEX_FILE
+    if single.is_file() or index.is_file():  # in the order of transformers
+        weights = (single,) if single.is_file() else _shards(index)
+        for path in weights:
+            _check_safetensors(path)
+        return weights, "safetensors"
+    pickles = sorted(p for pattern in PICKLES for p in folder.glob(pattern) if p.is_file())
+    names = ", ".join(path.name for path in pickles)
+    if not pickles:
+        there = ", ".join(sorted(entry.name for entry in folder.iterdir()))
+        hint = "; pickled weights are downloaded with --allow-pickle only"
+        raise CheckpointError(
+            f"{folder} holds no weights: neither {WEIGHTS_FILE} nor {INDEX_FILE}; it holds {there}"
+            f"{hint if found.downloaded and not allow_pickle else ''}"
+        )
+    if not allow_pickle:
+        raise CheckpointError(
+            f"{folder} holds its weights as pickle ({names}), which can run code when loaded; "
+            f"convert to safetensors, or pass --allow-pickle if you trust the file"
+        )
+    index = folder / "pytorch_model.bin.index.json"
+    if index.is_file():
+        return _shards(index), "pickle"
+    usual = [path for path in pickles if path.name == "pytorch_model.bin"] or pickles
+    if len(usual) > 1:
+        raise CheckpointError(
+            f"{folder} holds several pickles ({names}), none of them pytorch_model.bin: which one "
+            f"is the weights cannot be known; convert that one to safetensors"
+        )
+    return tuple(usual), "pickle"
+
+
+def _shards(index: Path) -> tuple[Path, ...]:
+    try:
+        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        plain = names != [] and all(Path(name).name == name for name in names)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{index} is no index of shards ({type(error).__name__}: {error}): download or copy it "
+            f"again"
+        ) from error
+    if not plain:
+        raise CheckpointError(f"{index} must name shards that lie beside it, got {names}")
+    missing = [name for name in names if not (index.parent / name).is_file()]
+    if missing:
+        raise CheckpointError(
+            f"{index.parent} lacks {', '.join(missing)}, named by {index.name}: download or copy "
+            f"the missing files"
+        )
+    return tuple(index.parent / name for name in names)
+
+
+def _check_safetensors(path: Path) -> None:
+    """Parse the header and hold the length of the file to it; reads no tensor."""
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError as error:
+        raise UnavailableError(
+            f"a checkpoint needs safetensors, which is not installed: {INSTALL}"
+        ) from error
+    try:
+        with safe_open(path, framework="np"):
+            pass
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"{path} is not a complete safetensors file ({_what_is_wrong(path) or error}): "
+            f"download or copy it again"
+        ) from error
+
+
+def _what_is_wrong(path: Path) -> str | None:
+    """Why a file is no safetensors file, in words a person can act on; None if not known."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        start = file.read(len(_LFS_POINTER))
+        if start == _LFS_POINTER:
+            return "it is a git-lfs pointer; `git lfs pull` fetches the file"
+        header = int.from_bytes(start[:8], "little")
+        if size < 8 or 8 + header > size:
+            return f"{size} bytes, shorter than its own header"
+        file.seek(8)
+        try:
+            entries = json.loads(file.read(header))
+            end = max(e["data_offsets"][1] for k, e in entries.items() if k != "__metadata__")
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+            return None
+    return f"{size} bytes, its header says {8 + header + end}" if 8 + header + end != size else None
+
+
+# --- the code --------------------------------------------------------------------------------
+
+
+def _find_code(found: CheckpointFolder, code_dir: str | None) -> Path:
+    if code_dir is None:
+        looked = [found.folder / CODE_FOLDER]
+    else:  # the card writes `--code-dir code/da3_xvla`, meant within the checkpoint
+        bases = [Path(code_dir).absolute(), found.folder / code_dir]
+        looked = [place for base in bases for place in (base, base / PACKAGE)]
+    for place in looked:
+        if (place / PACKAGE_MARK).is_file():
+            return place
+    raise CheckpointError(
+        f"no code for {found.origin}: looked for {PACKAGE_MARK} in "
+        f"{', '.join(map(str, dict.fromkeys(looked)))}; pass --code-dir with the folder of the "
+        f"package {PACKAGE}"
+    )
+
+
+def _is_downloaded(found: CheckpointFolder, code_root: Path) -> bool:
+    inside = code_root.resolve().is_relative_to(found.folder.resolve())
+    return (found.downloaded and inside) or download_of(code_root) is not None
+
+
+def _code_files(root: Path) -> Iterator[Path]:
+    """Every file of the package but the compiled ones, which `CodePackage` never runs."""
+    seen = set()
+    for parent, folders, names in os.walk(root, followlinks=True):
+        real = Path(parent).resolve()
+        folders[:] = [] if real in seen else [n for n in folders if n != "__pycache__"]
+        if real not in seen:
+            yield from (Path(parent, name) for name in names if not name.endswith(".pyc"))
+        seen.add(real)
+
+
+def _code_digest(root: Path) -> str:
+    files = {path.relative_to(root).as_posix(): path for path in _code_files(root)}
+    lines = (f"{name}\0{_digest(files[name])[1]}\n" for name in sorted(files))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _digest(path: Path) -> tuple[int, str]:
+    """(size [bytes], SHA-256 in hex) of a file."""
+    digest, size = hashlib.sha256(), 0
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+                size += len(block)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    return size, digest.hexdigest()

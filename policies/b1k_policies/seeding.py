@@ -1,0 +1,86 @@
+"""The noise an inference starts from: a function of the episode's seed and nothing else.
+
+A model draws its noise from torch's global generator. A single observation gets that generator
+seeded. In a batch every observation gets a generator of its own, so that it starts from the same
+noise as it would alone, whoever else is in the batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+def inference_seed(episode_seed: int, inference: int) -> int:
+    """The seed of the n-th inference of an episode, in [0, 2^31)."""
+    text = f"b1k-policies/{episode_seed}/{inference}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+@contextmanager
+def seeded(seeds: Sequence[int], device: torch.device) -> Iterator[None]:
+    """While it lasts, `torch.randn` and `randn_like` draw what the seeds say.
+
+    The global generators are afterwards as they were.
+
+    Args:
+        seeds: One per observation of the batch.
+        device: Where the model draws.
+    """
+    import torch
+
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seeds[0])
+        if len(seeds) == 1:
+            yield
+            return
+        with _row_by_row(seeds):
+            yield
+
+
+def _row_by_row(seeds: Sequence[int]) -> Any:  # noqa: ANN401 - torch's modes are untyped
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    generators: dict[torch.device, list[torch.Generator]] = {}
+
+    def rows(shape: Sequence[int], device: torch.device, options: dict[str, Any]) -> torch.Tensor:
+        if device not in generators:
+            generators[device] = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+        drawn = [
+            torch.randn(tuple(shape), generator=generator, device=device, **options)
+            for generator in generators[device]
+        ]
+        return torch.stack(drawn)
+
+    class RowByRow(TorchFunctionMode):  # type: ignore[misc,unused-ignore]
+        def __torch_function__(
+            self,
+            func: Any,  # noqa: ANN401 - torch's own signature
+            types: Any,  # noqa: ANN401
+            args: tuple[Any, ...] = (),
+            kwargs: dict[str, Any] | None = None,
+        ) -> Any:  # noqa: ANN401
+            options = dict(kwargs or {})
+            if func is torch.randn and "generator" not in options:
+                first = args[0] if args else options.get("size")
+                shape = tuple(first) if isinstance(first, (tuple, list)) else tuple(args)
+                if len(shape) > 1 and shape[0] == len(seeds):
+                    options.pop("size", None)
+                    device = torch.device(options.pop("device", None) or "cpu")
+                    return rows(shape[1:], device, options)
+            if func is torch.randn_like and len(args[0]) == len(seeds):
+                like = args[0]
+                options.setdefault("dtype", like.dtype)
+                device = torch.device(options.pop("device", None) or like.device)
+                options.pop("memory_format", None)
+                return rows(like.shape[1:], device, options)
+            return func(*args, **options)
+
+    return RowByRow()

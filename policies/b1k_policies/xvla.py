@@ -1,0 +1,357 @@
+"""A DA3-XVLA checkpoint as a policy: observation, batch, `generate_actions`, absolute chunk.
+
+Which bytes the model sees and what its numbers mean follows from the `EvalContract` alone; this
+module only moves them. v4 and v17 run the same code.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext, redirect_stdout
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from b1k_envs.base import Float32Array, Observation, Protocol
+from b1k_envs.errors import ActionError, B1kEvalError, ContractMismatchError
+from b1k_envs.r1pro import ACTION_DIM
+from b1k_policies.actions import decode, executable
+from b1k_policies.base import ActionChunk, EpisodeInfo, Policy
+from b1k_policies.batch import Batch, build_batch
+from b1k_policies.checkpoint import CheckpointError, CheckpointRequest, locate
+from b1k_policies.contract_sources import resolve
+from b1k_policies.language import Tokenizer
+from b1k_policies.model_loading import load_model, pick_device, require_torch
+from b1k_policies.preflight import check_heads, probe_observation, read_signature
+from b1k_policies.seeding import inference_seed, seeded
+from b1k_policies.taps import PROGRESS_HEAD, SKILL_HEAD, HeadTap, read_progress, read_skills
+
+if TYPE_CHECKING:
+    import torch
+
+_PROBE_SEED = 0
+_CAST = ("image_input", "proprio", "skill_progress")
+"""What follows the weights' dtype. Poses and K stay float32: bfloat16 would round 95.2 to 95."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Query:
+    """One observation of one episode, to be answered by a chunk.
+
+    Attributes:
+        observation: What the robot sees now.
+        instruction: The task in words; used unless the contract has a prompt of its own.
+        seed: Of this inference's noise; see `seeding.inference_seed`.
+    """
+
+    observation: Observation
+    instruction: str
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prediction:
+    """What one `generate_actions` gave for B observations, unread.
+
+    Attributes:
+        actions: float32 [B, T, 23], the model's columns, offsets not yet added; may be not finite.
+        skill_logits: float32 [B, n], or None.
+        progress: float32 [B, 1], as the head gave it, or None.
+    """
+
+    actions: Float32Array
+    skill_logits: npt.NDArray[np.float32] | None
+    progress: npt.NDArray[np.float32] | None
+
+
+class XVLAPolicy(Policy):
+    """A checkpoint under its contract. One inference at a time.
+
+    Attributes:
+        checkpoint: Where it lies, and its hashes.
+        resolved: Its contract, with the source of every field.
+        contract: The contract itself.
+        model: The loaded model.
+        remarks: What a person should read before trusting a result.
+    """
+
+    def __init__(self, request: CheckpointRequest, protocol: Protocol = "2026") -> None:
+        """Find, verify and load the checkpoint, and try one inference.
+
+        Args:
+            request: What was asked for on the command line.
+            protocol: Layout of the proprio that will come.
+
+        Raises:
+            ContractMismatchError: Files, model and contract disagree (exit 3).
+            CheckpointError: The checkpoint cannot be used (exit 4).
+            UnavailableError: torch or the device is missing (exit 4).
+            UsageError: The request cannot be meant (exit 2).
+        """
+        require_torch()
+        self._request = request
+        self.checkpoint = locate(request)
+        self.resolved = resolve(
+            self.checkpoint.folder,
+            contract=request.contract,
+            settings=request.settings,
+            force=request.force_contract,
+        )
+        self.contract = contract = self.resolved.contract
+        _check_forced_skill(request, contract.skill_count)
+        device = pick_device(request.device)
+        self._tokenizer = Tokenizer(self.checkpoint.folder, contract.language_length)
+        self.model = load_model(self.checkpoint, contract, device)
+        self._generate: Callable[..., torch.Tensor] = self.model.model.generate_actions  # type: ignore[assignment]
+        self._skill_head = HeadTap(self.model.model, SKILL_HEAD)
+        self._progress_head = HeadTap(self.model.model, PROGRESS_HEAD)
+        self.name = contract.name
+        self.chunk_length = contract.chunk_length - contract.first_action
+        self.skipped_rows = contract.first_action
+        self._ids: dict[str, torch.Tensor] = {}
+        self._episode: EpisodeInfo | None = None
+        self._inference = 0
+        self.remarks: tuple[str, ...] = ()
+        self.remarks = self._preflight(protocol)
+
+    # --- the Policy ---------------------------------------------------------------------------
+
+    def reset(self, episode: EpisodeInfo) -> None:
+        """Start an episode: its instruction, and the first of its inferences."""
+        self._episode = episode
+        self._inference = 0
+
+    def infer(self, observation: Observation) -> ActionChunk:
+        """The next chunk; equal for equal episode, inference number and observation.
+
+        Raises:
+            ActionError: The model returned something that is no finite chunk.
+        """
+        if self._episode is None:
+            raise RuntimeError("infer before reset")
+        seed = inference_seed(self._episode.seed, self._inference)
+        self._inference += 1
+        query = Query(observation=observation, instruction=self._episode.instruction, seed=seed)
+        return self.infer_batch([query])[0]
+
+    def infer_batch(self, queries: Sequence[Query]) -> list[ActionChunk]:
+        """Chunks for observations of several episodes, in one call of the model.
+
+        Each starts from the noise it would have alone; sums may round differently in a batch.
+
+        Raises:
+            ActionError: As `infer`; nothing is returned for the others then either.
+        """
+        batch = self.prepare(queries)
+        prediction = self.predict(batch, [query.seed for query in queries])
+        return self.read(prediction, batch)
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that decides the actions, for run.json."""
+        import torch
+
+        request = self._request
+        return {
+            "name": self.name,
+            "chunk_length": self.chunk_length,
+            "checkpoint": self.checkpoint.to_dict(),
+            "contract": self.resolved.to_dict(),
+            "parameters": self.model.parameters,
+            "device": self.model.device.type,
+            "device_name": _device_name(self.model.device),
+            "torch_threads": torch.get_num_threads() if self.model.device.type == "cpu" else None,
+            "autocast": request.autocast,
+            "compiled": request.compile,
+            "forced_skill_id": request.skill_id,
+            "forced_skill_progress": request.skill_progress,
+            "remarks": list(self.remarks),
+        }
+
+    def close(self) -> None:
+        """Unhook and forget the model."""
+        self._skill_head.remove()
+        self._progress_head.remove()
+        if not hasattr(self, "model"):
+            return
+        on_gpu = self.model.device.type == "cuda"
+        del self.model, self._generate
+        if on_gpu:
+            import torch
+
+            torch.cuda.empty_cache()
+
+    # --- its three steps, apart for inspection and measurement -----------------------------------
+
+    def prepare(self, queries: Sequence[Query]) -> Batch:
+        """The batch of the contract, on the CPU; see `build_batch`."""
+        import torch
+
+        instructions = [self.contract.prompt or query.instruction for query in queries]
+        for instruction in instructions:
+            if instruction not in self._ids:
+                self._ids[instruction] = self._tokenizer.ids(instruction)
+        return build_batch(
+            [query.observation for query in queries],
+            self.contract,
+            torch.cat([self._ids[instruction] for instruction in instructions]),
+            skill_id=self._request.skill_id,
+            skill_progress=self._request.skill_progress,
+        )
+
+    def predict(self, batch: Batch, seeds: Sequence[int]) -> Prediction:
+        """Call the model, and read its heads.
+
+        Args:
+            batch: As `prepare` makes it.
+            seeds: One per observation.
+
+        Raises:
+            ActionError: It returned no tensor of the shape, dtype and device that it should; or a
+                head gave something unreadable.
+        """
+        import torch
+
+        count, device = len(seeds), self.model.device
+        dtype = getattr(torch, self.contract.dtype)
+        arguments: dict[str, Any] = {
+            name: batch[name].to(device=device, dtype=dtype if name in _CAST else None)
+            for name in self._signature.names
+        }
+        if self._signature.steps is not None:
+            arguments[self._signature.steps] = self.contract.denoising_steps
+        for head in (self._skill_head, self._progress_head):
+            head.take(count)  # nothing of an inference that broke off
+        with ExitStack() as stack:
+            stack.enter_context(self.model.code.active())
+            stack.enter_context(redirect_stdout(sys.stderr))
+            stack.enter_context(torch.inference_mode())
+            stack.enter_context(seeded(seeds, device))
+            stack.enter_context(self._autocast())
+            predicted = self._generate(**arguments)
+        return Prediction(
+            actions=self._checked(predicted, count),
+            skill_logits=self._skill_head.take(count),
+            progress=self._progress_head.take(count),
+        )
+
+    def read(self, prediction: Prediction, batch: Batch) -> list[ActionChunk]:
+        """Absolute chunks, and what the model says of itself.
+
+        Raises:
+            ActionError: An action is not finite, or a head gave what the contract rules out.
+        """
+        count = len(prediction.actions)
+        absolute = decode(prediction.actions, batch["proprio"].numpy(), self.contract)
+        chunks = np.ascontiguousarray(executable(absolute, self.contract))
+        skills = read_skills(prediction.skill_logits, self.contract, count)
+        progress = read_progress(
+            prediction.progress, self.contract, count, forced=self._request.force_contract
+        )
+        return [
+            ActionChunk(actions=actions.copy(), skill=skill, progress=done)
+            for actions, skill, done in zip(chunks, skills, progress, strict=True)
+        ]
+
+    # --- inside -----------------------------------------------------------------------------
+
+    def _autocast(self) -> Any:  # noqa: ANN401 - a context manager of torch's own
+        import torch
+
+        mixed = self._request.autocast
+        if mixed is None and self.contract.dtype != "float32":
+            mixed = self.contract.dtype
+        if mixed is None:
+            return nullcontext()
+        return torch.autocast(self.model.device.type, dtype=getattr(torch, mixed))
+
+    def _checked(self, predicted: Any, count: int) -> Float32Array:  # noqa: ANN401 - whatever came
+        import torch
+
+        wanted = (count, self.contract.chunk_length, ACTION_DIM)
+        if not isinstance(predicted, torch.Tensor):
+            raise ActionError(
+                f"generate_actions returned a {type(predicted).__name__}, expected a tensor "
+                f"{list(wanted)}"
+            )
+        narrow = (torch.float32, torch.bfloat16, torch.float16)
+        if tuple(predicted.shape) != wanted or predicted.dtype not in narrow:
+            raise ActionError(
+                f"generate_actions returned {str(predicted.dtype).removeprefix('torch.')} "
+                f"{list(predicted.shape)}, expected float32 {list(wanted)} (or bfloat16, float16)"
+            )
+        if predicted.device.type != self.model.device.type:
+            raise ActionError(
+                f"generate_actions returned a tensor on {predicted.device}, but model and inputs "
+                f"are on {self.model.device}"
+            )
+        actions: Float32Array = predicted.detach().float().cpu().numpy()
+        return actions
+
+    def _preflight(self, protocol: Protocol) -> tuple[str, ...]:
+        """Compare model and contract, and try one inference on a made-up observation."""
+        contract, request = self.contract, self._request
+        instruction = contract.prompt or "try"
+        probe = Query(
+            observation=probe_observation(protocol), instruction=instruction, seed=_PROBE_SEED
+        )
+        batch = self.prepare([probe])
+        stated = not self.resolved.sources["denoising_steps"].source.startswith(("preset", "base"))
+        self._signature = read_signature(
+            self.model.model, list(batch), contract, steps_stated=stated
+        )
+        wrong, remarks = check_heads(self._skill_head, self._progress_head, contract)
+        if wrong and not request.force_contract:
+            raise ContractMismatchError(f"{self.checkpoint.origin}: {'; '.join(wrong)}")
+        if wrong or self.resolved.is_forced:
+            self.name += " (forced)"
+        remarks = [*self.resolved.remarks, *self.model.remarks, *self._signature.remarks,
+                   *(f"forced: {text}" for text in wrong), *remarks]  # fmt: skip
+        if self._tokenizer.count(instruction) > contract.language_length:
+            remarks.append(
+                f"the prompt has {self._tokenizer.count(instruction)} tokens and is cut to "
+                f"{contract.language_length}"
+            )
+        if request.compile:
+            import torch
+
+            self._generate = torch.compile(self._generate)
+        prediction = self._tried(batch)
+        for head, output in (
+            (self._skill_head, prediction.skill_logits),
+            (self._progress_head, prediction.progress),
+        ):
+            if head.module is not None and output is None:
+                remarks.append(f"generate_actions does not call {head.name}: nothing to read")
+        return tuple(remarks)
+
+    def _tried(self, batch: Batch) -> Prediction:
+        """One inference whose answer does not count."""
+        try:
+            prediction = self.predict(batch, [_PROBE_SEED])
+            self.read(prediction, batch)
+        except B1kEvalError as error:
+            raise CheckpointError(f"{self.checkpoint.origin}: trial inference: {error}") from error
+        except Exception as error:
+            said = " ".join(str(error).split())[:300]
+            compiled = " (compiled; try without --compile)" if self._request.compile else ""
+            raise CheckpointError(
+                f"{self.checkpoint.origin}: generate_actions failed in a trial inference"
+                f"{compiled}: {type(error).__name__}: {said}"
+            ) from error
+        return prediction
+
+
+def _check_forced_skill(request: CheckpointRequest, count: int) -> None:
+    if request.skill_id is not None and not 0 <= request.skill_id < count:
+        raise ContractMismatchError(
+            f"--skill-id {request.skill_id}: the contract has {count} skills, 0 to {count - 1}"
+        )
+
+
+def _device_name(device: torch.device) -> str | None:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None

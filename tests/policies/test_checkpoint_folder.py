@@ -1,0 +1,303 @@
+"""Where a checkpoint comes from: a folder, the hub, and whether it was downloaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from checkpoint_files import write_checkpoint, write_code
+
+from b1k_envs.errors import UnavailableError, UsageError
+from b1k_policies.checkpoint import CheckpointError, CheckpointRequest, locate
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def found(folder, **options):
+    return locate(CheckpointRequest(ckpt=str(folder), **options))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_checkpoint(tmp_path / "ckpt")
+
+
+def refused(folder, text, **options):
+    with pytest.raises(CheckpointError, match=re.escape(text)) as caught:
+        found(folder, **options)
+    assert caught.value.exit_code == 4
+    assert "\n" not in str(caught.value)
+
+
+# --- the folder ------------------------------------------------------------------------------
+
+
+def test_a_plain_folder_is_found_and_its_code_needs_no_trust(folder):
+    checkpoint = found(folder)
+    assert checkpoint.folder == folder
+    assert (checkpoint.origin, checkpoint.repo, checkpoint.revision) == ("ckpt", None, None)
+    assert not checkpoint.downloaded
+    assert checkpoint.weights == (folder / "model.safetensors",)
+    assert checkpoint.weights_format == "safetensors"
+    assert checkpoint.code_root == folder / "code" / "da3_xvla"
+
+
+def test_a_misspelt_folder_is_answered_with_the_nearest_one(folder):
+    with pytest.raises(UsageError) as caught:
+        found(folder.parent / "chkpt")
+    assert str(caught.value) == (
+        f"--ckpt '{folder.parent}/chkpt' is neither a folder nor a hub id (org/name or "
+        f"org/name@revision); did you mean {folder}?"
+    )
+
+
+def test_a_file_is_answered_with_a_request_for_its_folder(folder):
+    with pytest.raises(UsageError, match=r"is a file; give the folder it lies in"):
+        found(folder / "model.safetensors")
+
+
+def test_a_folder_without_config_is_no_checkpoint(folder):
+    (folder / "config.json").unlink()
+    with pytest.raises(UsageError, match=r"has no config\.json, so it is no checkpoint folder"):
+        found(folder)
+
+
+# --- what was downloaded ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def cached(tmp_path):
+    """A checkpoint as it lies in the cache of huggingface_hub."""
+    return write_checkpoint(tmp_path / "hub" / "models--org--da3--x" / "snapshots" / COMMIT)
+
+
+def test_code_in_the_cache_of_the_hub_must_be_trusted(cached):
+    with pytest.raises(CheckpointError) as caught:
+        found(cached)
+    trusted = found(cached, trust_code=True)
+    assert str(caught.value) == (
+        f"org/da3--x: the code in {cached}/code/da3_xvla (sha256 {trusted.code_sha256}) was "
+        f"downloaded and would run with your rights; read it and pass --trust-checkpoint-code, or "
+        f"pass --code-dir with your own copy"
+    )
+    assert (trusted.repo, trusted.revision, trusted.downloaded) == ("org/da3--x", COMMIT, True)
+
+
+def test_a_link_into_the_cache_and_a_folder_deeper_in_it_count_as_downloaded(cached, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(cached)
+    refused(link, "was downloaded")
+    deeper = write_checkpoint(cached / "step-2")
+    refused(deeper, "was downloaded")
+
+
+def test_code_of_another_download_must_be_trusted_too(folder, cached):
+    refused(folder, "was downloaded", code_dir=str(cached / "code"))
+
+
+def test_own_code_for_a_downloaded_checkpoint_needs_no_trust(cached, tmp_path):
+    mine = write_code(tmp_path / "mine")
+    checkpoint = found(cached, code_dir=str(mine))
+    assert checkpoint.downloaded
+    assert checkpoint.code_root == mine
+
+
+def test_the_cache_in_the_home_folder_makes_no_download_of_what_lies_beside_it(folder):
+    (folder.parent / ".cache" / "huggingface" / "hub").mkdir(parents=True)
+    assert not found(folder).downloaded
+
+
+# --- the hub ---------------------------------------------------------------------------------
+
+
+class Hub(BaseHTTPRequestHandler):
+    """The part of the hub's HTTP interface that a download needs, for the model org/name."""
+
+    def __init__(self, files, *args):
+        self._files = files
+        super().__init__(*args)
+
+    def log_message(self, *args):
+        pass
+
+    def do_HEAD(self):
+        self._answer(body=False)
+
+    def do_GET(self):
+        self._answer(body=True)
+
+    def _answer(self, *, body):
+        path = self.path.partition("?")[0]
+        api = "/api/models/org/name"
+        files = [
+            {"type": "file", "path": n, "rfilename": n, "size": len(c), "oid": _oid(c)}
+            for n, c in self._files.items()
+        ]
+        if path.startswith("/api/models/org/gated"):
+            return self._send(403, b"", {"X-Error-Code": "GatedRepo"}, body)
+        if path.startswith("/api/models/org/broken"):
+            return self._send(503, b"", {}, body)
+        if path in (api, f"{api}/revision/main", f"{api}/revision/{COMMIT}"):
+            document = {"id": "org/name", "sha": COMMIT, "siblings": files, "tags": []}
+            return self._send(200, json.dumps(document).encode(), {}, body)
+        if path.startswith(f"{api}/revision/"):
+            return self._send(404, b"", {"X-Error-Code": "RevisionNotFound"}, body)
+        if path == f"{api}/tree/{COMMIT}":
+            return self._send(200, json.dumps(files).encode(), {}, body)
+        name = path.removeprefix(f"/org/name/resolve/{COMMIT}/")
+        if name in self._files:
+            content = self._files[name]
+            headers = {"ETag": f'"{_oid(content)}"', "X-Repo-Commit": COMMIT}
+            return self._send(200, content, headers, body)
+        return self._send(404, b"", {"X-Error-Code": "RepoNotFound"}, body)
+
+    def _send(self, status, content, headers, body):
+        self.send_response(status)
+        for key, value in {**headers, "Content-Length": len(content)}.items():
+            self.send_header(key, str(value))
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+
+def _oid(content):
+    return hashlib.sha1(content).hexdigest()
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """Address of a hub on this machine that has a checkpoint, with pickles beside it."""
+    folder = write_checkpoint(tmp_path / "served")
+    (folder / "pytorch_model.bin").write_bytes(b"pickle")
+    (folder / "training_video.mp4").write_bytes(b"video")
+    files = {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, files))
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+LOCATE = """
+import json, sys
+from b1k_envs.errors import B1kEvalError
+from b1k_policies.checkpoint import CheckpointRequest, locate
+try:
+    found = locate(CheckpointRequest(**json.loads(sys.argv[1])))
+    told = {**found.to_dict(), "folder": str(found.folder), "downloaded": found.downloaded}
+except B1kEvalError as error:
+    told = {"exit_code": error.exit_code, "error": str(error)}
+print(json.dumps({**told, "heavy": [m for m in ("torch", "transformers") if m in sys.modules]}))
+"""
+DOWNLOAD = """
+import json, sys
+from huggingface_hub import snapshot_download
+snapshot_download("org/name", local_dir=sys.argv[1])
+print("{}")
+"""
+
+
+@pytest.fixture
+def ask(tmp_path):
+    """Run a script in a process of its own: huggingface_hub reads its settings when imported."""
+    home = tmp_path / "home"
+    kept = {k: v for k, v in os.environ.items() if "proxy" not in k.lower() and k[:3] != "HF_"}
+
+    def run(endpoint, argument, script=LOCATE, **environment):
+        done = subprocess.run(
+            [sys.executable, "-c", script, argument],
+            env={**kept, "HF_HOME": str(home), "HF_ENDPOINT": endpoint, **environment},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+        return json.loads(done.stdout)
+
+    return run
+
+
+def test_an_unreachable_hub_is_named_with_the_cache_that_lacks_the_checkpoint(ask, tmp_path):
+    told = ask("http://127.0.0.1:9", '{"ckpt": "org/name@v1"}')
+    assert told == {
+        "exit_code": 4,
+        "error": (
+            "org/name@v1: no folder here; cannot reach the hub (http://127.0.0.1:9), not in the "
+            f"cache ({tmp_path}/home/hub); download it elsewhere and give the folder"
+        ),
+        "heavy": [],
+    }
+
+
+def test_a_hub_id_is_downloaded_at_a_commit_and_found_again_without_the_hub(ask, hub, tmp_path):
+    (tmp_path / "home").mkdir()
+    refused = ask(hub, '{"ckpt": "org/name"}')
+    assert refused["exit_code"] == 4
+    assert "read it and pass --trust-checkpoint-code" in refused["error"]
+    trusted = '{"ckpt": "org/name", "trust_code": true}'
+    told = ask(hub, trusted)
+    assert (told["origin"], told["repo"], told["revision"]) == ("org/name", "org/name", COMMIT)
+    assert told["downloaded"] is True
+    assert told["heavy"] == []
+    there = sorted(p.name for p in Path(told["folder"]).iterdir())
+    assert there == [
+        "README.md", "code", "config.json", "merges.txt", "model.safetensors", "vocab.json",
+    ]  # fmt: skip
+    assert ask("http://127.0.0.1:9", trusted) == told
+    assert ask(hub, trusted, HF_HUB_OFFLINE="1") == told
+    at_commit = json.dumps({"ckpt": f"org/name@{COMMIT}", "trust_code": True})
+    assert ask("http://127.0.0.1:9", at_commit)["revision"] == COMMIT
+
+
+def test_pickles_are_downloaded_only_where_they_are_allowed(ask, hub):
+    request = {"ckpt": "org/name", "trust_code": True, "allow_pickle": True}
+    told = ask(hub, json.dumps(request))
+    assert (Path(told["folder"]) / "pytorch_model.bin").read_bytes() == b"pickle"
+    assert told["weights_format"] == "safetensors"
+
+
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        ("org/absent", "org/absent: neither a folder here nor a model on the hub (HUB), or a"),
+        ("org/gated", "org/gated: access is restricted; ask for it at HUB/org/gated, then log in"),
+        ("org/name@v9", "org/name@v9: org/name has no revision 'v9' on the hub (HUB); give a"),
+        ("org/broken", "org/broken: no folder here; the hub (HUB) answered HTTP 503, not in the"),
+    ],
+)
+def test_what_the_hub_does_not_give_is_refused_with_the_way_out(ask, hub, word, text):
+    told = ask(hub, json.dumps({"ckpt": word}))
+    assert told["exit_code"] == 4
+    assert told["error"].startswith(text.replace("HUB", hub))
+
+
+def test_a_download_to_a_folder_of_ones_own_is_still_a_download(ask, hub, tmp_path):
+    folder = tmp_path / "copy"
+    ask(hub, str(folder), DOWNLOAD)
+    refused(folder, "was downloaded and would run with your rights")
+    trusted = found(folder, trust_code=True)
+    assert (trusted.origin, trusted.repo, trusted.revision) == ("copy", None, COMMIT)
+    inner = write_checkpoint(folder / "step-2")
+    refused(inner, "was downloaded and would run with your rights")
+
+
+def test_without_huggingface_hub_a_hub_id_is_answered_with_the_install_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(UnavailableError, match=re.escape("pip install 'b1k-eval[xvla]'")):
+        found("org/name")
