@@ -175,7 +175,7 @@ def write_tokenizer(folder: Path, contract: EvalContract) -> int:
     learner.train_from_iterator(sentences, trainer)
     learned = json.loads(learner.to_str())["model"]
     vocabulary = {**learned["vocab"], "<mask>": len(learned["vocab"])}
-    # Pairs since tokenizers 0.20, "left right" before.
+    # tokenizers writes pairs since 0.20, "left right" before.
     merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in learned["merges"]]
 
     finished = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
@@ -186,7 +186,9 @@ def write_tokenizer(folder: Path, contract: EvalContract) -> int:
     finished.add_special_tokens(
         [*map(AddedToken, SPECIAL_TOKENS), AddedToken("<mask>", lstrip=True)]
     )
-    finished.save(str(folder / "tokenizer.json"))
+    document = json.loads(finished.to_str())
+    document["model"]["merges"] = [" ".join(pair) for pair in merges]  # read by all versions
+    _write_json(folder / "tokenizer.json", document)
     in_order = dict(sorted(vocabulary.items(), key=lambda item: item[1]))
     (folder / "vocab.json").write_text(json.dumps(in_order, ensure_ascii=False), "utf-8")
     lines = ["#version: 0.2", *(" ".join(pair) for pair in merges), ""]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -77,3 +79,33 @@ def twin_2026(_twin_2026: TwinEnv) -> TwinEnv:
     """The same with the 61-number proprio."""
     _twin_2026.reset(0, 0, 0)
     return _twin_2026
+
+
+@pytest.fixture(scope="session")
+def tiny_maker() -> ModuleType:
+    """scripts/make_tiny_checkpoint.py as a module; scripts are no package."""
+    script = Path(__file__).parents[1] / "scripts" / "make_tiny_checkpoint.py"
+    spec = importlib.util.spec_from_file_location(script.stem, script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _tiny(version: str, factory: pytest.TempPathFactory, maker: ModuleType) -> Path:
+    folder = factory.mktemp("checkpoints") / f"tiny_{version}"
+    maker.make_tiny_checkpoint(version, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_v4(tmp_path_factory: pytest.TempPathFactory, tiny_maker: ModuleType) -> Path:
+    """Folder of a made v4 checkpoint with random weights; for reading only."""
+    return _tiny("v4", tmp_path_factory, tiny_maker)
+
+
+@pytest.fixture(scope="session")
+def tiny_v17(tmp_path_factory: pytest.TempPathFactory, tiny_maker: ModuleType) -> Path:
+    """The same for v17."""
+    return _tiny("v17", tmp_path_factory, tiny_maker)

@@ -75,7 +75,7 @@ class ProgressSubscriber(Subscriber):
 
 
 def _snapshot(event: StepEvent) -> Snapshot:
-    skill = None if event.skill is None else event.skill.name
+    skill = None if event.skill is None else event.skill.label
     return Snapshot(event.result.step, event.goal.q_score, skill, event.progress)
 
 

@@ -120,7 +120,7 @@ class VideoSubscriber(Subscriber):
                 step=last.result.step,
                 time_s=last.result.time,
                 outcome=outcome,
-                skill=_skill_label(last),
+                skill=None if skill is None else skill.label,
                 skill_probability=None if skill is None else skill.probability,
                 progress=last.progress,
                 q_score=last.goal.q_score,
@@ -128,10 +128,3 @@ class VideoSubscriber(Subscriber):
                 subgoals=last.subgoals,
             )
         self._recorder.add(self._env.frame(light=not self._observed), overlay)
-
-
-def _skill_label(event: StepEvent) -> str | None:
-    skill = event.skill
-    if skill is None or (skill.name is None and skill.index is None):
-        return None
-    return skill.name if skill.name is not None else f"skill {skill.index}"

@@ -33,7 +33,7 @@ def decode(predicted: Float32Array, proprio: Float32Array, contract: EvalContrac
         ActionError: Another dtype or shape; the text names it and both.
     """
     _check("the predicted chunk", predicted, contract)
-    absolute = predicted + _reference(proprio, contract)[:, None]
+    absolute = predicted + _reference(proprio, len(predicted), contract)[:, None]
     return np.ascontiguousarray(absolute[..., contract.robot_columns])
 
 
@@ -54,7 +54,7 @@ def encode(actions: Float32Array, proprio: Float32Array, contract: EvalContract)
     _check("the actions", actions, contract)
     predicted = np.empty_like(actions)
     predicted[..., contract.robot_columns] = actions
-    return predicted - _reference(proprio, contract)[:, None]
+    return predicted - _reference(proprio, len(actions), contract)[:, None]
 
 
 def executable(actions: Float32Array, contract: EvalContract) -> Float32Array:
@@ -62,16 +62,18 @@ def executable(actions: Float32Array, contract: EvalContract) -> Float32Array:
     return actions[:, contract.first_action :]
 
 
-def _reference(proprio: Float32Array, contract: EvalContract) -> Float32Array:
+def _reference(proprio: Float32Array, count: int, contract: EvalContract) -> Float32Array:
     """What is added to each of the model's columns, float32 [B, 23]; 0 where nothing is."""
     mask: npt.NDArray[np.bool_] = contract.delta_mask
     if not mask.any():
-        return np.zeros((len(proprio), ACTION_DIM), dtype=np.float32)
+        return np.zeros((count, ACTION_DIM), dtype=np.float32)
     if proprio.dtype != np.float32 or proprio.ndim != 2 or proprio.shape[1] != ACTION_DIM:
         raise ActionError(
             f"the proprio that offsets are added to must be float32 [B, {ACTION_DIM}], got "
             f"{proprio.dtype} {list(proprio.shape)}"
         )
+    if len(proprio) != count:  # numpy would spread one robot's over all
+        raise ActionError(f"{count} chunks cannot be offsets from {len(proprio)} proprios")
     return np.where(mask, proprio, np.float32(0))
 
 

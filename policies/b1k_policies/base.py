@@ -33,6 +33,13 @@ class Skill:
     name: str | None = None
     probability: float | None = None
 
+    @property
+    def label(self) -> str | None:
+        """What to call it for people: the name, else the index; None without either."""
+        if self.name is None and self.index is not None:
+            return f"skill {self.index}"
+        return self.name
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # eq: arrays have no single truth value
 class ActionChunk:

@@ -314,10 +314,11 @@ def _code_files(root: Path) -> Iterator[Path]:
     seen = set()
     for parent, folders, names in os.walk(root, followlinks=True):
         real = Path(parent).resolve()
-        folders[:] = [] if real in seen else [n for n in folders if n != "__pycache__"]
-        if real not in seen:
-            yield from (Path(parent, name) for name in names if not name.endswith(".pyc"))
+        if real in seen:  # a link to a folder above would have no end
+            folders.clear()
+            continue
         seen.add(real)
+        yield from (Path(parent, name) for name in names if not name.endswith(".pyc"))
 
 
 def _code_digest(root: Path) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from b1k_envs.errors import UnavailableError, UsageError
-from b1k_policies.contract_sources import _read_folder
+from b1k_policies.contract_sources import read_folder
 
 INSTALL = "pip install 'b1k-eval[xvla]'"
 PICKLES: tuple[str, ...] = ("*.bin", "*.pt", "*.pth", "*.ckpt")
@@ -66,7 +66,7 @@ def find_folder(ckpt: str, *, allow_pickle: bool = False) -> CheckpointFolder:
         found = _from_hub(ckpt, match["repo"], match["revision"], allow_pickle)
     else:
         raise _neither(ckpt)
-    _read_folder(found.folder)  # refuses a folder without config.json
+    read_folder(found.folder)  # refuses a folder without config.json
     return found
 
 

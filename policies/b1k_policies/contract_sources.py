@@ -120,7 +120,7 @@ def resolve(
         ContractConflictError: The files contradict each other or what would be sent (exit 3).
         UsageError: No such folder or file, no preset fits, a value cannot be meant (exit 2).
     """
-    contract_file, config = _read_folder(folder)
+    contract_file, config = read_folder(folder)
     statements = (*contract_file.statements, *config.statements)
     stated = {s.name: s for s in reversed(statements)}  # the first one stands
     by_hand = _by_hand(contract, settings, alone=folder is None)
@@ -267,7 +267,13 @@ def _read_hand_file(word: str, by_hand: _ByHand, source: str) -> None:
         raise ContractValueError(f"{source}: {error}") from error
 
 
-def _read_folder(folder: Path | None) -> tuple[Reading, Reading]:
+def read_folder(folder: Path | None) -> tuple[Reading, Reading]:
+    """What EVAL_CONTRACT.json and config.json of a folder state; nothing for no folder.
+
+    Raises:
+        UsageError: No folder, or one without config.json.
+        ContractValueError: A file is no JSON object.
+    """
     if folder is None:
         return Reading(), Reading()
     if not folder.is_dir():

@@ -1,8 +1,9 @@
 """From native pictures to the image tensor of a contract, and back for people.
 
 Bicubic is not bicubic: the checkpoints were trained on PIL's and torchvision's, which widen the
-filter when they shrink a picture. torch's `interpolate(antialias=True)` on uint8 is that filter
-(within one level of PIL's but for a few values in a million); OpenCV's INTER_CUBIC is not.
+filter when they shrink a picture. torch's `interpolate(antialias=True)` on uint8 is that filter:
+within one level of PIL's, but for some tens of values in a million that are two off when a picture
+goes to 504 px. OpenCV's INTER_CUBIC is not.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def _resized(pictures: Sequence[UInt8Array], contract: EvalContract) -> torch.Te
     batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
     size = (contract.image_size, contract.image_size)
     if batch.shape[2:] != size:
-        if contract.resize_filter == "nearest":  # as PIL: by pixel centres, nothing to antialias
+        if contract.resize_filter == "nearest":  # by pixel centres; nothing to antialias
             batch = interpolate(batch, size, mode="nearest-exact")
         else:
             batch = interpolate(

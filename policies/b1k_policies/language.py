@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
 TOKENIZER_FILES: tuple[str, ...] = (
     "tokenizer.json",
-    "tokenizer_config.json",
     "vocab.json",
+    "vocab.txt",
     "tokenizer.model",
     "spiece.model",
 )
-"""A folder has a tokenizer when it has one of these."""
+"""A folder has a tokenizer when it has one of these. tokenizer_config.json alone has no words, and
+transformers 5 makes a tokenizer of it that knows none."""
 
 
 class Tokenizer:
@@ -41,6 +42,7 @@ class Tokenizer:
                 f"{folder} has no tokenizer (none of {', '.join(TOKENIZER_FILES)}): copy the "
                 "tokenizer's files that the model was trained with into it"
             )
+        self._folder = folder
         self._length = length
         try:
             with quietly():
@@ -58,12 +60,21 @@ class Tokenizer:
             )
 
     def ids(self, instruction: str) -> torch.Tensor:
-        """Tokens of an instruction, int64 [1, length]."""
+        """Tokens of an instruction, int64 [1, length].
+
+        Raises:
+            CheckpointError: None of its words is known.
+        """
         import torch
 
         encoded = self._tokenizer(
             [instruction], padding="max_length", truncation=True, max_length=self._length
         )
+        if not set(encoded["input_ids"][0]) - set(self._tokenizer.all_special_ids):
+            raise CheckpointError(
+                f"the tokenizer in {self._folder} knows no word of {instruction!r}: copy the "
+                "tokenizer's files that the model was trained with into it"
+            )
         return torch.tensor(encoded["input_ids"], dtype=torch.int64)
 
     def count(self, instruction: str) -> int:

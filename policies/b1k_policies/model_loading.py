@@ -6,22 +6,20 @@ The classes and calls are those of the model card of DA3-XVLA v17: `XVLAConfig.f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from b1k_envs.errors import B1kEvalError, UnavailableError
 from b1k_policies.checkpoint import Checkpoint, CheckpointError
+from b1k_policies.checkpoint_folder import INSTALL
 from b1k_policies.code_package import CodePackage
 from b1k_policies.contract import EvalContract
-from b1k_policies.contract_reading import CONFIG_FILE, read_config, read_json
 from b1k_policies.quiet import quietly
 
 if TYPE_CHECKING:
     import torch
-
-INSTALL = "pip install 'b1k-eval[xvla]'"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,6 +39,22 @@ class LoadedModel:
     device: torch.device
     parameters: int
     remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Sample:
+    """A stored tensor: its shape, and its first row (all of it where it has one axis)."""
+
+    shape: tuple[int, ...]
+    values: torch.Tensor
+
+    def is_in(self, tensor: torch.Tensor) -> bool:
+        """Whether a tensor of this shape starts so, as exactly as 8 bits of mantissa can tell."""
+        from torch import allclose
+
+        start = tensor[:1] if tensor.ndim > 1 else tensor
+        # Frozen parts may come from the hub in another precision than they were stored in.
+        return allclose(start.float(), self.values.float(), rtol=0.01, equal_nan=True)
 
 
 def require_torch() -> None:
@@ -95,10 +109,15 @@ def load_model(checkpoint: Checkpoint, contract: EvalContract, device: torch.dev
     folder = checkpoint.folder
     config_class = _class(code, "models.configuration_xvla", "XVLAConfig")
     model_class = _class(code, "models.modeling_xvla", "XVLA")
+    dtype: torch.dtype = getattr(torch, contract.dtype)
+    stored = _stored(checkpoint)
     options: dict[str, Any] = {}
     if hasattr(model_class, "_load_pretrained_model"):  # of transformers, not a class of its own
         options["local_files_only"] = True
         options["use_safetensors"] = checkpoint.weights_format == "safetensors"
+        options["ignore_mismatched_sizes"] = stored is not None  # `_compare` names them
+        # Without it, version 5 first rounds the weights to the torch_dtype of config.json.
+        options["dtype" if _transformers_version() >= 5 else "torch_dtype"] = dtype
     try:
         with code.active(), quietly():
             config = config_class.from_pretrained(str(folder))
@@ -108,9 +127,8 @@ def load_model(checkpoint: Checkpoint, contract: EvalContract, device: torch.dev
     except B1kEvalError:
         raise
     except Exception as error:
-        raise _explained(error, folder) from error
-    remarks = () if checkpoint.weights_format == "pickle" else _compare(model, checkpoint)
-    dtype: torch.dtype = getattr(torch, contract.dtype)
+        raise _explained(error, checkpoint) from error
+    remarks = _compare(model, stored, folder)
     model = model.to(device=device, dtype=dtype).eval()
     model.requires_grad_(False)
     return LoadedModel(
@@ -129,14 +147,43 @@ def _class(code: CodePackage, module: str, name: str) -> Any:  # noqa: ANN401 - 
     return found
 
 
-def _compare(model: torch.nn.Module, checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Hold the model's tensors to those in the files; a weight left random is no checkpoint."""
+def _transformers_version() -> int:
+    import transformers
+
+    return int(transformers.__version__.partition(".")[0])
+
+
+def _stored(checkpoint: Checkpoint) -> dict[str, _Sample] | None:
+    """What the files of the weights hold, by tensor; None for a pickle that is no plain dict."""
+    import torch
     from safetensors import safe_open
 
-    stored: set[str] = set()
+    samples: dict[str, _Sample] = {}
     for path in checkpoint.weights:
-        with safe_open(path, framework="pt") as file:
-            stored.update(file.keys())
+        if checkpoint.weights_format == "safetensors":
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118 - no dict
+                    part = file.get_slice(name)
+                    shape = tuple(part.get_shape())
+                    values = part[:1] if len(shape) > 1 else file.get_tensor(name)
+                    samples[name] = _Sample(shape, values)
+            continue
+        try:
+            tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            for name, tensor in tensors.items():
+                values = tensor[:1] if tensor.ndim > 1 else tensor
+                samples[name] = _Sample(tuple(tensor.shape), values.clone())
+        except Exception:  # noqa: BLE001 - whether it can be used is for `from_pretrained` to say
+            return None
+    return samples
+
+
+def _compare(
+    model: torch.nn.Module, stored: Mapping[str, _Sample] | None, folder: Path
+) -> tuple[str, ...]:
+    """Hold the model's tensors to those in the files; a weight left random is no checkpoint."""
+    if stored is None:
+        return ("what the pickle holds cannot be listed: a tensor it lacks would go unnoticed",)
     state = model.state_dict()
     shared = {tensor.data_ptr() for name, tensor in state.items() if name in stored}
     missing = [
@@ -149,42 +196,77 @@ def _compare(model: torch.nn.Module, checkpoint: Checkpoint) -> tuple[str, ...]:
     lost = [name for name in missing if name not in fetched]
     if lost:
         raise CheckpointError(
-            f"{checkpoint.folder}: {len(lost)} of the model's tensors are not in the weights, so "
-            f"they would be random: {_some(lost)}; weights and code do not belong together"
+            f"{folder}: {_tensors(lost)} not in the weights, so the model would have random "
+            f"numbers there: {_some(lost)}; weights and code do not belong together"
         )
+    _check_values(state, stored, folder)
     remarks = []
     if fetched:
         remarks.append(
             f"{len(fetched)} tensors of the geometry encoder are not in the checkpoint's weights; "
             f"its code has to have got them elsewhere: {_some(fetched)}"
         )
-    unused = sorted(stored - set(state))
+    unused = sorted(set(stored) - set(state))
     if unused:
-        remarks.append(f"{len(unused)} stored tensors are not used: {_some(unused)}")
+        remarks.append(f"stored, but not used: {_some(unused)} ({len(unused)} in all)")
     return tuple(remarks)
+
+
+def _check_values(
+    state: Mapping[str, torch.Tensor], stored: Mapping[str, _Sample], folder: Path
+) -> None:
+    """Whether every stored tensor has reached the model.
+
+    Versions of transformers from before 2025 rename what has `gamma` or `beta` in its name, and
+    the scales of DA3's layers then silently keep their initial values.
+    """
+    sized = [
+        f"{name} {list(stored[name].shape)}, in the model {list(tensor.shape)}"
+        for name, tensor in state.items()
+        if name in stored and tuple(tensor.shape) != stored[name].shape
+    ]
+    if sized:
+        raise CheckpointError(
+            f"{folder}: {_tensors(sized)} of another shape in the weights: {_some(sized)}; "
+            "weights, config.json and code do not belong together"
+        )
+    changed = [
+        name for name, tensor in state.items() if name in stored and not stored[name].is_in(tensor)
+    ]
+    if changed:
+        import transformers
+
+        raise CheckpointError(
+            f"{folder}: {_tensors(changed)} not in the model as in the weights: {_some(changed)}; "
+            f"transformers {transformers.__version__} or the checkpoint's code does not load them: "
+            "install another version of transformers"
+        )
+
+
+def _tensors(names: list[str]) -> str:
+    return f"{len(names)} tensor{' is' if len(names) == 1 else 's are'}"
 
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _explained(error: Exception, folder: Path) -> CheckpointError:
+def _explained(error: Exception, checkpoint: Checkpoint) -> CheckpointError:
     """The error a person can act on."""
     if any(_wants_the_hub(link) for link in _chain(error)):
         from huggingface_hub import constants
 
-        key = "geometry_conditioning.da3_model_name"
-        encoder = read_config(read_json(folder / CONFIG_FILE)).value(key)
+        encoder = checkpoint.geometry_model
         return CheckpointError(
-            f"the code of {folder} asks the hub for weights that are neither in the checkpoint nor "
-            f"in the cache ({constants.HF_HUB_CACHE}) and cannot be fetched here; config.json "
-            f"names {encoder} as {key}: run `hf download {encoder}` where there is a network and "
-            "copy the cache"
+            f"the code of {checkpoint.folder} asks the hub for weights that are neither in the "
+            f"checkpoint nor in the cache ({constants.HF_HUB_CACHE}) and cannot be fetched here; "
+            f"config.json names {encoder} as geometry encoder: run `hf download {encoder}` where "
+            "there is a network and copy the cache"
         )
     said = " ".join(str(error).split())
     return CheckpointError(
-        f"the model in {folder} cannot be built ({type(error).__name__}: {said[:300]}); weights, "
-        "config.json and code have to be of one checkpoint"
+        f"the model in {checkpoint.folder} cannot be built ({type(error).__name__}: {said[:300]}); "
+        "weights, config.json and code have to be of one checkpoint"
     )
 
 
@@ -195,9 +277,10 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _wants_the_hub(error: BaseException) -> bool:
-    from huggingface_hub import errors
+    from huggingface_hub import utils as _utils
 
-    hub = (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError)
+    utils: Any = _utils  # has them in every version; `errors` has not
+    hub = (utils.LocalEntryNotFoundError, utils.OfflineModeIsEnabled, utils.HfHubHTTPError)
     return isinstance(error, hub) or type(error).__module__.partition(".")[0] in (
         "httpx",
         "httpx2",

@@ -76,14 +76,23 @@ class XVLAPolicy(Policy):
         contract: The contract itself.
         model: The loaded model.
         remarks: What a person should read before trusting a result.
+        refusal: Why the trial inference failed; None if it did not.
     """
 
-    def __init__(self, request: CheckpointRequest, protocol: Protocol = "2026") -> None:
+    def __init__(
+        self,
+        request: CheckpointRequest,
+        protocol: Protocol = "2026",
+        *,
+        keep_refusal: bool = False,
+    ) -> None:
         """Find, verify and load the checkpoint, and try one inference.
 
         Args:
             request: What was asked for on the command line.
             protocol: Layout of the proprio that will come.
+            keep_refusal: Keep the error of a failed trial inference in `refusal` instead of
+                raising it, for looking at a checkpoint that cannot run.
 
         Raises:
             ContractMismatchError: Files, model and contract disagree (exit 3).
@@ -105,7 +114,6 @@ class XVLAPolicy(Policy):
         device = pick_device(request.device)
         self._tokenizer = Tokenizer(self.checkpoint.folder, contract.language_length)
         self.model = load_model(self.checkpoint, contract, device)
-        self._generate: Callable[..., torch.Tensor] = self.model.model.generate_actions  # type: ignore[assignment]
         self._skill_head = HeadTap(self.model.model, SKILL_HEAD)
         self._progress_head = HeadTap(self.model.model, PROGRESS_HEAD)
         self.name = contract.name
@@ -114,8 +122,9 @@ class XVLAPolicy(Policy):
         self._ids: dict[str, torch.Tensor] = {}
         self._episode: EpisodeInfo | None = None
         self._inference = 0
+        self.refusal: CheckpointError | None = None
         self.remarks: tuple[str, ...] = ()
-        self.remarks = self._preflight(protocol)
+        self.remarks = self._preflight(protocol, keep_refusal=keep_refusal)
 
     # --- the Policy ---------------------------------------------------------------------------
 
@@ -290,7 +299,7 @@ class XVLAPolicy(Policy):
         actions: Float32Array = predicted.detach().float().cpu().numpy()
         return actions
 
-    def _preflight(self, protocol: Protocol) -> tuple[str, ...]:
+    def _preflight(self, protocol: Protocol, *, keep_refusal: bool) -> tuple[str, ...]:
         """Compare model and contract, and try one inference on a made-up observation."""
         contract, request = self.contract, self._request
         instruction = contract.prompt or "try"
@@ -314,11 +323,18 @@ class XVLAPolicy(Policy):
                 f"the prompt has {self._tokenizer.count(instruction)} tokens and is cut to "
                 f"{contract.language_length}"
             )
+        self._generate: Callable[..., torch.Tensor] = self.model.model.generate_actions  # type: ignore[assignment]
         if request.compile:
             import torch
 
             self._generate = torch.compile(self._generate)
-        prediction = self._tried(batch)
+        try:
+            prediction = self._tried(batch)
+        except CheckpointError as error:
+            if not keep_refusal:
+                raise
+            self.refusal = error
+            return tuple(remarks)
         for head, output in (
             (self._skill_head, prediction.skill_logits),
             (self._progress_head, prediction.progress),

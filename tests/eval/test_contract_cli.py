@@ -122,8 +122,8 @@ def test_forced_it_is_printed_and_marked(cli, v17):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["v71"], "'v71' is no preset, folder or file (a checkpoint on a hub must be downloaded "
-         "first); did you mean v17?"),
+        (["v71"], "'v71' is no preset, folder or file; did you mean v17?"),
+        (["org/na/me"], "neither a folder nor a hub id"),
         (["v4", "v17"], "to compare two: `b1k-eval contract diff v4 v17`"),
         (["diff", "v4"], "contract diff compares two contracts, got 1"),
         (["v17", "--contract", "v4"], "--contract is for a checkpoint folder"),

@@ -361,7 +361,7 @@ def sight_faults(
         hand = sight.after.proprio[start : start + 3]
         for image in (0, {"left": 1, "right": 2}[sight.arm]):
             change = np.abs(after[image] - before[image]).max(axis=0)
-            changed = np.argwhere(change > 0.3 * change.max())[:, ::-1] + 0.5  # (column, row)
+            changed = np.argwhere(change > 0.2 * change.max())[:, ::-1] + 0.5  # (column, row)
             pose, k = batch["extrinsics"][1, rows[image]], batch["intrinsics"][1, image]
             place = project(hand, pose.numpy(), k.numpy())
             if not len(changed) or place is None or not _around(changed, place, len(change)):
@@ -370,10 +370,14 @@ def sight_faults(
 
 
 def _around(changed: np.ndarray, place: tuple[float, float], size: int) -> bool:
-    """Whether changed pixels lie on all sides of a place and come within 1 % of the picture."""
+    """Whether changed pixels lie on all sides of a place and within 3 % of the picture.
+
+    Measured: at most 1 %, since the head sees the gap between the pads from above. A wrong row is
+    off by a sixth of the picture and more.
+    """
     inside = (changed.min(axis=0) <= place).all() and (place <= changed.max(axis=0)).all()
     nearest = np.linalg.norm(changed - place, axis=1).min()
-    return bool(inside and nearest <= 0.01 * size)
+    return bool(inside and nearest <= 0.03 * size)
 
 
 def random_chunk(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

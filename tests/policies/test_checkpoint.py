@@ -1,41 +1,25 @@
-"""Finding and verifying a checkpoint: folders, the hub, weights, code and trust."""
+"""Verifying a checkpoint: the request, weights, code, and what it consists of."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pickle
 import re
 import shutil
-import subprocess
-import sys
-import threading
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from b1k_envs.errors import UnavailableError, UsageError
-from b1k_policies.checkpoint import CheckpointError, CheckpointRequest, locate
-
-def found(folder, **options):
-    return locate(CheckpointRequest(ckpt=str(folder), **options))
+from b1k_envs.errors import UsageError
+from b1k_policies.checkpoint import CheckpointRequest
+from checkpoint_files import found, refused, write_checkpoint, write_code
 
 
 @pytest.fixture
 def folder(tmp_path):
     return write_checkpoint(tmp_path / "ckpt")
-
-
-def refused(folder, text, **options):
-    with pytest.raises(CheckpointError, match=re.escape(text)) as caught:
-        found(folder, **options)
-    assert caught.value.exit_code == 4
-    assert "\n" not in str(caught.value)
 
 
 # --- the request -----------------------------------------------------------------------------
@@ -217,13 +201,16 @@ def test_a_moved_checkpoint_has_the_same_record_and_another_weight_another(folde
     assert changed == {"weights_sha256", "files"}
 
 
-def test_the_digest_of_the_weights_knows_which_content_has_which_name(folder):
+def test_the_digest_of_the_weights_covers_contents_and_names(folder):
     shards = write_shards(folder, SHARDS)
     before = found(folder).weights_sha256
     contents = [shard.read_bytes() for shard in shards]
     for shard, content in zip(shards, reversed(contents), strict=True):
         shard.write_bytes(content)
-    assert found(folder).weights_sha256 != before
+    swapped = found(folder).weights_sha256
+    renamed = [name.replace("model-", "model_") for name in SHARDS]
+    write_shards(folder, renamed)
+    assert len({before, swapped, found(folder).weights_sha256}) == 3
 
 
 def test_the_digest_of_the_code_follows_its_files_and_ignores_compiled_ones(folder):
@@ -236,6 +223,8 @@ def test_the_digest_of_the_code_follows_its_files_and_ignores_compiled_ones(fold
     assert found(folder).code_sha256 == before
     (root / "z.py").write_text("")
     added = found(folder).code_sha256
+    (root / "models" / "again").symlink_to(root)
+    assert found(folder).code_sha256 == added
     (root / "z.py").rename(root / "w.py")
     renamed = found(folder).code_sha256
     (root / "w.py").write_text("1\n")
@@ -254,5 +243,3 @@ def test_the_geometry_encoder_is_the_one_config_names(folder):
     assert found(folder).geometry_model is None
     (folder / "config.json").write_text('{"geometry_conditioning": {"da3_model_name": "a/b"}}')
     assert found(folder).geometry_model == "a/b"
-
-

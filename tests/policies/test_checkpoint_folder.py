@@ -14,28 +14,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from checkpoint_files import write_checkpoint, write_code
 
 from b1k_envs.errors import UnavailableError, UsageError
-from b1k_policies.checkpoint import CheckpointError, CheckpointRequest, locate
+from b1k_policies.checkpoint import CheckpointError
+from checkpoint_files import found, refused, write_checkpoint, write_code
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-def found(folder, **options):
-    return locate(CheckpointRequest(ckpt=str(folder), **options))
+TAGGED = "89abcdef0123456789abcdef0123456789abcdef"
+REVISIONS = {"main": COMMIT, COMMIT: COMMIT, "v1": TAGGED}
 
 
 @pytest.fixture
 def folder(tmp_path):
     return write_checkpoint(tmp_path / "ckpt")
-
-
-def refused(folder, text, **options):
-    with pytest.raises(CheckpointError, match=re.escape(text)) as caught:
-        found(folder, **options)
-    assert caught.value.exit_code == 4
-    assert "\n" not in str(caught.value)
 
 
 # --- the folder ------------------------------------------------------------------------------
@@ -111,6 +102,12 @@ def test_own_code_for_a_downloaded_checkpoint_needs_no_trust(cached, tmp_path):
     assert checkpoint.code_root == mine
 
 
+def test_the_mark_of_a_download_in_the_folder_itself_is_enough(folder):
+    (folder / ".cache" / "huggingface").mkdir(parents=True)
+    refused(folder, "was downloaded")
+    assert found(folder, trust_code=True).revision is None
+
+
 def test_the_cache_in_the_home_folder_makes_no_download_of_what_lies_beside_it(folder):
     (folder.parent / ".cache" / "huggingface" / "hub").mkdir(parents=True)
     assert not found(folder).downloaded
@@ -137,6 +134,7 @@ class Hub(BaseHTTPRequestHandler):
 
     def _answer(self, *, body):
         path = self.path.partition("?")[0]
+        self.server.asked.append(path)
         api = "/api/models/org/name"
         files = [
             {"type": "file", "path": n, "rfilename": n, "size": len(c), "oid": _oid(c)}
@@ -146,18 +144,20 @@ class Hub(BaseHTTPRequestHandler):
             return self._send(403, b"", {"X-Error-Code": "GatedRepo"}, body)
         if path.startswith("/api/models/org/broken"):
             return self._send(503, b"", {}, body)
-        if path in (api, f"{api}/revision/main", f"{api}/revision/{COMMIT}"):
-            document = {"id": "org/name", "sha": COMMIT, "siblings": files, "tags": []}
+        revision = "main" if path == api else path.removeprefix(f"{api}/revision/")
+        if revision in REVISIONS:
+            document = {"id": "org/name", "sha": REVISIONS[revision], "siblings": files, "tags": []}
             return self._send(200, json.dumps(document).encode(), {}, body)
         if path.startswith(f"{api}/revision/"):
             return self._send(404, b"", {"X-Error-Code": "RevisionNotFound"}, body)
-        if path == f"{api}/tree/{COMMIT}":
+        if path in (f"{api}/tree/{COMMIT}", f"{api}/tree/{TAGGED}"):
             return self._send(200, json.dumps(files).encode(), {}, body)
-        name = path.removeprefix(f"/org/name/resolve/{COMMIT}/")
-        if name in self._files:
-            content = self._files[name]
-            headers = {"ETag": f'"{_oid(content)}"', "X-Repo-Commit": COMMIT}
-            return self._send(200, content, headers, body)
+        for commit in (COMMIT, TAGGED):
+            name = path.removeprefix(f"/org/name/resolve/{commit}/")
+            if name in self._files:
+                content = self._files[name]
+                headers = {"ETag": f'"{_oid(content)}"', "X-Repo-Commit": commit}
+                return self._send(200, content, headers, body)
         return self._send(404, b"", {"X-Error-Code": "RepoNotFound"}, body)
 
     def _send(self, status, content, headers, body):
@@ -173,9 +173,18 @@ def _oid(content):
     return hashlib.sha1(content).hexdigest()
 
 
+class HubServer(ThreadingHTTPServer):
+    """A hub on this machine; `asked` lists the paths of all requests."""
+
+    def __init__(self, files):
+        super().__init__(("127.0.0.1", 0), partial(Hub, files))
+        self.asked = []
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
 @pytest.fixture
-def hub(tmp_path):
-    """Address of a hub on this machine that has a checkpoint, with pickles beside it."""
+def hub_server(tmp_path):
+    """It has a checkpoint, with pickles and other files beside it."""
     folder = write_checkpoint(tmp_path / "served")
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
     (folder / "training_video.mp4").write_bytes(b"video")
@@ -184,13 +193,18 @@ def hub(tmp_path):
         for path in folder.rglob("*")
         if path.is_file()
     }
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, files))
+    server = HubServer(files)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    yield server
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def hub(hub_server):
+    return hub_server.url
 
 
 LOCATE = """
@@ -263,6 +277,17 @@ def test_a_hub_id_is_downloaded_at_a_commit_and_found_again_without_the_hub(ask,
     assert ask(hub, trusted, HF_HUB_OFFLINE="1") == told
     at_commit = json.dumps({"ckpt": f"org/name@{COMMIT}", "trust_code": True})
     assert ask("http://127.0.0.1:9", at_commit)["revision"] == COMMIT
+
+
+def test_a_revision_is_downloaded_at_the_commit_it_stands_for(ask, hub):
+    told = ask(hub, '{"ckpt": "org/name@v1", "trust_code": true}')
+    assert (told["origin"], told["repo"], told["revision"]) == ("org/name@v1", "org/name", TAGGED)
+    assert Path(told["folder"]).name == TAGGED
+
+
+def test_a_hub_that_fails_is_asked_no_more(ask, hub_server):
+    ask(hub_server.url, '{"ckpt": "org/broken"}')
+    assert len([path for path in hub_server.asked if "org/broken" in path]) == 1
 
 
 def test_pickles_are_downloaded_only_where_they_are_allowed(ask, hub):

@@ -13,6 +13,7 @@ from rich.table import Table
 from b1k_envs.errors import UsageError
 from b1k_eval.cli import checkpoint_options as options
 from b1k_eval.cli.options import as_text, out_console, print_json
+from b1k_policies.checkpoint_folder import find_folder
 from b1k_policies.contract import PRESETS, Change, diff
 from b1k_policies.contract_codecs import near_miss
 from b1k_policies.contract_fields import FIELDS
@@ -98,12 +99,10 @@ def _find(
         if contract_word is not None:
             raise UsageError(f"--contract is for a checkpoint folder, and {word!r} is a contract")
         return resolve(None, contract=word, settings=settings, force=force)
-    if not Path(word).is_dir():
-        raise UsageError(
-            f"{word!r} is no preset, folder or file (a checkpoint on a hub must be downloaded "
-            f"first){near_miss(word, [*PRESETS])}"
-        )
-    return resolve(Path(word), contract=contract_word, settings=settings, force=force)
+    if not Path(word).is_dir() and "/" not in word:
+        raise UsageError(f"{word!r} is no preset, folder or file{near_miss(word, [*PRESETS])}")
+    folder = find_folder(word, allow_pickle=False).folder
+    return resolve(folder, contract=contract_word, settings=settings, force=force)
 
 
 def _compare(

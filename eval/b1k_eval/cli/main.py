@@ -10,6 +10,7 @@ import typer
 import b1k_eval
 from b1k_eval.cli.contract import contract
 from b1k_eval.cli.doctor import doctor
+from b1k_eval.cli.inspect import inspect
 from b1k_eval.cli.options import Verb
 from b1k_eval.cli.run import run
 from b1k_eval.cli.smoke import smoke
@@ -36,6 +37,7 @@ app.command(cls=Verb)(tasks)
 app.command(cls=Verb)(doctor)
 app.command(cls=Verb)(smoke)
 app.command(cls=Verb)(contract)
+app.command(cls=Verb)(inspect)
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,0 +1,296 @@
+"""Intervals of one run's figures: a success rate, a mean q-score.
+
+The sampling unit is the instance. Rollouts on one instance share its layout and mostly fail or
+succeed together, so five rollouts on ten instances are ten observations, not fifty: they are
+averaged first, every instance counting the same however many rollouts it has.
+
+Rates with one rollout an instance: E. B. Wilson, JASA 22 (1927) 209; C. J. Clopper and
+E. S. Pearson, Biometrika 26 (1934) 404. Everything else is a mean of n independent values with
+known bounds. The usual bootstraps cover such a mean too rarely when n is 10 to 20 and most values
+are equal, and have width 0 when all are (docs/statistics.md has the figures). Used here is the
+Bayesian bootstrap of n + 1 values, where the added one is the upper bound for the upper limit and
+the lower bound for the lower limit: whatever an unseen instance may still hold, it is not worse.
+Reference: N. Gaffke, "Three test statistics for a nonparametric one-sided hypothesis on the mean
+of a nonnegative variable", Math. Methods of Statistics 14 (2005) 451; E. Learned-Miller and
+P. S. Thomas, arXiv:1905.06208 (2019), who conjecture its coverage for every distribution. On
+zeros and ones it is Clopper and Pearson's interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from scipy import stats
+
+from b1k_envs.base import Float64Array
+from b1k_envs.errors import UsageError
+
+DRAWS = 20_000
+"""Weightings of the Bayesian bootstrap; a limit then repeats to about 1 % of the width."""
+
+BOOTSTRAP = "Bayesian bootstrap over instances, bounds added (Gaffke)"
+"""Name of the method of `bounded_mean`."""
+
+Groups = Collection[Collection[float]]
+"""Results by instance: one collection per instance, holding its scored rollouts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A confidence interval.
+
+    Attributes:
+        estimate: What it is around.
+        low: Lower limit.
+        high: Upper limit; always above `low`.
+        level: Nominal coverage, such as 0.95.
+        method: Its name, for the reader of a report.
+    """
+
+    estimate: float
+    low: float
+    high: float
+    level: float
+    method: str
+
+
+def wilson(successes: int, trials: int, *, level: float = 0.95) -> Interval | None:
+    """Wilson's score interval of a rate.
+
+    Args:
+        successes: Successful trials.
+        trials: Independent trials: one rollout an instance.
+        level: Nominal coverage.
+
+    Returns:
+        The interval, or None without a trial.
+
+    Raises:
+        UsageError: Not 0 <= successes <= trials, or not 0 < level < 1.
+    """
+    check_count(successes, trials)
+    z = normal_quantile(level)
+    if trials == 0:
+        return None
+    rate = successes / trials
+    shrink = 1 + z * z / trials
+    centre = (rate + z * z / (2 * trials)) / shrink
+    half = z / shrink * np.sqrt(rate * (1 - rate) / trials + z * z / (4 * trials * trials))
+    return Interval(
+        estimate=rate,
+        # At 0 and at n the limit is exactly 0 and 1, which rounding would miss by an ulp.
+        low=0.0 if successes == 0 else float(centre - half),
+        high=1.0 if successes == trials else float(centre + half),
+        level=level,
+        method="Wilson",
+    )
+
+
+def clopper_pearson(successes: int, trials: int, *, level: float = 0.95) -> Interval | None:
+    """The exact interval of a rate: coverage is never below `level`, mostly well above.
+
+    Args:
+        successes: Successful trials.
+        trials: Independent trials: one rollout an instance.
+        level: Nominal coverage.
+
+    Returns:
+        The interval, or None without a trial.
+
+    Raises:
+        UsageError: Not 0 <= successes <= trials, or not 0 < level < 1.
+    """
+    check_count(successes, trials)
+    check_level(level)
+    if trials == 0:
+        return None
+    failures, tail = trials - successes, (1 - level) / 2
+    low = stats.beta.ppf(tail, successes, failures + 1) if successes else 0.0
+    high = stats.beta.isf(tail, successes + 1, failures) if failures else 1.0
+    return Interval(
+        estimate=successes / trials,
+        low=float(low),
+        high=float(high),
+        level=level,
+        method="Clopper-Pearson",
+    )
+
+
+def rate_interval(groups: Groups, *, seed: int, level: float = 0.95) -> Interval | None:
+    """Interval of a success rate from results by instance.
+
+    Args:
+        groups: 0 or 1 (False or True) per scored rollout, by instance; instances without any are
+            left out.
+        seed: Of the bootstrap, which is used with several rollouts an instance.
+        level: Nominal coverage.
+
+    Returns:
+        Wilson's where every instance has one rollout. Else the bootstrap's over instances, around
+        the mean of the instances' rates. None without an instance, and with several rollouts on
+        a single one: they say nothing on other instances.
+
+    Raises:
+        UsageError: A result is neither 0 nor 1, or not 0 < level < 1.
+    """
+    for group in groups:
+        check_binary(group)
+    if all(len(group) <= 1 for group in groups):
+        outcomes = [value for group in groups for value in group]
+        return wilson(int(sum(outcomes)), len(outcomes), level=level)
+    return score_interval(groups, seed=seed, level=level)
+
+
+def score_interval(groups: Groups, *, seed: int, level: float = 0.95) -> Interval | None:
+    """Interval of a mean score in [0, 1], such as the q-score, from results by instance.
+
+    Args:
+        groups: Scores of the scored rollouts, by instance; instances without any are left out.
+        seed: Of the bootstrap.
+        level: Nominal coverage.
+
+    Returns:
+        The bootstrap's interval around the mean of the instances' means, or None below two
+        instances.
+
+    Raises:
+        UsageError: A score is outside [0, 1], or not 0 < level < 1.
+    """
+    means = instance_means(groups)
+    if len(means) < 2:
+        return None
+    return bounded_mean(means, bounds=(0.0, 1.0), seed=seed, level=level)
+
+
+def bounded_mean(
+    values: Float64Array,
+    *,
+    bounds: tuple[float, float],
+    seed: int,
+    level: float = 0.95,
+    draws: int = DRAWS,
+) -> Interval:
+    """Interval of the mean of a bounded quantity; see the module's header.
+
+    Args:
+        values: float64 [n], n >= 1, independent, one per instance, unit as `bounds`.
+        bounds: Least and greatest value that is possible, not that was seen.
+        seed: Of the weights.
+        level: Nominal coverage.
+        draws: Weightings.
+
+    Returns:
+        The interval; turned around exactly where values and bounds change sign.
+
+    Raises:
+        UsageError: No value, one outside the bounds, or not 0 < level < 1.
+    """
+    check_level(level)
+    low, high = bounds
+    if values.ndim != 1 or not len(values):
+        raise UsageError(f"an interval needs float64 [n] with n >= 1, got {list(values.shape)}")
+    check_within(values, low, high)
+    # The lower limit is the upper one of the mirrored values, from the same weights.
+    return Interval(
+        estimate=float(np.mean(values)),
+        low=-_upper_limit(-values, -low, level, seed, draws),
+        high=_upper_limit(values, high, level, seed, draws),
+        level=level,
+        method=BOOTSTRAP,
+    )
+
+
+def _upper_limit(
+    values: Float64Array, bound: float, level: float, seed: int, draws: int
+) -> float:
+    distinct, counts = np.unique(values, return_counts=True)
+    # Weights of n + 1 values are Dirichlet(1, ..., 1), those of equal values added up a gamma.
+    rng = np.random.default_rng(seed)
+    weights = rng.standard_gamma(np.append(counts, 1.0), size=(draws, len(counts) + 1))
+    means = weights @ np.append(distinct, bound) / weights.sum(axis=1)
+    return min(bound, float(np.quantile(means, (1 + level) / 2)))
+
+
+def instance_means(groups: Groups) -> Float64Array:
+    """Mean of every instance that has a rollout, float64 [n].
+
+    Raises:
+        UsageError: A score is outside [0, 1].
+    """
+    means = np.array([np.mean(list(group)) for group in groups if len(group)], dtype=np.float64)
+    for group in groups:
+        check_within(np.asarray(list(group), dtype=np.float64), 0.0, 1.0)
+    return means
+
+
+# --- checks and figures the other modules need, too ---------------------------------------------
+
+
+def normal_quantile(level: float) -> float:
+    """z with P(|Z| < z) = level for a standard normal Z.
+
+    Raises:
+        UsageError: Not 0 < level < 1.
+    """
+    check_level(level)
+    return NormalDist().inv_cdf((1 + level) / 2)
+
+
+def check_level(level: float) -> None:
+    """Hold a confidence level to its range.
+
+    Raises:
+        UsageError: Not 0 < level < 1.
+    """
+    if not 0 < level < 1:
+        raise UsageError(f"a confidence level lies between 0 and 1, such as 0.95; got {level:g}")
+
+
+def check_alpha(alpha: float) -> None:
+    """Hold a test's level to its range.
+
+    Raises:
+        UsageError: Not 0 < alpha < 1.
+    """
+    if not 0 < alpha < 1:
+        raise UsageError(f"a test's level lies between 0 and 1, such as 0.05; got {alpha:g}")
+
+
+def check_count(successes: int, trials: int) -> None:
+    """Hold a count to its total.
+
+    Raises:
+        UsageError: Not 0 <= successes <= trials.
+    """
+    if not 0 <= successes <= trials:
+        raise UsageError(f"{successes} of {trials} is no count: it must be 0 to {trials}")
+
+
+def check_binary(results: Collection[float]) -> None:
+    """Hold results to success (1) and failure (0).
+
+    Raises:
+        UsageError: Something else.
+    """
+    for value in results:
+        if value not in (0, 1):
+            raise UsageError(f"a result is {value}, but success is 1 and failure 0")
+
+
+def check_within(values: Float64Array, low: float, high: float) -> None:
+    """Hold values to their bounds; NaN is outside.
+
+    Args:
+        values: float64 [n], unit as the bounds.
+        low: Least value allowed.
+        high: Greatest value allowed.
+
+    Raises:
+        UsageError: A value is outside.
+    """
+    wrong = values[~((values >= low) & (values <= high))]
+    if len(wrong):
+        raise UsageError(f"{wrong[0]:g} is outside [{low:g}, {high:g}]")

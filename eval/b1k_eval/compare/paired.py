@@ -1,0 +1,441 @@
+"""Two runs on the same instances: the difference, an interval of it, and a two-sided p-value.
+
+Every difference is a minus b, and the instance is the unit (see `intervals`): a pair is an
+instance with scored rollouts in both runs, and its difference that of the two means. Instances
+only one run has scored are left out, so `mean_a` here may differ from the run's own mean.
+
+One rollout each: T. Tango, Statistics in Medicine 17 (1998) 891, for the interval, and the exact
+McNemar test (Q. McNemar, Psychometrika 12 (1947) 153). Both look only at the discordant pairs and
+may disagree near the limit: at 0 Tango's is McNemar's test without the correction that makes it
+exact, so it can leave 0 out while the exact p-value is slightly above 0.05. A verdict is the
+p-value's. Several rollouts, and q-scores: `intervals.bounded_mean` of the differences, and a
+sign-flip test. Its null: an instance's difference is as likely to be d as -d, which holds for two
+equal policies with equally many rollouts. With one rollout each it is McNemar's exact test.
+
+Unpaired: G. A. Barnard, Biometrika 34 (1947) 123; R. G. Newcombe, Statistics in Medicine 17 (1998)
+873, method 10.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+from scipy import optimize, stats
+
+from b1k_envs.base import Float64Array
+from b1k_envs.errors import UsageError
+from b1k_eval.compare.intervals import (
+    Interval,
+    bounded_mean,
+    check_binary,
+    check_count,
+    check_within,
+    normal_quantile,
+    wilson,
+)
+
+Measure = Literal["success_rate", "q_score"]
+Key = TypeVar("Key", bound=Hashable)
+
+FLIPS = 100_000
+"""Random sign patterns of a sign-flip test that cannot be enumerated."""
+
+MAX_SUMS = 200_000
+"""Distinct sums up to which a sign-flip test is enumerated: any 17 pairs, or any number of pairs
+whose differences are multiples of a common step."""
+
+_SAME = 1e-9
+# Sums of scores that differ by less are equal: 1/3 + 1/3 and 2/3 differ in the last bit.
+
+
+@dataclass(frozen=True, kw_only=True)
+class TestResult:
+    """A two-sided test.
+
+    Attributes:
+        p_value: In (0, 1].
+        method: Its name, for the reader of a report.
+    """
+
+    p_value: float
+    method: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Run a against run b in one measure.
+
+    Attributes:
+        measure: What is compared.
+        mean_a: Mean of a over what is compared.
+        mean_b: Mean of b over the same instances; over its own where unpaired.
+        difference: mean_a - mean_b.
+        interval: Interval of the difference; None where there is too little for one.
+        test: Of "no difference".
+        n_pairs: Instances both runs scored; 0 where unpaired.
+        n_rollouts_a: Scored rollouts of a on those instances.
+        n_rollouts_b: Scored rollouts of b on those instances.
+        wins_a: Pairs in which a is better.
+        wins_b: Pairs in which b is better; the rest are ties.
+    """
+
+    measure: Measure
+    mean_a: float
+    mean_b: float
+    difference: float
+    interval: Interval | None
+    test: TestResult
+    n_pairs: int
+    n_rollouts_a: int
+    n_rollouts_b: int
+    wins_a: int
+    wins_b: int
+
+    @property
+    def p_value(self) -> float:
+        """Of `test`."""
+        return self.test.p_value
+
+    @property
+    def ties(self) -> int:
+        """Pairs without a winner."""
+        return self.n_pairs - self.wins_a - self.wins_b
+
+
+def compare_success(
+    a: Mapping[Key, Collection[float]],
+    b: Mapping[Key, Collection[float]],
+    *,
+    seed: int,
+    level: float = 0.95,
+) -> Comparison | None:
+    """Compare success rates on the shared instances.
+
+    Args:
+        a: 0 or 1 (False or True) per scored rollout, by instance.
+        b: The same of the other run.
+        seed: Of the bootstrap and of random sign flips; unused with one rollout each.
+        level: Nominal coverage of the interval.
+
+    Returns:
+        Tango's interval and McNemar's exact test where every pair has one rollout each; else the
+        bootstrap's interval, None below two pairs, and the sign-flip test. None without a pair.
+
+    Raises:
+        UsageError: A result is neither 0 nor 1, or not 0 < level < 1.
+    """
+    for results in (*a.values(), *b.values()):
+        check_binary(results)
+    shared = _shared(a, b)
+    if any(len(a[key]) > 1 or len(b[key]) > 1 for key in shared):
+        return _compare_means("success_rate", a, b, seed=seed, level=level)
+    if not shared:
+        return None
+    differences = _differences(a, b, shared)
+    wins_a, wins_b = int(np.sum(differences > 0)), int(np.sum(differences < 0))
+    interval = tango(wins_a, wins_b, len(shared), level=level)
+    return _comparison("success_rate", a, b, interval, mcnemar(wins_a, wins_b))
+
+
+def compare_scores(
+    a: Mapping[Key, Collection[float]],
+    b: Mapping[Key, Collection[float]],
+    *,
+    seed: int,
+    level: float = 0.95,
+) -> Comparison | None:
+    """Compare mean q-scores on the shared instances.
+
+    Args:
+        a: q-score in [0, 1] per scored rollout, by instance.
+        b: The same of the other run.
+        seed: Of the bootstrap and of random sign flips.
+        level: Nominal coverage of the interval.
+
+    Returns:
+        The bootstrap's interval, None below two pairs, and the sign-flip test; None without a
+        pair.
+
+    Raises:
+        UsageError: A score is outside [0, 1], or not 0 < level < 1.
+    """
+    for results in (*a.values(), *b.values()):
+        check_within(np.asarray(list(results), dtype=np.float64), 0.0, 1.0)
+    return _compare_means("q_score", a, b, seed=seed, level=level)
+
+
+def compare_unpaired_success(
+    successes_a: int, trials_a: int, successes_b: int, trials_b: int, *, level: float = 0.95
+) -> Comparison | None:
+    """Compare success rates of runs that share no instances; far weaker than a paired comparison.
+
+    The trials must be independent, one rollout an instance. Barnard's test takes time with the
+    product of the trials: docs/statistics.md has figures.
+
+    Args:
+        successes_a: Successful trials of a.
+        trials_a: Trials of a.
+        successes_b: Successful trials of b.
+        trials_b: Trials of b.
+        level: Nominal coverage of the interval.
+
+    Returns:
+        Newcombe's hybrid score interval and Barnard's exact test; None where a run has no trial.
+
+    Raises:
+        UsageError: A count is not within its trials, or not 0 < level < 1.
+    """
+    interval = newcombe(successes_a, trials_a, successes_b, trials_b, level=level)
+    if interval is None:
+        return None
+    table = [
+        [successes_a, successes_b],
+        [trials_a - successes_a, trials_b - successes_b],
+    ]
+    p_value = float(stats.barnard_exact(table, alternative="two-sided").pvalue)
+    return Comparison(
+        measure="success_rate",
+        mean_a=successes_a / trials_a,
+        mean_b=successes_b / trials_b,
+        difference=interval.estimate,
+        interval=interval,
+        test=TestResult(p_value=min(1.0, p_value), method="Barnard exact"),
+        n_pairs=0,
+        n_rollouts_a=trials_a,
+        n_rollouts_b=trials_b,
+        wins_a=0,
+        wins_b=0,
+    )
+
+
+# --- intervals ------------------------------------------------------------------------------------
+
+
+def tango(wins_a: int, wins_b: int, n_pairs: int, *, level: float = 0.95) -> Interval | None:
+    """Tango's score interval of the difference of two rates on the same instances.
+
+    The limits are the differences D at which the score statistic
+    (wins_a - wins_b - n D) / sqrt(n (2 q + D (1 - D))) is z and -z, where q is the likeliest
+    share of wins_b given D.
+
+    Args:
+        wins_a: Instances only a solved.
+        wins_b: Instances only b solved.
+        n_pairs: All instances, one rollout of each run.
+        level: Nominal coverage.
+
+    Returns:
+        The interval, or None without a pair.
+
+    Raises:
+        UsageError: A count is negative, the wins exceed the pairs, or not 0 < level < 1.
+    """
+    check_count(wins_a, n_pairs)
+    check_count(wins_b, n_pairs - wins_a)
+    z = normal_quantile(level)
+    if n_pairs == 0:
+        return None
+    return Interval(
+        estimate=(wins_a - wins_b) / n_pairs,
+        low=-_tango_upper(wins_b, wins_a, n_pairs, z),
+        high=_tango_upper(wins_a, wins_b, n_pairs, z),
+        level=level,
+        method="Tango score",
+    )
+
+
+def _tango_upper(wins_a: int, wins_b: int, n: int, z: float) -> float:
+    estimate = (wins_a - wins_b) / n
+    if estimate == 1:
+        return 1.0
+
+    def excess(difference: float) -> float:
+        """Negative inside the interval; squared, as the variance is 0 at both ends."""
+        linear = (2 * n - wins_a + wins_b) * difference - wins_a - wins_b
+        constant = -wins_b * difference * (1 - difference)
+        root = np.sqrt(max(0.0, linear * linear - 8 * n * constant))
+        share = (root - linear) / (4 * n)
+        variance = n * (2 * share + difference * (1 - difference))
+        return float((wins_a - wins_b - n * difference) ** 2 - z * z * variance)
+
+    if excess(estimate) >= 0:  # no variance at the estimate itself: only at +-1, handled above
+        return estimate
+    return float(optimize.brentq(excess, estimate, 1.0, xtol=1e-12))
+
+
+def newcombe(
+    successes_a: int, trials_a: int, successes_b: int, trials_b: int, *, level: float = 0.95
+) -> Interval | None:
+    """Newcombe's hybrid score interval of the difference of two independent rates.
+
+    Args:
+        successes_a: Successful trials of a.
+        trials_a: Trials of a.
+        successes_b: Successful trials of b.
+        trials_b: Trials of b.
+        level: Nominal coverage.
+
+    Returns:
+        The interval, or None where either has no trial.
+
+    Raises:
+        UsageError: A count is not within its trials, or not 0 < level < 1.
+    """
+    a = wilson(successes_a, trials_a, level=level)
+    b = wilson(successes_b, trials_b, level=level)
+    if a is None or b is None:
+        return None
+    difference = a.estimate - b.estimate
+    return Interval(
+        estimate=difference,
+        low=difference - float(np.hypot(a.estimate - a.low, b.high - b.estimate)),
+        high=difference + float(np.hypot(a.high - a.estimate, b.estimate - b.low)),
+        level=level,
+        method="Newcombe hybrid score",
+    )
+
+
+# --- tests ----------------------------------------------------------------------------------------
+
+
+def mcnemar(wins_a: int, wins_b: int) -> TestResult:
+    """McNemar's exact test: are the discordant pairs split like fair coins?
+
+    Args:
+        wins_a: Instances only a solved.
+        wins_b: Instances only b solved.
+
+    Returns:
+        Two-sided; p = 1 without a discordant pair.
+
+    Raises:
+        UsageError: A count is negative.
+    """
+    if min(wins_a, wins_b) < 0:
+        raise UsageError(f"wins are counts, got {wins_a} and {wins_b}")
+    discordant = wins_a + wins_b
+    p_value = stats.binomtest(wins_a, discordant).pvalue if discordant else 1.0
+    return TestResult(p_value=float(p_value), method="McNemar exact")
+
+
+def sign_flip(differences: Float64Array, *, seed: int, flips: int = FLIPS) -> TestResult:
+    """Two-sided sign-flip permutation test of the mean.
+
+    p is the share of the 2^n sign patterns whose |sum| is at least the one seen. They are all
+    counted where the distinct sums stay below `MAX_SUMS`; else `flips` random ones are, and p is
+    (hits + 1) / (flips + 1), which keeps the level.
+
+    Args:
+        differences: float64 [n], a - b, one per instance.
+        seed: Of the random flips.
+        flips: How many of them.
+
+    Returns:
+        p = 1 without a difference that is not 0.
+
+    Raises:
+        UsageError: A difference is not finite.
+    """
+    if not np.isfinite(differences).all():
+        raise UsageError("a sign-flip test needs finite differences")
+    sizes = np.abs(differences[np.abs(differences) > _SAME])
+    seen = abs(float(np.sum(differences))) - _SAME
+    sums, shares = np.zeros(1), np.ones(1)
+    for size in sizes:
+        both = np.round(np.concatenate([sums - size, sums + size]), 10)
+        sums, where = np.unique(both, return_inverse=True)
+        if len(sums) > MAX_SUMS:
+            return TestResult(
+                p_value=_random_flips(sizes, seen, seed, flips),
+                method=f"sign flip over instances, {flips:,} random patterns",
+            )
+        shares = np.bincount(where, weights=np.concatenate([shares, shares]) / 2)
+    p_value = float(shares[np.abs(sums) >= seen].sum())
+    return TestResult(p_value=min(1.0, p_value), method="sign flip over instances, exact")
+
+
+def _random_flips(sizes: Float64Array, seen: float, seed: int, flips: int) -> float:
+    rng = np.random.default_rng(seed)
+    hits, done, batch = 0, 0, max(1, 4_000_000 // len(sizes))
+    while done < flips:
+        count = min(batch, flips - done)
+        signs = rng.integers(0, 2, size=(count, len(sizes)), dtype=np.int8) * 2 - 1
+        hits += int(np.sum(np.abs(signs @ sizes) >= seen))
+        done += count
+    return (hits + 1) / (flips + 1)
+
+
+# --- pairs ----------------------------------------------------------------------------------------
+
+
+def _shared(
+    a: Mapping[Key, Collection[float]], b: Mapping[Key, Collection[float]]
+) -> list[Key]:
+    return [key for key in a if key in b and len(a[key]) and len(b[key])]
+
+
+def _differences(
+    a: Mapping[Key, Collection[float]], b: Mapping[Key, Collection[float]], keys: list[Key]
+) -> Float64Array:
+    return np.array([np.mean(list(a[key])) - np.mean(list(b[key])) for key in keys])
+
+
+def paired_differences(
+    a: Mapping[Key, Collection[float]], b: Mapping[Key, Collection[float]]
+) -> dict[Key, float]:
+    """Mean of a minus mean of b on every instance both have scored, in a's order.
+
+    Args:
+        a: Results per scored rollout, by instance.
+        b: The same of the other run.
+
+    Returns:
+        Difference by instance.
+    """
+    keys = _shared(a, b)
+    return dict(zip(keys, _differences(a, b, keys).tolist(), strict=True))
+
+
+def _compare_means(
+    measure: Measure,
+    a: Mapping[Key, Collection[float]],
+    b: Mapping[Key, Collection[float]],
+    *,
+    seed: int,
+    level: float,
+) -> Comparison | None:
+    keys = _shared(a, b)
+    if not keys:
+        return None
+    differences = _differences(a, b, keys)
+    interval = None
+    if len(keys) > 1:
+        interval = bounded_mean(differences, bounds=(-1.0, 1.0), seed=seed, level=level)
+    return _comparison(measure, a, b, interval, sign_flip(differences, seed=seed))
+
+
+def _comparison(
+    measure: Measure,
+    a: Mapping[Key, Collection[float]],
+    b: Mapping[Key, Collection[float]],
+    interval: Interval | None,
+    test: TestResult,
+) -> Comparison:
+    keys = _shared(a, b)
+    differences = _differences(a, b, keys)
+    return Comparison(
+        measure=measure,
+        mean_a=float(np.mean([np.mean(list(a[key])) for key in keys])),
+        mean_b=float(np.mean([np.mean(list(b[key])) for key in keys])),
+        difference=float(np.mean(differences)),
+        interval=interval,
+        test=test,
+        n_pairs=len(keys),
+        n_rollouts_a=sum(len(a[key]) for key in keys),
+        n_rollouts_b=sum(len(b[key]) for key in keys),
+        wins_a=int(np.sum(differences > _SAME)),
+        wins_b=int(np.sum(differences < -_SAME)),
+    )

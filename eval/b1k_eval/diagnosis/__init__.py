@@ -1,0 +1,1 @@
+"""Where policies die, and whether they know, from results and traces alone."""

@@ -1,0 +1,194 @@
+"""Everything about a checkpoint that can be known from one observation, without an episode.
+
+`inspect_policy` asks a loaded `XVLAPolicy` once and holds what was sent and what came back to the
+checkpoint's own contract, to the cameras that took the pictures and to the robot. That nothing is
+found does not prove that a checkpoint is run as it was trained: fields that are `open` are known
+to nobody outside its files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from b1k_envs.base import UInt8Array
+from b1k_envs.errors import ActionError, UsageError
+from b1k_policies.actions import decode
+from b1k_policies.base import Skill
+from b1k_policies.batch import Batch
+from b1k_policies.checkpoint import CheckpointError
+from b1k_policies.contract import EvalContract
+from b1k_policies.contract_resolved import ContractConflictError, ResolvedContract
+from b1k_policies.contract_sources import resolve
+from b1k_policies.images import denormalise
+from b1k_policies.inspection_chunk import ChunkFacts, chunk_facts, chunk_findings
+from b1k_policies.inspection_findings import (
+    LEVELS,
+    Finding,
+    Sent,
+    contract_findings,
+    geometry_findings,
+    measured_findings,
+    no_reference,
+)
+from b1k_policies.inspection_geometry import SeenImage, see_images
+from b1k_policies.saved_observation import SavedObservation
+from b1k_policies.xvla import Query, XVLAPolicy
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorFacts:
+    """One argument of `generate_actions`."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    min: float
+    max: float
+    mean: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Inspection:
+    """What came out.
+
+    Attributes:
+        reading: The contract by which the model reads what it is sent: the checkpoint's own, or
+            the one in force where its files give none.
+        has_reference: Whether it is the checkpoint's own.
+        batch: The arguments of `generate_actions`, a line each.
+        pictures: uint8 [V, S, S, 3] RGB, as the model reads them.
+        images: Those pictures' cameras and grippers.
+        chunk: The answer; None where it cannot be read.
+        skill: What the model says it is doing.
+        progress: Its estimate, in [0, 1].
+        progress_head: What the head itself gave.
+        findings: The worst first.
+    """
+
+    reading: EvalContract
+    has_reference: bool
+    batch: tuple[TensorFacts, ...]
+    pictures: UInt8Array
+    images: tuple[SeenImage, ...]
+    chunk: ChunkFacts | None
+    skill: Skill | None
+    progress: float | None
+    progress_head: float | None
+    findings: tuple[Finding, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "reference": self.reading.to_dict() if self.has_reference else None,
+            "batch": [asdict(row) for row in self.batch],
+            "geometry": [image.to_dict() for image in self.images],
+            "chunk": None if self.chunk is None else self.chunk.to_dict(),
+            "skill": None if self.skill is None else asdict(self.skill),
+            "progress": self.progress,
+            "progress_head": self.progress_head,
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+
+
+def inspect_policy(policy: XVLAPolicy, saved: SavedObservation) -> Inspection:
+    """Ask a checkpoint once, and look at the question and the answer.
+
+    Args:
+        policy: Loaded, for the protocol of the observation.
+        saved: What to ask it.
+
+    Raises:
+        B1kEvalError: The batch of the contract cannot be made of the observation.
+    """
+    observation, found = saved.observation, policy.resolved
+    batch = policy.prepare(
+        [Query(observation=observation, instruction=saved.instruction, seed=saved.seed)]
+    )
+    sent = _sent(batch)
+    findings: list[Finding] = []
+    reference = _reference(policy, findings)
+    reading = found.contract if reference is None else reference.contract
+    images = see_images(
+        observation, found.contract.view_order, found.contract.image_size, sent.poses, sent.k,
+        reading,
+    )  # fmt: skip
+    findings += contract_findings(found, reference)
+    if reference is not None:
+        findings += measured_findings(sent, observation, found, reference)
+    findings += geometry_findings(images, found, reference)
+    findings += _remarks(policy, findings)
+    chunk, answer, raw = None, None, None
+    try:
+        if policy.refusal is not None:
+            raise policy.refusal
+        prediction = policy.predict(batch, [saved.seed])
+        raw = None if prediction.progress is None else float(prediction.progress[0, 0])
+        (answer,) = policy.read(prediction, batch)
+    except (ActionError, CheckpointError) as error:
+        text = f"the model gives no chunk: {error}"
+        findings.append(Finding(level="wrong", field="chunk", text=text))
+    else:
+        absolute = decode(prediction.actions, batch["proprio"].numpy(), found.contract)[0]
+        chunk = chunk_facts(absolute, observation, found.contract)
+        findings += chunk_findings(chunk)
+    return Inspection(
+        reading=reading,
+        has_reference=reference is not None,
+        batch=tuple(_facts(name, tensor) for name, tensor in batch.items()),
+        pictures=denormalise(batch["image_input"][0], reading),
+        images=images,
+        chunk=chunk,
+        skill=None if answer is None else answer.skill,
+        progress=None if answer is None else answer.progress,
+        progress_head=raw,
+        findings=tuple(sorted(findings, key=lambda finding: LEVELS.index(finding.level))),
+    )
+
+
+def _reference(policy: XVLAPolicy, findings: list[Finding]) -> ResolvedContract | None:
+    """The contract that the checkpoint gets when nothing is given by hand."""
+    try:
+        return resolve(policy.checkpoint.folder)
+    except (UsageError, ContractConflictError) as error:
+        findings.append(no_reference(error))
+        return None
+
+
+def _sent(batch: Batch) -> Sent:
+    posed = "extrinsics" in batch
+    return Sent(
+        images=batch["image_input"][0].numpy(),
+        k=batch["intrinsics"][0].numpy() if posed else None,
+        poses=batch["extrinsics"][0].numpy() if posed else None,
+        proprio=batch["proprio"][0].numpy(),
+    )
+
+
+def _remarks(policy: XVLAPolicy, said: Sequence[Finding]) -> Iterator[Finding]:
+    """What the loaded policy remarks, except what a finding says already, with figures."""
+    fields = {finding.field for finding in said}
+    for remark in policy.remarks:
+        before, forced, text = remark.partition("forced: ")
+        if forced and not before:
+            yield Finding(level="wrong", field=text.split()[0], text=f"in the model: {text}")
+        elif remark.split(" is ")[0] not in fields and not remark.startswith("extrinsics row "):
+            yield Finding(level="note", field="", text=remark)
+
+
+def _facts(name: str, tensor: torch.Tensor) -> TensorFacts:
+    values = tensor.numpy().astype(np.float64)
+    return TensorFacts(
+        name=name,
+        dtype=str(tensor.dtype).removeprefix("torch."),
+        shape=tuple(tensor.shape),
+        min=float(values.min()),
+        max=float(values.max()),
+        mean=float(values.mean()),
+    )
