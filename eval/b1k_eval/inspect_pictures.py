@@ -48,7 +48,10 @@ _AHEAD = (1.0, 0.0, 0.0)
 _AHEAD_LENGTH, _GRIPPER_LENGTH = 0.3, 0.06
 _NEAR = 0.03
 """Lines are cut off nearer to a camera's plane than this [m]."""
+_FINDINGS = 6
+"""How many are written below the pictures."""
 _SHIFT = 3
+"""Fraction bits of the coordinates that OpenCV is given."""
 _NEAR_LIMIT = 0.1
 """Distance from which a joint's limit is worth drawing [rad]."""
 
@@ -63,7 +66,9 @@ def draw_seen(inspection: Inspection, title: str) -> UInt8Array:
     Returns:
         uint8 [H, W, 3] RGB.
     """
-    wrong = [f"{f.field}: {f.text}" for f in inspection.findings if f.level == "wrong"][:5]
+    wrong = [f"{f.field}: {f.text}" for f in inspection.findings if f.level == "wrong"]
+    if len(wrong) > _FINDINGS:
+        wrong[_FINDINGS - 1 :] = [f"and {len(wrong) - _FINDINGS + 1} more"]
     count = len(inspection.images)
     width = 2 * _MARGIN + count * PANEL + (count - 1) * _GAP
     height = _HEADER + PANEL + _CAPTION + _LINE * (2 + len(wrong)) + _MARGIN // 2
@@ -287,9 +292,7 @@ def draw_chunk(chunk: ChunkFacts, title: str) -> bytes:
         UnavailableError: matplotlib is not installed.
     """
     try:
-        import matplotlib
-
-        matplotlib.use("Agg")
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UnavailableError(
@@ -304,6 +307,7 @@ def draw_chunk(chunk: ChunkFacts, title: str) -> bytes:
          [*_columns("gripper_left"), *_columns("gripper_right")], ["left", "right"]),
     ]  # fmt: skip
     figure = Figure(figsize=(13, 7), layout="constrained")
+    FigureCanvasAgg(figure)
     axes = figure.subplots(2, 3)
     for axis, (name, columns, labels) in zip(axes.flat, panels, strict=False):
         _plot(axis, chunk, name, columns, labels)

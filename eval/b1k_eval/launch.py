@@ -75,6 +75,7 @@ def launch(
     workers: int = 1,
     env: Env | None = None,
     policy: Policy | None = None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> None:
     """Run what is missing of a plan.
 
@@ -87,6 +88,7 @@ def launch(
         env: An env that is built already, for workers = 1; owned by the caller's assembly from
             now on and closed here.
         policy: The same for the policy.
+        enough: Asked before every episode; once true, none is started any more.
 
     Raises:
         UsageError: The folder has a line of an episode that is not of the plan.
@@ -100,9 +102,9 @@ def launch(
     reporter.run_started(len(plan), len(plan) - len(todo), assembly.max_steps, workers)
     try:
         if workers == 1:
-            _run_here(Executor(assembly, env=env, policy=policy), todo, store, reporter)
+            _run_here(Executor(assembly, env=env, policy=policy), todo, store, reporter, enough)
         else:
-            _Pool(assembly, store, reporter, workers).run(todo)
+            _Pool(assembly, store, reporter, workers, enough).run(todo)
     except KeyboardInterrupt:
         store.clean(keys)
         raise
@@ -110,10 +112,16 @@ def launch(
 
 
 def _run_here(
-    executor: Executor, todo: Iterable[EpisodeInfo], store: RunStore, reporter: Reporter
+    executor: Executor,
+    todo: Iterable[EpisodeInfo],
+    store: RunStore,
+    reporter: Reporter,
+    enough: Callable[[], bool],
 ) -> None:
     try:
         for episode in todo:
+            if enough():
+                return
             key = key_of(episode)
             reporter.episode_started(key)
             folder = store.begin(key)
@@ -150,12 +158,18 @@ class _Pool:
     """Spawned workers, each with a pipe; spawned, because OpenGL does not survive a fork."""
 
     def __init__(
-        self, assembly: Assembly, store: RunStore, reporter: Reporter, workers: int
+        self,
+        assembly: Assembly,
+        store: RunStore,
+        reporter: Reporter,
+        workers: int,
+        enough: Callable[[], bool],
     ) -> None:
         self._assembly = assembly
         self._store = store
         self._reporter = reporter
         self._workers = workers
+        self._enough = enough
         self._context = multiprocessing.get_context("spawn")
         self._idle: list[tuple[multiprocessing.process.BaseProcess, Connection]] = []
         self._busy: list[_Job] = []
@@ -164,9 +178,11 @@ class _Pool:
         """All of them, as workers come free."""
         queue = deque(todo)
         try:
-            while queue or self._busy:
-                while queue and len(self._busy) < self._workers:
+            while True:
+                while queue and len(self._busy) < self._workers and not self._enough():
                     self._assign(queue.popleft())
+                if not self._busy:
+                    break
                 pipes = [job.pipe for job in self._busy]
                 sentinels = [job.process.sentinel for job in self._busy]
                 ready = set(wait([*pipes, *sentinels]))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from b1k_envs.base import Env
 from b1k_envs.errors import UsageError
@@ -22,6 +22,9 @@ from b1k_eval.settings import RunSettings, chunking_factory, human_figures
 from b1k_eval.store import RunStore, check_folder, open_run
 from b1k_policies.base import Policy
 from b1k_policies.registry import make_policy
+
+if TYPE_CHECKING:
+    from b1k_eval.until_decided import Standing, UntilDecided
 
 VIDEO_RATES: tuple[int, ...] = tuple(
     rate for rate in range(1, int(CONTROL_HZ) + 1) if CONTROL_HZ % rate == 0
@@ -93,6 +96,7 @@ class Session:
         check_folder(out, resume=resume)
         worlds.check_world(settings)
         human = human_figures(settings.task_entry(), settings.human_stats)
+        self._until = _until_decided(settings)
         build = partial(make_policy, settings.policy, settings.checkpoint, settings.protocol)
         self.policy: Policy = build()
         make_chunking = chunking_factory(settings, self.policy.skipped_rows)
@@ -164,7 +168,16 @@ class Session:
             workers=workers,
             env=None if workers > 1 else self.env,
             policy=None if workers > 1 else self.policy,
+            enough=self._decided,
         )
+
+    def standing(self) -> Standing | None:
+        """How the comparison with `settings.against` stands; None without one."""
+        return None if self._until is None else self._until.standing(self.store.episodes)
+
+    def _decided(self) -> bool:
+        standing = self.standing()
+        return standing is not None and standing.decided
 
     def close_world(self) -> None:
         """Release env and policy of this process; safe to call twice."""
@@ -175,6 +188,14 @@ class Session:
         """Release everything, the folder's lock included; safe to call twice."""
         self.close_world()
         self.store.close()
+
+
+def _until_decided(settings: RunSettings) -> UntilDecided | None:
+    if settings.against is None:
+        return None
+    from b1k_eval.until_decided import UntilDecided  # scipy, which no other run needs
+
+    return UntilDecided(settings)
 
 
 def _horizon_remark(settings: RunSettings, policy: Policy) -> tuple[str, ...]:

@@ -38,7 +38,7 @@ class RunSettings:
         sim: Simulator, resolved.
         protocol: Challenge generation.
         split: Which set the instances are from.
-        instances: Indices within the split, ascending.
+        instances: Indices within the split, ascending; with `against` in the order drawn.
         rollouts: Tries per instance.
         max_steps: Time limit in control steps.
         chunking: Name of the strategy.
@@ -53,6 +53,8 @@ class RunSettings:
             relative to; None for the published ones.
         checkpoint: Which checkpoint, under which contract, on which device; None for any other
             policy.
+        against: Folder of a run: no further episode is started once it is decided which of the
+            two is better; None to do all.
     """
 
     task: str
@@ -73,6 +75,7 @@ class RunSettings:
     action_noise: str | None
     human_stats: str | None = None
     checkpoint: CheckpointRequest | None = None
+    against: str | None = None
 
     def __post_init__(self) -> None:
         for name, minimum in (("rollouts", 1), ("max_steps", 1), ("seed", 0)):

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from b1k_envs.base import UInt8Array
+from b1k_envs.base import Observation, UInt8Array
 from b1k_envs.errors import ActionError, UsageError
 from b1k_policies.actions import decode
 from b1k_policies.base import Skill
@@ -111,18 +112,9 @@ def inspect_policy(policy: XVLAPolicy, saved: SavedObservation) -> Inspection:
     batch = policy.prepare(
         [Query(observation=observation, instruction=saved.instruction, seed=saved.seed)]
     )
-    sent = _sent(batch)
-    findings: list[Finding] = []
-    reference = _reference(policy, findings)
-    reading = found.contract if reference is None else reference.contract
-    images = see_images(
-        observation, found.contract.view_order, found.contract.image_size, sent.poses, sent.k,
-        reading,
-    )  # fmt: skip
-    findings += contract_findings(found, reference)
-    if reference is not None:
-        findings += measured_findings(sent, observation, found, reference)
-    findings += geometry_findings(images, found, reference)
+    sent, reference = _sent(batch), own_contract(policy.checkpoint.folder)
+    reading = reference.contract if isinstance(reference, ResolvedContract) else found.contract
+    images, findings = look_at(sent, observation, found, reference)
     findings += _remarks(policy, findings)
     chunk, answer, raw = None, None, None
     try:
@@ -140,7 +132,7 @@ def inspect_policy(policy: XVLAPolicy, saved: SavedObservation) -> Inspection:
         findings += chunk_findings(chunk)
     return Inspection(
         reading=reading,
-        has_reference=reference is not None,
+        has_reference=isinstance(reference, ResolvedContract),
         batch=tuple(_facts(name, tensor) for name, tensor in batch.items()),
         pictures=denormalise(batch["image_input"][0], reading),
         images=images,
@@ -152,13 +144,40 @@ def inspect_policy(policy: XVLAPolicy, saved: SavedObservation) -> Inspection:
     )
 
 
-def _reference(policy: XVLAPolicy, findings: list[Finding]) -> ResolvedContract | None:
-    """The contract that the checkpoint gets when nothing is given by hand."""
+def own_contract(folder: Path) -> ResolvedContract | Finding:
+    """The contract that a checkpoint gets when nothing is given by hand, or why it gets none."""
     try:
-        return resolve(policy.checkpoint.folder)
+        return resolve(folder)
     except (UsageError, ContractConflictError) as error:
-        findings.append(no_reference(error))
-        return None
+        return no_reference(error)
+
+
+def look_at(
+    sent: Sent,
+    observation: Observation,
+    found: ResolvedContract,
+    reference: ResolvedContract | Finding,
+) -> tuple[tuple[SeenImage, ...], list[Finding]]:
+    """Everything that can be said of what is sent, before any model is asked.
+
+    Args:
+        sent: What is sent of the observation under `found`.
+        observation: Which one.
+        found: The contract in force.
+        reference: As `own_contract` gives it.
+    """
+    own = reference if isinstance(reference, ResolvedContract) else None
+    contract = found.contract
+    images = see_images(
+        observation, contract.view_order, contract.image_size, sent.poses, sent.k,
+        contract if own is None else own.contract,
+    )  # fmt: skip
+    findings = [reference] if isinstance(reference, Finding) else []
+    findings += contract_findings(found, own)
+    if own is not None:
+        findings += measured_findings(sent, observation, found, own)
+    findings += geometry_findings(images, found, own)
+    return images, findings
 
 
 def _sent(batch: Batch) -> Sent:

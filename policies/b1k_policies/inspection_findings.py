@@ -8,7 +8,6 @@ and state under the contract in force against those under the reference contract
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -27,7 +26,7 @@ from b1k_policies.contract_resolved import (
 )
 from b1k_policies.images import image_tensor
 from b1k_policies.inspection_geometry import SeenImage, Sighting, whose_pose
-from b1k_policies.inspection_words import consequence, in_words
+from b1k_policies.inspection_words import consequence, in_words, shown
 
 Level = Literal["wrong", "doubt", "note"]
 LEVELS: tuple[Level, ...] = ("wrong", "doubt", "note")
@@ -123,7 +122,7 @@ def contract_findings(found: ResolvedContract, reference: ResolvedContract | Non
             (figure for figure in figures if name in _fields_of(figure)), None
         )
         if row is not None:
-            origin = f"{row.where} says {_shown(row.stated)}"
+            origin = f"{row.where} says {shown(row.stated)}"
         else:
             assert reference is not None  # else every departure has its row
             source = reference.sources[name].source
@@ -160,21 +159,13 @@ def _departures(
 
 def _of_figure(row: Difference) -> str:
     return (
-        f"{row.where} says {_shown(row.stated)}, but {_shown(row.other)} follows from "
+        f"{row.where} says {shown(row.stated)}, but {shown(row.other)} follows from "
         f"{row.other_where}: contract and checkpoint are not of one piece"
     )
 
 
 def _fields_of(figure: Difference) -> tuple[str, ...]:
     return _FIELDS_OF_FIGURE.get(figure.name.split(".")[0], ())
-
-
-def _shown(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and all(isinstance(entry, float) for entry in value):
-        value = [round(entry, 3) for entry in value]
-    return json.dumps(value, ensure_ascii=False)
 
 
 def _level(
@@ -248,10 +239,13 @@ def _k_differs(sent: Sent, trained: Sent, contract: EvalContract) -> str | None:
         return None
     worst = int(apart.argmax())
     ours, theirs = sent.k[worst], trained.k[worst]
+    ratio = sent.images.shape[-1] / trained.images.shape[-1]
+    fits = np.allclose(sent.k[:, :2], ratio * trained.k[:, :2], rtol=0, atol=_SAME_K)
     return (
         f"measured: K differs by up to {apart.max():.1f} px: {contract.view_order[worst]} is sent "
         f"fx {ours[0, 0]:.1f}, cx {ours[0, 2]:.1f}, the checkpoint's own contract sends "
         f"fx {theirs[0, 0]:.1f}, cx {theirs[0, 2]:.1f}"
+        f"{' (it fits the pictures as sent)' if fits else ''}"
     )
 
 

@@ -43,7 +43,13 @@ def consequence(name: str, sent: EvalContract, trained: Any) -> _Words:  # noqa:
 
 def in_words(name: str, value: Any) -> str:  # noqa: ANN401 - any field's value
     """A field's value as people write it."""
-    value = json_value(name, value)
+    return shown(json_value(name, value))
+
+
+def shown(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """A JSON value as people write it; figures to 0.001."""
+    if isinstance(value, list) and all(isinstance(entry, float) for entry in value):
+        value = [round(entry, 3) for entry in value]
     if isinstance(value, list) and all(isinstance(entry, (str, int, float)) for entry in value):
         return ", ".join(map(str, value))
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -81,7 +87,7 @@ def _resize_antialias(sent: EvalContract, trained: bool) -> _Words:
     if trained:
         return (
             "pictures are shrunk without antialiasing, as OpenCV's INTER_CUBIC does",
-            "fine structure turns into jagged edges and moiré that the model never saw in training",
+            "fine structure turns into jagged edges and stripes that training never showed the model",
         )
     return (
         "pictures are shrunk with antialiasing, as PIL does",
@@ -194,9 +200,9 @@ def _delta_spec(sent: EvalContract, trained: tuple[int, ...]) -> _Words:
     left = _columns(robots[np.flatnonzero(~ours & learnt)])
     texts = []
     if added:
-        texts.append(f"{added} are commands already, and the present position is added to them")
+        texts.append(f"the commands of {added} are taken for offsets and get the position added")
     if left:
-        texts.append(f"{left} are offsets, and are executed as positions: joints go towards 0")
+        texts.append(f"the offsets of {left} are executed as positions: the joints go towards 0")
     spec = ", ".join(map(str, sent.delta_spec))
     return f"offsets are read by ({spec})", "; ".join(texts)
 

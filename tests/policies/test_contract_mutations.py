@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -263,3 +265,9 @@ def test_what_the_checkpoint_states_cannot_be_set_otherwise(field, preset, folde
 
 def test_the_free_fields_are_those_that_the_contract_calls_a_choice():
     assert list(FREE) == [name for name, info in FIELDS.items() if info.sure == "choice"]
+
+
+def test_the_docs_list_every_field_and_what_notices_it():
+    text = (Path(__file__).parents[2] / "docs" / "contract.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| ([a-z, ]+) \|$", text, re.MULTILINE))
+    assert rows == {name: ", ".join(sorted(m.noticed_by)) for name, m in MUTATIONS.items()}

@@ -420,15 +420,18 @@ def test_a_ray_passes_through_the_middle_of_its_patch(tiny, batch):
         np.testing.assert_allclose(moment, np.cross(centre, direction), atol=1e-6)
 
 
-def test_bfloat16_under_autocast_gives_nearly_the_same(tiny, batch):
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_under_autocast_gives_nearly_the_same(tiny, batch, dtype):
     import copy
 
     import torch
 
-    short = tiny._replace(model=copy.deepcopy(tiny.model).to(torch.bfloat16))
-    with torch.autocast("cpu", torch.bfloat16):
-        actions = short.generate(batch)
-        assert torch.equal(short.generate(batch), actions)
+    narrow = getattr(torch, dtype)
+    short = tiny._replace(model=copy.deepcopy(tiny.model).to(narrow))
+    cast = {**batch, **{key: batch[key].to(narrow) for key in ("image_input", "proprio")}}
+    with torch.autocast("cpu", narrow):
+        actions = short.generate(cast)
+        assert torch.equal(short.generate(cast), actions)
     assert actions.dtype == torch.float32
     assert 0 < (actions - tiny.generate(batch)).abs().max() < 0.02
 

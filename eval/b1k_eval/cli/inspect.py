@@ -18,7 +18,7 @@ from b1k_eval import worlds
 from b1k_eval.cli import checkpoint_options as options
 from b1k_eval.cli.contract import show_contract
 from b1k_eval.cli.options import out_console, print_json, say_remark
-from b1k_eval.cli.run import resolve_settings
+from b1k_eval.cli.requests import resolve_settings
 from b1k_eval.files import to_json, write_atomic
 from b1k_eval.inspect_pictures import draw_chunk, draw_seen, encode_png
 from b1k_eval.launch import plan_episodes

@@ -8,6 +8,7 @@ from __future__ import annotations
 import typer
 
 import b1k_eval
+from b1k_eval.cli.compare import compare
 from b1k_eval.cli.contract import contract
 from b1k_eval.cli.doctor import doctor
 from b1k_eval.cli.inspect import inspect
@@ -37,6 +38,7 @@ app.command(cls=Verb)(tasks)
 app.command(cls=Verb)(doctor)
 app.command(cls=Verb)(smoke)
 app.command(cls=Verb)(contract)
+app.command(cls=Verb)(compare)
 app.command(cls=Verb)(inspect)
 
 

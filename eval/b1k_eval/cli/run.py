@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Mapping
-from dataclasses import fields
-from datetime import datetime, timezone
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +13,6 @@ from rich.table import Table
 from rich.text import Text
 
 from b1k_envs.errors import UsageError
-from b1k_envs.tasks import check_protocol, get_task
 from b1k_eval.cli import checkpoint_options as options
 from b1k_eval.cli.options import (
     EXIT_INTERRUPTED,
@@ -24,35 +21,21 @@ from b1k_eval.cli.options import (
     print_json,
     say_remark,
 )
+from b1k_eval.cli.requests import (
+    against_folder,
+    new_folder,
+    resolve_execution,
+    resolve_settings,
+)
 from b1k_eval.episode import RESULT_FILE, TRACE_FILE, VIDEO_FILE
 from b1k_eval.progress import OUTCOME_STYLES, duration, make_reporter
 from b1k_eval.run_files import EPISODES_FOLDER, RUN_FILE, read_run
-from b1k_eval.session import Execution, Session, summarise
+from b1k_eval.session import Session, summarise
 from b1k_eval.settings import (
     DEFAULT_ENSEMBLE_DECAY,
     DEFAULT_ENSEMBLE_EVERY,
     DEFAULT_HORIZON,
-    RunSettings,
-    given_settings,
-    option_name,
-    parse_instances,
-    recorded_fields,
 )
-from b1k_eval.worlds import resolve_sim
-from b1k_policies.registry import CHECKPOINT
-
-_DEFAULTS: Mapping[str, Any] = {
-    "policy": "expert",
-    "sim": "auto",
-    "protocol": "2026",
-    "split": "public-test",
-    "instances": "0",
-    "rollouts": 1,
-    "chunking": "receding",
-    "render": "on-demand",
-    "render_quality": "fast",
-    "seed": 0,
-}
 
 
 def run(
@@ -163,6 +146,21 @@ def run(
         float | None,
         typer.Option(help="Exit with 1 if the success rate is below this.", show_default="none"),
     ] = None,
+    until_decided: Annotated[
+        bool,
+        typer.Option(
+            "--until-decided",
+            help="Take the instances of --against in random order until it is decided which run "
+            "is better.",
+        ),
+    ] = False,
+    against: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="The run to decide against.")
+    ] = None,
+    max_instances: Annotated[
+        int | None,
+        typer.Option(help="At most so many instances until decided.", show_default="all"),
+    ] = None,
     contract: options.ContractOption = None,
     contract_set: options.SetOption = None,
     force_contract: options.ForceOption = None,
@@ -194,6 +192,8 @@ def run(
         "seed": seed,
         "action_noise": action_noise,
         "human_stats": human_stats,
+        "against": against_folder(until_decided, against, max_instances),
+        "max_instances": max_instances,
         "checkpoint": {
             "ckpt": ckpt,
             "contract": contract,
@@ -223,7 +223,7 @@ def run(
         recorded = read_run(out)
     settings = resolve_settings(given, recorded)
     execution = resolve_execution(how, recorded)
-    folder = out if out is not None else _new_folder(settings)
+    folder = out if out is not None else new_folder(settings)
     session = Session(settings, execution, folder, argv=sys.argv, resume=resume)
     for remark in session.remarks:
         say_remark(remark)
@@ -248,93 +248,6 @@ def run(
         raise typer.Exit(1)
 
 
-def resolve_settings(given: Mapping[str, Any], recorded: Mapping[str, Any]) -> RunSettings:
-    """Complete what was typed: by the run that is resumed, else by the defaults.
-
-    Args:
-        given: By field of `RunSettings`, as typed; None where it was not. `checkpoint` is by
-            field of `CheckpointRequest` again.
-        recorded: run.json of the run to resume; empty for a new run.
-
-    Raises:
-        UsageError: Unknown or contradicting values.
-        UnavailableError: The simulator cannot be had.
-    """
-    typed = {
-        name: value for name, value in given.items() if value is not None and name != "checkpoint"
-    }
-    base = {**dict.fromkeys(field.name for field in fields(RunSettings)), **_DEFAULTS}
-    if recorded:
-        base = given_settings(recorded["identity"].get("settings"))
-        if "chunking" in typed and typed["chunking"] != base["chunking"]:
-            # Reported below as a difference, not as a contradiction of typed and recorded.
-            base.update(horizon=None, ensemble_every=None, ensemble_decay=None)
-    values = {**base, **typed}
-    values["checkpoint"] = options.complete_checkpoint(
-        options.typed_only(given.get("checkpoint", {})), base["checkpoint"], typed.get("policy")
-    )
-    if values["checkpoint"] is not None:
-        values["policy"] = CHECKPOINT
-    if values["task"] is None:
-        raise UsageError("--task is missing: give an index or a name; `b1k-eval tasks` lists them")
-    task = get_task(values["task"])
-    values["task"] = task.name
-    if not recorded or "sim" in typed:
-        values["sim"] = resolve_sim(values["sim"])
-    if isinstance(values["instances"], str):
-        values["instances"] = parse_instances(values["instances"])
-    values["instances"] = tuple(values["instances"])
-    check_protocol(task, values["protocol"])
-    if values["max_steps"] is None:
-        values["max_steps"] = task.max_steps(values["protocol"])
-    ensemble = values["chunking"] == "ensemble"
-    for name, only in (
-        ("horizon", "receding"),
-        ("ensemble_every", "ensemble"),
-        ("ensemble_decay", "ensemble"),
-    ):
-        if values[name] is not None and ensemble != (only == "ensemble"):
-            raise UsageError(f"{option_name(name)} only means something with --chunking {only}")
-    if ensemble:
-        _fill(values, ensemble_every=DEFAULT_ENSEMBLE_EVERY, ensemble_decay=DEFAULT_ENSEMBLE_DECAY)
-    else:
-        _fill(values, horizon=DEFAULT_HORIZON)
-    return RunSettings(**values)
-
-
-def _fill(values: dict[str, Any], **defaults: object) -> None:
-    values.update({name: value for name, value in defaults.items() if values[name] is None})
-
-
-def resolve_execution(how: Mapping[str, Any], recorded: Mapping[str, Any]) -> Execution:
-    """The same for how a run is carried out; a resume may differ freely.
-
-    Raises:
-        UsageError: A value out of range, or damage in run.json.
-    """
-    typed = {name: value for name, value in how.items() if value is not None}
-    before: dict[str, Any] = {}
-    if recorded:
-        where = f"sessions[{len(recorded['sessions']) - 1}].execution"
-        last = recorded["sessions"][-1].get("execution")
-        before = recorded_fields(Execution, last, where, others=False)
-    return Execution(**{**before, **typed})
-
-
-def _new_folder(settings: RunSettings) -> Path:
-    """A folder under ./results that is not there yet, named by time, task and policy."""
-    now = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
-    policy = settings.policy.partition(":")[0]
-    if settings.checkpoint is not None:
-        policy = re.sub(r"[^\w.-]+", "-", Path(settings.checkpoint.ckpt).name)
-    stem = f"{now}-{settings.task}-{policy}"
-    folder, number = Path("results") / stem, 1
-    while folder.exists():
-        number += 1
-        folder = Path("results") / f"{stem}-{number}"
-    return folder
-
-
 def _conclude(session: Session, *, json_output: bool, interrupted: bool) -> None:
     """Say what came out: the table, or the document."""
     store, settings = session.store, session.settings
@@ -347,6 +260,7 @@ def _conclude(session: Session, *, json_output: bool, interrupted: bool) -> None
             soft_wrap=True,
         )
     if json_output:
+        standing = session.standing()
         print_json(
             {
                 "run": str(store.path),
@@ -359,6 +273,7 @@ def _conclude(session: Session, *, json_output: bool, interrupted: bool) -> None
                 "remarks": list(session.remarks),
                 "privileged": store.record["identity"]["privileged"],
                 **summary,
+                "decision": None if standing is None else asdict(standing),
                 "episodes": [
                     {**line, "folder": str(store.path / EPISODES_FOLDER / key.folder)}
                     for key, line in store.episodes.items()
@@ -378,6 +293,9 @@ def _conclude(session: Session, *, json_output: bool, interrupted: bool) -> None
             f"over {scored} scored"
         )
     console.print(text, highlight=False)
+    standing = session.standing()
+    if standing is not None:
+        console.print(standing.words(), markup=False, highlight=False, soft_wrap=True)
     if settings.sim == "mujoco":
         console.print("MuJoCo twin: not a benchmark score.", style="dim", highlight=False)
     for label, path in _places(session):

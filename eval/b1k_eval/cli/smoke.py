@@ -18,7 +18,7 @@ from rich.text import Text
 from b1k_envs.base import VIEWS, Env
 from b1k_envs.r1pro import ACTION_DIM, CAMERAS, PROPRIO_DIM
 from b1k_eval.cli.options import err_console, out_console, print_json
-from b1k_eval.cli.run import resolve_settings
+from b1k_eval.cli.requests import resolve_settings
 from b1k_eval.episode import RESULT_FILE, TRACE_FILE, VIDEO_FILE
 from b1k_eval.progress import make_reporter
 from b1k_eval.session import Execution, Session

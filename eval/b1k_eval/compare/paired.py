@@ -4,16 +4,16 @@ Every difference is a minus b, and the instance is the unit (see `intervals`): a
 instance with scored rollouts in both runs, and its difference that of the two means. Instances
 only one run has scored are left out, so `mean_a` here may differ from the run's own mean.
 
-One rollout each: T. Tango, Statistics in Medicine 17 (1998) 891, for the interval, and the exact
-McNemar test (Q. McNemar, Psychometrika 12 (1947) 153). Both look only at the discordant pairs and
+One rollout each: Tango's interval, and the exact McNemar test (Q. McNemar, Psychometrika 12 (1947)
+153). Both look only at the discordant pairs and
 may disagree near the limit: at 0 Tango's is McNemar's test without the correction that makes it
 exact, so it can leave 0 out while the exact p-value is slightly above 0.05. A verdict is the
 p-value's. Several rollouts, and q-scores: `intervals.bounded_mean` of the differences, and a
 sign-flip test. Its null: an instance's difference is as likely to be d as -d, which holds for two
-equal policies with equally many rollouts. With one rollout each it is McNemar's exact test.
+equal policies with equally many rollouts; with numbers that differ it is close to it
+(docs/statistics.md). With one rollout each it is McNemar's exact test.
 
-Unpaired: G. A. Barnard, Biometrika 34 (1947) 123; R. G. Newcombe, Statistics in Medicine 17 (1998)
-873, method 10.
+Unpaired: Newcombe's interval, and G. A. Barnard's exact test, Biometrika 34 (1947) 123.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import stats
 
 from b1k_envs.base import Float64Array
 from b1k_envs.errors import UsageError
@@ -31,10 +31,9 @@ from b1k_eval.compare.intervals import (
     Interval,
     bounded_mean,
     check_binary,
-    check_count,
     check_within,
-    normal_quantile,
-    wilson,
+    newcombe,
+    tango,
 )
 
 Measure = Literal["success_rate", "q_score"]
@@ -47,13 +46,16 @@ MAX_SUMS = 200_000
 """Distinct sums up to which a sign-flip test is enumerated: any 17 pairs, or any number of pairs
 whose differences are multiples of a common step."""
 
+HALF = 0.5
+"""Weight of the bound in the interval of a difference; see `intervals`."""
+
 _SAME = 1e-9
 # Sums of scores that differ by less are equal: 1/3 + 1/3 and 2/3 differ in the last bit.
 
 
 @dataclass(frozen=True, kw_only=True)
-class TestResult:
-    """A two-sided test.
+class Significance:
+    """What a two-sided test of "no difference" says.
 
     Attributes:
         p_value: In (0, 1].
@@ -87,7 +89,7 @@ class Comparison:
     mean_b: float
     difference: float
     interval: Interval | None
-    test: TestResult
+    test: Significance
     n_pairs: int
     n_rollouts_a: int
     n_rollouts_b: int
@@ -202,7 +204,7 @@ def compare_unpaired_success(
         mean_b=successes_b / trials_b,
         difference=interval.estimate,
         interval=interval,
-        test=TestResult(p_value=min(1.0, p_value), method="Barnard exact"),
+        test=Significance(p_value=min(1.0, p_value), method="Barnard exact"),
         n_pairs=0,
         n_rollouts_a=trials_a,
         n_rollouts_b=trials_b,
@@ -211,97 +213,10 @@ def compare_unpaired_success(
     )
 
 
-# --- intervals ------------------------------------------------------------------------------------
-
-
-def tango(wins_a: int, wins_b: int, n_pairs: int, *, level: float = 0.95) -> Interval | None:
-    """Tango's score interval of the difference of two rates on the same instances.
-
-    The limits are the differences D at which the score statistic
-    (wins_a - wins_b - n D) / sqrt(n (2 q + D (1 - D))) is z and -z, where q is the likeliest
-    share of wins_b given D.
-
-    Args:
-        wins_a: Instances only a solved.
-        wins_b: Instances only b solved.
-        n_pairs: All instances, one rollout of each run.
-        level: Nominal coverage.
-
-    Returns:
-        The interval, or None without a pair.
-
-    Raises:
-        UsageError: A count is negative, the wins exceed the pairs, or not 0 < level < 1.
-    """
-    check_count(wins_a, n_pairs)
-    check_count(wins_b, n_pairs - wins_a)
-    z = normal_quantile(level)
-    if n_pairs == 0:
-        return None
-    return Interval(
-        estimate=(wins_a - wins_b) / n_pairs,
-        low=-_tango_upper(wins_b, wins_a, n_pairs, z),
-        high=_tango_upper(wins_a, wins_b, n_pairs, z),
-        level=level,
-        method="Tango score",
-    )
-
-
-def _tango_upper(wins_a: int, wins_b: int, n: int, z: float) -> float:
-    estimate = (wins_a - wins_b) / n
-    if estimate == 1:
-        return 1.0
-
-    def excess(difference: float) -> float:
-        """Negative inside the interval; squared, as the variance is 0 at both ends."""
-        linear = (2 * n - wins_a + wins_b) * difference - wins_a - wins_b
-        constant = -wins_b * difference * (1 - difference)
-        root = np.sqrt(max(0.0, linear * linear - 8 * n * constant))
-        share = (root - linear) / (4 * n)
-        variance = n * (2 * share + difference * (1 - difference))
-        return float((wins_a - wins_b - n * difference) ** 2 - z * z * variance)
-
-    if excess(estimate) >= 0:  # no variance at the estimate itself: only at +-1, handled above
-        return estimate
-    return float(optimize.brentq(excess, estimate, 1.0, xtol=1e-12))
-
-
-def newcombe(
-    successes_a: int, trials_a: int, successes_b: int, trials_b: int, *, level: float = 0.95
-) -> Interval | None:
-    """Newcombe's hybrid score interval of the difference of two independent rates.
-
-    Args:
-        successes_a: Successful trials of a.
-        trials_a: Trials of a.
-        successes_b: Successful trials of b.
-        trials_b: Trials of b.
-        level: Nominal coverage.
-
-    Returns:
-        The interval, or None where either has no trial.
-
-    Raises:
-        UsageError: A count is not within its trials, or not 0 < level < 1.
-    """
-    a = wilson(successes_a, trials_a, level=level)
-    b = wilson(successes_b, trials_b, level=level)
-    if a is None or b is None:
-        return None
-    difference = a.estimate - b.estimate
-    return Interval(
-        estimate=difference,
-        low=difference - float(np.hypot(a.estimate - a.low, b.high - b.estimate)),
-        high=difference + float(np.hypot(a.high - a.estimate, b.estimate - b.low)),
-        level=level,
-        method="Newcombe hybrid score",
-    )
-
-
 # --- tests ----------------------------------------------------------------------------------------
 
 
-def mcnemar(wins_a: int, wins_b: int) -> TestResult:
+def mcnemar(wins_a: int, wins_b: int) -> Significance:
     """McNemar's exact test: are the discordant pairs split like fair coins?
 
     Args:
@@ -318,10 +233,10 @@ def mcnemar(wins_a: int, wins_b: int) -> TestResult:
         raise UsageError(f"wins are counts, got {wins_a} and {wins_b}")
     discordant = wins_a + wins_b
     p_value = stats.binomtest(wins_a, discordant).pvalue if discordant else 1.0
-    return TestResult(p_value=float(p_value), method="McNemar exact")
+    return Significance(p_value=float(p_value), method="McNemar exact")
 
 
-def sign_flip(differences: Float64Array, *, seed: int, flips: int = FLIPS) -> TestResult:
+def sign_flip(differences: Float64Array, *, seed: int, flips: int = FLIPS) -> Significance:
     """Two-sided sign-flip permutation test of the mean.
 
     p is the share of the 2^n sign patterns whose |sum| is at least the one seen. They are all
@@ -345,16 +260,16 @@ def sign_flip(differences: Float64Array, *, seed: int, flips: int = FLIPS) -> Te
     seen = abs(float(np.sum(differences))) - _SAME
     sums, shares = np.zeros(1), np.ones(1)
     for size in sizes:
-        both = np.round(np.concatenate([sums - size, sums + size]), 10)
-        sums, where = np.unique(both, return_inverse=True)
+        both = np.concatenate([sums - size, sums + size])
+        sums, where = np.unique(np.round(both, 10), return_inverse=True)
         if len(sums) > MAX_SUMS:
-            return TestResult(
+            return Significance(
                 p_value=_random_flips(sizes, seen, seed, flips),
                 method=f"sign flip over instances, {flips:,} random patterns",
             )
-        shares = np.bincount(where, weights=np.concatenate([shares, shares]) / 2)
+        shares = np.bincount(where, weights=np.tile(shares / 2, 2)).astype(np.float64)
     p_value = float(shares[np.abs(sums) >= seen].sum())
-    return TestResult(p_value=min(1.0, p_value), method="sign flip over instances, exact")
+    return Significance(p_value=min(1.0, p_value), method="sign flip over instances, exact")
 
 
 def _random_flips(sizes: Float64Array, seen: float, seed: int, flips: int) -> float:
@@ -371,9 +286,7 @@ def _random_flips(sizes: Float64Array, seen: float, seed: int, flips: int) -> fl
 # --- pairs ----------------------------------------------------------------------------------------
 
 
-def _shared(
-    a: Mapping[Key, Collection[float]], b: Mapping[Key, Collection[float]]
-) -> list[Key]:
+def _shared(a: Mapping[Key, Collection[float]], b: Mapping[Key, Collection[float]]) -> list[Key]:
     return [key for key in a if key in b and len(a[key]) and len(b[key])]
 
 
@@ -413,7 +326,9 @@ def _compare_means(
     differences = _differences(a, b, keys)
     interval = None
     if len(keys) > 1:
-        interval = bounded_mean(differences, bounds=(-1.0, 1.0), seed=seed, level=level)
+        interval = bounded_mean(
+            differences, bounds=(-1.0, 1.0), seed=seed, level=level, weight=HALF
+        )
     return _comparison(measure, a, b, interval, sign_flip(differences, seed=seed))
 
 
@@ -422,7 +337,7 @@ def _comparison(
     a: Mapping[Key, Collection[float]],
     b: Mapping[Key, Collection[float]],
     interval: Interval | None,
-    test: TestResult,
+    test: Significance,
 ) -> Comparison:
     keys = _shared(a, b)
     differences = _differences(a, b, keys)

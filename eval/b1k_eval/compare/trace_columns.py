@@ -61,7 +61,7 @@ class EpisodeTrace:
         (no column has a negative number of its own); truths bool; text object, None for null.
 
         Raises:
-            DamagedTraceError: A column is missing or cannot be read.
+            DamagedTraceError: A column is missing or cannot be read, or a truth is null.
         """
         import pyarrow as pa
 
@@ -75,7 +75,10 @@ class EpisodeTrace:
             except (pa.ArrowException, OSError) as error:
                 raise DamagedTraceError(f"{self.path} cannot be read ({error})") from error
             for name in new:
-                self._cache[name] = _column(table.column(name))
+                column = table.column(name)
+                if pa.types.is_boolean(column.type) and column.null_count:
+                    raise DamagedTraceError(f"{self.path}: column {name!r} has nulls")
+                self._cache[name] = _column(column)
         return {name: self._cache[name] for name in names}
 
     def subgoals(self) -> dict[str, Column]:
@@ -100,8 +103,6 @@ def _column(column: Any) -> Column:  # noqa: ANN401 - pyarrow has no types
     kind = column.type
     values: Column
     if pa.types.is_boolean(kind):
-        if column.null_count:
-            raise DamagedTraceError("a column of truths has nulls")
         values = column.to_numpy().astype(np.bool_)
     elif pa.types.is_integer(kind):
         values = column.fill_null(-1).to_numpy().astype(np.int64)

@@ -64,7 +64,7 @@ class GeometryEncoder(nn.Module):
         extrinsics: torch.Tensor | None,
         intrinsics: torch.Tensor | None,
     ) -> torch.Tensor:
-        """Float32 [B, V, 3, S, S], bool [B, V] and poses to float [B, tokens, da3_input_dim]."""
+        """Float [B, V, 3, S, S], bool [B, V] and poses to float [B, tokens, da3_input_dim]."""
         tokens = self.patches(image_input.flatten(0, 1)).flatten(2).transpose(1, 2)
         tokens = tokens.unflatten(0, image_input.shape[:2]) + self.view.weight[:, None]
         if self.ray is not None:

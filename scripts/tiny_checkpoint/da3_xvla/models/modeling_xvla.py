@@ -60,14 +60,14 @@ class XVLA(PreTrainedModel):
 
         Args:
             input_ids: int64 [B, L].
-            image_input: float32 [B, V, 3, S, S], normalised; S is da3_process_res.
+            image_input: float [B, V, 3, S, S], normalised; S is da3_process_res.
             image_mask: bool [B, V]; a view that is False has no influence at all.
-            proprio: float32 [B, 23].
+            proprio: float [B, 23].
             domain_id: int64 [B].
             extrinsics: float32 [B, V, 4, 4], camera to base [m].
             intrinsics: float32 [B, V, 3, 3] at S px.
             skill_id: int64 [B]; None takes the classifier's choice.
-            skill_progress: float32 [B] in [0, 1]; None tells the transformer nothing.
+            skill_progress: float [B] in [0, 1]; None tells the transformer nothing.
             steps: Denoising steps.
 
         Returns:

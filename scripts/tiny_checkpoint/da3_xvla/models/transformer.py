@@ -99,7 +99,7 @@ class ActionTransformer(nn.Module):
         domain_id: torch.Tensor,
         skill_progress: torch.Tensor | None,
     ) -> torch.Tensor:
-        """Float [B, D], float32 [B, 23], int64 [B] and float32 [B] or None to float [B, D]."""
+        """Float [B, D], float [B, 23], int64 [B] and float [B] or None to float [B, D]."""
         summary = language + self.proprio(proprio) + self.domain(domain_id)
         return summary if skill_progress is None else summary + self.progress(skill_progress)
 

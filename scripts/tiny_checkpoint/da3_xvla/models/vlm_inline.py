@@ -36,8 +36,8 @@ class VisionLanguage(nn.Module):
         return normalise(self.word_mix(tokens).float().mean(dim=1))
 
     def vision(self, image_input: torch.Tensor) -> torch.Tensor:
-        """Float32 [B, V, 3, S, S] to float32 [B, V, patches, D]."""
-        pictures = image_input.flatten(0, 1)
+        """Float [B, V, 3, S, S] to float32 [B, V, patches, D]."""
+        pictures = image_input.flatten(0, 1).float()  # not every filter exists for bfloat16
         if pictures.shape[-1] != self.size:
             pictures = functional.interpolate(
                 pictures, (self.size, self.size), mode="bicubic", antialias=True

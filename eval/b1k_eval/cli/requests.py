@@ -1,0 +1,145 @@
+"""From what was typed, and what a run to resume has recorded, to a complete request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from b1k_envs.errors import UsageError
+from b1k_envs.tasks import check_protocol, get_task
+from b1k_eval.cli import checkpoint_options as options
+from b1k_eval.session import Execution
+from b1k_eval.settings import (
+    DEFAULT_ENSEMBLE_DECAY,
+    DEFAULT_ENSEMBLE_EVERY,
+    DEFAULT_HORIZON,
+    RunSettings,
+    given_settings,
+    option_name,
+    parse_instances,
+    recorded_fields,
+)
+from b1k_eval.worlds import resolve_sim
+from b1k_policies.registry import CHECKPOINT
+
+_DEFAULTS: Mapping[str, Any] = {
+    "policy": "expert",
+    "sim": "auto",
+    "protocol": "2026",
+    "split": "public-test",
+    "instances": "0",
+    "rollouts": 1,
+    "chunking": "receding",
+    "render": "on-demand",
+    "render_quality": "fast",
+    "seed": 0,
+}
+
+
+def resolve_settings(given: Mapping[str, Any], recorded: Mapping[str, Any]) -> RunSettings:
+    """Complete what was typed: by the run that is resumed, else by the defaults.
+
+    Args:
+        given: By field of `RunSettings`, as typed; None where it was not. `checkpoint` is by
+            field of `CheckpointRequest` again.
+        recorded: run.json of the run to resume; empty for a new run.
+
+    Raises:
+        UsageError: Unknown or contradicting values.
+        UnavailableError: The simulator cannot be had.
+    """
+    typed = {
+        name: value for name, value in given.items() if value is not None and name != "checkpoint"
+    }
+    base = {**dict.fromkeys(field.name for field in fields(RunSettings)), **_DEFAULTS}
+    if recorded:
+        base = given_settings(recorded["identity"].get("settings"))
+        if "chunking" in typed and typed["chunking"] != base["chunking"]:
+            # Reported below as a difference, not as a contradiction of typed and recorded.
+            base.update(horizon=None, ensemble_every=None, ensemble_decay=None)
+    values = {**base, **typed}
+    values["checkpoint"] = options.complete_checkpoint(
+        options.typed_only(given.get("checkpoint", {})), base["checkpoint"], typed.get("policy")
+    )
+    if values["checkpoint"] is not None:
+        values["policy"] = CHECKPOINT
+    if values["task"] is None:
+        raise UsageError("--task is missing: give an index or a name; `b1k-eval tasks` lists them")
+    task = get_task(values["task"])
+    values["task"] = task.name
+    if not recorded or "sim" in typed:
+        values["sim"] = resolve_sim(values["sim"])
+    if isinstance(values["instances"], str):
+        values["instances"] = parse_instances(values["instances"])
+    values["instances"] = tuple(values["instances"])
+    if "against" in typed:
+        from b1k_eval.until_decided import drawn_instances
+
+        asked = values["instances"] if "instances" in typed else None
+        values["instances"] = drawn_instances(
+            values["against"], asked, given.get("max_instances"), values["seed"]
+        )
+    check_protocol(task, values["protocol"])
+    if values["max_steps"] is None:
+        values["max_steps"] = task.max_steps(values["protocol"])
+    ensemble = values["chunking"] == "ensemble"
+    for name, only in (
+        ("horizon", "receding"),
+        ("ensemble_every", "ensemble"),
+        ("ensemble_decay", "ensemble"),
+    ):
+        if values[name] is not None and ensemble != (only == "ensemble"):
+            raise UsageError(f"{option_name(name)} only means something with --chunking {only}")
+    if ensemble:
+        _fill(values, ensemble_every=DEFAULT_ENSEMBLE_EVERY, ensemble_decay=DEFAULT_ENSEMBLE_DECAY)
+    else:
+        _fill(values, horizon=DEFAULT_HORIZON)
+    return RunSettings(**values)
+
+
+def against_folder(until_decided: bool, against: Path | None, most: int | None) -> str | None:
+    """The absolute folder of `--against`; None for a run that does all its episodes.
+
+    Raises:
+        UsageError: Only some of the options that go together are there.
+    """
+    if (until_decided and against is None) or (not until_decided and (against or most)):
+        raise UsageError("--until-decided and --against RUN go together (--max-instances beside)")
+    return None if against is None else str(against.resolve())
+
+
+def _fill(values: dict[str, Any], **defaults: object) -> None:
+    values.update({name: value for name, value in defaults.items() if values[name] is None})
+
+
+def resolve_execution(how: Mapping[str, Any], recorded: Mapping[str, Any]) -> Execution:
+    """The same for how a run is carried out; a resume may differ freely.
+
+    Raises:
+        UsageError: A value out of range, or damage in run.json.
+    """
+    typed = {name: value for name, value in how.items() if value is not None}
+    before: dict[str, Any] = {}
+    if recorded:
+        where = f"sessions[{len(recorded['sessions']) - 1}].execution"
+        last = recorded["sessions"][-1].get("execution")
+        before = recorded_fields(Execution, last, where, others=False)
+    return Execution(**{**before, **typed})
+
+
+def new_folder(settings: RunSettings) -> Path:
+    """A folder under ./results that is not there yet, named by time, task and policy."""
+    now = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
+    policy = settings.policy.partition(":")[0]
+    if settings.checkpoint is not None:
+        policy = re.sub(r"[^\w.-]+", "-", Path(settings.checkpoint.ckpt).name)
+    stem = f"{now}-{settings.task}-{policy}"
+    folder, number = Path("results") / stem, 1
+    while folder.exists():
+        number += 1
+        folder = Path("results") / f"{stem}-{number}"
+    return folder

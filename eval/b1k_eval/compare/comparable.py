@@ -1,0 +1,193 @@
+"""What two runs have to have in common to be compared, and what else sets them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from b1k_envs.errors import UsageError
+from b1k_eval.compare.loading import RunData
+from b1k_policies.contract import EvalContract, diff
+from b1k_policies.contract_codecs import ContractValueError
+
+_MUST_AGREE: Mapping[str, str] = {
+    "sim": "simulator",
+    "protocol": "protocol",
+    "task": "task",
+    "split": "split",
+    "max_steps": "time limit in steps",
+    "action_noise_resolved": "action noise",
+}
+"""Settings in which runs are different experiments, whatever the policy."""
+
+_WORTH_KNOWING: Mapping[str, str] = {
+    "chunking": "chunking",
+    "horizon": "horizon",
+    "ensemble_every": "steps between inferences",
+    "ensemble_decay": "ensemble decay",
+    "render": "rendering",
+    "render_quality": "render quality",
+    "rollouts": "rollouts per instance",
+    "seed": "seed",
+    "human_stats": "human figures",
+}
+
+_POLICY: Mapping[str, str] = {
+    "device": "device",
+    "autocast": "autocast",
+    "compiled": "compiled",
+    "forced_skill_id": "forced skill",
+    "forced_skill_progress": "forced skill progress",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One thing in which two runs differ.
+
+    Attributes:
+        name: What, in words.
+        first: Its JSON value in the first run.
+        second: The same in the second.
+    """
+
+    name: str
+    first: Any
+    second: Any
+
+    def __str__(self) -> str:
+        return f"{self.name}: {_text(self.first)} against {_text(self.second)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Differences:
+    """How two runs differ.
+
+    Attributes:
+        blocking: What makes a comparison meaningless unless it is asked for.
+        notable: What a reader should know: how the policy was executed, versions, seeds.
+        contract: Fields of the evaluation contracts, where both runs have one.
+    """
+
+    blocking: tuple[Difference, ...]
+    notable: tuple[Difference, ...]
+    contract: tuple[Difference, ...]
+
+
+def differences(first: RunData, second: RunData) -> Differences:
+    """Compare what two runs were asked to do, and with what."""
+    one, two = first.identity, second.identity
+    blocking = _of(one["settings"], two["settings"], _MUST_AGREE)
+    worlds = [_without_instances(run.identity["env"]) for run in (first, second)]
+    blocking += _of(worlds[0], worlds[1], {name: name for name in sorted({*worlds[0], *worlds[1]})})
+    blocking += _instances(first, second)
+    notable = _of(one["settings"], two["settings"], _WORTH_KNOWING)
+    notable += _of(one, two, {"b1k_eval": "b1k-eval version", "privileged": "privileged"})
+    notable += _of(one["env"], two["env"], {"sim_version": "simulator version"})
+    notable += _of(one["policy"], two["policy"], _POLICY)
+    return Differences(
+        blocking=tuple(blocking), notable=tuple(notable), contract=tuple(_contracts(one, two))
+    )
+
+
+def settings_differences(settings: Mapping[str, Any], other: RunData) -> tuple[Difference, ...]:
+    """What makes a run that is about to start another experiment than a finished one.
+
+    Args:
+        settings: JSON values of the run's settings.
+        other: The finished run.
+    """
+    return tuple(_of(settings, other.identity["settings"], _MUST_AGREE))
+
+
+def require_comparable(runs: Sequence[RunData]) -> None:
+    """Hold every run to the first.
+
+    Raises:
+        UsageError: Two of them are the same folder, or are different experiments; says which and
+            in what.
+    """
+    paths = [run.path.resolve() for run in runs]
+    for run, path in zip(runs, paths, strict=True):
+        if paths.count(path) > 1:
+            raise UsageError(f"{run.path} is given twice: compare it with another run")
+    for run in runs[1:]:
+        blocking = differences(runs[0], run).blocking
+        if blocking:
+            listed = "; ".join(str(difference) for difference in blocking)
+            raise UsageError(
+                f"{runs[0].name} and {run.name} are not comparable ({listed}); pass --mix to "
+                "compare what they share all the same, and the output will say so"
+            )
+
+
+def stopped_early(first: RunData, second: RunData) -> bool:
+    """Whether one of the two was run until it was decided against the other.
+
+    The number of its instances then depends on its results, and a test that takes that number as
+    given finds differences too often.
+    """
+    for run, other in ((first, second), (second, first)):
+        against = run.identity["settings"].get("against")
+        if against is not None and Path(against).resolve() == other.path.resolve():
+            return True
+    return False
+
+
+def _of(
+    first: Mapping[str, Any], second: Mapping[str, Any], names: Mapping[str, str]
+) -> list[Difference]:
+    return [
+        Difference(name=words, first=first.get(name), second=second.get(name))
+        for name, words in names.items()
+        if first.get(name) != second.get(name)
+    ]
+
+
+def _without_instances(env: Mapping[str, Any]) -> dict[str, Any]:
+    """What the world was made of, apart from what is compared under its own name."""
+    return {f"world: {name}": value for name, value in env["settings"].items()}
+
+
+def _instances(first: RunData, second: RunData) -> list[Difference]:
+    """The instances that were scored; a run still being written has fewer than it plans."""
+    one, two = (sorted({e.key.instance for e in run.scored}) for run in (first, second))
+    if one == two or stopped_early(first, second):
+        return []
+    return [Difference(name="instances scored", first=_ranges(one), second=_ranges(two))]
+
+
+def _contracts(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[Difference]:
+    found = []
+    for identity in (one, two):
+        document = identity["policy"].get("contract")
+        if document is None:
+            return []
+        try:
+            found.append(EvalContract.from_dict(document["contract"]))
+        except ContractValueError as error:
+            raise UsageError(f"a run's contract cannot be read: {error}") from error
+    changes = diff(found[0], found[1])
+    return [
+        Difference(name=change.name.replace("_", " "), first=change.first, second=change.second)
+        for change in changes
+        if change.effect is not None  # what follows from fields is told by the fields
+    ]
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """`0-9, 12` of ascending numbers; `none` of none."""
+    pieces: list[list[int]] = []
+    for number in numbers:
+        if pieces and number == pieces[-1][-1] + 1:
+            pieces[-1].append(number)
+        else:
+            pieces.append([number])
+    texts = [f"{p[0]}-{p[-1]}" if len(p) > 1 else str(p[0]) for p in pieces]
+    return ", ".join(texts) or "none"
+
+
+def _text(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    return "none" if value is None else str(value)

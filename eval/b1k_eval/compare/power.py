@@ -1,0 +1,222 @@
+"""How many instances a comparison needs, and what a given number of them can show.
+
+For the exact McNemar test at one rollout an instance, computed by enumeration: the number of
+discordant pairs is binomial, and so is the number of them that one run wins. Differences are
+shares, 0.2 being 20 points, and in either direction. Approximate start of the search: R. J. Connor,
+Biometrics 43 (1987) 207.
+
+What matters beside the difference is the discordance, the share of instances that exactly one run
+solves: the more the runs disagree, the more noise is in their difference. From data it is taken at
+the upper end of what they allow (`planning_discordance`), so that a plan is rather too large.
+
+A plan counts instances of one test at its end. Adding instances after a look at the p-value, and
+looking again, makes false alarms more frequent than 5 %: `sequential` has the test that allows it.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from statistics import NormalDist
+
+import numpy as np
+from scipy import stats
+
+from b1k_envs.errors import UsageError
+from b1k_eval.compare.intervals import check_alpha, check_count
+
+UNKNOWN_DISCORDANCE = 0.5
+"""Without any data: two independent policies that solve half of the instances."""
+
+CAUTION = 0.8
+"""Probability with which the discordance planned with is not too low."""
+
+
+def planning_discordance(discordant: int, n_pairs: int) -> float:
+    """Share of discordant pairs to plan with: what the data allow at most, within reason.
+
+    The one-sided 80 % Clopper-Pearson limit, as R. H. Browne (Statistics in Medicine 14 (1995)
+    1933) takes the 80 % limit of a pilot's variance: a plan with the share seen itself is too
+    small every other time. It is above 0 also where no pair was discordant (0.149 for 0 of 10).
+
+    Args:
+        discordant: Pairs that exactly one run solved.
+        n_pairs: All pairs.
+
+    Returns:
+        In (0, 1]; 0.5 without a pair.
+
+    Raises:
+        UsageError: Not 0 <= discordant <= n_pairs.
+    """
+    check_count(discordant, n_pairs)
+    if n_pairs == 0:
+        return UNKNOWN_DISCORDANCE
+    if discordant == n_pairs:
+        return 1.0
+    return float(stats.beta.ppf(CAUTION, discordant + 1, n_pairs - discordant))
+
+
+def mcnemar_power(
+    n_pairs: int, difference: float, discordance: float, *, alpha: float = 0.05
+) -> float:
+    """Probability that the two-sided exact McNemar test is significant, in either direction.
+
+    Args:
+        n_pairs: Pairs, one rollout each.
+        difference: True difference of the success rates, in [-1, 1].
+        discordance: True share of discordant pairs, in [|difference|, 1].
+        alpha: The test's level.
+
+    Returns:
+        In [0, 1]. Terms of less than 1e-15 are left out.
+
+    Raises:
+        UsageError: A figure is outside its range.
+    """
+    check_alpha(alpha)
+    if n_pairs < 0:
+        raise UsageError(f"{n_pairs} pairs: there cannot be fewer than 0")
+    if not abs(difference) <= discordance <= 1:
+        raise UsageError(
+            f"a discordance of {discordance:g} cannot be: it lies between the difference, "
+            f"{abs(difference):g}, and 1"
+        )
+    if n_pairs == 0 or discordance == 0:
+        return 0.0
+    # Eight standard deviations around the mean; one unit more on both sides for tiny ones.
+    spread = 8 * math.sqrt(n_pairs * discordance * (1 - discordance)) + 40
+    first = max(0, math.floor(n_pairs * discordance - spread))
+    last = min(n_pairs, math.ceil(n_pairs * discordance + spread))
+    discordant = np.arange(first, last + 1)
+    critical = _critical(first, last, alpha)
+    win = min(1.0, (discordance + abs(difference)) / (2 * discordance))  # of a discordant pair
+    chance = stats.binom.cdf(critical, discordant, win)
+    chance += stats.binom.sf(discordant - critical - 1, discordant, win)
+    return float(min(1.0, stats.binom.pmf(discordant, n_pairs, discordance) @ chance))
+
+
+@lru_cache(maxsize=64)
+def _critical(
+    first: int, last: int, alpha: float
+) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+    """Most wins of the loser that are still significant, int64, by discordant pairs; -1 none."""
+    discordant = np.arange(first, last + 1)
+    # The least k with P(X <= k) >= alpha / 2; significant up to it only where equal.
+    least = stats.binom.ppf(alpha / 2, discordant, 0.5)
+    fits = 2 * stats.binom.cdf(least, discordant, 0.5) <= alpha * (1 + 1e-12)
+    critical: np.ndarray[tuple[int, ...], np.dtype[np.int64]] = np.where(
+        fits, least, least - 1
+    ).astype(np.int64)
+    return critical
+
+
+def pairs_needed(
+    difference: float, discordance: float, *, power: float = 0.8, alpha: float = 0.05
+) -> int:
+    """Pairs from which on the exact McNemar test finds a difference with the power wanted.
+
+    Args:
+        difference: True difference of the success rates, not 0, in [-1, 1].
+        discordance: True share of discordant pairs; raised to |difference| where less.
+        power: Probability of finding it.
+        alpha: The test's level.
+
+    Returns:
+        The least number such that it and the next ten have the power (it is not quite monotonic).
+
+    Raises:
+        UsageError: A figure is outside its range.
+    """
+    check_alpha(alpha)
+    _check_power(power)
+    size = abs(difference)
+    if not 0 < size <= 1:
+        raise UsageError(f"a difference to look for is above 0 and at most 1, got {difference:g}")
+    share = max(size, discordance)
+    z_alpha, z_power = NormalDist().inv_cdf(1 - alpha / 2), NormalDist().inv_cdf(power)
+    spread = z_alpha * math.sqrt(share) + max(0.0, z_power) * math.sqrt(share - size * size)
+    guess = max(1, math.ceil((spread / size) ** 2))
+
+    def enough(pairs: int) -> bool:
+        return mcnemar_power(pairs, size, share, alpha=alpha) >= power
+
+    low, high = 0, guess
+    while not enough(high):
+        low, high = high, math.ceil(high * 1.1) + 1
+    low = max(low, int(0.9 * guess)) if low == 0 and not enough(int(0.9 * guess)) else low
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    needed = high
+    for pairs in range(high + 1, high + 11):
+        if not enough(pairs):
+            needed = pairs + 1
+    return needed
+
+
+def more_pairs(
+    difference: float,
+    discordant: int,
+    n_pairs: int,
+    *,
+    power: float = 0.8,
+    alpha: float = 0.05,
+) -> int:
+    """How many more instances would show a difference, given what was seen so far.
+
+    Args:
+        difference: Difference of the success rates to look for, not 0, in [-1, 1].
+        discordant: Pairs so far that exactly one run solved.
+        n_pairs: All pairs so far.
+        power: Probability of finding it.
+        alpha: The test's level.
+
+    Returns:
+        Pairs to add; 0 where there are enough.
+
+    Raises:
+        UsageError: A figure is outside its range.
+    """
+    share = planning_discordance(discordant, n_pairs)
+    return max(0, pairs_needed(difference, share, power=power, alpha=alpha) - n_pairs)
+
+
+def smallest_detectable(
+    n_pairs: int, discordance: float, *, power: float = 0.8, alpha: float = 0.05
+) -> float | None:
+    """The smallest difference of two success rates that the test finds with the power wanted.
+
+    Args:
+        n_pairs: Pairs, one rollout each.
+        discordance: True share of discordant pairs; a larger difference raises it to its own.
+        power: Probability of finding it.
+        alpha: The test's level.
+
+    Returns:
+        In (0, 1], rounded up to 0.001; None where not even a difference of 1 is found, as below
+        six pairs at alpha = 0.05.
+
+    Raises:
+        UsageError: A figure is outside its range.
+    """
+    _check_power(power)
+    if not 0 <= discordance <= 1:
+        raise UsageError(f"a discordance lies between 0 and 1, got {discordance:g}")
+
+    def enough(thousandths: int) -> bool:
+        size = thousandths / 1000
+        return mcnemar_power(n_pairs, size, max(size, discordance), alpha=alpha) >= power
+
+    if not enough(1000):
+        return None
+    low, high = 0, 1000
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high / 1000
+
+
+def _check_power(power: float) -> None:
+    if not 0 < power < 1:
+        raise UsageError(f"a power lies between 0 and 1, such as 0.8; got {power:g}")

@@ -1,0 +1,219 @@
+"""A test that may be looked at after every instance: betting on the paired differences.
+
+Null hypothesis: given all earlier instances, the difference d in [-1, 1] of the next one (mean of
+a minus mean of b) has mean zero. It holds where instances are drawn independently and the two
+policies solve them equally often on average, and whatever the instances where both solve each one
+equally often. It says nothing on q-scores' shape, on ties, on independence of a and b.
+
+Start with 1 and stake a share x of it on every instance: wealth is multiplied by 1 + x d, which on
+average changes nothing under the null, so by Ville's inequality it ever reaches 1 / alpha with
+probability alpha at most, however often one looks and whenever one stops. The e-value is the mean
+wealth over stakes x in (-1, 1), positive ones for a and negative ones for b, spread by the arcsine
+density 1 / (pi sqrt(1 - x^2)). With w wins of a and l of b, ties aside, and one rollout each, that
+mean is 2^(w + l) B(w + 1/2, l + 1/2) / B(1/2, 1/2), the wealth of the Krichevsky-Trofimov bettor:
+seven wins in a row decide at alpha = 0.05. Here it is taken over `STAKES` Chebyshev nodes, which
+gives this figure exactly below twice as many discordant pairs, is a valid e-value for any number,
+and does differences that are fractions too.
+
+Drawn without replacement from few instances, differences lean back towards the mean of those few.
+The test is then of the population the instances stand for, not of the few. Their order must not
+depend on the results; it is best random.
+
+References: G. Shafer, JRSS A 184 (2021) 407; I. Waudby-Smith and A. Ramdas, "Estimating means of
+bounded random variables by betting", JRSS B 86 (2024) 1; R. E. Krichevsky and V. K. Trofimov, IEEE
+Trans. Inf. Theory 27 (1981) 199.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from b1k_envs.base import Float64Array
+from b1k_eval.compare.intervals import Interval, check_alpha, check_within
+
+Direction = Literal["a", "b"]
+
+STAKES = 128
+"""Stakes the wealth is averaged over; even, so that none is zero."""
+
+
+def _stakes() -> Float64Array:
+    """Chebyshev nodes, float64 [STAKES], from near 1 to near -1, symmetric."""
+    half = np.cos(np.pi * (np.arange(STAKES // 2) + 0.5) / STAKES)
+    return np.concatenate([half, -half[::-1]])
+
+
+_STAKES = _stakes()
+
+
+class PairedBetting:
+    """The test, one instance after another.
+
+    Attributes:
+        alpha: Probability of ever deciding under the null, at most.
+    """
+
+    def __init__(self, alpha: float = 0.05) -> None:
+        """Start without evidence.
+
+        Args:
+            alpha: The level.
+
+        Raises:
+            UsageError: Not 0 < alpha < 1.
+        """
+        check_alpha(alpha)
+        self.alpha = alpha
+        self._differences: list[float] = []
+        self._log_wealth = np.zeros(STAKES)
+        self._direction: Direction | None = None
+        self._decided_at: int | None = None
+
+    def add(self, d: float) -> None:
+        """Take the next instance.
+
+        Args:
+            d: Mean of a minus mean of b on it, in [-1, 1]; with one rollout each 1, 0 or -1.
+
+        Raises:
+            UsageError: `d` is outside [-1, 1].
+        """
+        check_within(np.array([d], dtype=np.float64), -1.0, 1.0)
+        self._differences.append(float(d))
+        self._log_wealth += np.log1p(_STAKES * d)
+        if self._decided_at is None and self.e_value >= 1 / self.alpha:
+            self._decided_at = self.n
+            on_a, on_b = np.split(np.exp(self._log_wealth - self._log_wealth.max()), 2)
+            self._direction = "a" if on_a.sum() > on_b.sum() else "b"
+
+    @property
+    def n(self) -> int:
+        """Instances so far."""
+        return len(self._differences)
+
+    @property
+    def e_value(self) -> float:
+        """Evidence against the null now; 1 without any, and it may fall again."""
+        return float(np.exp(_log_mean_exp(self._log_wealth)))
+
+    @property
+    def decided(self) -> bool:
+        """Whether the e-value has reached 1 / alpha at any instance; it stays so."""
+        return self._decided_at is not None
+
+    @property
+    def decided_at(self) -> int | None:
+        """How many instances that took; None while undecided."""
+        return self._decided_at
+
+    @property
+    def direction(self) -> Direction | None:
+        """The better run; None while undecided.
+
+        Wrong with probability alpha at most: with no difference, or one the other way, the stakes
+        on this side alone must have reached 1 / alpha, too.
+        """
+        return self._direction
+
+    def interval(self) -> Interval | None:
+        """The confidence sequence at this instance; see `confidence_interval`."""
+        return confidence_interval(np.array(self._differences), self.alpha)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BettingPath:
+    """The test along whole sequences.
+
+    Attributes:
+        e_values: float64 [..., n], after every instance.
+        decided_at: int64 [...], instances until decided; 0 where never.
+    """
+
+    e_values: Float64Array
+    decided_at: np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+
+
+def betting_path(differences: Float64Array, alpha: float = 0.05) -> BettingPath:
+    """`PairedBetting` on many sequences at once.
+
+    Args:
+        differences: float64 [..., n], each in [-1, 1], in the order of the instances.
+        alpha: The level.
+
+    Returns:
+        What `PairedBetting` says after every instance.
+
+    Raises:
+        UsageError: A difference is outside [-1, 1], or not 0 < alpha < 1.
+    """
+    check_alpha(alpha)
+    check_within(differences.ravel(), -1.0, 1.0)
+    e_values = np.empty(differences.shape)
+    log_wealth = np.zeros((*differences.shape[:-1], STAKES))
+    for step in range(differences.shape[-1]):
+        log_wealth += np.log1p(_STAKES * differences[..., step, None])
+        e_values[..., step] = np.exp(_log_mean_exp(log_wealth))
+    reached = e_values >= 1 / alpha
+    first = np.argmax(reached, axis=-1) + 1 if differences.shape[-1] else 0
+    return BettingPath(
+        e_values=e_values,
+        decided_at=np.where(reached.any(axis=-1), first, 0).astype(np.int64),
+    )
+
+
+def confidence_interval(differences: Float64Array, alpha: float = 0.05) -> Interval | None:
+    """The mean differences that the test has not refuted now.
+
+    For a mean m the bets are on d - m, with stakes shrunk so that wealth stays positive:
+    x / (1 + m) on a, x / (1 - m) on b. Both are log-convex in m and at most 1 at the observed mean,
+    so what is not refuted is one interval, found by bisection. At all instances together it
+    contains the true mean with probability 1 - alpha. It leaves out 0 exactly where the e-value
+    is at least 1 / alpha now.
+
+    Args:
+        differences: float64 [n], each in [-1, 1], in any order.
+        alpha: 1 minus the coverage.
+
+    Returns:
+        The interval, or None without an instance.
+
+    Raises:
+        UsageError: A difference is outside [-1, 1], or not 0 < alpha < 1.
+    """
+    check_alpha(alpha)
+    check_within(differences, -1.0, 1.0)
+    if not len(differences):
+        return None
+    return Interval(
+        estimate=float(np.mean(differences)),
+        low=-_upper_limit(-differences, alpha),
+        high=_upper_limit(differences, alpha),
+        level=1 - alpha,
+        method="betting confidence sequence",
+    )
+
+
+def _upper_limit(differences: Float64Array, alpha: float) -> float:
+    values, counts = np.unique(differences, return_counts=True)
+    stakes = _STAKES[: STAKES // 2, None]
+
+    def refuted(mean: float) -> bool:
+        on_a = np.log1p(stakes * (values - mean) / (1 + mean)) @ counts
+        on_b = np.log1p(-stakes * (values - mean) / (1 - mean)) @ counts
+        return bool(_log_mean_exp(np.concatenate([on_a, on_b])) >= -np.log(alpha))
+
+    inside, outside = float(np.mean(differences)), 1.0
+    while outside - inside > 1e-9:
+        middle = (inside + outside) / 2
+        inside, outside = (inside, middle) if refuted(middle) else (middle, outside)
+    return outside
+
+
+def _log_mean_exp(logs: Float64Array) -> Float64Array:
+    """Logarithm of the mean of exponentials over the last axis, float64 [...]."""
+    top = logs.max(axis=-1, keepdims=True)
+    result: Float64Array = top[..., 0] + np.log(np.exp(logs - top).mean(axis=-1))
+    return result

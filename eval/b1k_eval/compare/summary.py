@@ -1,0 +1,265 @@
+"""Runs side by side as one JSON document: what `compare` prints and the report shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from b1k_envs.base import Float64Array
+from b1k_envs.errors import UsageError
+from b1k_eval.compare.comparable import differences, require_comparable, stopped_early
+from b1k_eval.compare.intervals import (
+    Interval,
+    clopper_pearson,
+    rate_interval,
+    score_interval,
+    wilson,
+)
+from b1k_eval.compare.loading import EpisodeData, RunData
+from b1k_eval.compare.paired import (
+    Comparison,
+    Significance,
+    compare_scores,
+    compare_success,
+    compare_unpaired_success,
+    paired_differences,
+)
+from b1k_eval.compare.sequential import betting_path, confidence_interval
+from b1k_eval.compare.verdicts import holm, verdict
+
+LEVEL = 0.95
+
+
+def summarise_runs(
+    runs: Sequence[RunData], *, seed: int = 0, level: float = LEVEL, mix: bool = False
+) -> dict[str, Any]:
+    """Rows per run, and every pair of runs on the instances they share.
+
+    Args:
+        runs: One or more; the later of a pair is judged against the earlier.
+        seed: Of bootstrap and random sign flips.
+        level: Coverage of the intervals; 1 - level is the level of the tests.
+        mix: Go on where the runs are different experiments; `mixed` then says in what.
+
+    Returns:
+        `level`, `seed`, `mixed` (bool), `runs` (a row each) and `pairs`.
+
+    Raises:
+        UsageError: The runs are not comparable and `mix` is not set.
+    """
+    if not 0 < level < 1:
+        raise UsageError(f"--level {level:g} must lie between 0 and 1, as in 0.95")
+    if not mix:
+        require_comparable(runs)
+    names = _names(runs)
+    pairs = [
+        _pair(runs[i], runs[j], names[i], names[j], seed=seed, level=level)
+        for j in range(len(runs))
+        for i in range(j)
+    ]
+    _judge(pairs, names, alpha=1 - level)
+    return {
+        "level": level,
+        "seed": seed,
+        "mixed": any(pair["differences"]["blocking"] for pair in pairs),
+        "runs": [
+            _row(run, name, seed=seed, level=level) for run, name in zip(runs, names, strict=True)
+        ],
+        "pairs": [{k: v for k, v in pair.items() if k != "comparison"} for pair in pairs],
+    }
+
+
+def _names(runs: Sequence[RunData]) -> list[str]:
+    """What to call each run: its label, or the folder where that is not unique."""
+    labels = [run.label for run in runs]
+    return [run.label if labels.count(run.label) == 1 else run.name for run in runs]
+
+
+# --- one run ---------------------------------------------------------------------------------
+
+
+def _row(run: RunData, name: str, *, seed: int, level: float) -> dict[str, Any]:
+    successes = _by_instance(run, "success")
+    flat = [value for group in successes.values() for value in group]
+    settings = run.identity["settings"]
+    return {
+        "name": name,
+        "label": run.label,
+        "path": str(run.path),
+        "task": run.task,
+        "sim": settings["sim"],
+        "protocol": settings["protocol"],
+        "privileged": run.privileged,
+        "counts": dict(run.counts),
+        "scored": len(flat),
+        "instances": len(successes),
+        "planned": len(run.plan),
+        "pending": len(run.pending),
+        "until_decided": settings.get("against") is not None,
+        "damaged": [asdict(entry) for entry in run.damaged],
+        "success": {
+            "rate": float(np.mean(flat)) if flat else None,
+            "interval": _interval(rate_interval(successes.values(), seed=seed, level=level)),
+            # Over episodes: right with one rollout an instance, too narrow with several.
+            "wilson": _interval(wilson(int(sum(flat)), len(flat), level=level)),
+            "exact": _interval(clopper_pearson(int(sum(flat)), len(flat), level=level)),
+            "clustered": any(len(group) > 1 for group in successes.values()),
+        },
+        "q_score": {
+            "mean": _mean(episode.q_score for episode in run.scored),
+            "interval": _interval(
+                score_interval(_by_instance(run, "q_score").values(), seed=seed, level=level)
+            ),
+        },
+        "simulated_s": _mean(episode.simulated_s for episode in run.scored),
+        "steps": _mean(episode.steps for episode in run.scored),
+        "distance_m": {part: _distance(run, part) for part in ("base", "left", "right")},
+        "latency_s": _latency(run),
+    }
+
+
+def _by_instance(run: RunData, measure: str) -> dict[int, list[float]]:
+    """Scored results by instance."""
+    found: dict[int, list[float]] = {}
+    for episode in run.scored:
+        found.setdefault(episode.key.instance, []).append(float(getattr(episode, measure)))
+    return found
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    return float(np.mean(known)) if known else None
+
+
+def _distance(run: RunData, part: str) -> float | None:
+    """Mean way of base or hand over the scored episodes [m]."""
+
+    def way(episode: EpisodeData) -> float | None:
+        efficiency = episode.efficiency or {}
+        value = efficiency.get("agent_distance", {}).get(part)
+        return float(value) if isinstance(value, (int, float)) else None
+
+    return _mean(way(episode) for episode in run.scored)
+
+
+def _latency(run: RunData) -> float | None:
+    """Mean time of an inference over all episodes [s]."""
+    inferences = sum(episode.inferences for episode in run.scored)
+    spent = sum(episode.timing["policy_s"] for episode in run.scored)
+    return spent / inferences if inferences else None
+
+
+# --- two runs --------------------------------------------------------------------------------
+
+
+def _pair(
+    first: RunData, second: RunData, first_name: str, second_name: str, *, seed: int, level: float
+) -> dict[str, Any]:
+    one, two = _by_instance(first, "success"), _by_instance(second, "success")
+    success = compare_success(two, one, seed=seed, level=level)
+    if success is None:
+        success = _unpaired(two, one, level=level)
+    scores = compare_scores(
+        _by_instance(second, "q_score"), _by_instance(first, "q_score"), seed=seed, level=level
+    )
+    # By number of the instance: an order that no result can have influenced.
+    by_instance = paired_differences(two, one)
+    ordered = np.array([by_instance[key] for key in sorted(by_instance)], dtype=np.float64)
+    steps = betting_path(ordered, 1 - level)
+    stopped = stopped_early(first, second)
+    if success is not None and stopped:
+        success = _anytime_valid(success, ordered, alpha=1 - level)
+    apart = differences(first, second)
+    return {
+        "first": first_name,
+        "second": second_name,
+        "shared_instances": len(by_instance),
+        "success": _comparison(success),
+        "q_score": _comparison(scores),
+        "sequential": None
+        if not by_instance
+        else {
+            "e_value": float(steps.e_values[-1]),
+            "decided_at": int(steps.decided_at) or None,
+            "method": "betting on paired differences, anytime-valid",
+            "stopped_early": stopped,
+        },
+        "differences": {
+            kind: [{**asdict(entry), "text": str(entry)} for entry in getattr(apart, kind)]
+            for kind in ("blocking", "notable", "contract")
+        },
+        "comparison": success,
+    }
+
+
+def _anytime_valid(
+    comparison: Comparison, differences: Float64Array, *, alpha: float
+) -> Comparison:
+    """The same comparison with a p-value and an interval that hold wherever one stops."""
+    e_value = float(betting_path(differences, alpha).e_values[-1])
+    return replace(
+        comparison,
+        interval=confidence_interval(differences, alpha),
+        test=Significance(p_value=min(1.0, 1 / e_value), method="1 / e-value, anytime-valid"),
+    )
+
+
+def _unpaired(
+    two: dict[int, list[float]], one: dict[int, list[float]], *, level: float
+) -> Comparison | None:
+    """No shared instance: what is left, where every instance has one rollout."""
+    if any(len(group) > 1 for group in (*one.values(), *two.values())):
+        return None
+    counts = [(int(sum(g[0] for g in groups.values())), len(groups)) for groups in (two, one)]
+    return compare_unpaired_success(*counts[0], *counts[1], level=level)
+
+
+def _judge(pairs: list[dict[str, Any]], names: Sequence[str], *, alpha: float) -> None:
+    """Add the verdicts, their p-values adjusted for there being several pairs."""
+    judged = [pair for pair in pairs if pair["comparison"] is not None]
+    adjusted = holm([pair["comparison"].p_value for pair in judged])
+    for pair, p_value in zip(judged, adjusted, strict=True):
+        comparison: Comparison = pair["comparison"]
+        pair["p_adjusted"] = p_value
+        pair["decided"] = p_value < alpha
+        pair["verdict"] = verdict(
+            comparison, pair["second"], pair["first"], p_value=p_value, alpha=alpha
+        )
+        if pair["differences"]["blocking"]:
+            pair["verdict"] += " (different experiments: see what they differ in)"
+    for pair in pairs:
+        if pair["comparison"] is None:
+            pair |= {
+                "p_adjusted": None,
+                "decided": False,
+                "verdict": "cannot tell: the runs have no scored episode to compare",
+            }
+
+
+def _comparison(comparison: Comparison | None) -> dict[str, Any] | None:
+    if comparison is None:
+        return None
+    return {
+        "mean_first": comparison.mean_b,
+        "mean_second": comparison.mean_a,
+        "difference": comparison.difference,
+        "interval": _interval(comparison.interval),
+        "p_value": comparison.p_value,
+        "test": comparison.test.method,
+        "pairs": comparison.n_pairs,
+        "rollouts_first": comparison.n_rollouts_b,
+        "rollouts_second": comparison.n_rollouts_a,
+        "first_better": comparison.wins_b,
+        "second_better": comparison.wins_a,
+        "ties": comparison.ties,
+    }
+
+
+def _interval(interval: Interval | None) -> dict[str, Any] | None:
+    if interval is None:
+        return None
+    return {"low": interval.low, "high": interval.high, "method": interval.method}

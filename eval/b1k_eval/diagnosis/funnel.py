@@ -1,0 +1,255 @@
+"""How far episodes came: how many reached each sub-goal, when, and where most are lost.
+
+Needs the results only, no traces. "Reached" means that the sub-goal held after some step, or
+before the first; that it was lost again later does not count against it.
+
+For the funnel the sub-goals are put into the order in which the task has to be done, as stages.
+Where a task has two things of a kind, either may come first: the stages are then "a first glove"
+and "the second glove", not glove 1 and glove 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from b1k_envs.errors import UsageError
+from b1k_envs.subgoals import SUBGOALS, SubGoal
+from b1k_eval.compare.loading import EpisodeData, RunData
+
+START = "start"
+"""What every episode reaches: the stage before the first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageRule:
+    """What a stage is.
+
+    Attributes:
+        name: Key in tables, snake_case.
+        label: The same for people.
+        subgoals: Names of the sub-goals it counts.
+        needed: How many of them must have been reached.
+    """
+
+    name: str
+    label: str
+    subgoals: tuple[str, ...]
+    needed: int = 1
+
+    def first_step(self, reached: Mapping[str, int | None]) -> int | None:
+        """First step after which the stage was reached; None never."""
+        steps = sorted(step for name in self.subgoals if (step := reached[name]) is not None)
+        return steps[self.needed - 1] if len(steps) >= self.needed else None
+
+
+def _boxing_gloves() -> tuple[StageRule, ...]:
+    def per_glove(name: str, first: str, second: str) -> tuple[StageRule, StageRule]:
+        both = (f"glove_1_{name}", f"glove_2_{name}")
+        return (
+            StageRule(name=f"first_glove_{name}", label=first, subgoals=both),
+            StageRule(name=f"second_glove_{name}", label=second, subgoals=both, needed=2),
+        )
+
+    picked = per_glove("picked_up", "first glove picked up", "second glove picked up")
+    placed = per_glove("in_washer", "first glove in washer", "second glove in washer")
+    clean = per_glove("clean", "first glove clean", "second glove clean")
+    single = {
+        name: StageRule(name=name, label=label, subgoals=(name,))
+        for name, label in (
+            ("near_washer", "robot near washer"),
+            ("washer_opened", "washer opened"),
+            ("near_countertop", "robot near countertop"),
+            ("washer_closed", "washer closed on a glove"),
+            ("washer_turned_on", "washer turned on"),
+        )
+    }
+    return (
+        single["near_washer"],
+        single["washer_opened"],
+        single["near_countertop"],
+        picked[0],
+        placed[0],
+        picked[1],
+        placed[1],
+        single["washer_closed"],
+        single["washer_turned_on"],
+        *clean,
+    )
+
+
+STAGES: Mapping[str, tuple[StageRule, ...]] = MappingProxyType(
+    {"clean_boxing_gloves": _boxing_gloves()}
+)
+"""Stages by task, in the order in which the task has to be done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reached:
+    """A sub-goal over the scored episodes of a run.
+
+    Attributes:
+        name: Key.
+        label: For people.
+        count: Episodes that reached it.
+        median_step: Median of the first step in those episodes; None if there is none.
+    """
+
+    name: str
+    label: str
+    count: int
+    median_step: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageReached(Reached):
+    """A stage over the scored episodes of a run.
+
+    Attributes:
+        came_so_far: Episodes that reached the stage before this one; all, for the first.
+        lost: Those of them that did not reach this one.
+    """
+
+    came_so_far: int
+    lost: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bottleneck:
+    """The transition at which most episodes are lost; the earlier one if two lose as many.
+
+    Attributes:
+        after: Label of the stage that was reached, `START` for the start.
+        before: Label of the stage that was not.
+        lost: Episodes that reached the one and not the other.
+        of: Episodes that reached the one.
+    """
+
+    after: str
+    before: str
+    lost: int
+    of: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Funnel:
+    """How far the episodes of a run came.
+
+    Attributes:
+        run: Name of the run.
+        label: The policy, for tables.
+        scored: Episodes counted: successes and failures.
+        errors: Episodes that are not.
+        subgoals: Per sub-goal, in the task's own order.
+        stages: Per stage, in the order in which the task has to be done.
+        bottleneck: None where no episode is lost.
+    """
+
+    run: str
+    label: str
+    scored: int
+    errors: int
+    subgoals: tuple[Reached, ...]
+    stages: tuple[StageReached, ...]
+    bottleneck: Bottleneck | None
+
+
+def funnel(run: RunData) -> Funnel:
+    """How many episodes of a run reached what.
+
+    Raises:
+        UsageError: The task has no sub-goals, or an episode has others than the task.
+    """
+    if run.task not in STAGES:
+        raise UsageError(
+            f"task {run.task} has no sub-goals, so there is no funnel; "
+            f"it is there for: {', '.join(STAGES)}"
+        )
+    episodes = run.scored
+    subgoals = SUBGOALS[run.task]
+    names = tuple(subgoal.name for subgoal in subgoals)
+    for episode in episodes:
+        if tuple(episode.subgoals) != names:
+            raise UsageError(
+                f"{episode.folder} has the sub-goals {list(episode.subgoals)}, this version of "
+                f"b1k-eval {list(names)}: read it with the version that wrote it"
+            )
+    stages = _stages(STAGES[run.task], episodes)
+    return Funnel(
+        run=run.name,
+        label=run.label,
+        scored=len(episodes),
+        errors=run.counts["error"],
+        subgoals=tuple(_subgoal(subgoal, episodes) for subgoal in subgoals),
+        stages=stages,
+        bottleneck=_bottleneck(stages),
+    )
+
+
+def funnels(runs: Sequence[RunData]) -> tuple[Funnel, ...]:
+    """The funnels of several runs of one task, to be shown side by side.
+
+    Raises:
+        UsageError: They are runs of different tasks; else as in `funnel`.
+    """
+    tasks = sorted({run.task for run in runs})
+    if len(tasks) > 1:
+        raise UsageError(
+            f"the runs are of different tasks ({', '.join(tasks)}): sub-goals can only be set side "
+            "by side for one task"
+        )
+    return tuple(funnel(run) for run in runs)
+
+
+def _subgoal(subgoal: SubGoal, episodes: Sequence[EpisodeData]) -> Reached:
+    steps = [episode.subgoals[subgoal.name] for episode in episodes]
+    return Reached(
+        name=subgoal.name, label=subgoal.label, count=_count(steps), median_step=_median(steps)
+    )
+
+
+def _stages(
+    rules: Sequence[StageRule], episodes: Sequence[EpisodeData]
+) -> tuple[StageReached, ...]:
+    stages = []
+    before = [True] * len(episodes)  # who reached the stage before
+    for rule in rules:
+        steps = [rule.first_step(episode.subgoals) for episode in episodes]
+        here = [step is not None for step in steps]
+        stages.append(
+            StageReached(
+                name=rule.name,
+                label=rule.label,
+                count=_count(steps),
+                median_step=_median(steps),
+                came_so_far=sum(before),
+                lost=sum(b and not h for b, h in zip(before, here, strict=True)),
+            )
+        )
+        before = here
+    return tuple(stages)
+
+
+def _bottleneck(stages: Sequence[StageReached]) -> Bottleneck | None:
+    worst = max(range(len(stages)), key=lambda i: stages[i].lost)  # the first of equals
+    stage = stages[worst]
+    if stage.lost == 0:
+        return None
+    return Bottleneck(
+        after=stages[worst - 1].label if worst else START,
+        before=stage.label,
+        lost=stage.lost,
+        of=stage.came_so_far,
+    )
+
+
+def _count(steps: Sequence[int | None]) -> int:
+    return sum(step is not None for step in steps)
+
+
+def _median(steps: Sequence[int | None]) -> float | None:
+    known = [step for step in steps if step is not None]
+    return float(np.median(known)) if known else None

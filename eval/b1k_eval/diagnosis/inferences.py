@@ -1,0 +1,118 @@
+"""What a policy said of itself at each inference, beside what was so at that moment.
+
+One value per inference, not per step: a policy says nothing between them, and a trace repeats its
+last word.
+
+The skill that is called for ("active") is that of the next sub-goal: of those not reached yet the
+one that this episode reaches first; when it reaches no more, the first in the order in which the
+task has to be done (`funnel.STAGES`). Sub-goals that are no skill's (a glove becoming clean) have
+no part in this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from b1k_envs.base import Float64Array
+from b1k_envs.r1pro import CONTROL_HZ
+from b1k_envs.subgoals import SUBGOALS
+from b1k_eval.compare.loading import EpisodeData, read_trace
+from b1k_eval.diagnosis.funnel import STAGES
+
+Words = npt.NDArray[np.object_]
+"""Texts, None where there is none."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)  # eq: arrays have no single truth value
+class Inferences:
+    """One episode at its n inferences.
+
+    Attributes:
+        episode: TASK-INSTANCE-ROLLOUT.
+        success: Whether the goal was reached.
+        time_s: Simulated time, float64 [n] [s].
+        elapsed: The same as a share of the whole episode, float64 [n].
+        skill: What the policy called its skill, object [n]: its name, else `skill INDEX`.
+        named: Whether all of these are names.
+        progress: The policy's estimate in [0, 1], float64 [n]; NaN where it gave none.
+        active: The skill called for, object [n]; None where none is left, or the task has no
+            sub-goals.
+        reached: Share of the task's sub-goals reached so far, float64 [n]; None if it has none.
+        achieved: For each sub-goal that the episode reached after the start: its skill, and which
+            inference the action came from.
+    """
+
+    episode: str
+    success: bool
+    time_s: Float64Array
+    elapsed: Float64Array
+    skill: Words
+    named: bool
+    progress: Float64Array
+    active: Words
+    reached: Float64Array | None
+    achieved: tuple[tuple[str, int], ...]
+
+
+def read_inferences(episode: EpisodeData) -> Inferences:
+    """Collect what was said in an episode.
+
+    Raises:
+        DamagedTraceError: The trace cannot be used.
+    """
+    trace = read_trace(episode)
+    columns = trace.read("inference", "skill", "skill_index", "progress")
+    done = np.flatnonzero(columns["inference"])  # steps executed before each inference
+    names, indices = columns["skill"][done], columns["skill_index"][done]
+    said = [
+        f"skill {index}" if name is None and index >= 0 else name
+        for name, index in zip(names, indices, strict=True)
+    ]
+    skilled = _skilled_subgoals(episode)
+    total = len(episode.subgoals)
+    firsts = np.sort([step for step in episode.subgoals.values() if step is not None])
+    return Inferences(
+        episode=episode.name,
+        success=episode.outcome == "success",
+        time_s=done / CONTROL_HZ,
+        elapsed=done / max(episode.steps, 1),
+        skill=_words(said),
+        named=all(name is not None for name, word in zip(names, said, strict=True) if word),
+        progress=columns["progress"][done],
+        active=_words([_active(skilled, int(steps)) for steps in done]),
+        reached=np.searchsorted(firsts, done, side="right") / total if total else None,
+        achieved=tuple(
+            (skill, int(np.searchsorted(done, step - 1, side="right")) - 1)
+            for skill, step in skilled
+            if step
+        ),
+    )
+
+
+def _skilled_subgoals(episode: EpisodeData) -> list[tuple[str, int | None]]:
+    """Skill and first step of each sub-goal, those reached first, then in the task's order."""
+    task = episode.key.task
+    if not episode.subgoals:
+        return []
+    skills = {subgoal.name: subgoal.skill for subgoal in SUBGOALS[task]}
+    found = []
+    for rule in STAGES[task]:
+        skill = skills[rule.subgoals[0]]
+        if skill is not None:
+            found.append((skill, rule.first_step(episode.subgoals)))
+    return sorted(found, key=lambda one: np.inf if one[1] is None else one[1])
+
+
+def _active(skilled: list[tuple[str, int | None]], steps: int) -> str | None:
+    """The skill of the first sub-goal not reached after so many steps."""
+    return next((skill for skill, first in skilled if first is None or first > steps), None)
+
+
+def _words(values: list[Any]) -> Words:
+    words = np.empty(len(values), dtype=object)
+    words[:] = values
+    return words

@@ -1,0 +1,79 @@
+"""Whether a policy knows what it is doing: its own word on skill and progress, judged.
+
+Over the scored episodes of a run, one value per inference. Nothing here moves a score. How each is
+judged is said in `selfreport_skill` and `selfreport_progress`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from b1k_eval.compare.loading import Damaged, DamagedTraceError, RunData
+from b1k_eval.diagnosis.inferences import read_inferences
+from b1k_eval.diagnosis.selfreport_progress import (
+    NEAR_MEDIAN,
+    Bin,
+    Calibration,
+    Correlation,
+    ProgressReport,
+    Spread,
+    judge_progress,
+)
+from b1k_eval.diagnosis.selfreport_skill import (
+    Agreement,
+    Association,
+    SkillReport,
+    judge_skill,
+)
+
+__all__ = [
+    "NEAR_MEDIAN",
+    "Agreement",
+    "Association",
+    "Bin",
+    "Calibration",
+    "Correlation",
+    "ProgressReport",
+    "SelfReport",
+    "SkillReport",
+    "Spread",
+    "judge",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfReport:
+    """What a run's policy says of itself, judged.
+
+    Attributes:
+        episodes: Scored episodes looked at.
+        skill: None if it never names one.
+        progress: None if it never gives one.
+        left_out: Scored episodes whose trace cannot be used.
+    """
+
+    episodes: int
+    skill: SkillReport | None
+    progress: ProgressReport | None
+    left_out: tuple[Damaged, ...]
+
+
+def judge(run: RunData, *, seed: int = 0) -> SelfReport:
+    """Judge what the policy of a run said of itself.
+
+    Args:
+        run: The run.
+        seed: Of the shifts for the chance level of an association.
+    """
+    told, left_out = [], []
+    for episode in run.scored:
+        try:
+            told.append(read_inferences(episode))
+        except DamagedTraceError as error:
+            left_out.append(Damaged(name=episode.name, why=str(error)))
+    return SelfReport(
+        episodes=len(told),
+        skill=judge_skill(told, seed=seed),
+        progress=judge_progress(told),
+        left_out=tuple(left_out),
+    )

@@ -1,0 +1,276 @@
+"""What the templates are given: findings as texts and short numbers.
+
+Nothing here is marked safe: every text goes through the templates' escaping.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from b1k_eval import __version__
+from b1k_eval.compare.loading import OUTCOMES
+from b1k_eval.report.contracts import contracts_context
+from b1k_eval.report.figures import letter
+from b1k_eval.report.looks import RUN_COLOURS
+from b1k_eval.report.overview import Findings, RunFindings
+from b1k_eval.report.selfreport_words import progress_words, skill_words
+
+KEYS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("space",), "play, pause"),
+    (("←", "→"), "one picture back, on"),
+    (("shift ←", "shift →"), "one second back, on"),
+    (("home", "end"), "first, last picture"),
+    (("n", "p"), "next, previous episode of the list, as filtered and sorted"),
+    (("↑", "↓", "enter"), "in the list: choose and open an episode"),
+    (("+", "-", "0"), "timelines: closer, wider, all"),
+    (("/",), "search the list"),
+    (("esc",), "back to the list"),
+    (("?",), "this help"),
+)
+
+
+def page_context(found: Findings) -> dict[str, Any]:
+    """Everything but figures, files and paths."""
+    runs = found.runs
+    return {
+        "title": ", ".join(run.data.name for run in runs),
+        "version": __version__,
+        "colours": len(RUN_COLOURS),
+        "outcomes": OUTCOMES,
+        "level": f"{100 * found.document['level']:g} %",
+        "episode_count": sum(len(run.episodes) for run in runs),
+        "honesty": list(_honesty(runs)),
+        "notices": list(_notices(found)),
+        "runs": [_run(run, number) for number, run in enumerate(runs)],
+        "pairs": [_pair(pair) for pair in found.document["pairs"]],
+        "bottlenecks": list(_bottlenecks(runs)),
+        "contracts": contracts_context([run.data for run in runs]),
+        "keys": KEYS,
+    }
+
+
+# --- what a reader has to know first ------------------------------------------------------------
+
+
+def _honesty(runs: Sequence[RunFindings]) -> Iterator[dict[str, Any]]:
+    if any(run.row["sim"] == "mujoco" for run in runs):
+        which = (
+            "Not a benchmark score: other pixels and other contacts than the official evaluator's."
+        )
+        yield {"run": None, "letter": "", "what": "MuJoCo twin.", "words": which}
+    for number, run in enumerate(runs):
+        mark = {"run": number, "letter": letter(number)}
+        if run.row["privileged"]:
+            words = "This policy reads the simulator's state, which no robot can."
+            yield {**mark, "what": "Privileged.", "words": words}
+        policy = run.data.identity["policy"]
+        forced = [row["name"] for row in policy.get("contract", {}).get("forced", [])]
+        forced += [
+            name for name in ("skill_id", "skill_progress") if policy.get(f"forced_{name}") is not None
+        ]
+        if forced:
+            words = f"Against the checkpoint's own files, an ablation: {', '.join(forced)}."
+            yield {**mark, "what": "Forced.", "words": words}
+
+
+def _notices(found: Findings) -> Iterator[dict[str, Any]]:
+    if found.document["mixed"]:
+        yield {
+            "text": "These runs are different experiments, and their numbers are not comparable.",
+            "details": [
+                f"{pair['first']} and {pair['second']}: {entry['text']}"
+                for pair in found.document["pairs"]
+                for entry in pair["differences"]["blocking"]
+            ],
+        }
+    for number, run in enumerate(found.runs):
+        yield from _run_notices(run, f"{letter(number)} ({run.data.name})")
+
+
+def _run_notices(run: RunFindings, name: str) -> Iterator[dict[str, Any]]:
+    data = run.data
+    if data.pending:
+        done = len(data.plan) - len(data.pending)
+        yield {
+            "text": f"{name} is still being written, or was stopped: {done} of {len(data.plan)} "
+            "episodes are there.",
+            "details": [],
+        }
+    if not run.row["scored"]:
+        what = "errors only" if data.counts["error"] else "no finished episode yet"
+        yield {"text": f"{name} has no scored episode: {what}.", "details": []}
+    if data.damaged:
+        yield {
+            "text": f"{name}: {_count(len(data.damaged), 'episode')} left out as damaged.",
+            "details": [f"{entry.name}: {entry.why}" for entry in data.damaged],
+        }
+    problems = [
+        f"{page.row['name']}: {problem}" for page in run.episodes for problem in page.row["problems"]
+    ]
+    if problems:
+        yield {
+            "text": f"{name}: {_count(len(problems), 'file')} cannot be used as they are; "
+            "the rest is complete.",
+            "details": problems,
+        }
+    if run.no_funnel is not None:
+        yield {"text": f"{name}: no funnel ({run.no_funnel}).", "details": []}
+
+
+# --- runs ---------------------------------------------------------------------------------------
+
+
+def _run(run: RunFindings, number: int) -> dict[str, Any]:
+    row, data = run.row, run.data
+    settings, policy = data.identity["settings"], data.identity["policy"]
+    contract = policy.get("contract", {})
+    return {
+        "index": number,
+        "letter": letter(number),
+        "name": run.name,
+        "folder": f"{data.name} · {data.task} · {settings['sim']} · protocol {settings['protocol']}",
+        "counts": row["counts"],
+        "open": len(data.plan) - len(data.episodes),
+        "success": _share(row["success"]["rate"], row["success"]["interval"], "{:.0%}"),
+        "q_score": _share(row["q_score"]["mean"], row["q_score"]["interval"], "{:.2f}"),
+        "steps": _number(row["steps"], "{:,.0f}"),
+        "distance": _number(row["distance_m"]["base"], "{:.1f} m"),
+        "latency": "–" if row["latency_s"] is None else seconds(row["latency_s"]),
+        "skill": skill_words(run.self_report),
+        "progress": progress_words(run.self_report),
+        "facts": list(_facts(run)),
+        "files": [
+            {**file, "size": f"{file['size']:,}"}
+            for file in policy.get("checkpoint", {}).get("files", [])
+        ],
+        "forced": [
+            f"{row['name']}: {row['where']} says {row['stated']}, sent is {row['other']}"
+            for row in contract.get("forced", [])
+        ],
+        "remarks": policy.get("remarks", []),
+    }
+
+
+def _share(
+    mean: float | None, interval: Mapping[str, Any] | None, style: str
+) -> dict[str, Any]:
+    """A share in [0, 1] as text, and in per cent for the line beside it."""
+    if mean is None:
+        return {"text": "", "ends": "", "at": 0, "low": None, "width": 0}
+    ends, low, width = "", None, 0.0
+    if interval is not None:
+        ends = f"{style.format(interval['low'])}, {style.format(interval['high'])}"
+        low = round(100 * interval["low"], 2)
+        width = round(100 * (interval["high"] - interval["low"]), 2)
+    return {
+        "text": style.format(mean),
+        "ends": ends,
+        "at": round(100 * mean, 2),
+        "low": low,
+        "width": width,
+    }
+
+
+def _facts(run: RunFindings) -> Iterator[tuple[str, str]]:
+    identity = run.data.identity
+    settings, policy = identity["settings"], identity["policy"]
+    yield "folder", str(run.data.path)
+    yield "task, split", f"{settings['task']}, {settings['split']}"
+    yield "simulator", f"{settings['sim']} {identity['env']['sim_version']}"
+    yield "protocol", f"{settings['protocol']}, at most {settings['max_steps']} steps"
+    yield "episodes", (
+        f"{len(settings['instances'])} instances, {_count(settings['rollouts'], 'rollout')} each, "
+        f"seed {settings['seed']}"
+    )
+    yield "actions", f"{settings['chunking']}, {_chunking(settings)}"
+    if settings["action_noise"] is not None:
+        yield "action noise", str(settings["action_noise"])
+    if "checkpoint" in policy:
+        checkpoint = policy["checkpoint"]
+        yield "checkpoint", f"{checkpoint['origin']}, weights {checkpoint['weights_sha256'][:12]}"
+        yield "device", f"{policy['device']}, autocast {policy['autocast'] or 'none'}"
+    for session in run.data.sessions:
+        commit = (session.get("git_commit") or "no checkout")[:12]
+        dirty = ", changed" if session.get("git_dirty") else ""
+        yield "made", f"{session.get('started_at', '?')}, commit {commit}{dirty}"
+        yield "machine", f"{session.get('cpu', '?')}, Python {session.get('python', '?')}"
+        versions = session.get("versions", {})
+        yield "versions", ", ".join(f"{name} {value}" for name, value in versions.items())
+
+
+def _chunking(settings: Mapping[str, Any]) -> str:
+    if settings["chunking"] == "ensemble":
+        return f"every {settings['ensemble_every']} steps, decay {settings['ensemble_decay']}"
+    return f"{settings['horizon']} of a chunk"
+
+
+# --- pairs of runs ------------------------------------------------------------------------------
+
+
+def _pair(pair: Mapping[str, Any]) -> dict[str, Any]:
+    rows = []
+    for what, key in (("success rate", "success"), ("q-score", "q_score")):
+        found = pair[key]
+        if found is not None:
+            rows.append({"what": what, "cells": _cells(found), "test": found["test"]})
+    apart = pair["differences"]
+    notes = [entry["text"] for kind in ("blocking", "notable") for entry in apart[kind]]
+    if apart["contract"]:
+        notes.append(f"contracts differ in {_count(len(apart['contract']), 'field')}")
+    for found in [pair["success"]] if pair["success"] else []:
+        notes.insert(
+            0,
+            f"{_count(pair['shared_instances'], 'shared instance')}: {pair['second']} better on "
+            f"{found['second_better']}, {pair['first']} on {found['first_better']}, "
+            f"{found['ties']} alike",
+        )
+    return {
+        "first": pair["first"],
+        "second": pair["second"],
+        "verdict": pair["verdict"],
+        "decided": pair["decided"],
+        "rows": rows,
+        "notes": notes,
+    }
+
+
+def _cells(found: Mapping[str, Any]) -> list[str]:
+    interval = found["interval"]
+    return [
+        f"{found['mean_first']:.3f}",
+        f"{found['mean_second']:.3f}",
+        f"{found['difference']:+.3f}",
+        "–" if interval is None else f"{interval['low']:+.3f}, {interval['high']:+.3f}",
+        f"{found['p_value']:.3g}",
+    ]
+
+
+def _bottlenecks(runs: Sequence[RunFindings]) -> Iterator[dict[str, Any]]:
+    for number, run in enumerate(runs):
+        if run.funnel is None or not run.funnel.scored:
+            continue
+        lost = run.funnel.bottleneck
+        text = "No episode was lost: every stage was reached."
+        if lost is not None:
+            text = (
+                f"{lost.lost} of {lost.of} that reached “{lost.after}” did not reach "
+                f"“{lost.before}”."
+            )
+        yield {"run": number, "letter": letter(number), "text": text}
+
+
+# --- numbers ------------------------------------------------------------------------------------
+
+
+def seconds(value: float) -> str:
+    """A duration, in milliseconds below a second [s]."""
+    return f"{value:.2f} s" if value >= 1 else f"{1000 * value:.3g} ms"
+
+
+def _number(value: float | None, style: str) -> str:
+    return "–" if value is None else style.format(value)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'s' if number != 1 else ''}"

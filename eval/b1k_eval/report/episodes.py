@@ -1,0 +1,128 @@
+"""One episode for the page: a row of the list, and what is shown when it is opened."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from b1k_eval.compare.loading import DamagedTraceError, EpisodeData, read_trace
+from b1k_eval.diagnosis.failures import Failure, label_failure
+from b1k_eval.episode import RESULT_FILE, VIDEO_FILE
+from b1k_eval.report.mp4 import DamagedVideoError, VideoIndex, read_index
+from b1k_eval.report.timelines import timeline
+
+
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodePage:
+    """What the page has of one episode; JSON values.
+
+    Attributes:
+        row: For the list and the tables, known at once.
+        detail: For the episode's own view, loaded with it. Where its video is, is still missing.
+        failure: Why it failed; None for a success or an error, and where that cannot be told.
+        video: The video's index; None where there is no video, or none that plays.
+    """
+
+    row: dict[str, Any]
+    detail: dict[str, Any]
+    failure: Failure | None
+    video: VideoIndex | None
+
+
+def read_episode_page(episode: EpisodeData) -> EpisodePage:
+    """Read trace, result and video of an episode; what is damaged is named and left out."""
+    problems: list[str] = []
+    course = failure = None
+    try:
+        failure = label_failure(episode)
+        if episode.steps:
+            course = timeline(episode, read_trace(episode))
+    except DamagedTraceError as error:
+        problems.append(f"The trace cannot be used: {error}.")
+    video = _video(episode, problems)
+    efficiency = episode.efficiency or {}
+    latency = episode.timing["policy_s"] / episode.inferences if episode.inferences else None
+    row = {
+        "name": episode.name,
+        "instance": episode.key.instance,
+        "rollout": episode.key.rollout,
+        "outcome": episode.outcome,
+        "q": episode.q_score,
+        "steps": episode.steps,
+        "simulated_s": episode.simulated_s,
+        "inferences": episode.inferences,
+        "latency_s": latency,
+        "wall_s": episode.timing["wall_s"],
+        "distance_m": efficiency.get("agent_distance", {}).get("base"),
+        "subgoals": len(episode.subgoals),
+        "reached": sorted(step for step in episode.subgoals.values() if step is not None),
+        "q_course": [] if course is None else course["q"],
+        "label": None if failure is None else failure.label,
+        "why": _why(episode, failure),
+        "video": video is not None,
+        "problems": problems,
+    }
+    detail = {
+        "seed": episode.seed,
+        "failure": None if failure is None else _failure(failure),
+        "failure_reason": episode.failure_reason,
+        "message": episode.message,
+        "traceback": _traceback(episode),
+        "initial_predicates": dict(episode.initial_predicates),
+        "final_predicates": dict(episode.predicates),
+        "subgoal_steps": dict(episode.subgoals),
+        "efficiency": dict(efficiency),
+        "timing": dict(episode.timing),
+        "course": course,
+    }
+    return EpisodePage(row=row, detail=detail, failure=failure, video=video)
+
+
+def _video(episode: EpisodeData, problems: list[str]) -> VideoIndex | None:
+    if episode.video is None:
+        return None
+    try:
+        index = read_index(episode.video)
+    except DamagedVideoError as error:
+        problems.append(f"The video cannot be shown: {error}.")
+        return None
+    if not index.fits(episode.steps):
+        problems.append(
+            f"The video has {index.frames} pictures at {index.fps:g} a second, which does not fit "
+            f"{episode.steps} steps: what it shows and the cursor may not agree."
+        )
+    return index
+
+
+def _why(episode: EpisodeData, failure: Failure | None) -> str | None:
+    """A few words for the list."""
+    if failure is not None and failure.label != "policy_fault":
+        return failure.words
+    said = (episode.failure_reason, episode.message)
+    return ": ".join(text for text in said if text) or None
+
+
+def _failure(failure: Failure) -> dict[str, Any]:
+    return {
+        "label": failure.label,
+        "words": failure.words,
+        "step": failure.step,
+        "seen": failure.seen,
+    }
+
+
+def _traceback(episode: EpisodeData) -> str | None:
+    """The one field of result.json that only a person reads."""
+    try:
+        text = json.loads(_result(episode).read_bytes()).get("traceback")
+    except (OSError, ValueError):  # an error's files may be missing while it is retried
+        return None
+    return text if isinstance(text, str) else None
+
+
+def _result(episode: EpisodeData) -> Path:
+    return episode.folder / RESULT_FILE

@@ -1,0 +1,157 @@
+"""What is said of the runs as a whole: found once, for the page, the tables and the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from b1k_envs.errors import UsageError
+from b1k_eval.compare.comparable import differences
+from b1k_eval.compare.loading import RunData
+from b1k_eval.compare.summary import summarise_runs
+from b1k_eval.diagnosis.failures import LABELS
+from b1k_eval.diagnosis.funnel import Funnel, funnel
+from b1k_eval.diagnosis.selfreport import SelfReport, judge
+from b1k_eval.report.episodes import EpisodePage, read_episode_page
+from b1k_eval.report.figures import (
+    Drawing,
+    failures_figure,
+    funnel_figure,
+    progress_figure,
+    skill_figure,
+    success_figure,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFindings:
+    """One run.
+
+    Attributes:
+        data: The run.
+        row: Of `compare.summary`.
+        episodes: What the page has of each finished episode, in the order of the plan.
+        funnel: None where the task has no sub-goals.
+        no_funnel: Why there is none.
+        failures: Failed episodes by label; those whose trace cannot be used are not in it.
+        self_report: The policy's word on skill and progress.
+    """
+
+    data: RunData
+    row: Mapping[str, Any]
+    episodes: tuple[EpisodePage, ...]
+    funnel: Funnel | None
+    no_funnel: str | None
+    failures: Mapping[str, int]
+    self_report: SelfReport
+
+    @property
+    def name(self) -> str:
+        """What the run is called: unique among those of the report."""
+        return str(self.row["name"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """All runs.
+
+    Attributes:
+        runs: In the order given.
+        document: Of `compare.summary`.
+    """
+
+    runs: tuple[RunFindings, ...]
+    document: Mapping[str, Any]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the runs."""
+        return tuple(run.name for run in self.runs)
+
+
+def find(runs: Sequence[RunData], *, seed: int = 0) -> Findings:
+    """Look at runs: at every result, trace and index of a video.
+
+    Runs that are different experiments are not refused, unlike when they are compared: the page
+    says what they differ in.
+
+    Args:
+        runs: At least one.
+        seed: Of bootstraps and chance levels.
+
+    Raises:
+        UsageError: A run is given twice.
+    """
+    paths = [run.path.resolve() for run in runs]
+    for run, path in zip(runs, paths, strict=True):
+        if paths.count(path) > 1:
+            raise UsageError(f"{run.path} is given twice: report it once")
+    document = summarise_runs(runs, seed=seed, mix=True)
+    rows = document["runs"]
+    return Findings(
+        runs=tuple(_run(run, row, seed) for run, row in zip(runs, rows, strict=True)),
+        document=document,
+    )
+
+
+def _run(run: RunData, row: Mapping[str, Any], seed: int) -> RunFindings:
+    episodes = tuple(read_episode_page(episode) for episode in run.episodes)
+    stages, why = None, None
+    try:
+        stages = funnel(run)
+    except UsageError as error:
+        why = str(error)
+    failures: dict[str, int] = {}
+    for episode in episodes:
+        if episode.failure is not None:
+            failures[episode.failure.label] = failures.get(episode.failure.label, 0) + 1
+    return RunFindings(
+        data=run,
+        row=row,
+        episodes=episodes,
+        funnel=stages,
+        no_funnel=why,
+        failures=failures,
+        self_report=judge(run, seed=seed),
+    )
+
+
+def drawings(found: Findings) -> list[Drawing]:
+    """The figures there is something for, in the order of the page."""
+    runs, names = found.runs, found.names
+    figures = [success_figure(found.document["runs"], found.document["level"])]
+    funnels = [run.funnel for run in runs if run.funnel is not None]
+    if len(funnels) == len(runs) and one_task(found) and any(run.scored for run in funnels):
+        figures.append(funnel_figure(funnels))
+    failed = [sum(run.failures.values()) for run in runs]
+    if any(failed):
+        figures.append(failures_figure([run.failures for run in runs], failed, names))
+    progress = progress_figure([run.self_report for run in runs], names)
+    if progress is not None:
+        figures.append(progress)
+    for number, run in enumerate(runs):
+        skill = run.self_report.skill
+        if skill is not None and skill.table.sum():
+            figures.append(skill_figure(skill, number, run.name))
+    return figures
+
+
+def one_task(found: Findings) -> bool:
+    """Whether all runs are of one task, and can share a funnel."""
+    return len({run.data.task for run in found.runs}) == 1
+
+
+def differing_contracts(runs: Sequence[RunData]) -> list[str]:
+    """Fields of the evaluation contracts in which any run differs from the first that has one."""
+    with_contract = [run for run in runs if "contract" in run.identity["policy"]]
+    names: dict[str, None] = {}
+    for run in with_contract[1:]:
+        for entry in differences(with_contract[0], run).contract:
+            names[entry.name.replace(" ", "_")] = None
+    return list(names)
+
+
+def failure_words(label: str) -> str:
+    """A label of `diagnosis.failures` for people."""
+    return next(words for known, words in LABELS.items() if known == label)

@@ -1,0 +1,264 @@
+"""Writing the page: `report.html` and, beside it, the folder `report` with what it loads.
+
+The folder is made anew each time and put in place when it is complete. The page refers to the
+runs' own videos by a path relative to itself, unless they are copied.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+from b1k_envs.errors import UsageError
+from b1k_eval.compare.loading import EpisodeData, RunData
+from b1k_eval.files import TEMP_PREFIX, write_atomic
+from b1k_eval.report.context import page_context
+from b1k_eval.report.episodes import EpisodePage
+from b1k_eval.report.figures import Drawing
+from b1k_eval.report.looks import ON_PAGE, ON_PAPER, as_page_svg, as_svg, drawing, missing
+from b1k_eval.report.overview import Findings, drawings, find
+from b1k_eval.report.tables import (
+    Kind,
+    Table,
+    episodes_table,
+    runs_table,
+    subgoals_table,
+    write_table,
+)
+from b1k_eval.store import StorageError
+
+PAGE = "report.html"
+FOLDER = "report"
+SCRIPTS: tuple[str, ...] = (
+    "dom.js",
+    "list.js",
+    "lanes.js",
+    "player.js",
+    "episode.js",
+    "app.js",
+)
+"""In the order in which they are loaded; the data come after them."""
+
+_INDEX = Path("data") / "index.js"
+_PNG_DPI = 200
+
+FigureKind = Literal["svg", "png"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extras:
+    """What is written besides the page.
+
+    Attributes:
+        copy_videos: Copy the videos, so that page and folder can be moved together.
+        tables: Kinds of tables.
+        figures: Kind of figure files; None for none.
+    """
+
+    copy_videos: bool = False
+    tables: tuple[Kind, ...] = ()
+    figures: FigureKind | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What was written.
+
+    Attributes:
+        page: The page.
+        files: Tables and figures.
+        found: What the page shows.
+    """
+
+    page: Path
+    files: tuple[Path, ...]
+    found: Findings
+
+
+def write_page(runs: Sequence[RunData], out: Path, extras: Extras) -> Written:
+    """Write page and folder.
+
+    Args:
+        runs: At least one.
+        out: Where both go; made if need be. A page that was there before is replaced.
+        extras: What else to write.
+
+    Raises:
+        UsageError: A run is given twice, or `out` has a folder `report` that is no page's.
+        UnavailableError: A package of the extra is not there.
+        StorageError: The disk is full, or may not be written.
+    """
+    _check_extra()
+    final, temp = out / FOLDER, out / f"{TEMP_PREFIX}{FOLDER}"
+    if final.exists() and not (final / _INDEX).is_file():
+        raise UsageError(f"{final} is not of an earlier report: move it, or choose another --out")
+    found = find(runs)
+    figures = drawings(found)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(temp, ignore_errors=True)
+        _write_data(temp, out, found, copy_videos=extras.copy_videos)
+        names = _write_tables(temp, found, extras.tables)
+        names += _write_figures(temp, figures, extras.figures)
+        html = _html(found, figures, names)
+        if final.exists():
+            shutil.rmtree(final)
+        temp.replace(final)
+        write_atomic(out / PAGE, html.encode("utf-8"))
+    except OSError as error:
+        raise StorageError(
+            f"the report cannot be written, {error.filename or out}: {error.strerror}; free some "
+            "space, or choose another --out"
+        ) from error
+    finally:
+        shutil.rmtree(temp, ignore_errors=True)  # gone already where all went well
+    return Written(
+        page=out / PAGE, files=tuple(final / name for name in names), found=found
+    )
+
+
+def _check_extra() -> None:
+    try:
+        import jinja2  # noqa: F401 - only to see that it is there
+    except ImportError as error:
+        raise missing("jinja2", error) from error
+    with drawing(ON_PAGE):  # the same for matplotlib
+        pass
+
+
+# --- data ---------------------------------------------------------------------------------------
+
+
+def _write_data(temp: Path, out: Path, found: Findings, *, copy_videos: bool) -> None:
+    """Scripts of the list and of every episode, and what the page itself consists of."""
+    shutil.copytree(Path(__file__).parent / "assets", temp / "assets")
+    rows = []
+    for number, run in enumerate(found.runs):
+        (temp / "data" / f"r{number}").mkdir(parents=True)
+        for place, (page, data) in enumerate(zip(run.episodes, run.data.episodes, strict=True)):
+            name = f"r{number}/e{place}"
+            source = None
+            if page.video is not None and data.video is not None:
+                source = _copy(data.video, temp, name) if copy_videos else _link(data.video, out)
+            detail = {**page.detail, "video": _video(page, source)}
+            write_script(temp / "data" / f"{name}.js", "detail", name, detail)
+            rows.append({"id": name, "run": number, **page.row})
+    index = {
+        "folder": FOLDER,
+        "runs": [{"name": run.name, "folder": run.data.name} for run in found.runs],
+        "episodes": rows,
+    }
+    write_script(temp / _INDEX, "start", index)
+
+
+def _video(page: EpisodePage, source: str | None) -> dict[str, Any] | None:
+    if page.video is None or source is None:
+        return None
+    index = page.video
+    return {"src": source, "fps": index.fps, "frames": index.frames, "every": index.every}
+
+
+def _link(video: Path, out: Path) -> str:
+    """A video's address as seen from the page; no name in it can pass for a scheme."""
+    return quote(os.path.relpath(video.resolve(), out.resolve()))
+
+
+def _copy(video: Path, temp: Path, name: str) -> str:
+    place = Path("videos") / f"{name}.mp4"
+    (temp / place).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(video, temp / place)
+    return f"{FOLDER}/{place}"
+
+
+def write_script(path: Path, function: str, *values: Any) -> None:  # noqa: ANN401 - JSON values
+    """Write a script that hands JSON values to a function of the page."""
+    arguments = ",".join(script_json(value) for value in values)
+    path.write_text(f"B1K.{function}({arguments});\n", encoding="ascii")
+
+
+def script_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """JSON that is safe in a script, and in the middle of HTML: `</script>` cannot occur in it."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))  # ASCII only
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+# --- tables and figures -------------------------------------------------------------------------
+
+
+def _write_tables(temp: Path, found: Findings, kinds: Sequence[Kind]) -> list[str]:
+    """Write them, and return their names within the folder."""
+    if not kinds:
+        return []
+    pages = [[*zip(run.episodes, run.data.episodes, strict=True)] for run in found.runs]
+    tables: Mapping[str, Table] = {
+        "runs": runs_table(found.document["runs"]),
+        "episodes": episodes_table(found.names, [[_both(*pair) for pair in run] for run in pages]),
+        "subgoals": subgoals_table(found.names, [run.funnel for run in found.runs]),
+    }
+    folder = temp / "tables"
+    folder.mkdir()
+    return [
+        f"tables/{write_table(folder, name, table, kind).name}"
+        for kind in kinds
+        for name, table in tables.items()
+    ]
+
+
+def _both(page: EpisodePage, data: EpisodeData) -> tuple[dict[str, Any], Mapping[str, int | None]]:
+    return page.row, data.subgoals
+
+
+def _write_figures(
+    temp: Path, figures: Sequence[Drawing], kind: FigureKind | None
+) -> list[str]:
+    """Write them, and return their names within the folder."""
+    if kind is None:
+        return []
+    folder = temp / "figures"
+    folder.mkdir()
+    names = []
+    for figure in figures:
+        path = folder / f"{figure.name}.{kind}"
+        with drawing(ON_PAPER, salt=figure.name):
+            drawn = figure.draw(ON_PAPER)
+            if kind == "svg":
+                path.write_bytes(as_svg(drawn))
+            else:
+                drawn.savefig(path, dpi=_PNG_DPI, facecolor="white", transparent=False)
+        names.append(f"figures/{path.name}")
+    return names
+
+
+def _html(found: Findings, figures: Sequence[Drawing], files: Sequence[str]) -> str:
+    import jinja2
+
+    drawn = []
+    for figure in figures:
+        with drawing(ON_PAGE, salt=figure.name):
+            svg = as_page_svg(figure.draw(ON_PAGE), figure.description)
+        drawn.append({"title": figure.title, "svg": svg})
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    return environment.get_template("report.html").render(
+        page_context(found),
+        folder=FOLDER,
+        scripts=SCRIPTS,
+        figures=drawn,
+        files=[
+            {"name": name.rpartition("/")[2], "href": f"{FOLDER}/{quote(name)}"} for name in files
+        ],
+        made_at=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+    )

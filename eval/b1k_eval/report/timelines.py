@@ -1,0 +1,95 @@
+"""A trace as the page needs it: what changed and when, instead of a row a step.
+
+A thousand steps of fifty columns come down to a few kilobytes. Steps are counted from 1, as in the
+trace; numbers are rounded to four decimals, as they are only looked at.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from b1k_envs.base import Float64Array
+from b1k_envs.subgoals import SUBGOALS
+from b1k_eval.compare.loading import EpisodeData, EpisodeTrace
+from b1k_eval.compare.trace_columns import Column
+from b1k_eval.diagnosis.course import spans
+
+Changes = list[list[Any]]
+"""Pairs of a step and the value from there on; None where there is none."""
+
+
+def timeline(episode: EpisodeData, trace: EpisodeTrace) -> dict[str, Any]:
+    """Everything that is drawn under one episode's video.
+
+    Args:
+        episode: Of at least one step.
+        trace: Its trace.
+
+    Returns:
+        `q`, `progress`, `skill_prob`: `Changes`. `skills`: first step, last step, name (None where
+        only its number is known), number (None where it has none). `predicates`, `subgoals`: a
+        `name`, a `label` and `spans` of first and last step each, in their order. `latency`:
+        step and seconds of each inference, None where it was not measured.
+
+    Raises:
+        DamagedTraceError: A column is missing or cannot be read.
+    """
+    truths = {name: f"predicate:{name}" for name in episode.predicates}
+    columns = trace.read(
+        "q_score",
+        "inference",
+        "latency_s",
+        "skill",
+        "skill_index",
+        "skill_prob",
+        "progress",
+        *truths.values(),
+    )
+    labels = {subgoal.name: subgoal.label for subgoal in SUBGOALS.get(episode.key.task, ())}
+    inferences = np.flatnonzero(columns["inference"])
+    return {
+        "q": changes(columns["q_score"]),
+        "progress": changes(columns["progress"]),
+        "skill_prob": changes(columns["skill_prob"]),
+        "skills": _skills(columns["skill"], columns["skill_index"]),
+        "predicates": [_truth(name, name, columns[column]) for name, column in truths.items()],
+        "subgoals": [
+            _truth(name, labels.get(name, name), truth) for name, truth in trace.subgoals().items()
+        ],
+        "latency": [[int(row) + 1, _number(columns["latency_s"][row])] for row in inferences],
+    }
+
+
+def changes(values: Float64Array) -> Changes:
+    """Where a column changes, and to what.
+
+    Args:
+        values: float64 [steps], steps >= 1, NaN where there is none.
+    """
+    gone = np.isnan(values)
+    differs = (values[1:] != values[:-1]) & ~(gone[1:] & gone[:-1])
+    return [[row + 1, _number(values[row])] for row in _starts(differs)]
+
+
+def _skills(names: Column, numbers: Column) -> list[list[Any]]:
+    rows = _starts((names[1:] != names[:-1]) | (numbers[1:] != numbers[:-1]))
+    return [
+        [row + 1, end, names[row], None if numbers[row] < 0 else int(numbers[row])]
+        for row, end in zip(rows, [*rows[1:], len(names)], strict=True)
+        if names[row] is not None or numbers[row] >= 0
+    ]
+
+
+def _starts(differs: Column) -> list[int]:
+    """Rows at which a stretch begins, from bool [steps - 1]: the next row differs."""
+    return [0, *(np.flatnonzero(differs) + 1).tolist()]
+
+
+def _truth(name: str, label: str, truth: Column) -> dict[str, Any]:
+    return {"name": name, "label": label, "spans": [list(span) for span in spans(truth)]}
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 4)

@@ -1,0 +1,525 @@
+"""Measures how far the statistics of `b1k_eval.compare` can be trusted: writes docs/statistics.md.
+
+    python scripts/check_statistics.py [--repeats 2000] [--out docs/statistics.md]
+
+Exact enumeration where the number of outcomes allows it, simulation elsewhere. Takes about two
+minutes on one core. The slow tests run the same functions.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Annotated
+
+import numpy as np
+import typer
+from scipy import stats
+
+from b1k_envs.base import Float64Array
+from b1k_eval.compare.intervals import bounded_mean, clopper_pearson, tango, wilson
+from b1k_eval.compare.paired import HALF, compare_unpaired_success, mcnemar, sign_flip
+from b1k_eval.compare.power import mcnemar_power, pairs_needed, smallest_detectable
+from b1k_eval.compare.sequential import betting_path
+
+Draw = Callable[[np.random.Generator, int, int], Float64Array]
+"""(generator, repeats, instances) -> one figure per instance, float64 [repeats, instances]."""
+
+PAIRS: dict[str, tuple[float, float]] = {
+    "10 % and 10 %": (0.1, 0.1),
+    "50 % and 50 %": (0.5, 0.5),
+    "80 % and 80 %": (0.8, 0.8),
+    "10 % and 30 %": (0.1, 0.3),
+    "50 % and 70 %": (0.5, 0.7),
+    "30 % and 80 %": (0.3, 0.8),
+}
+"""Success rates of two policies that fail independently of each other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """Random results by instance.
+
+    Attributes:
+        name: For the table.
+        draw: Draws them.
+        mean: Their true mean.
+        low: Least value possible; the greatest is 1.
+    """
+
+    name: str
+    draw: Draw
+    mean: float
+    low: float = 0.0
+
+
+# --- scenarios ------------------------------------------------------------------------------------
+
+
+def discrete(name: str, chances: dict[float, float], low: float = 0.0) -> Scenario:
+    """Independent values with given probabilities."""
+    values, shares = np.array(list(chances)), np.array(list(chances.values()))
+    return Scenario(
+        name=name,
+        draw=lambda rng, repeats, n: rng.choice(values, p=shares, size=(repeats, n)),
+        mean=float(values @ shares),
+        low=low,
+    )
+
+
+def rates(
+    rng: np.random.Generator, shape: tuple[int, int], centre: float, spread: float
+) -> Float64Array:
+    """Success rates of instances, some hard and some easy: Beta with this mean.
+
+    `spread` in (0, 1) is the correlation of two rollouts on one instance.
+    """
+    total = 1 / spread - 1
+    return rng.beta(centre * total, (1 - centre) * total, size=shape)
+
+
+def clusters(name: str, centre: float, spread: float, rollouts: int) -> Scenario:
+    """Mean success over several rollouts, by instance."""
+
+    def draw(rng: np.random.Generator, repeats: int, n: int) -> Float64Array:
+        return rng.binomial(rollouts, rates(rng, (repeats, n), centre, spread)) / rollouts
+
+    return Scenario(name=name, draw=draw, mean=centre)
+
+
+def cluster_pairs(
+    name: str, centre_a: float, centre_b: float, rollouts: tuple[int, int], shared: bool
+) -> Scenario:
+    """Differences of mean success over several rollouts; instances hard for both, or for one."""
+
+    def draw(rng: np.random.Generator, repeats: int, n: int) -> Float64Array:
+        on_a = rates(rng, (repeats, n), centre_a, 0.5)
+        on_b = on_a if shared else rates(rng, (repeats, n), centre_b, 0.5)
+        a, b = (rng.binomial(k, p) / k for k, p in zip(rollouts, (on_a, on_b), strict=True))
+        return a - b
+
+    return Scenario(name=name, draw=draw, mean=centre_a - centre_b, low=-1.0)
+
+
+SCORES: tuple[Scenario, ...] = (
+    discrete("q mostly 0 (80 % 0, 15 % 1/2, 5 % 1)", {0.0: 0.8, 0.5: 0.15, 1.0: 0.05}),
+    discrete("q spread (40 % 0, 30 % 1/2, 30 % 1)", {0.0: 0.4, 0.5: 0.3, 1.0: 0.3}),
+    discrete("q mostly 1 (5 % 0, 15 % 1/2, 80 % 1)", {0.0: 0.05, 0.5: 0.15, 1.0: 0.8}),
+    clusters("success 20 %, 3 rollouts, correlation 0.5", 0.2, 0.5, 3),
+    clusters("success 50 %, 3 rollouts, correlation 0.5", 0.5, 0.5, 3),
+)
+
+DIFFERENCES: tuple[Scenario, ...] = (
+    cluster_pairs("30 % both, 3 and 3 rollouts, hard for both", 0.3, 0.3, (3, 3), True),
+    cluster_pairs("30 % both, 3 and 3 rollouts, hard for one", 0.3, 0.3, (3, 3), False),
+    cluster_pairs("10 % both, 3 and 1 rollouts, hard for both", 0.1, 0.1, (3, 1), True),
+    cluster_pairs("10 % both, 5 and 1 rollouts, hard for one", 0.1, 0.1, (5, 1), False),
+    cluster_pairs("30 % and 60 %, 3 and 3 rollouts", 0.3, 0.6, (3, 3), False),
+    cluster_pairs("10 % and 90 %, 3 and 3 rollouts", 0.1, 0.9, (3, 3), False),
+    discrete("q, equal (10 % -1/2, 80 % 0, 10 % 1/2)", {-0.5: 0.1, 0.0: 0.8, 0.5: 0.1}, -1.0),
+    discrete("q, lopsided (20 % -1/2, 70 % 0, 10 % 1)", {-0.5: 0.2, 0.0: 0.7, 1.0: 0.1}, -1.0),
+    discrete("q, better (5 % -1/2, 45 % 0, 50 % 1/2)", {-0.5: 0.05, 0.0: 0.45, 0.5: 0.5}, -1.0),
+)
+
+FAIR: tuple[Scenario, ...] = (
+    discrete("half discordant", {-1.0: 0.25, 0.0: 0.5, 1.0: 0.25}, -1.0),
+    discrete("always discordant", {-1.0: 0.5, 1.0: 0.5}, -1.0),
+    discrete("seldom discordant", {-1.0: 0.05, 0.0: 0.9, 1.0: 0.05}, -1.0),
+    discrete("lopsided scores (80 % -1/4, 20 % 1)", {-0.25: 0.8, 1.0: 0.2}, -1.0),
+    cluster_pairs("30 % both, 3 rollouts", 0.3, 0.3, (3, 3), False),
+)
+"""Differences whose mean is zero: the sequential test's null."""
+
+
+# --- measurements ---------------------------------------------------------------------------------
+
+
+def rate_coverage(method: Callable[..., object], n: int) -> Float64Array:
+    """Exact coverage of a rate's 95 % interval at the rates 0.01 to 0.99, float64 [99]."""
+    limits = [method(k, n) for k in range(n + 1)]
+    low = np.array([limit.low for limit in limits])[:, None]
+    high = np.array([limit.high for limit in limits])[:, None]
+    rate = np.arange(1, 100) / 100
+    chance = stats.binom.pmf(np.arange(n + 1)[:, None], n, rate)
+    return np.sum(chance * ((low <= rate) & (rate <= high)), axis=0)
+
+
+def pair_outcomes(n: int, rate_a: float, rate_b: float) -> Iterator[tuple[int, int, float]]:
+    """(wins of a, wins of b, probability) of every outcome for two independent policies."""
+    shares = [rate_a * (1 - rate_b), rate_b * (1 - rate_a)]
+    shares.append(1 - sum(shares))
+    for wins_a in range(n + 1):
+        for wins_b in range(n + 1 - wins_a):
+            counts = [wins_a, wins_b, n - wins_a - wins_b]
+            yield wins_a, wins_b, float(stats.multinomial.pmf(counts, n, shares))
+
+
+def tango_coverage(n: int, rate_a: float, rate_b: float) -> float:
+    """Exact coverage of Tango's 95 % interval."""
+    covered = 0.0
+    for wins_a, wins_b, chance in pair_outcomes(n, rate_a, rate_b):
+        limits = tango(wins_a, wins_b, n)
+        if limits.low - 1e-9 <= rate_a - rate_b <= limits.high + 1e-9:
+            covered += chance
+    return covered
+
+
+def mcnemar_level(n: int, rate_a: float, rate_b: float) -> float:
+    """Exact probability of p <= 0.05."""
+    outcomes = pair_outcomes(n, rate_a, rate_b)
+    return sum(chance for a, b, chance in outcomes if mcnemar(a, b).p_value <= 0.05)
+
+
+def in_use(rows: Float64Array, low: float) -> tuple[Float64Array, Float64Array]:
+    """Limits of the method in use for every row, float64 [R] each."""
+    weight = HALF if low < 0 else 1.0
+    limits = [
+        bounded_mean(row, bounds=(low, 1.0), seed=7, weight=weight, draws=4000) for row in rows
+    ]
+    return np.array([i.low for i in limits]), np.array([i.high for i in limits])
+
+
+def student(rows: Float64Array, low: float) -> tuple[Float64Array, Float64Array]:
+    """Student's t."""
+    n = rows.shape[1]
+    half = stats.t.ppf(0.975, n - 1) * rows.std(axis=1, ddof=1) / np.sqrt(n)
+    return rows.mean(axis=1) - half, rows.mean(axis=1) + half
+
+
+def scipy_bootstrap(method: str) -> Callable[..., tuple[Float64Array, Float64Array]]:
+    """The bootstrap of scipy; NaN, which covers nothing, where it has no answer."""
+
+    def limits(rows: Float64Array, low: float) -> tuple[Float64Array, Float64Array]:
+        parts = []
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")  # BCa on equal values: the NaN says it
+            for part in np.array_split(rows, max(1, len(rows) // 100)):
+                found = stats.bootstrap(
+                    (part,), np.mean, axis=1, n_resamples=999, method=method, rng=3
+                )
+                parts.append(found.confidence_interval)
+        return tuple(np.concatenate([p[side] for p in parts]) for side in (0, 1))
+
+    return limits
+
+
+def studentised(rows: Float64Array, low: float) -> tuple[Float64Array, Float64Array]:
+    """Bootstrap t; resamples without any spread are left out."""
+    rng, n, out = np.random.default_rng(3), rows.shape[1], []
+    for row in rows:
+        sample = row[rng.integers(0, n, size=(999, n))]
+        spread, error = sample.std(axis=1, ddof=1), row.std(ddof=1) / np.sqrt(n)
+        kept = spread > 0
+        if not kept.any():
+            out.append((row.mean(), row.mean()))
+            continue
+        t = (sample[kept].mean(axis=1) - row.mean()) / (spread[kept] / np.sqrt(n))
+        high, low_t = np.quantile(t, (0.025, 0.975))
+        out.append((row.mean() - low_t * error, row.mean() - high * error))
+    return np.array(out)[:, 0], np.array(out)[:, 1]
+
+
+METHODS: dict[str, Callable[..., tuple[Float64Array, Float64Array]]] = {
+    "in use": in_use,
+    "Student's t": student,
+    "percentile": scipy_bootstrap("percentile"),
+    "BCa": scipy_bootstrap("BCa"),
+    "bootstrap t": studentised,
+}
+
+
+def coverage(
+    scenario: Scenario, method: str, n: int, repeats: int, seed: int = 1
+) -> tuple[float, float]:
+    """Share of 95 % intervals that hold the true mean, and their mean width within bounds."""
+    rows = scenario.draw(np.random.default_rng(seed), repeats, n)
+    low, high = METHODS[method](rows, scenario.low)
+    held = (low <= scenario.mean + 1e-9) & (scenario.mean - 1e-9 <= high)
+    width = np.clip(high, scenario.low, 1) - np.clip(low, scenario.low, 1)
+    return float(held.mean()), float(np.nanmean(width))
+
+
+def flip_level(scenario: Scenario, n: int, repeats: int, seed: int = 2) -> float:
+    """Share of sign-flip tests with p <= 0.05."""
+    rows = scenario.draw(np.random.default_rng(seed), repeats, n)
+    return float(np.mean([sign_flip(row, seed=0).p_value <= 0.05 for row in rows]))
+
+
+def decisions(scenario: Scenario, n: int, repeats: int, seed: int = 3) -> np.ndarray:
+    """Instances until `PairedBetting` decides, looking after each; 0 where not within n."""
+    return betting_path(scenario.draw(np.random.default_rng(seed), repeats, n)).decided_at
+
+
+def refuted_ever(scenario: Scenario, n: int, repeats: int, seed: int = 4) -> float:
+    """Share of sequences along which the confidence sequence ever leaves out the true mean.
+
+    Written anew: Gauss-Chebyshev quadrature of numpy, wealth multiplied up.
+    """
+    rows = scenario.draw(np.random.default_rng(seed), repeats, n) - scenario.mean
+    stakes, weights = np.polynomial.chebyshev.chebgauss(128)
+    stakes = np.where(stakes > 0, stakes / (1 + scenario.mean), stakes / (1 - scenario.mean))
+    wealth, peak = np.ones((repeats, len(stakes))), np.zeros(repeats)
+    for step in range(n):
+        wealth *= 1 + stakes * rows[:, step, None]
+        peak = np.maximum(peak, wealth @ weights / np.pi)
+    return float(np.mean(peak >= 20))
+
+
+def independent(rate_a: float, rate_b: float) -> Scenario:
+    """Differences of two independent policies, one rollout each."""
+    win, lose = rate_a * (1 - rate_b), rate_b * (1 - rate_a)
+    return discrete("", {1.0: win, -1.0: lose, 0.0: 1 - win - lose}, -1.0)
+
+
+# --- the page -------------------------------------------------------------------------------------
+
+
+def table(head: str, rows: list[list[object]]) -> str:
+    """A Markdown table; columns of `head` are separated by |, floats have three digits."""
+    lines = [f"| {head} |", "|---" * (head.count("|") + 1) + "|"]
+    for row in rows:
+        cells = (f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def rates_table() -> str:
+    """One rate, one rollout an instance."""
+    rows: list[list[object]] = []
+    for n in (10, 20, 50):
+        for method in (wilson, clopper_pearson):
+            found = rate_coverage(method, n)
+            spots = [float(found[index - 1]) for index in (10, 30, 50)]
+            name = method.__name__.replace("_", "-")
+            rows.append([n, name, float(found.mean()), float(found.min()), *spots])
+    return table("n | interval | mean | least | at 10 % | at 30 % | at 50 %", rows)
+
+
+def scores_table(repeats: int) -> str:
+    """Coverage and width of the bootstrap in use and of others, for means in [0, 1]."""
+    rows: list[list[object]] = []
+    for scenario in SCORES:
+        for n in (10, 15, 20):
+            found = (coverage(scenario, method, n, repeats) for method in METHODS)
+            rows.append([scenario.name, n, *(f"{held:.3f} ({w:.2f})" for held, w in found)])
+    return table("results by instance | n | " + " | ".join(METHODS), rows)
+
+
+def pairs_table() -> str:
+    """Tango's interval and McNemar's test, one rollout each, exactly."""
+    rows: list[list[object]] = []
+    for name, (rate_a, rate_b) in PAIRS.items():
+        for n in (10, 20, 50):
+            shown = mcnemar_level(n, rate_a, rate_b)
+            rows.append([name, n, tango_coverage(n, rate_a, rate_b), shown])
+    return table("true rates | n | coverage, Tango | P(p <= 0.05), McNemar exact", rows)
+
+
+def differences_table(repeats: int) -> str:
+    """Several rollouts and q-scores."""
+    rows: list[list[object]] = []
+    for scenario in DIFFERENCES:
+        for n in (10, 20):
+            found = (coverage(scenario, m, n, repeats) for m in ("in use", "Student's t"))
+            cells = [f"{held:.3f} ({w:.2f})" for held, w in found]
+            rows.append([scenario.name, n, *cells, flip_level(scenario, n, repeats)])
+    return table("differences by instance | n | in use | Student's t | P(p <= 0.05)", rows)
+
+
+def null_table(repeats: int) -> str:
+    """The sequential test and its confidence sequence without a difference."""
+    rows: list[list[object]] = [
+        [
+            scenario.name,
+            float(np.mean(decisions(scenario, 200, repeats) > 0)),
+            refuted_ever(scenario, 200, repeats),
+            flip_level(scenario, 20, repeats),
+        ]
+        for scenario in FAIR
+    ]
+    head = "mean difference 0 | ever decided | sequence ever wrong | sign flip, once, n = 20"
+    return table(head, rows)
+
+
+def effort_table(repeats: int) -> str:
+    """Instances until decided against those of a fixed plan."""
+    plan = pairs_needed(0.2, 0.5)
+    rows: list[list[object]] = []
+    for rate_a, rate_b in ((0.3, 0.8), (0.4, 0.7), (0.5, 0.7), (0.5, 0.6), (0.1, 0.2)):
+        scenario = independent(rate_b, rate_a)
+        at = decisions(scenario, 1000, repeats)
+        at = np.where(at > 0, at, 1000)
+        share = rate_a * (1 - rate_b) + rate_b * (1 - rate_a)
+        rows.append(
+            [
+                f"{rate_a:.0%} and {rate_b:.0%}",
+                f"{at.mean():.0f}",
+                f"{np.median(at):.0f}",
+                f"{np.quantile(at, 0.9):.0f}",
+                f"{np.mean(at <= plan):.2f}",
+                f"{mcnemar_power(plan, rate_b - rate_a, share):.2f}",
+                pairs_needed(rate_b - rate_a, share),
+            ]
+        )
+    head = (
+        "true rates | sequential: mean | median | 90th percentile | decided within {0} "
+        "| McNemar's power at {0} | McNemar's plan for this very case"
+    )
+    return table(head.format(plan), rows)
+
+
+def power_table(repeats: int) -> str:
+    """Plans, and the power simulated with the test itself."""
+    rng, rows = np.random.default_rng(6), []
+    for difference, share in ((0.1, 0.3), (0.2, 0.3), (0.2, 0.5), (0.3, 0.5), (0.5, 0.6)):
+        n = pairs_needed(difference, share)
+        chances = [(share + difference) / 2, (share - difference) / 2, 1 - share]
+        wins = rng.multinomial(n, chances, size=repeats)
+        seen = np.mean([mcnemar(int(a), int(b)).p_value <= 0.05 for a, b, _ in wins])
+        exact = mcnemar_power(n, difference, share)
+        rows.append([f"{100 * difference:.0f} points", share, n, exact, float(seen)])
+    first = table("difference | discordance | pairs for 80 % | power, exact | simulated", rows)
+    head = "pairs | detectable at discordance 0.2 | at 0.5"
+    found = [
+        [n, *(smallest_detectable(n, share) or "none" for share in (0.2, 0.5))]
+        for n in (5, 10, 20, 50, 100)
+    ]
+    return f"{first}\n\n{table(head, found)}"
+
+
+def barnard_table() -> str:
+    """What Barnard's test costs."""
+    rows: list[list[object]] = []
+    for n in (20, 100, 400, 1000):
+        start = perf_counter()
+        compare_unpaired_success(n // 3, n, n // 2, n)
+        rows.append([n, f"{perf_counter() - start:.2f} s"])
+    return table("trials of each run | time", rows)
+
+
+PAGE = """# Statistics of comparing policies: what they assume, and how well they hold
+
+Everything below was measured by `python scripts/check_statistics.py` ({repeats:,} repeats where it is a
+simulation, whose standard error at 0.95 is then {error:.3f}). Run it again for the same figures.
+
+**The instance is the unit.** Rollouts on one instance share its layout, so they are averaged first, and every instance
+counts the same. Nothing is computed from too little: no interval of a mean below two instances, none of width 0.
+`error` episodes are in no figure.
+
+## One success rate, one rollout an instance
+
+Wilson's interval is the set of rates whose score test does not reject k of n; on average over all rates it covers 95 %,
+at single rates (most of all near 0 and 1) less. Clopper and Pearson's never covers less and is wider. Exact, over the
+rates 1 % to 99 %:
+
+{rates}
+
+## Means: q-score, and success with several rollouts
+
+Method in use: weigh the n instance means and one more value at random (all weightings equally likely); the upper limit
+is the 97.5 % quantile of the weighted mean with that value at 1, the lower one the 2.5 % quantile with it at 0 (Gaffke
+2005; Learned-Miller and Thomas 2019, arXiv:1905.06208). Coverage, and in brackets the mean width within [0, 1]; where
+another method has no answer, it counts as not covering:
+
+{scores}
+
+The percentile bootstrap, BCa, the bootstrap t and Student's t fall below 93.5 % at n = 10 to 20 as soon as most
+instances have the same result, which is the normal case for q-scores. The method in use holds everywhere; it pays with
+width in just those cases, where the data say little.
+
+## Two runs, one rollout each on shared instances
+
+Interval: Tango 1998. Test: exact McNemar. Two independent policies; exact by enumeration. Where the rates are equal,
+the last column is the level (at most 0.05), else the power:
+
+{pairs}
+
+Tango's interval agrees with McNemar's test without the exact correction. So it may leave out 0 while the exact p-value
+is a little above 0.05 (6 against 16 wins of 161: -12.4 to -0.5 points, p = 0.052). The p-value decides.
+
+## Two runs, several rollouts, or q-scores
+
+Interval: as for means, with the differences by instance, bounds -1 and 1, and the added value counting half: a whole
+one there makes the interval half as wide again as needed. Test: the share of sign patterns of the differences with a sum at least as far
+from 0, counted exactly where possible, else 100,000 random ones and (hits + 1) / (patterns + 1). "Hard for both" means
+the two policies fail on the same instances. Coverage (width), and how often the test is significant:
+
+{differences}
+
+The sign-flip test assumes that a difference of d is as likely as one of -d: true for equal policies with equally many
+rollouts. With unequal numbers of rollouts it held its level here. It does not when scores differ in shape
+but not in mean (the row "lopsided" of the next table): significance then says "not alike", and the interval is the
+better witness for the mean.
+
+## Looking after every instance
+
+`PairedBetting` multiplies up bets on the differences; under the null (the next difference has mean 0, given those
+before) its e-value ever reaches 20 with probability 5 % at most. Level when looking after each of 200 instances, how
+often its confidence sequence ever leaves out the true mean, and the sign-flip test once at 20 instances:
+
+{null}
+
+What it costs: a fixed plan of {plan} pairs has 80 % power at the smallest difference of interest, 20 points at a
+discordance of 0.5, and needs all {plan} whatever the policies are. Sequential figures are instances until decided,
+1,000 at most:
+
+{effort}
+
+At a clear difference the sequential test needs a fraction of the plan. At the very difference the plan was made for it
+needs about as many on average and may need far more; below it, more still. Its least is 7 instances (all won by one
+run), that of McNemar's test 6.
+
+Instances come in a random order that does not depend on results. A fixed small set of instances is used up without
+replacement; the null is then about the instances it stands for, not about those few.
+
+## Planning
+
+Exact power of McNemar's test. The discordance is the upper one-sided 80 % limit of what was seen (Browne 1995), and 0.5
+without data; it is at least the difference itself.
+
+{power}
+
+## Runs without shared instances
+
+Newcombe's hybrid score interval (1998) and Barnard's exact test, one rollout an instance. Far weaker than pairing. Barnard's test takes time:
+
+{barnard}
+
+## References
+
+- E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209. C. J. Clopper, E. S. Pearson, Biometrika 26 (1934) 404.
+- R. G. Newcombe, Stat. Med. 17 (1998) 857 (one rate), 873 (two independent rates). T. Tango, Stat. Med. 17 (1998) 891.
+- Q. McNemar, Psychometrika 12 (1947) 153. G. A. Barnard, Biometrika 34 (1947) 123. M. W. Fagerland, S. Lydersen,
+  P. Laake, Stat. Med. 33 (2014) 2850 (which methods for paired rates).
+- N. Gaffke, Math. Methods Stat. 14 (2005) 451. E. Learned-Miller, P. S. Thomas, arXiv:1905.06208 (2019).
+- G. Shafer, J. R. Stat. Soc. A 184 (2021) 407. I. Waudby-Smith, A. Ramdas, J. R. Stat. Soc. B 86 (2024) 1.
+  R. E. Krichevsky, V. K. Trofimov, IEEE Trans. Inf. Theory 27 (1981) 199.
+- R. J. Connor, Biometrics 43 (1987) 207. R. H. Browne, Stat. Med. 14 (1995) 1933.
+"""
+
+
+def main(
+    repeats: Annotated[int, typer.Option(min=100, help="Of every simulation.")] = 2000,
+    out: Annotated[Path, typer.Option(help="The page.")] = Path("docs/statistics.md"),
+) -> None:
+    page = PAGE.format(
+        repeats=repeats,
+        error=np.sqrt(0.95 * 0.05 / repeats),
+        plan=pairs_needed(0.2, 0.5),
+        rates=rates_table(),
+        scores=scores_table(repeats),
+        pairs=pairs_table(),
+        differences=differences_table(repeats),
+        null=null_table(repeats),
+        effort=effort_table(repeats),
+        power=power_table(repeats),
+        barnard=barnard_table(),
+    )
+    out.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    typer.run(main)
