@@ -11,10 +11,10 @@ so that a busy neighbour hits them alike; figures are medians.
 """
 
 import os
-import statistics
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from time import perf_counter, process_time
 from typing import Annotated
 
@@ -35,10 +35,10 @@ from b1k_policies.base import EpisodeInfo
 from b1k_policies.batch import Batch, build_batch, extract_proprio, extrinsics
 from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.contract import PRESETS, V17, EvalContract
+from b1k_policies.quiet import quietly
 from b1k_policies.xvla import Query, XVLAPolicy
 
 TASK = get_task("clean_boxing_gloves")
-BATCHES = (1, 4, 16)
 LINE_MS = 1000 * 10 / 30
 """Ten control steps: what an inference may last when every chunk is followed for ten actions."""
 
@@ -78,10 +78,6 @@ def clock_of(device: torch.device) -> tuple[Callable[[], float], Callable[[], ob
     if device.type == "cuda":
         return perf_counter, torch.cuda.synchronize
     return cpu_clock(), lambda: None
-
-
-def median(values: list[float]) -> float:
-    return statistics.median(values)
 
 
 def machine_load() -> str:
@@ -178,30 +174,42 @@ def episode() -> EpisodeInfo:
     )
 
 
-def policy_rows(observation: Observation, repeats: int, device: str) -> list[Row]:
+def policy_rows(
+    observation: Observation, repeats: int, device: str, batches: list[int]
+) -> list[Row]:
     """Hooks and bookkeeping as a share, and inferences, of the tiny models."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name in ("v17", "v4"):
-            make_tiny_checkpoint(name, Path(folder) / name)
+            with quietly():
+                make_tiny_checkpoint(name, Path(folder) / name)
             request = CheckpointRequest(ckpt=str(Path(folder) / name), device=device)
             policy = XVLAPolicy(request)
             policy.reset(episode())
-            rows += share_rows(name, policy, observation, repeats)
-            rows += inference_rows(name, policy, observation, repeats)
+            other = XVLAPolicy(request)
+            bare = other.model.model.generate_actions
+            other.close()  # which takes its hooks off
+            rows += share_rows(name, policy, bare, observation, repeats)
+            rows += inference_rows(name, policy, observation, repeats, batches)
             policy.close()
     return rows
 
 
-def share_rows(name: str, policy: XVLAPolicy, observation: Observation, repeats: int) -> list[Row]:
-    """`infer` less building the batch, less the model alone."""
+def share_rows(
+    name: str,
+    policy: XVLAPolicy,
+    generate_actions: Callable[..., object],
+    observation: Observation,
+    repeats: int,
+) -> list[Row]:
+    """`infer` less building the batch, less a model without hooks and all."""
     query = Query(observation=observation, instruction=TASK.instruction, seed=0)
     device = policy.model.device
     ready = {key: tensor.to(device) for key, tensor in policy.prepare([query]).items()}
 
     def bare() -> None:
         with torch.inference_mode():
-            policy.model.model.generate_actions(**ready, steps=policy.contract.denoising_steps)
+            generate_actions(**ready, steps=policy.contract.denoising_steps)
 
     times = timed(
         {
@@ -226,7 +234,7 @@ def share_rows(name: str, policy: XVLAPolicy, observation: Observation, repeats:
 
 
 def inference_rows(
-    name: str, policy: XVLAPolicy, observation: Observation, repeats: int
+    name: str, policy: XVLAPolicy, observation: Observation, repeats: int, batches: list[int]
 ) -> list[Row]:
     def ask(count: int) -> Callable[[], object]:
         queries = [
@@ -235,7 +243,7 @@ def inference_rows(
         ]
         return lambda: policy.infer_batch(queries)
 
-    ways = {str(count): ask(count) for count in BATCHES}
+    ways = {str(count): ask(count) for count in batches}
     times = timed(ways, max(1, repeats // 3), *clock_of(policy.model.device))
     return [
         (
@@ -243,7 +251,7 @@ def inference_rows(
             f"{median(times[str(count)]) / count:.1f} ms",
             "",
         )
-        for count in BATCHES
+        for count in batches
     ]
 
 
@@ -341,9 +349,15 @@ class StandIn(nn.Module):
 
 
 def real_rows(
-    observation: Observation, repeats: int, device: str, scale: float, *, compiled: bool
+    observation: Observation,
+    repeats: int,
+    device: str,
+    batches: list[int],
+    scale: float,
+    *,
+    compiled: bool,
 ) -> list[Row]:
-    """Eager and compiled, bfloat16, several sizes of batch."""
+    """Eager and compiled, bfloat16."""
     torch.manual_seed(0)
     with torch.device(device):
         model = StandIn(scale).to(torch.bfloat16).eval().requires_grad_(False)
@@ -354,7 +368,7 @@ def real_rows(
     ways = {"eager": model.generate_actions}
     if compiled:
         ways["compiled"] = torch.compile(model.generate_actions, dynamic=False)
-    for count in BATCHES:
+    for count in batches:
         ids = torch.zeros(count, V17.language_length, dtype=torch.int64)
         batch = build_batch([observation] * count, V17, ids)
         for name, tensor in batch.items():
@@ -385,6 +399,7 @@ def main(
     repeats: Annotated[int, typer.Option(min=1, help="Calls per figure.")] = 30,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Of torch, on the CPU.")] = 1,
+    batches: Annotated[str, typer.Option(help="Observations in an inference.")] = "1,4,16",
     real_widths: Annotated[
         bool, typer.Option("--real-widths", help="The stand-in of the card's widths instead.")
     ] = False,
@@ -396,16 +411,17 @@ def main(
 ) -> None:
     """Print a table of figures, measured and wanted."""
     torch.set_num_threads(threads)
+    sizes = [int(size) for size in batches.split(",")]
     observation = rendered()
     rows = [
         ("load of the machine, 1 and 5 min; its cores", machine_load(), ""),
         ("torch; its threads", f"{torch.__version__}; {threads}", ""),
     ]
     if real_widths:
-        rows += real_rows(observation, repeats, device, scale, compiled=compiled)
+        rows += real_rows(observation, repeats, device, sizes, scale, compiled=compiled)
     else:
         rows += batch_rows(observation, repeats)
-        rows += policy_rows(observation, repeats, device)
+        rows += policy_rows(observation, repeats, device, sizes)
     table = Table("figure", "measured", "wanted")
     for row in rows:
         table.add_row(*row)

@@ -1,18 +1,19 @@
-"""Measures how far the statistics of `b1k_eval.compare` can be trusted: writes docs/statistics.md.
+"""Measures how far the statistics of `b1k_eval.compare` can be trusted, for docs/statistics.md.
 
     python scripts/check_statistics.py [--repeats 2000] [--out docs/statistics.md]
 
 Exact enumeration where the number of outcomes allows it, simulation elsewhere. Takes about two
-minutes on one core. The slow tests run the same functions.
+minutes on one core. Replaces the page's tables and keeps the text around them. The slow tests run
+the same functions.
 """
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Annotated
 
 import numpy as np
@@ -21,7 +22,7 @@ from scipy import stats
 
 from b1k_envs.base import Float64Array
 from b1k_eval.compare.intervals import bounded_mean, clopper_pearson, tango, wilson
-from b1k_eval.compare.paired import HALF, compare_unpaired_success, mcnemar, sign_flip
+from b1k_eval.compare.paired import HALF, mcnemar, sign_flip
 from b1k_eval.compare.power import mcnemar_power, pairs_needed, smallest_detectable
 from b1k_eval.compare.sequential import betting_path
 
@@ -132,6 +133,13 @@ FAIR: tuple[Scenario, ...] = (
     cluster_pairs("30 % both, 3 rollouts", 0.3, 0.3, (3, 3), False),
 )
 """Differences whose mean is zero: the sequential test's null."""
+
+UNEVEN: tuple[Scenario, ...] = (
+    cluster_pairs("30 % and 60 %, 3 rollouts", 0.3, 0.6, (3, 3), False),
+    discrete("q, seldom better (90 % 0, 10 % 1)", {0.0: 0.9, 1.0: 0.1}, -1.0),
+    discrete("one mostly wins (90 % 1, 10 % -1)", {1.0: 0.9, -1.0: 0.1}, -1.0),
+)
+"""Differences whose mean is not zero."""
 
 
 # --- measurements ---------------------------------------------------------------------------------
@@ -330,18 +338,24 @@ def differences_table(repeats: int) -> str:
 
 
 def null_table(repeats: int) -> str:
-    """The sequential test and its confidence sequence without a difference."""
+    """The sequential test without a difference, and for comparison one test at the end."""
     rows: list[list[object]] = [
         [
             scenario.name,
             float(np.mean(decisions(scenario, 200, repeats) > 0)),
-            refuted_ever(scenario, 200, repeats),
             flip_level(scenario, 20, repeats),
         ]
         for scenario in FAIR
     ]
-    head = "mean difference 0 | ever decided | sequence ever wrong | sign flip, once, n = 20"
-    return table(head, rows)
+    return table("mean difference 0 | ever decided | sign flip, once, n = 20", rows)
+
+
+def sequence_table(repeats: int) -> str:
+    """The confidence sequence with a difference."""
+    rows: list[list[object]] = [
+        [scenario.name, scenario.mean, refuted_ever(scenario, 200, repeats)] for scenario in UNEVEN
+    ]
+    return table("differences by instance | true mean | ever left out", rows)
 
 
 def effort_table(repeats: int) -> str:
@@ -371,8 +385,8 @@ def effort_table(repeats: int) -> str:
     return table(head.format(plan), rows)
 
 
-def power_table(repeats: int) -> str:
-    """Plans, and the power simulated with the test itself."""
+def plans_table(repeats: int) -> str:
+    """Plans, and their power simulated with the test itself."""
     rng, rows = np.random.default_rng(6), []
     for difference, share in ((0.1, 0.3), (0.2, 0.3), (0.2, 0.5), (0.3, 0.5), (0.5, 0.6)):
         n = pairs_needed(difference, share)
@@ -381,144 +395,44 @@ def power_table(repeats: int) -> str:
         seen = np.mean([mcnemar(int(a), int(b)).p_value <= 0.05 for a, b, _ in wins])
         exact = mcnemar_power(n, difference, share)
         rows.append([f"{100 * difference:.0f} points", share, n, exact, float(seen)])
-    first = table("difference | discordance | pairs for 80 % | power, exact | simulated", rows)
-    head = "pairs | detectable at discordance 0.2 | at 0.5"
-    found = [
+    return table("difference | discordance | pairs for 80 % | power, exact | simulated", rows)
+
+
+def detectable_table() -> str:
+    """What a number of pairs shows."""
+    rows: list[list[object]] = [
         [n, *(smallest_detectable(n, share) or "none" for share in (0.2, 0.5))]
-        for n in (5, 10, 20, 50, 100)
+        for n in (5, 6, 10, 20, 50, 100)
     ]
-    return f"{first}\n\n{table(head, found)}"
+    return table("pairs | detectable at discordance 0.2 | at 0.5", rows)
 
 
-def barnard_table() -> str:
-    """What Barnard's test costs."""
-    rows: list[list[object]] = []
-    for n in (20, 100, 400, 1000):
-        start = perf_counter()
-        compare_unpaired_success(n // 3, n, n // 2, n)
-        rows.append([n, f"{perf_counter() - start:.2f} s"])
-    return table("trials of each run | time", rows)
-
-
-PAGE = """# Statistics of comparing policies: what they assume, and how well they hold
-
-Everything below was measured by `python scripts/check_statistics.py` ({repeats:,} repeats where it is a
-simulation, whose standard error at 0.95 is then {error:.3f}). Run it again for the same figures.
-
-**The instance is the unit.** Rollouts on one instance share its layout, so they are averaged first, and every instance
-counts the same. Nothing is computed from too little: no interval of a mean below two instances, none of width 0.
-`error` episodes are in no figure.
-
-## One success rate, one rollout an instance
-
-Wilson's interval is the set of rates whose score test does not reject k of n; on average over all rates it covers 95 %,
-at single rates (most of all near 0 and 1) less. Clopper and Pearson's never covers less and is wider. Exact, over the
-rates 1 % to 99 %:
-
-{rates}
-
-## Means: q-score, and success with several rollouts
-
-Method in use: weigh the n instance means and one more value at random (all weightings equally likely); the upper limit
-is the 97.5 % quantile of the weighted mean with that value at 1, the lower one the 2.5 % quantile with it at 0 (Gaffke
-2005; Learned-Miller and Thomas 2019, arXiv:1905.06208). Coverage, and in brackets the mean width within [0, 1]; where
-another method has no answer, it counts as not covering:
-
-{scores}
-
-The percentile bootstrap, BCa, the bootstrap t and Student's t fall below 93.5 % at n = 10 to 20 as soon as most
-instances have the same result, which is the normal case for q-scores. The method in use holds everywhere; it pays with
-width in just those cases, where the data say little.
-
-## Two runs, one rollout each on shared instances
-
-Interval: Tango 1998. Test: exact McNemar. Two independent policies; exact by enumeration. Where the rates are equal,
-the last column is the level (at most 0.05), else the power:
-
-{pairs}
-
-Tango's interval agrees with McNemar's test without the exact correction. So it may leave out 0 while the exact p-value
-is a little above 0.05 (6 against 16 wins of 161: -12.4 to -0.5 points, p = 0.052). The p-value decides.
-
-## Two runs, several rollouts, or q-scores
-
-Interval: as for means, with the differences by instance, bounds -1 and 1, and the added value counting half: a whole
-one there makes the interval half as wide again as needed. Test: the share of sign patterns of the differences with a sum at least as far
-from 0, counted exactly where possible, else 100,000 random ones and (hits + 1) / (patterns + 1). "Hard for both" means
-the two policies fail on the same instances. Coverage (width), and how often the test is significant:
-
-{differences}
-
-The sign-flip test assumes that a difference of d is as likely as one of -d: true for equal policies with equally many
-rollouts. With unequal numbers of rollouts it held its level here. It does not when scores differ in shape
-but not in mean (the row "lopsided" of the next table): significance then says "not alike", and the interval is the
-better witness for the mean.
-
-## Looking after every instance
-
-`PairedBetting` multiplies up bets on the differences; under the null (the next difference has mean 0, given those
-before) its e-value ever reaches 20 with probability 5 % at most. Level when looking after each of 200 instances, how
-often its confidence sequence ever leaves out the true mean, and the sign-flip test once at 20 instances:
-
-{null}
-
-What it costs: a fixed plan of {plan} pairs has 80 % power at the smallest difference of interest, 20 points at a
-discordance of 0.5, and needs all {plan} whatever the policies are. Sequential figures are instances until decided,
-1,000 at most:
-
-{effort}
-
-At a clear difference the sequential test needs a fraction of the plan. At the very difference the plan was made for it
-needs about as many on average and may need far more; below it, more still. Its least is 7 instances (all won by one
-run), that of McNemar's test 6.
-
-Instances come in a random order that does not depend on results. A fixed small set of instances is used up without
-replacement; the null is then about the instances it stands for, not about those few.
-
-## Planning
-
-Exact power of McNemar's test. The discordance is the upper one-sided 80 % limit of what was seen (Browne 1995), and 0.5
-without data; it is at least the difference itself.
-
-{power}
-
-## Runs without shared instances
-
-Newcombe's hybrid score interval (1998) and Barnard's exact test, one rollout an instance. Far weaker than pairing. Barnard's test takes time:
-
-{barnard}
-
-## References
-
-- E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209. C. J. Clopper, E. S. Pearson, Biometrika 26 (1934) 404.
-- R. G. Newcombe, Stat. Med. 17 (1998) 857 (one rate), 873 (two independent rates). T. Tango, Stat. Med. 17 (1998) 891.
-- Q. McNemar, Psychometrika 12 (1947) 153. G. A. Barnard, Biometrika 34 (1947) 123. M. W. Fagerland, S. Lydersen,
-  P. Laake, Stat. Med. 33 (2014) 2850 (which methods for paired rates).
-- N. Gaffke, Math. Methods Stat. 14 (2005) 451. E. Learned-Miller, P. S. Thomas, arXiv:1905.06208 (2019).
-- G. Shafer, J. R. Stat. Soc. A 184 (2021) 407. I. Waudby-Smith, A. Ramdas, J. R. Stat. Soc. B 86 (2024) 1.
-  R. E. Krichevsky, V. K. Trofimov, IEEE Trans. Inf. Theory 27 (1981) 199.
-- R. J. Connor, Biometrics 43 (1987) 207. R. H. Browne, Stat. Med. 14 (1995) 1933.
-"""
+def fill(page: str, tables: dict[str, str]) -> str:
+    """Replace what stands between the markers of each table; the text around them is kept."""
+    for name, lines in tables.items():
+        pattern = f"(<!-- {name} -->\n).*?(<!-- end -->)"
+        page, count = re.subn(pattern, lambda m, t=lines: f"{m[1]}{t}\n{m[2]}", page, flags=re.S)
+        if count != 1:
+            raise SystemExit(f"{count} places for the table {name}: there must be one")
+    return page
 
 
 def main(
     repeats: Annotated[int, typer.Option(min=100, help="Of every simulation.")] = 2000,
     out: Annotated[Path, typer.Option(help="The page.")] = Path("docs/statistics.md"),
 ) -> None:
-    page = PAGE.format(
-        repeats=repeats,
-        error=np.sqrt(0.95 * 0.05 / repeats),
-        plan=pairs_needed(0.2, 0.5),
-        rates=rates_table(),
-        scores=scores_table(repeats),
-        pairs=pairs_table(),
-        differences=differences_table(repeats),
-        null=null_table(repeats),
-        effort=effort_table(repeats),
-        power=power_table(repeats),
-        barnard=barnard_table(),
-    )
-    out.write_text(page, encoding="utf-8")
+    tables = {
+        "rates": rates_table(),
+        "scores": scores_table(repeats),
+        "pairs": pairs_table(),
+        "differences": differences_table(repeats),
+        "null": null_table(repeats),
+        "sequence": sequence_table(repeats),
+        "effort": effort_table(repeats),
+        "plans": plans_table(repeats),
+        "detectable": detectable_table(),
+    }
+    out.write_text(fill(out.read_text(encoding="utf-8"), tables), encoding="utf-8")
 
 
 if __name__ == "__main__":

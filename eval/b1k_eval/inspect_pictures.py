@@ -45,7 +45,7 @@ _FLOOR_X, _FLOOR_Y, _FLOOR_STEP = (-1.0, 2.0), (-1.5, 1.5), 0.5
 """The patch of floor that is drawn, in the base frame [m]; z is 0."""
 _AHEAD = (1.0, 0.0, 0.0)
 """Where the axes of the base frame are drawn on the floor, within the head camera's sight [m]."""
-_AHEAD_LENGTH, _GRIPPER_LENGTH = 0.3, 0.06
+_AXES_LENGTH = 0.3
 _NEAR = 0.03
 """Lines are cut off nearer to a camera's plane than this [m]."""
 _FINDINGS = 6
@@ -115,7 +115,7 @@ def _panel(picture: UInt8Array, image: SeenImage) -> UInt8Array:
     if image.sent is None:
         return panel
     _floor(cv2, panel, image.sent, scale, _MAGENTA, 1)
-    _axes(cv2, panel, image.sent, scale, np.array(_AHEAD), _AHEAD_LENGTH)
+    _axes(cv2, panel, image.sent, scale, np.array(_AHEAD), _AXES_LENGTH)
     behind = []
     for sighting in image.sightings:
         label = sighting.arm[0].upper()
@@ -292,8 +292,8 @@ def draw_chunk(chunk: ChunkFacts, title: str) -> bytes:
         UnavailableError: matplotlib is not installed.
     """
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        from matplotlib import figure as figures
+        from matplotlib.backends import backend_agg
     except ImportError as error:
         raise UnavailableError(
             f"chunk.png needs {error.name}: pip install 'b1k-eval[report]' draws it"
@@ -306,8 +306,8 @@ def draw_chunk(chunk: ChunkFacts, title: str) -> bytes:
         ("grippers [-1 closed, +1 open]",
          [*_columns("gripper_left"), *_columns("gripper_right")], ["left", "right"]),
     ]  # fmt: skip
-    figure = Figure(figsize=(13, 7), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = figures.Figure(figsize=(13, 7), layout="constrained")
+    backend_agg.FigureCanvasAgg(figure)
     axes = figure.subplots(2, 3)
     for axis, (name, columns, labels) in zip(axes.flat, panels, strict=False):
         _plot(axis, chunk, name, columns, labels)

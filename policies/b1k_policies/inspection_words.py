@@ -87,7 +87,7 @@ def _resize_antialias(sent: EvalContract, trained: bool) -> _Words:
     if trained:
         return (
             "pictures are shrunk without antialiasing, as OpenCV's INTER_CUBIC does",
-            "fine structure turns into jagged edges and stripes that training never showed the model",
+            "fine structure turns into jagged edges and stripes that the model never learnt",
         )
     return (
         "pictures are shrunk with antialiasing, as PIL does",

@@ -3,85 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from b1k_envs.errors import UsageError
-from b1k_eval.cli.requests import resolve_settings
 from b1k_eval.run_files import EpisodeKey
-from b1k_eval.settings import RunSettings
 from b1k_eval.until_decided import UntilDecided, drawn_instances
-
-TASK = "clean_boxing_gloves"
-
-
-def settings(**changes: object) -> RunSettings:
-    given = {"task": "31", "policy": "hold", "sim": "mujoco", "instances": "0-9", "max_steps": 50}
-    return replace(resolve_settings(given, {}), **changes)
-
-
-def finished_run(
-    folder: Path, outcomes: dict[int, str], rollouts: int = 1, **changes: object
-) -> Path:
-    """A run folder with nothing in it but what a comparison reads."""
-    folder.mkdir()
-    recorded = settings(instances=tuple(outcomes), rollouts=rollouts, **changes).as_json()
-    identity = {
-        "b1k_eval": "0",
-        "settings": recorded,
-        "policy": {"name": "other"},
-        "env": {"settings": {}},
-        "privileged": False,
-    }
-    record = {"format": 1, "identity": identity, "sessions": [{"execution": {}}]}
-    (folder / "run.json").write_text(json.dumps(record))
-    lines = []
-    for instance, outcome in outcomes.items():
-        for rollout in range(rollouts):
-            lines.append(json.dumps(line(instance, rollout, outcome)))
-            episode = folder / "episodes" / f"{TASK}-{instance}-{rollout}"
-            episode.mkdir(parents=True)
-            (episode / "result.json").write_text(json.dumps(result(instance, rollout, outcome)))
-    (folder / "episodes.jsonl").write_text("".join(f"{text}\n" for text in lines))
-    return folder
-
-
-def line(instance: int, rollout: int, outcome: str) -> dict[str, object]:
-    scored = outcome != "error"
-    return {
-        "task": TASK,
-        "task_index": 31,
-        "instance": instance,
-        "rollout": rollout,
-        "seed": 0,
-        "outcome": outcome,
-        "success": outcome == "success" if scored else None,
-        "q_score": float(outcome == "success") if scored else None,
-        "failure_reason": None,
-        "message": None,
-        "steps": 10,
-        "simulated_s": 0.3,
-        "timing": dict.fromkeys(("wall_s", "reset_s", "step_s", "observe_s", "policy_s"), 0.1),
-    }
-
-
-def result(instance: int, rollout: int, outcome: str) -> dict[str, object]:
-    return {
-        **line(instance, rollout, outcome),
-        "format": 1,
-        "traceback": None,
-        "terminated": False,
-        "truncated": True,
-        "inferences": 1,
-        "privileged": False,
-        "initial_predicates": {},
-        "predicates": {},
-        "subgoals": {},
-        "efficiency": None,
-    }
+from run_folders import TASK, finished_run, settings
 
 
 def mine(*outcomes: str, order: tuple[int, ...] = tuple(range(10))) -> dict[EpisodeKey, dict]:
@@ -136,7 +66,7 @@ def test_decided_once_it_stays_so(all_failed):
 
 
 def test_several_rollouts_count_as_one_instance(tmp_path):
-    folder = finished_run(tmp_path / "theirs", dict.fromkeys(range(3), "failure"), rollouts=2)
+    folder = finished_run(tmp_path / "theirs", dict.fromkeys(range(3), ["failure"] * 2))
     asked = settings(against=str(folder), instances=(0, 1, 2), rollouts=2)
     episodes = {
         EpisodeKey(TASK, 0, 0): {"outcome": "success"},

@@ -7,7 +7,6 @@ the base's +x, the arms hang in front of them.
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import re
 
@@ -17,14 +16,12 @@ import pytest
 from observations import VIEWS, made_observation, natural_pictures, pil_resized
 
 from b1k_envs.base import Observation
-from b1k_envs.errors import UsageError
 from b1k_policies.contract_resolved import ContractConflictError
 from b1k_policies.contract_sources import resolve
 from b1k_policies.inspection import Inspection, inspect_policy, look_at, own_contract
-from b1k_policies.inspection_chunk import chunk_facts, chunk_findings, state_as_action
 from b1k_policies.inspection_findings import would_send
 from b1k_policies.inspection_geometry import SeenImage
-from b1k_policies.saved_observation import SavedObservation, read_npz, to_npz
+from b1k_policies.saved_observation import SavedObservation
 
 # Camera positions and grippers in the base frame [m], typed off into the pixels below.
 CAMERAS = {"head": (0, 0, 1.2), "left_wrist": (0.2, 0.2, 1.0), "right_wrist": (0.2, -0.2, 1.0)}
@@ -454,132 +451,3 @@ def test_a_head_that_contradicts_the_contract_is_wrong_not_a_note(tiny_v17, save
     assert "in the model: progress_head ends in a Linear" in text
     levels = [finding.level for finding in inspection.findings]
     assert levels == sorted(levels, key=["wrong", "doubt", "note"].index)
-
-
-# --- chunks that no robot follows ----------------------------------------------------------------
-
-
-@pytest.fixture
-def at_rest(observation):
-    """With joints inside their limits."""
-    proprio = observation.proprio.copy()
-    proprio[53:57] = 1.025, -1.45, -0.47, 0.0
-    proprio[3:10] = proprio[28:35] = 0.0
-    return dataclasses.replace(observation, proprio=proprio)
-
-
-def test_a_robot_held_still_is_nothing_to_tell(at_rest):
-    actions = np.zeros((30, 23), np.float32)
-    actions[:, 3:6] = 1.025, -1.45, -0.47
-    chunk = chunk_facts(actions, at_rest, contract_of("v17"))
-    assert list(chunk_findings(chunk)) == []
-    steps = {part.part: part.largest_step for part in chunk.parts}
-    assert (steps["trunk"], steps["arm_left"], steps["arm_right"]) == (0, 0, 0)
-    assert steps["base vx"] is None
-
-
-def contract_of(name):
-    return resolve(contract=name).contract
-
-
-@pytest.mark.parametrize(
-    ("column", "value", "text"),
-    [
-        (0, 1.5, "base vx is commanded to 1.50 at row 3, its limits are -1.00 and 1.00"),
-        (10, 0.6, "arm_left joint 4 is commanded to 0.60 at row 3, its limits are -1.75 and 0.35"),
-        (22, -1.2, "gripper_right is commanded to -1.20 at row 3"),
-    ],
-)
-def test_a_command_beyond_a_limit_is_a_doubt_with_row_and_joint(at_rest, column, value, text):
-    actions = np.zeros((30, 23), np.float32)
-    actions[:, 3:6] = 1.025, -1.45, -0.47
-    actions[3, column] = value
-    findings = list(chunk_findings(chunk_facts(actions, at_rest, contract_of("v17"))))
-    assert [f.level for f in findings] == ["doubt"]
-    assert text in findings[0].text
-
-
-def test_rows_that_are_not_executed_are_not_judged(at_rest):
-    actions = np.zeros((30, 23), np.float32)
-    actions[:, 3:6] = 1.025, -1.45, -0.47
-    actions[0, 0] = 5.0
-    assert list(chunk_findings(chunk_facts(actions, at_rest, contract_of("v4")))) == []
-
-
-def test_positions_where_the_trunk_is_far_off_are_a_doubt(at_rest):
-    actions = np.zeros((30, 23), np.float32)  # as offsets read as positions: the trunk to 0
-    (finding,) = chunk_findings(chunk_facts(actions, at_rest, contract_of("v17")))
-    assert finding.level == "doubt"
-    assert "puts trunk joint 2 1.45 rad from where it is" in finding.text
-    assert "offsets read as positions" in finding.text
-
-
-def test_the_world_frame_velocity_of_2025_is_not_taken_for_a_command():
-    state = state_as_action(made_observation(protocol="2025"))
-    assert np.isnan(state[:3]).all()
-    assert np.isfinite(state[3:]).all()
-
-
-# --- saved observations --------------------------------------------------------------------------
-
-
-def test_a_saved_observation_reads_back_byte_for_byte(tmp_path, saved):
-    path = tmp_path / "observation.npz"
-    path.write_bytes(to_npz(saved))
-    back = read_npz(path)
-    assert (back.instruction, back.seed, back.origin) == ("wash", 5, "made by a test")
-    for name in ("protocol", "task_index", "step", "time"):
-        assert getattr(back.observation, name) == getattr(saved.observation, name)
-    for name in ("proprio", "cam_rel_poses"):
-        one, other = getattr(back.observation, name), getattr(saved.observation, name)
-        assert one.dtype == other.dtype
-        assert one.tobytes() == other.tobytes()
-        assert not one.flags.writeable
-    for view in VIEWS:
-        for name in ("images", "camera_to_base"):
-            one, other = getattr(back.observation, name), getattr(saved.observation, name)
-            assert (one[view] == other[view]).all()
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"images.head": None}, "it lacks images.head"),
-        ({"format": None}, "is no saved observation: it has no format"),
-        ({"format": "b1k-eval-observation/9"}, "format is 'b1k-eval-observation/9', this version"),
-        ({"protocol": "2024"}, "protocol '2024' is unknown"),
-        ({"proprio": np.zeros(60, np.float32)}, "proprio must be float32 [61], got float32 [60]"),
-        ({"proprio": np.full(61, np.nan, np.float32)}, "proprio holds a number that is not finite"),
-        ({"images.head": np.zeros((4, 5, 3), np.uint8)}, "images.head must be uint8 [N, N, 3]"),
-        ({"images.head": np.zeros((4, 4, 3))}, "images.head must be uint8 [N, N, 3], got float64"),
-        ({"camera_to_base.head": np.zeros((4, 4), np.float32)}, "camera_to_base.head is no pose"),
-        ({"seed": "x"}, "seed must be a number"),
-        ({"origin": np.array(["a", object()])}, "or damaged"),
-    ],
-)  # fmt: skip
-def test_a_damaged_or_foreign_file_says_what_is_missing(tmp_path, saved, change, message):
-    with np.load(io.BytesIO(to_npz(saved))) as file:
-        arrays = {**{name: file[name] for name in file.files}, **change}
-    path = tmp_path / "observation.npz"
-    np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
-    with pytest.raises(UsageError, match=re.escape(message)) as told:
-        read_npz(path)
-    assert str(path) in str(told.value)
-
-
-@pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut off"])
-def test_what_is_no_npz_is_told(tmp_path, content):
-    path = tmp_path / "observation.npz"
-    path.write_bytes(content)
-    with pytest.raises(UsageError, match="no saved observation, or damaged"):
-        read_npz(path)
-
-
-def test_a_file_cut_short_or_missing_is_told(tmp_path, saved):
-    path = tmp_path / "observation.npz"
-    data = bytearray(to_npz(saved))
-    with pytest.raises(UsageError, match="cannot be read"):
-        read_npz(path)
-    path.write_bytes(data[: len(data) // 2])
-    with pytest.raises(UsageError, match="no saved observation, or damaged"):
-        read_npz(path)

@@ -466,9 +466,15 @@ def test_a_model_that_is_not_posed_takes_no_poses(tiny, batch):
         tiny.generate(batch, extrinsics=None, intrinsics=None)
 
 
-def test_pictures_of_another_size_and_no_view_at_all_are_refused(tiny, batch):
-    size = tiny.contract.image_size
-    with pytest.raises(ValueError, match=rf"image_input is .*{size - 14}.*, expects .*{size}"):
-        tiny.generate(batch, image_input=batch["image_input"][..., 14:, 14:])
+def test_pictures_of_another_size_pass_unnoticed_as_in_the_real_model(tiny, batch):
+    """Which is why the client has to be checked."""
+    smaller = tiny.generate(batch, image_input=batch["image_input"][..., 14:, 14:])
+    assert torch.isfinite(smaller).all()
+    assert not torch.allclose(smaller, tiny.generate(batch), atol=1e-3)
+
+
+def test_pictures_that_are_not_square_and_no_view_at_all_are_refused(tiny, batch):
+    with pytest.raises(ValueError, match=r"image_input is .*, expects \[B, 3, 3, S, S\]"):
+        tiny.generate(batch, image_input=batch["image_input"][..., 14:, :])
     with pytest.raises(ValueError, match=r"image_mask leaves no view"):
         tiny.generate(batch, image_mask=batch["image_mask"] & False)

@@ -13,6 +13,7 @@ from b1k_eval.cli.contract import contract
 from b1k_eval.cli.doctor import doctor
 from b1k_eval.cli.inspect import inspect
 from b1k_eval.cli.options import Verb
+from b1k_eval.cli.report import report
 from b1k_eval.cli.run import run
 from b1k_eval.cli.smoke import smoke
 from b1k_eval.cli.tasks import tasks
@@ -39,6 +40,7 @@ app.command(cls=Verb)(doctor)
 app.command(cls=Verb)(smoke)
 app.command(cls=Verb)(contract)
 app.command(cls=Verb)(compare)
+app.command(cls=Verb)(report)
 app.command(cls=Verb)(inspect)
 
 

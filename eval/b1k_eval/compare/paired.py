@@ -256,8 +256,9 @@ def sign_flip(differences: Float64Array, *, seed: int, flips: int = FLIPS) -> Si
     """
     if not np.isfinite(differences).all():
         raise UsageError("a sign-flip test needs finite differences")
-    sizes = np.abs(differences[np.abs(differences) > _SAME])
-    seen = abs(float(np.sum(differences))) - _SAME
+    counted = differences[np.abs(differences) > _SAME]
+    sizes = np.abs(counted)
+    seen = abs(float(np.sum(counted))) - _SAME * len(counted)  # rounding adds up below
     sums, shares = np.zeros(1), np.ones(1)
     for size in sizes:
         both = np.concatenate([sums - size, sums + size])

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from b1k_envs.errors import B1kEvalError
+from b1k_envs.errors import B1kEvalError, UnavailableError
 
 SUBGOAL_PREFIX = "subgoal:"
 """Of a sub-goal's column in a trace."""
@@ -38,9 +38,16 @@ class EpisodeTrace:
 
         Raises:
             DamagedTraceError: It is not there, cannot be read, or has not one row a step.
+            UnavailableError: pyarrow does not import here.
         """
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        try:
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+        except ImportError as error:
+            raise UnavailableError(
+                f"traces cannot be read, pyarrow does not import here ({error}); "
+                "beside numpy < 2 install: pip install 'pyarrow<20'"
+            ) from error
 
         self.path = path
         self._subgoals = tuple(subgoals)

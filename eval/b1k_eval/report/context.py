@@ -7,14 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 from b1k_eval import __version__
 from b1k_eval.compare.loading import OUTCOMES
+from b1k_eval.diagnosis.funnel import START
+from b1k_eval.events import Outcome
 from b1k_eval.report.contracts import contracts_context
 from b1k_eval.report.figures import letter
 from b1k_eval.report.looks import RUN_COLOURS
 from b1k_eval.report.overview import Findings, RunFindings
 from b1k_eval.report.selfreport_words import progress_words, skill_words
+
+GLYPHS: Mapping[Outcome, str] = {"success": "●", "failure": "✕", "error": "!"}
+"""Never told by colour alone; the same as in dom.js."""
+
+NONE = "-"
+"""Where there is no number."""
 
 KEYS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("space",), "play, pause"),
@@ -45,6 +54,7 @@ def page_context(found: Findings) -> dict[str, Any]:
         "runs": [_run(run, number) for number, run in enumerate(runs)],
         "pairs": [_pair(pair) for pair in found.document["pairs"]],
         "bottlenecks": list(_bottlenecks(runs)),
+        "grid": _grid(runs),
         "contracts": contracts_context([run.data for run in runs]),
         "keys": KEYS,
     }
@@ -66,9 +76,9 @@ def _honesty(runs: Sequence[RunFindings]) -> Iterator[dict[str, Any]]:
             yield {**mark, "what": "Privileged.", "words": words}
         policy = run.data.identity["policy"]
         forced = [row["name"] for row in policy.get("contract", {}).get("forced", [])]
-        forced += [
-            name for name in ("skill_id", "skill_progress") if policy.get(f"forced_{name}") is not None
-        ]
+        for name in ("skill_id", "skill_progress"):
+            if policy.get(f"forced_{name}") is not None:
+                forced.append(name)
         if forced:
             words = f"Against the checkpoint's own files, an ablation: {', '.join(forced)}."
             yield {**mark, "what": "Forced.", "words": words}
@@ -106,7 +116,9 @@ def _run_notices(run: RunFindings, name: str) -> Iterator[dict[str, Any]]:
             "details": [f"{entry.name}: {entry.why}" for entry in data.damaged],
         }
     problems = [
-        f"{page.row['name']}: {problem}" for page in run.episodes for problem in page.row["problems"]
+        f"{page.row['name']}: {problem}"
+        for page in run.episodes
+        for problem in page.row["problems"]
     ]
     if problems:
         yield {
@@ -129,14 +141,16 @@ def _run(run: RunFindings, number: int) -> dict[str, Any]:
         "index": number,
         "letter": letter(number),
         "name": run.name,
-        "folder": f"{data.name} · {data.task} · {settings['sim']} · protocol {settings['protocol']}",
+        "folder": " · ".join(
+            (data.name, data.task, settings["sim"], f"protocol {settings['protocol']}")
+        ),
         "counts": row["counts"],
         "open": len(data.plan) - len(data.episodes),
         "success": _share(row["success"]["rate"], row["success"]["interval"], "{:.0%}"),
         "q_score": _share(row["q_score"]["mean"], row["q_score"]["interval"], "{:.2f}"),
         "steps": _number(row["steps"], "{:,.0f}"),
         "distance": _number(row["distance_m"]["base"], "{:.1f} m"),
-        "latency": "–" if row["latency_s"] is None else seconds(row["latency_s"]),
+        "latency": NONE if row["latency_s"] is None else seconds(row["latency_s"]),
         "skill": skill_words(run.self_report),
         "progress": progress_words(run.self_report),
         "facts": list(_facts(run)),
@@ -152,9 +166,7 @@ def _run(run: RunFindings, number: int) -> dict[str, Any]:
     }
 
 
-def _share(
-    mean: float | None, interval: Mapping[str, Any] | None, style: str
-) -> dict[str, Any]:
+def _share(mean: float | None, interval: Mapping[str, Any] | None, style: str) -> dict[str, Any]:
     """A share in [0, 1] as text, and in per cent for the line beside it."""
     if mean is None:
         return {"text": "", "ends": "", "at": 0, "low": None, "width": 0}
@@ -179,9 +191,12 @@ def _facts(run: RunFindings) -> Iterator[tuple[str, str]]:
     yield "task, split", f"{settings['task']}, {settings['split']}"
     yield "simulator", f"{settings['sim']} {identity['env']['sim_version']}"
     yield "protocol", f"{settings['protocol']}, at most {settings['max_steps']} steps"
-    yield "episodes", (
-        f"{len(settings['instances'])} instances, {_count(settings['rollouts'], 'rollout')} each, "
-        f"seed {settings['seed']}"
+    yield (
+        "episodes",
+        (
+            f"{_count(len(settings['instances']), 'instance')}, "
+            f"{_count(settings['rollouts'], 'rollout')} each, seed {settings['seed']}"
+        ),
     )
     yield "actions", f"{settings['chunking']}, {_chunking(settings)}"
     if settings["action_noise"] is not None:
@@ -203,6 +218,30 @@ def _chunking(settings: Mapping[str, Any]) -> str:
     if settings["chunking"] == "ensemble":
         return f"every {settings['ensemble_every']} steps, decay {settings['ensemble_decay']}"
     return f"{settings['horizon']} of a chunk"
+
+
+def _grid(runs: Sequence[RunFindings]) -> dict[str, Any]:
+    """Outcomes by episode, the runs below each other: where one succeeds and another does not."""
+    keys = sorted({(key.instance, key.rollout) for run in runs for key in run.data.plan})
+    several = any(rollout for _, rollout in keys)
+    rows = []
+    for number, run in enumerate(runs):
+        known = {(page.row["instance"], page.row["rollout"]): page.row for page in run.episodes}
+        cells = [_cell(number, known[key]) if key in known else None for key in keys]
+        rows.append({"letter": letter(number), "cells": cells})
+    columns = [f"{instance}.{rollout}" if several else str(instance) for instance, rollout in keys]
+    return {"columns": columns, "rows": rows}
+
+
+def _cell(run: int, row: Mapping[str, Any]) -> dict[str, str]:
+    score = "" if row["q"] is None else f", q {row['q']:.2f}"
+    why = f": {row['why']}" if row["why"] else ""
+    return {
+        "outcome": row["outcome"],
+        "glyph": GLYPHS[row["outcome"]],
+        "href": f"#episode/{run}/{quote(row['name'], safe='')}",
+        "words": f"instance {row['instance']}: {row['outcome']}{score}{why}",
+    }
 
 
 # --- pairs of runs ------------------------------------------------------------------------------
@@ -241,7 +280,7 @@ def _cells(found: Mapping[str, Any]) -> list[str]:
         f"{found['mean_first']:.3f}",
         f"{found['mean_second']:.3f}",
         f"{found['difference']:+.3f}",
-        "–" if interval is None else f"{interval['low']:+.3f}, {interval['high']:+.3f}",
+        NONE if interval is None else f"{interval['low']:+.3f}, {interval['high']:+.3f}",
         f"{found['p_value']:.3g}",
     ]
 
@@ -253,10 +292,8 @@ def _bottlenecks(runs: Sequence[RunFindings]) -> Iterator[dict[str, Any]]:
         lost = run.funnel.bottleneck
         text = "No episode was lost: every stage was reached."
         if lost is not None:
-            text = (
-                f"{lost.lost} of {lost.of} that reached “{lost.after}” did not reach "
-                f"“{lost.before}”."
-            )
+            who = "" if lost.after == START else f" that reached “{lost.after}”"
+            text = f"{lost.lost} of {lost.of}{who} did not reach “{lost.before}”."
         yield {"run": number, "letter": letter(number), "text": text}
 
 
@@ -265,11 +302,13 @@ def _bottlenecks(runs: Sequence[RunFindings]) -> Iterator[dict[str, Any]]:
 
 def seconds(value: float) -> str:
     """A duration, in milliseconds below a second [s]."""
-    return f"{value:.2f} s" if value >= 1 else f"{1000 * value:.3g} ms"
+    if value >= 1:
+        return f"{value:.2f} s"
+    return f"{1000 * value:.{0 if value >= 0.0995 else 1 if value >= 0.00995 else 2}f} ms"
 
 
 def _number(value: float | None, style: str) -> str:
-    return "–" if value is None else style.format(value)
+    return NONE if value is None else style.format(value)
 
 
 def _count(number: int, thing: str) -> str:

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from b1k_eval.compare.loading import DamagedTraceError, EpisodeData, read_trace
 from b1k_eval.diagnosis.failures import Failure, label_failure
-from b1k_eval.episode import RESULT_FILE, VIDEO_FILE
+from b1k_eval.episode import RESULT_FILE
 from b1k_eval.report.mp4 import DamagedVideoError, VideoIndex, read_index
 from b1k_eval.report.timelines import timeline
-
-
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,11 +115,7 @@ def _failure(failure: Failure) -> dict[str, Any]:
 def _traceback(episode: EpisodeData) -> str | None:
     """The one field of result.json that only a person reads."""
     try:
-        text = json.loads(_result(episode).read_bytes()).get("traceback")
+        text = json.loads((episode.folder / RESULT_FILE).read_bytes()).get("traceback")
     except (OSError, ValueError):  # an error's files may be missing while it is retried
         return None
     return text if isinstance(text, str) else None
-
-
-def _result(episode: EpisodeData) -> Path:
-    return episode.folder / RESULT_FILE

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH = 6.0
+WIDTH = 5.2
 """Of every figure [inch]; the text is then about as large as that of a page."""
 
 _ROW = 0.27
+_NAME_LENGTH = 30  # what still leaves room for the figure itself
 _SHOWN = 0.005  # what rounds to 1 % at least
 
 
@@ -36,12 +37,14 @@ class Drawing:
         title: For people.
         description: What it shows, in words.
         draw: Draws it, inside `looks.drawing`.
+        of_one_run: Whether it is of the run that its title names; else of all.
     """
 
     name: str
     title: str
     description: str
     draw: Callable[[Look], Figure]
+    of_one_run: bool = False
 
 
 def success_figure(rows: Sequence[Mapping[str, Any]], level: float) -> Drawing:
@@ -167,13 +170,20 @@ def _bars(
         shares = [count / total if total else 0.0 for count in counts]
         axes.barh(y, shares, thick * 0.9, color=look.run(index), label=letter(index))
         for place, share, count in zip(y, shares, counts, strict=True):
-            text = f" {count}" if runs > 1 else f" {count}/{total}"
-            axes.text(share, place, text, va="center", fontsize=8, color=look.muted)
+            axes.annotate(
+                str(count) if runs > 1 else f"{count}/{total}",
+                (share, place),
+                (3, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+                color=look.muted,
+            )
     axes.set_yticks(range(len(labels)), labels)
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
     _shares(axes, "x")
-    axes.set_xlim(0, 1.1)
+    axes.set_xlim(0, 1.12)
     axes.set_xlabel(unit)
     if look.legend and runs > 1:
         axes.legend(frameon=False, loc="lower right")
@@ -202,7 +212,7 @@ def progress_figure(reports: Sequence[SelfReport], names: Sequence[str]) -> Draw
     def draw(look: Look) -> Figure:
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(WIDTH, 3.1), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 2.75), layout="constrained")
         for axes, (title, curves) in zip(
             figure.subplots(1, 2, squeeze=False)[0], panels, strict=False
         ):
@@ -237,7 +247,14 @@ def _reliability(axes: Axes, look: Look, curves: Sequence[Calibration | None]) -
         sizes = [12 + 50 * entry.count / largest for entry in curve.bins]
         marker = MARKERS[index % len(MARKERS)]
         axes.scatter(
-            said, was, sizes, color=look.run(index), marker=marker, label=letter(index), zorder=3
+            said,
+            was,
+            sizes,
+            color=look.run(index),
+            marker=marker,
+            label=letter(index),
+            zorder=3,
+            clip_on=False,
         )
     _shares(axes, "x")
     _shares(axes, "y")
@@ -296,6 +313,7 @@ def skill_figure(report: SkillReport, run: int, name: str) -> Drawing:
         title=f"Skill said against skill called for: {name}",
         description="; ".join(told),
         draw=draw,
+        of_one_run=True,
     )
 
 
@@ -317,4 +335,8 @@ def letter(index: int) -> str:
 
 
 def _name(look: Look, row: Mapping[str, Any], index: int) -> str:
-    return f"{letter(index)}  {row['name']}" if look.legend else letter(index)
+    if not look.legend:
+        return letter(index)
+    name = str(row["name"])
+    short = name if len(name) <= _NAME_LENGTH else f"{name[: _NAME_LENGTH - 3]}..."
+    return f"{letter(index)}  {short}"

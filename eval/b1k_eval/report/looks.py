@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 from b1k_envs.errors import UnavailableError
 
@@ -89,7 +90,7 @@ def drawing(look: Look, *, salt: str = "") -> Iterator[None]:
         import matplotlib as mpl
     except ImportError as error:
         raise missing("matplotlib", error) from error
-    settings = {
+    settings: dict[Any, Any] = {  # its keys are a type of their own from matplotlib 3.11 on
         "font.family": "sans-serif",
         "font.size": 10,
         "text.color": look.ink,
@@ -131,13 +132,12 @@ def as_page_svg(figure: Figure, description: str) -> str:
         figure: The figure.
         description: What it shows, for those who do not see it; plain text.
     """
-    from html import escape
-
     text = as_svg(figure).decode("utf-8")
     text = text[text.index("<svg") :]
     for placeholder, variable in _PLACEHOLDERS.items():
         text = text.replace(placeholder, variable)
     text = re.sub(r"(font: (?:[a-z0-9]+ )*[0-9.]+px) [^;\"]*", r"\1 var(--font)", text)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)  # the same in every figure, and never referred to
     head, body = text.split(">", 1)
     head = re.sub(r' (?:width|height)="[^"]*"', "", head)
     return f'{head} role="img" aria-label="{escape(description)}">{body}'

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from b1k_envs.errors import UsageError
-from b1k_eval.compare.comparable import differences
 from b1k_eval.compare.loading import RunData
 from b1k_eval.compare.summary import summarise_runs
-from b1k_eval.diagnosis.failures import LABELS
 from b1k_eval.diagnosis.funnel import Funnel, funnel
 from b1k_eval.diagnosis.selfreport import SelfReport, judge
 from b1k_eval.report.episodes import EpisodePage, read_episode_page
@@ -132,7 +130,7 @@ def drawings(found: Findings) -> list[Drawing]:
         figures.append(progress)
     for number, run in enumerate(runs):
         skill = run.self_report.skill
-        if skill is not None and skill.table.sum():
+        if skill is not None and len(skill.said) > 1 and skill.table.sum():
             figures.append(skill_figure(skill, number, run.name))
     return figures
 
@@ -140,18 +138,3 @@ def drawings(found: Findings) -> list[Drawing]:
 def one_task(found: Findings) -> bool:
     """Whether all runs are of one task, and can share a funnel."""
     return len({run.data.task for run in found.runs}) == 1
-
-
-def differing_contracts(runs: Sequence[RunData]) -> list[str]:
-    """Fields of the evaluation contracts in which any run differs from the first that has one."""
-    with_contract = [run for run in runs if "contract" in run.identity["policy"]]
-    names: dict[str, None] = {}
-    for run in with_contract[1:]:
-        for entry in differences(with_contract[0], run).contract:
-            names[entry.name.replace(" ", "_")] = None
-    return list(names)
-
-
-def failure_words(label: str) -> str:
-    """A label of `diagnosis.failures` for people."""
-    return next(words for known, words in LABELS.items() if known == label)

@@ -46,6 +46,9 @@ SCRIPTS: tuple[str, ...] = (
 )
 """In the order in which they are loaded; the data come after them."""
 
+STYLES: tuple[str, ...] = ("base.css", "overview.css", "episodes.css", "narrow.css")
+"""The same for the style sheets."""
+
 _INDEX = Path("data") / "index.js"
 _PNG_DPI = 200
 
@@ -119,9 +122,7 @@ def write_page(runs: Sequence[RunData], out: Path, extras: Extras) -> Written:
         ) from error
     finally:
         shutil.rmtree(temp, ignore_errors=True)  # gone already where all went well
-    return Written(
-        page=out / PAGE, files=tuple(final / name for name in names), found=found
-    )
+    return Written(page=out / PAGE, files=tuple(final / name for name in names), found=found)
 
 
 def _check_extra() -> None:
@@ -153,6 +154,15 @@ def _write_data(temp: Path, out: Path, found: Findings, *, copy_videos: bool) ->
     index = {
         "folder": FOLDER,
         "runs": [{"name": run.name, "folder": run.data.name} for run in found.runs],
+        "skills": sorted(
+            {
+                name
+                for run in found.runs
+                for page in run.episodes
+                for _, _, name, _ in (page.detail["course"] or {"skills": []})["skills"]
+                if name is not None
+            }
+        ),
         "episodes": rows,
     }
     write_script(temp / _INDEX, "start", index)
@@ -217,9 +227,7 @@ def _both(page: EpisodePage, data: EpisodeData) -> tuple[dict[str, Any], Mapping
     return page.row, data.subgoals
 
 
-def _write_figures(
-    temp: Path, figures: Sequence[Drawing], kind: FigureKind | None
-) -> list[str]:
+def _write_figures(temp: Path, figures: Sequence[Drawing], kind: FigureKind | None) -> list[str]:
     """Write them, and return their names within the folder."""
     if kind is None:
         return []
@@ -245,7 +253,7 @@ def _html(found: Findings, figures: Sequence[Drawing], files: Sequence[str]) -> 
     for figure in figures:
         with drawing(ON_PAGE, salt=figure.name):
             svg = as_page_svg(figure.draw(ON_PAGE), figure.description)
-        drawn.append({"title": figure.title, "svg": svg})
+        drawn.append({"title": figure.title, "svg": svg, "of_one_run": figure.of_one_run})
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -256,6 +264,7 @@ def _html(found: Findings, figures: Sequence[Drawing], files: Sequence[str]) -> 
         page_context(found),
         folder=FOLDER,
         scripts=SCRIPTS,
+        styles=STYLES,
         figures=drawn,
         files=[
             {"name": name.rpartition("/")[2], "href": f"{FOLDER}/{quote(name)}"} for name in files

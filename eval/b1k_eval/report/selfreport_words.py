@@ -11,6 +11,8 @@ def skill_words(report: SelfReport) -> list[str]:
     if skill is None:
         return ["names no skill"]
     lines = []
+    if len(skill.said) == 1:
+        lines.append(f"always says “{skill.said[0]}”")
     if skill.agreement is not None:
         lines.append(f"the skill called for: {_agreement(skill.agreement, 'inference')}")
     if skill.at_achievement is not None:

@@ -142,9 +142,9 @@ def _cell(value: Any) -> str:  # noqa: ANN401 - a value of a table
     if value is None:
         return ""
     text = f"{value:.4f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
-    for character in "\\|<`*_[]":
+    for character in "\\|`*_[]":
         text = text.replace(character, f"\\{character}")
-    return " ".join(text.split())
+    return " ".join(text.replace("<", "&lt;").split())
 
 
 def _parquet(table: Table) -> bytes:

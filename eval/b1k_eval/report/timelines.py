@@ -15,6 +15,7 @@ from b1k_envs.subgoals import SUBGOALS
 from b1k_eval.compare.loading import EpisodeData, EpisodeTrace
 from b1k_eval.compare.trace_columns import Column
 from b1k_eval.diagnosis.course import spans
+from b1k_eval.video_layout import readable
 
 Changes = list[list[Any]]
 """Pairs of a step and the value from there on; None where there is none."""
@@ -54,7 +55,9 @@ def timeline(episode: EpisodeData, trace: EpisodeTrace) -> dict[str, Any]:
         "progress": changes(columns["progress"]),
         "skill_prob": changes(columns["skill_prob"]),
         "skills": _skills(columns["skill"], columns["skill_index"]),
-        "predicates": [_truth(name, name, columns[column]) for name, column in truths.items()],
+        "predicates": [
+            _truth(name, readable(name), columns[column]) for name, column in truths.items()
+        ],
         "subgoals": [
             _truth(name, labels.get(name, name), truth) for name, truth in trace.subgoals().items()
         ],

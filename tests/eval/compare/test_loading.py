@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from b1k_envs.errors import UsageError
+from b1k_envs.errors import UnavailableError, UsageError
 from b1k_envs.tasks import get_task, human_stats
 from b1k_eval.compare.loading import DamagedTraceError, read_run_data, read_trace
 from b1k_eval.episode import Assembly, Executor
@@ -456,3 +457,10 @@ def test_a_column_that_is_missing_is_named(path):
     trace = read_trace(by_instance(read_run_data(path))[0])
     with pytest.raises(DamagedTraceError, match=r"has no column 'wish'$"):
         trace.read("step", "wish")
+
+
+def test_without_pyarrow_a_trace_says_how_to_get_it(path, monkeypatch):
+    episode = by_instance(read_run_data(path))[0]
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(UnavailableError, match="traces cannot be read, pyarrow does not import"):
+        read_trace(episode)

@@ -20,7 +20,7 @@ B1K.h = function (tag, attributes, ...children) {
       element.setAttribute(name, value === true ? "" : value);
     }
   }
-  for (const child of children.flat()) {
+  for (const child of children.flat(Infinity)) {
     if (child !== null && child !== undefined) {
       element.append(child);
     }
@@ -51,14 +51,17 @@ B1K.runMark = function (run) {
 };
 
 B1K.number = function (value, digits) {
-  return value === null || value === undefined ? "–" : value.toFixed(digits);
+  return value === null || value === undefined ? "-" : value.toFixed(digits);
 };
 
 B1K.seconds = function (value) {
   if (value === null || value === undefined) {
-    return "–";
+    return "-";
   }
-  return value < 1 ? `${(1000 * value).toPrecision(3)} ms` : `${value.toFixed(2)} s`;
+  if (value >= 1) {
+    return `${value.toFixed(2)} s`;
+  }
+  return `${(1000 * value).toFixed(value >= 0.0995 ? 0 : value >= 0.00995 ? 1 : 2)} ms`;
 };
 
 /** A simulated time, 83.4 as 1:23.4. */

@@ -59,7 +59,7 @@ B1K.episode = (function () {
   function build(row, other, rows, details, step) {
     const tracks = rows.map((entry, i) => new B1K.Player.Track(entry, details[i]));
     const player = new B1K.Player.Player(tracks);
-    const lanes = rows.map((entry, i) => new B1K.Lanes(entry, details[i], `run ${B1K.letter(entry.run)}`));
+    const lanes = rows.map((entry, i) => new B1K.Lanes(entry, details[i], `run ${B1K.letter(entry.run)}`, player.length));
     const panes = rows.map((entry, i) => pane(entry, details[i], tracks[i], lanes[i], other !== null, player));
     const bar = transport(player);
     section().replaceChildren(heading(row, other), h("div", { class: `bench ${other ? "pair" : "single"}` }, panes), bar.element);
@@ -150,8 +150,8 @@ B1K.episode = (function () {
       ? h("p", { class: "notice" }, row.problems.join(" "))
       : null;
     return h("article", { class: "pane" }, caption,
-      h("div", { class: "left" }, screen, why(row, detail, player)),
-      h("div", { class: "right" }, problems, lanes.element, facts(row, detail, player)));
+      h("div", { class: "left" }, screen, pair ? null : why(row, detail, player)),
+      h("div", { class: "right" }, problems, lanes.element, pair ? why(row, detail, player) : null, facts(row, detail, player)));
   }
 
   /** What came of it, and where to look. */
@@ -183,7 +183,7 @@ B1K.episode = (function () {
       ["q-score", B1K.number(row.q, 3)],
       ["Length", `${row.steps} steps, ${B1K.clock(row.simulated_s)} simulated, ${B1K.seconds(row.wall_s)} wall time`],
       ["Inferences", `${row.inferences}, ${B1K.seconds(row.latency_s)} each`],
-      ["Base path", row.distance_m === null || row.distance_m === undefined ? "–" : `${row.distance_m.toFixed(2)} m`],
+      ["Base path", row.distance_m === null || row.distance_m === undefined ? "-" : `${row.distance_m.toFixed(2)} m`],
       ["Seed", String(detail.seed)],
     ];
     const goal = Object.entries(detail.final_predicates).map(([name, holds]) =>

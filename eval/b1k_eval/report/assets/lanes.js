@@ -4,11 +4,14 @@
 B1K.Lanes = (function () {
   const h = B1K.h;
 
-  /** Lanes of an episode: `element` to show, `show(step)` to move the cursor, `onseek(step)`. */
+  /**
+   * Lanes of an episode: `element` to show, `show(step)` to move the cursor, `onseek(step)`. They are
+   * `length` steps long, so that those of two episodes can be read off one another.
+   */
   class Lanes {
-    constructor(row, detail, name) {
+    constructor(row, detail, name, length) {
       this.row = row;
-      this.steps = Math.max(1, row.steps);
+      this.steps = Math.max(1, length);
       this.course = detail.course;
       this.readers = [];
       this.svgs = [];
@@ -22,6 +25,9 @@ B1K.Lanes = (function () {
       this.area.append(h("div", { class: "lane axis" },
         h("div", { class: "lane-name" }, "Time"), this.ticks, h("div", { class: "lane-value" })));
       this.build(row, detail);
+      if (row.steps < this.steps) {
+        this.area.append(h("div", { class: "over", "--at": row.steps }, "ended"));
+      }
       this.area.append(this.cursor);
       this.element = this.area;
       this.readers.push((step) => {
@@ -42,7 +48,7 @@ B1K.Lanes = (function () {
         this.add("skill", "Skill", "skill", this.skillBand(course.skills), (step) => {
           const found = course.skills.find(([from, to]) => from <= step && step <= to);
           const sure = B1K.at(course.skill_prob, step);
-          return found ? `${skillName(found)}${sure === null ? "" : ` ${Math.round(100 * sure)} %`}` : "–";
+          return found ? `${skillName(found)}${sure === null ? "" : ` ${Math.round(100 * sure)} %`}` : "-";
         });
       }
       if (course.progress.some(([, value]) => value !== null)) {
@@ -165,16 +171,17 @@ B1K.Lanes = (function () {
 
     /** Move the cursor. */
     show(step) {
-      this.step = Math.min(step, this.row.steps);
+      this.step = Math.min(step, this.steps);
       if (this.span < this.steps && (this.step < this.from || this.step > this.from + this.span)) {
         this.window(this.step - this.span / 10, this.span);
       }
       this.area.style.setProperty("--at", this.step);
-      this.ticks.setAttribute("aria-valuenow", String(this.step));
+      const here = Math.min(this.step, this.row.steps); // it stays as it ended
+      this.ticks.setAttribute("aria-valuenow", String(here));
       const time = B1K.clock(this.step / B1K.RATE);
-      this.ticks.setAttribute("aria-valuetext", `step ${this.step} of ${this.row.steps}, ${time}`);
+      this.ticks.setAttribute("aria-valuetext", `step ${here} of ${this.row.steps}, ${time}`);
       for (const read of this.readers) {
-        read(this.step);
+        read(here);
       }
     }
 
@@ -184,7 +191,7 @@ B1K.Lanes = (function () {
         const box = this.ticks.getBoundingClientRect();
         const share = (event.clientX - box.left) / box.width;
         const step = Math.round(this.from + share * this.span);
-        this.onseek(Math.min(Math.max(step, 0), this.row.steps));
+        this.onseek(Math.min(Math.max(step, 0), this.steps));
       };
       this.area.addEventListener("pointerdown", (event) => {
         const box = this.ticks.getBoundingClientRect();
@@ -207,14 +214,7 @@ B1K.Lanes = (function () {
 
   /** One of the style sheet's shades, the same for the same skill in every episode. */
   function shade(name, number) {
-    if (number !== null) {
-      return number % 8;
-    }
-    let sum = 0;
-    for (const character of name) {
-      sum = (31 * sum + character.codePointAt(0)) % 9973;
-    }
-    return sum % 8;
+    return (name === null ? number : B1K.index.skills.indexOf(name)) % 8;
   }
 
   return Lanes;

@@ -47,7 +47,6 @@ class GeometryEncoder(nn.Module):
         super().__init__()
         geometry = config.geometry_conditioning
         width = geometry["width"]
-        self.size: int = geometry["da3_process_res"]
         self.patches = nn.Conv2d(3, width, PATCH, stride=PATCH)
         self.view = nn.Embedding(config.num_views, width)
         self.ray = nn.Linear(9, width) if geometry["use_posed_da3"] else None
@@ -70,7 +69,8 @@ class GeometryEncoder(nn.Module):
         if self.ray is not None:
             if extrinsics is None or intrinsics is None:
                 raise ValueError("use_posed_da3 is set: extrinsics and intrinsics must be given")
-            tokens = tokens + self.ray(RAY_GAIN * patch_rays(extrinsics, intrinsics, self.size))
+            rays = patch_rays(extrinsics, intrinsics, image_input.shape[-1])
+            tokens = tokens + self.ray(RAY_GAIN * rays)
         tokens = normalise(self.mix(normalise(tokens))).flatten(1, 2)
         seen = image_mask.repeat_interleave(tokens.shape[1] // image_mask.shape[1], dim=1)
         queries = normalise(self.queries.weight).expand(len(tokens), -1, -1)

@@ -74,7 +74,7 @@ class XVLA(PreTrainedModel):
             float32 [B, T, 23].
 
         Raises:
-            ValueError: The pictures have another size, no view is left, or poses are missing.
+            ValueError: The pictures are not square, no view is left, or poses are missing.
         """
         self._check(image_input, image_mask)
         language = self.vlm.language(input_ids)
@@ -99,10 +99,13 @@ class XVLA(PreTrainedModel):
         return chunk
 
     def _check(self, image_input: torch.Tensor, image_mask: torch.Tensor) -> None:
-        size = self.config.geometry_conditioning["da3_process_res"]
-        wanted = (self.config.num_views, 3, size, size)
-        if tuple(image_input.shape[1:]) != wanted:
-            raise ValueError(f"image_input is {list(image_input.shape)}, expects [B, *{wanted}]")
+        # Any size: like the real one, this model does not notice a client that sends another.
+        views, planes, height, width = image_input.shape[1:]
+        if (views, planes) != (self.config.num_views, 3) or height != width:
+            raise ValueError(
+                f"image_input is {list(image_input.shape)}, "
+                f"expects [B, {self.config.num_views}, 3, S, S]"
+            )
         if not image_mask.any(dim=1).all():
             raise ValueError("image_mask leaves no view")
 
