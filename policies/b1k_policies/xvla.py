@@ -327,7 +327,8 @@ class XVLAPolicy(Policy):
         if request.compile:
             import torch
 
-            self._generate = torch.compile(self._generate)
+            # Otherwise compiled code has a noise of its own, and a batch another than its singles.
+            self._generate = torch.compile(self._generate, options={"fallback_random": True})
         try:
             prediction = self._tried(batch)
         except CheckpointError as error:

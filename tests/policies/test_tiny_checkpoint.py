@@ -468,6 +468,8 @@ def test_a_model_that_is_not_posed_takes_no_poses(tiny, batch):
 
 def test_pictures_of_another_size_pass_unnoticed_as_in_the_real_model(tiny, batch):
     """Which is why the client has to be checked."""
+    import torch
+
     smaller = tiny.generate(batch, image_input=batch["image_input"][..., 14:, 14:])
     assert torch.isfinite(smaller).all()
     assert not torch.allclose(smaller, tiny.generate(batch), atol=1e-3)

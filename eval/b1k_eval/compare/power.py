@@ -141,10 +141,11 @@ def pairs_needed(
     def enough(pairs: int) -> bool:
         return mcnemar_power(pairs, size, share, alpha=alpha) >= power
 
-    low, high = 0, guess
+    low, high = int(0.9 * guess), guess
+    if enough(low):
+        low = 0
     while not enough(high):
-        low, high = high, math.ceil(high * 1.1) + 1
-    low = max(low, int(0.9 * guess)) if low == 0 and not enough(int(0.9 * guess)) else low
+        low, high = high, math.ceil(1.1 * high) + 1
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)

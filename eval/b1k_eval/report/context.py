@@ -68,12 +68,12 @@ def _honesty(runs: Sequence[RunFindings]) -> Iterator[dict[str, Any]]:
         which = (
             "Not a benchmark score: other pixels and other contacts than the official evaluator's."
         )
-        yield {"run": None, "letter": "", "what": "MuJoCo twin.", "words": which}
+        yield {"runs": [], "what": "MuJoCo twin.", "words": which}
+    privileged = [_mark(number) for number, run in enumerate(runs) if run.row["privileged"]]
+    if privileged:
+        words = "Reads the simulator's state, which no robot can."
+        yield {"runs": privileged, "what": "Privileged.", "words": words}
     for number, run in enumerate(runs):
-        mark = {"run": number, "letter": letter(number)}
-        if run.row["privileged"]:
-            words = "This policy reads the simulator's state, which no robot can."
-            yield {**mark, "what": "Privileged.", "words": words}
         policy = run.data.identity["policy"]
         forced = [row["name"] for row in policy.get("contract", {}).get("forced", [])]
         for name in ("skill_id", "skill_progress"):
@@ -81,7 +81,11 @@ def _honesty(runs: Sequence[RunFindings]) -> Iterator[dict[str, Any]]:
                 forced.append(name)
         if forced:
             words = f"Against the checkpoint's own files, an ablation: {', '.join(forced)}."
-            yield {**mark, "what": "Forced.", "words": words}
+            yield {"runs": [_mark(number)], "what": "Forced.", "words": words}
+
+
+def _mark(number: int) -> dict[str, Any]:
+    return {"index": number, "letter": letter(number)}
 
 
 def _notices(found: Findings) -> Iterator[dict[str, Any]]:
@@ -138,11 +142,12 @@ def _run(run: RunFindings, number: int) -> dict[str, Any]:
     settings, policy = data.identity["settings"], data.identity["policy"]
     contract = policy.get("contract", {})
     return {
-        "index": number,
-        "letter": letter(number),
+        **_mark(number),
         "name": run.name,
-        "folder": " · ".join(
-            (data.name, data.task, settings["sim"], f"protocol {settings['protocol']}")
+        "sub": " · ".join(
+            name
+            for name in (data.label, data.name, data.task, settings["sim"], settings["protocol"])
+            if name != run.name
         ),
         "counts": row["counts"],
         "open": len(data.plan) - len(data.episodes),
@@ -294,7 +299,7 @@ def _bottlenecks(runs: Sequence[RunFindings]) -> Iterator[dict[str, Any]]:
         if lost is not None:
             who = "" if lost.after == START else f" that reached “{lost.after}”"
             text = f"{lost.lost} of {lost.of}{who} did not reach “{lost.before}”."
-        yield {"run": number, "letter": letter(number), "text": text}
+        yield {**_mark(number), "text": text}
 
 
 # --- numbers ------------------------------------------------------------------------------------

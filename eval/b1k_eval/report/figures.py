@@ -304,8 +304,8 @@ def skill_figure(report: SkillReport, run: int, name: str) -> Drawing:
         axes.set_xlim(-0.5, columns - 0.5)
         axes.set_ylim(rows - 0.5, -0.5)
         axes.grid(visible=False)
-        axes.set_xlabel("skill said, in % of the inferences of a row")
-        axes.set_ylabel("skill called for (inferences)")
+        axes.set_xlabel("skill said, in % of the inferences of that row")
+        axes.set_ylabel("called for")
         return figure
 
     return Drawing(

@@ -321,7 +321,7 @@ def test_a_privileged_and_a_forced_run_are_marked_at_the_top(run):
     (run / "run.json").write_text(json.dumps(record))
     report(run)
     text = Page(run / "report.html").text
-    assert "A Privileged. This policy reads the simulator's state" in text
+    assert "A Privileged. Reads the simulator's state" in text
     assert "A Forced. Against the checkpoint's own files, an ablation: image_size." in text
     assert "image_size: config.json:size says 504, sent is 224" in text
 

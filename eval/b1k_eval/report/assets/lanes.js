@@ -25,9 +25,7 @@ B1K.Lanes = (function () {
       this.area.append(h("div", { class: "lane axis" },
         h("div", { class: "lane-name" }, "Time"), this.ticks, h("div", { class: "lane-value" })));
       this.build(row, detail);
-      if (row.steps < this.steps) {
-        this.area.append(h("div", { class: "over", "--at": row.steps }, "ended"));
-      }
+      this.area.style.setProperty("--end", row.steps);
       this.area.append(this.cursor);
       this.element = this.area;
       this.readers.push((step) => {
