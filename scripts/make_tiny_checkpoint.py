@@ -23,6 +23,7 @@ from types import ModuleType
 from typing import Any
 
 from b1k_envs.errors import B1kEvalError, UsageError
+from b1k_envs.r1pro import CAM_REL_POSES_ORDER
 from b1k_envs.tasks import TASKS
 from b1k_policies.contract import PRESETS, EvalContract
 
@@ -106,7 +107,7 @@ def contract_json(contract: EvalContract) -> dict[str, Any]:
         "logit": "logit: a bare Linear, apply a sigmoid once",
         "probability": "probability: Linear + Sigmoid, nothing left to apply",
     }
-    v4 = contract.name == "v4"
+    gripper = {"signed": "2*(q1+q2)/0.10 - 1", "fraction": "(q1+q2)/0.10", "sum": "q1+q2"}
     return {
         "model": f"da3-xvla-b1k-task31-{contract.name}-tiny",
         "image_input": {
@@ -126,20 +127,22 @@ def contract_json(contract: EvalContract) -> dict[str, Any]:
             "direction": "camera-to-base",
             "camera_axes": "USD / OpenGL: +x right, +y up, looks along -z",
             "order": list(contract.extrinsics_rows),
-            "parquet_to_view": [0, 1, 2] if v4 else [1, 2, 0],
+            "parquet_to_view": [
+                contract.extrinsics_rows.index(view) for view in CAM_REL_POSES_ORDER
+            ],
         },
         "use_posed_da3": contract.posed,
         "proprio": {
             "dim": contract.proprio_dim,
             "order": list(contract.proprio_parts),
-            "gripper": "2*(q1+q2)/0.10 - 1",
+            "gripper": gripper[contract.gripper_proprio],
         },
         "action": {
             "mode": contract.action_mode,
             "output": f"[B, {contract.chunk_length}, 23]",
             "layout": list(contract.action_parts),
-            "delta_mask": "make_bool_mask(-3, 3, -1, 7, -1, 7, -1)",
-            "delta_reference": "proprio",
+            "delta_mask": f"make_bool_mask({', '.join(map(str, contract.delta_spec))})",
+            "delta_reference": contract.delta_reference,
             "first_action": contract.first_action,
         },
         "domain_id": contract.domain_id,

@@ -36,6 +36,13 @@ class EnvError(B1kEvalError):
     """The simulator or the harness failed: the episode is an `error` and stays unscored."""
 
 
+class HostFaultError(EnvError):
+    """The machine failed under a policy that did nothing wrong: no memory, a lost GPU.
+
+    The one EnvError that a policy may raise without its being the policy's own fault.
+    """
+
+
 class PolicyFaultError(B1kEvalError):
     """The policy failed: the episode is a `failure` with q = 0.
 

@@ -125,7 +125,7 @@ class Executor:
             for subscriber in subscribers:
                 subscriber.close()
         if result.outcome == "error":
-            self._drop_env()
+            self._drop_world()
         record = result_record(result, keeper, assembly.human)
         write_record(folder, record)
         stop = f"no space left in {folder.parent.parent}: free some space, then --resume"
@@ -133,10 +133,7 @@ class Executor:
 
     def close(self) -> None:
         """Release env, policy and the video thread; safe to call twice."""
-        self._drop_env()
-        policy, self._policy = self._policy, None
-        if policy is not None:
-            policy.close()
+        self._drop_world()
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.close()
@@ -177,11 +174,14 @@ class Executor:
             render=assembly.render,
         )
 
-    def _drop_env(self) -> None:
-        """After an error nothing is known about the env's state: the next episode builds one."""
+    def _drop_world(self) -> None:
+        """After an error nothing is known about their state: the next episode builds both anew."""
         env, self._env = self._env, None
         if env is not None:
             env.close()
+        policy, self._policy = self._policy, None
+        if policy is not None:
+            policy.close()
 
 
 def _as_error(result: EpisodeResult, error: BaseException) -> EpisodeResult:

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from b1k_envs.base import Env, Float32Array, GoalStatus, Observation
-from b1k_envs.errors import ActionError, EnvError, PolicyFaultError
+from b1k_envs.errors import ActionError, EnvError, HostFaultError, PolicyFaultError
 from b1k_eval.chunking import Chunking
 from b1k_eval.events import (
     EpisodeResult,
@@ -251,13 +251,13 @@ def _ask(call: Callable[[], T]) -> T:
 
     Raises:
         PolicyFaultError: The policy's own, or any other exception wrapped in one.
-        EnvError: The simulator failed while its privileged state was read.
+        EnvError: The simulator failed while its privileged state was read, or the machine.
     """
     try:
         return call()
     except _WorldFailedError as failed:
         raise EnvError(str(failed)) from failed
-    except PolicyFaultError:
+    except (PolicyFaultError, HostFaultError):
         raise
     except Exception as error:
         raise PolicyFaultError(f"{type(error).__name__}: {error}") from error

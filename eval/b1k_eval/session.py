@@ -21,6 +21,7 @@ from b1k_eval.run_files import FORMAT, EpisodeKey
 from b1k_eval.settings import RunSettings, chunking_factory, human_figures
 from b1k_eval.store import RunStore, check_folder, open_run
 from b1k_policies.base import Policy
+from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.registry import make_policy
 
 if TYPE_CHECKING:
@@ -97,21 +98,31 @@ class Session:
         worlds.check_world(settings)
         human = human_figures(settings.task_entry(), settings.human_stats)
         self._until = _until_decided(settings)
-        build = partial(make_policy, settings.policy, settings.checkpoint, settings.protocol)
-        self.policy: Policy = build()
-        make_chunking = chunking_factory(settings, self.policy.skipped_rows)
-        make_chunking(self.policy.chunk_length)
-        self.remarks = (*self.policy.remarks, *_horizon_remark(settings, self.policy))
         if execution.video:
             from b1k_eval.video import ffmpeg_exe
 
             ffmpeg_exe()
-        if execution.video or self.policy.needs_images or settings.render == "every-step":
+        if execution.video or settings.render == "every-step" or settings.checkpoint is not None:
+            worlds.prepare_pictures()
+        instruction = settings.task_entry().instruction
+        self.policy: Policy = make_policy(
+            settings.policy, settings.checkpoint, settings.protocol, instruction
+        )
+        make_chunking = chunking_factory(settings, self.policy.skipped_rows)
+        make_chunking(self.policy.chunk_length)
+        self.remarks = (*self.policy.remarks, *_horizon_remark(settings, self.policy))
+        if self.policy.needs_images:
             worlds.prepare_pictures()
         self.env: Env = worlds.make_env(settings)
         self._assembly = Assembly(
             make_env=partial(worlds.make_env, settings),
-            make_policy=build,
+            make_policy=partial(
+                make_policy,
+                settings.policy,
+                _pinned(settings.checkpoint, self.policy),
+                settings.protocol,
+                instruction,
+            ),
             make_chunking=make_chunking,
             human=human,
             max_steps=settings.max_steps,
@@ -140,7 +151,13 @@ class Session:
                 "human": asdict(human),
                 "privileged": self._assembly.privileged,
             },
-            "sessions": [{**this_session(argv).as_json(), "execution": asdict(self._execution)}],
+            "sessions": [
+                {
+                    **this_session(argv).as_json(),
+                    "policy": self.policy.describe_here(),
+                    "execution": asdict(self._execution),
+                }
+            ],
         }
 
     def run(self, reporter: Reporter) -> None:
@@ -188,6 +205,15 @@ class Session:
         """Release everything, the folder's lock included; safe to call twice."""
         self.close_world()
         self.store.close()
+
+
+def _pinned(request: CheckpointRequest | None, policy: Policy) -> CheckpointRequest | None:
+    """The checkpoint for workers: the folder found here, whatever a hub's name means by then."""
+    if request is None:
+        return None
+    from b1k_policies.xvla import XVLAPolicy
+
+    return policy.request if isinstance(policy, XVLAPolicy) else request
 
 
 def _until_decided(settings: RunSettings) -> UntilDecided | None:

@@ -25,6 +25,9 @@ DEFAULT_ENSEMBLE_DECAY = 0.01
 MAX_INSTANCES = 10_000
 """Most instances of one run, far above any split's; a slip in a range is found before memory is."""
 
+CONSENTS: tuple[str, ...] = ("trust_code", "allow_pickle")
+"""Fields of a checkpoint's request that a run does not record: a resume has to say them again."""
+
 _MAX_DIGITS = 9
 
 
@@ -112,8 +115,12 @@ class RunSettings:
     def as_json(self) -> dict[str, Any]:
         """JSON values, with the disturbance spelled out."""
         noise = self.noise()
+        given = asdict(self)
+        if given["checkpoint"] is not None:  # consent is given by a person, never by a file
+            for name in CONSENTS:
+                del given["checkpoint"][name]
         return {
-            **asdict(self),
+            **given,
             "instances": list(self.instances),
             "action_noise_resolved": None if noise is None else noise.describe(),
         }
@@ -183,8 +190,8 @@ def _fits(value: Any, hint: Any) -> bool:  # noqa: ANN401 - JSON values and type
         hints = get_type_hints(hint)
         return (
             isinstance(value, dict)
-            and value.keys() == hints.keys()
-            and all(_fits(value[name], hints[name]) for name in hints)
+            and value.keys() | set(CONSENTS) == hints.keys() | set(CONSENTS)
+            and all(_fits(value[name], hints[name]) for name in value)
         )
     if origin is tuple:
         return isinstance(value, list) and all(_fits(item, arguments[0]) for item in value)

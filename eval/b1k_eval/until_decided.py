@@ -10,7 +10,7 @@ first, and how long an episode takes depends on how it ends.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,11 +88,8 @@ class UntilDecided:
                 instance ended as errors, it says nothing and is passed over.
         """
         betting = PairedBetting(ALPHA)
-        for number in self._order:
-            keys = [EpisodeKey(self._task, number, r) for r in range(self._rollouts)]
-            if not all(key in episodes for key in keys):
-                break
-            lines = [episodes[key] for key in keys]
+        for number in unbroken(self._task, self._order, self._rollouts, episodes):
+            lines = [episodes[EpisodeKey(self._task, number, r)] for r in range(self._rollouts)]
             scored = [line["outcome"] == "success" for line in lines if line["outcome"] != "error"]
             if scored and not betting.decided:
                 betting.add(float(np.mean(scored)) - self._theirs[number])
@@ -104,6 +101,16 @@ class UntilDecided:
             decided=betting.decided,
             better=better if betting.decided else None,
         )
+
+
+def unbroken(
+    task: str, order: Sequence[int], rollouts: int, done: Container[EpisodeKey]
+) -> Iterator[int]:
+    """The instances of an order up to the first that is not complete."""
+    for number in order:
+        if not all(EpisodeKey(task, number, rollout) in done for rollout in range(rollouts)):
+            return
+        yield number
 
 
 def drawn_instances(

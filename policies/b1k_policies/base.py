@@ -133,6 +133,10 @@ class Policy(ABC):
         """What produced the actions, for run.json (JSON values)."""
         return {"name": self.name, "chunk_length": self.chunk_length}
 
+    def describe_here(self) -> dict[str, Any]:
+        """What of this machine the policy uses: recorded per session, never compared."""
+        return {}
+
     def close(self) -> None:
         """Release memory and connections; safe to call twice."""
         return None

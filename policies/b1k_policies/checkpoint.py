@@ -25,10 +25,11 @@ from b1k_policies.checkpoint_folder import (
     CheckpointFolder,
     download_of,
     find_folder,
+    is_clone,
 )
 from b1k_policies.contract_reading import CONFIG_FILE, read_json
 
-__all__ = ["Checkpoint", "CheckpointError", "CheckpointRequest", "locate"]
+__all__ = ["Checkpoint", "CheckpointError", "CheckpointRequest", "locate", "package_in"]
 
 PACKAGE = "da3_xvla"
 """Name under which a checkpoint's code imports itself."""
@@ -55,8 +56,8 @@ class CheckpointRequest:
         contract: `--contract`; see `contract_sources.resolve`.
         settings: Values of `--set`.
         force_contract: Whether what is given by hand may contradict the checkpoint's files.
-        code_dir: Folder of the package `da3_xvla`, or one that contains it; None for the
-            checkpoint's own.
+        code_dir: Folder of the package `da3_xvla`, or one that contains it, absolute, or relative
+            to the current directory or to the checkpoint; None for the checkpoint's own.
         trust_code: Whether code that was downloaded with the checkpoint may run.
         allow_pickle: Whether weights may be a pickle, which can run code when loaded.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -85,6 +86,8 @@ class CheckpointRequest:
     def __post_init__(self) -> None:
         if not self.ckpt:
             raise UsageError("--ckpt needs the folder of a checkpoint, or a hub id (org/name)")
+        if self.code_dir == "":
+            raise UsageError(f"--code-dir needs the folder of the package {PACKAGE}")
         if _DEVICE.fullmatch(self.device) is None:
             raise UsageError(
                 f"--device {self.device!r} is unknown; choose from auto, cpu, cuda, cuda:N"
@@ -168,7 +171,7 @@ def locate(request: CheckpointRequest) -> Checkpoint:
     """Find a checkpoint and make sure that it can be loaded and may be run.
 
     Raises:
-        UsageError: See `checkpoint_folder.find_folder`.
+        UsageError: See `checkpoint_folder.find_folder`; or a relative `code_dir` means two folders.
         UnavailableError: huggingface_hub or safetensors is not installed.
         CheckpointError: See `checkpoint_folder.find_folder`; or weights are missing, cut short or
             pickled, or the code is missing, or was downloaded and nobody trusts it.
@@ -288,25 +291,40 @@ def _what_is_wrong(path: Path) -> str | None:
 # --- the code --------------------------------------------------------------------------------
 
 
+def package_in(folder: Path) -> Path | None:
+    """The package `da3_xvla` that a folder is, or contains; None where there is none."""
+    places = (folder, folder / PACKAGE)
+    return next((place for place in places if (place / PACKAGE_MARK).is_file()), None)
+
+
 def _find_code(found: CheckpointFolder, code_dir: str | None) -> Path:
     if code_dir is None:
         looked = [found.folder / CODE_FOLDER]
+        packages = [place for place in looked if (place / PACKAGE_MARK).is_file()]
     else:  # the card writes `--code-dir code/da3_xvla`, meant within the checkpoint
         bases = [Path(code_dir).absolute(), found.folder / code_dir]
         looked = [place for base in bases for place in (base, base / PACKAGE)]
-    for place in looked:
-        if (place / PACKAGE_MARK).is_file():
-            return place
-    raise CheckpointError(
-        f"no code for {found.origin}: looked for {PACKAGE_MARK} in "
-        f"{', '.join(map(str, dict.fromkeys(looked)))}; pass --code-dir with the folder of the "
-        f"package {PACKAGE}"
-    )
+        packages = [place for place in map(package_in, bases) if place is not None]
+    if not packages:
+        raise CheckpointError(
+            f"no code for {found.origin}: looked for {PACKAGE_MARK} in "
+            f"{', '.join(map(str, dict.fromkeys(looked)))}; pass --code-dir with the folder of the "
+            f"package {PACKAGE}"
+        )
+    if len({place.resolve() for place in packages}) > 1:
+        raise UsageError(
+            f"--code-dir {code_dir} can mean {packages[0]} (from the current directory) or "
+            f"{packages[1]} (in the checkpoint): give the absolute path of the one that is meant"
+        )
+    return packages[0]
 
 
 def _is_downloaded(found: CheckpointFolder, code_root: Path) -> bool:
-    inside = code_root.resolve().is_relative_to(found.folder.resolve())
-    return (found.downloaded and inside) or download_of(code_root) is not None
+    real = code_root.resolve()
+    if found.downloaded and real.is_relative_to(found.folder.resolve()):
+        return True
+    cloned = any(map(is_clone, real.parents[:2]))  # CLONE/da3_xvla, CLONE/code/da3_xvla
+    return cloned or download_of(code_root) is not None
 
 
 def _code_files(root: Path) -> Iterator[Path]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from b1k_envs.errors import UnavailableError, UsageError
+from b1k_policies.contract_reading import CONFIG_FILE
 from b1k_policies.contract_sources import read_folder
 
 INSTALL = "pip install 'b1k-eval[xvla]'"
@@ -18,7 +19,10 @@ PICKLES: tuple[str, ...] = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 _HUB_ID = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[^@\s]+))?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_PATTERNS = ("*.json", "*.safetensors", "*.txt", "*.model", "*.py", "*.md")
+_GIT_REMOTE = re.compile(r"^\s*\[remote\b[^[]*^\s*url\s*=", re.MULTILINE | re.IGNORECASE)
+_STATED = ("*.json",)  # what says which contract holds
+_PATTERNS = (*_STATED, "*.safetensors", "*.txt", "*.model", "*.py", "*.md", "code/**")
+_NEVER_UNASKED = (*PICKLES, "*.pkl", "*.pickle")
 _HUB_TIMEOUT_S = 10.0  # the library's own default is to wait for as long as the network stack does
 
 
@@ -36,6 +40,7 @@ class CheckpointFolder:
         repo: `org/name` on the hub, when known.
         revision: Commit hash on the hub, 40 hex digits, when known.
         downloaded: Whether it is as it came from a hub, so that nobody here wrote its code.
+        remarks: What a person should know about how it was found.
     """
 
     folder: Path
@@ -43,14 +48,16 @@ class CheckpointFolder:
     repo: str | None = None
     revision: str | None = None
     downloaded: bool = False
+    remarks: tuple[str, ...] = ()
 
 
-def find_folder(ckpt: str, *, allow_pickle: bool = False) -> CheckpointFolder:
+def find_folder(ckpt: str, *, allow_pickle: bool = False, weights: bool = True) -> CheckpointFolder:
     """The folder of a checkpoint, downloaded if need be; enough to read its contract.
 
     Args:
         ckpt: Folder, or hub id `org/name[@revision]`.
         allow_pickle: Whether to download pickled weights as well.
+        weights: Whether to download more than the JSON files, which state the contract.
 
     Raises:
         UsageError: Neither a folder nor a hub id, or a folder without config.json.
@@ -58,12 +65,14 @@ def find_folder(ckpt: str, *, allow_pickle: bool = False) -> CheckpointFolder:
         CheckpointError: The hub cannot be reached, or does not give the checkpoint.
     """
     folder, match = Path(ckpt), _HUB_ID.fullmatch(ckpt)
-    if folder.is_dir():
+    if ckpt and folder.is_dir():  # Path("") is the current directory, which nobody named
         found = _local(folder)
     elif folder.is_file():
         raise UsageError(f"--ckpt {ckpt!r} is a file; give the folder it lies in")
     elif match is not None:
-        found = _from_hub(ckpt, match["repo"], match["revision"], allow_pickle)
+        ignored = () if allow_pickle else _NEVER_UNASKED
+        wanted = (*_PATTERNS, *(PICKLES if allow_pickle else ())) if weights else _STATED
+        found = _from_hub(ckpt, match["repo"], match["revision"], wanted, ignored)
     else:
         raise _neither(ckpt)
     read_folder(found.folder)  # refuses a folder without config.json
@@ -105,11 +114,12 @@ def _local(folder: Path) -> CheckpointFolder:
 
 
 def download_of(folder: Path) -> tuple[str | None, str | None] | None:
-    """(repo, commit) if the folder lies in what huggingface_hub downloaded, else None.
+    """(repo, commit), as far as known, if the folder lies in what was downloaded, else None.
 
-    Two layouts: `models--ORG--NAME/snapshots/COMMIT` of its cache, and `.cache/huggingface`, which
-    `hf download --local-dir` leaves in the folder it fills. Above that folder only its record of
-    downloads counts, as ~/.cache/huggingface is the cache itself.
+    Three layouts: `models--ORG--NAME/snapshots/COMMIT` of the cache of huggingface_hub;
+    `.cache/huggingface`, which `hf download --local-dir` leaves in the folder it fills; and
+    `git clone`. Above the folder itself only a record of downloads counts: ~/.cache/huggingface is
+    the cache itself, and a project that is a git checkout may well have checkpoints of its own.
     """
     for place in (folder.absolute(), folder.resolve()):  # a link into the cache counts as well
         for parent in (place, *place.parents):
@@ -120,7 +130,24 @@ def download_of(folder: Path) -> tuple[str | None, str | None] | None:
             mark = parent / ".cache" / "huggingface"
             if (mark / "download").is_dir() or (parent == place and mark.is_dir()):
                 return None, _commit_of(mark / "download")
+        if is_clone(place):
+            return None, None
     return None
+
+
+def is_clone(folder: Path) -> bool:
+    """Whether a folder is a checkpoint and the root of a git checkout with a remote."""
+    git = folder / ".git"
+    if not (folder / CONFIG_FILE).is_file() or not git.exists():
+        return False
+    if git.is_file():  # a submodule's or a linked worktree's, which says where the folder is
+        git = folder / git.read_text("utf-8", "replace").partition(":")[2].strip()
+        common = git / "commondir"
+        git = git / common.read_text("utf-8", "replace").strip() if common.is_file() else git
+    config = git / "config"
+    return config.is_file() and (
+        _GIT_REMOTE.search(config.read_text("utf-8", "replace")) is not None
+    )
 
 
 def _commit_of(record: Path) -> str | None:
@@ -133,7 +160,13 @@ def _commit_of(record: Path) -> str | None:
 # --- the hub ---------------------------------------------------------------------------------
 
 
-def _from_hub(word: str, repo: str, revision: str | None, allow_pickle: bool) -> CheckpointFolder:
+def _from_hub(
+    word: str,
+    repo: str,
+    revision: str | None,
+    wanted: tuple[str, ...],
+    ignored: tuple[str, ...],
+) -> CheckpointFolder:
     try:
         from huggingface_hub import HfApi, snapshot_download
     except ImportError as error:
@@ -146,65 +179,100 @@ def _from_hub(word: str, repo: str, revision: str | None, allow_pickle: bool) ->
     # twice; hence `Exception`, and the cause is kept.
     try:
         HfApi().model_info(repo, revision=revision, timeout=_HUB_TIMEOUT_S)
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
+        refusal = _refusal(word, repo, revision, error)
+        if refusal is not None:  # an answer: what the cache still holds is not what was asked for
+            raise refusal from error
         unreachable = error
-    patterns = [*_PATTERNS, *(PICKLES if allow_pickle else ())]
     try:
         snapshot = snapshot_download(
             repo,
             revision=revision,  # not the hash: the cache notes which hash the name stood for
-            allow_patterns=patterns,
+            allow_patterns=list(wanted),
+            ignore_patterns=list(ignored),
             local_files_only=unreachable is not None,
         )
     except Exception as error:  # noqa: BLE001
-        raise _hub_error(word, repo, revision, unreachable, error) from (unreachable or error)
+        raise _not_had(word, repo, revision, unreachable, error) from (unreachable or error)
     folder = Path(snapshot)
+    cached = f"; the cached commit {folder.name} is used, which may not be the newest"
     return CheckpointFolder(
-        folder=folder, origin=word, repo=repo, revision=folder.name, downloaded=True
+        folder=folder,
+        origin=word,
+        repo=repo,
+        revision=folder.name,
+        downloaded=True,
+        remarks=() if unreachable is None else (f"{word}: {_silence(unreachable)}{cached}",),
     )
 
 
-def _hub_error(
-    word: str, repo: str, revision: str | None, unreachable: Exception | None, error: Exception
-) -> CheckpointError | UsageError:
-    """What to tell a person when neither the hub nor the cache gives the checkpoint."""
+def _status(error: Exception) -> int | None:
+    """The HTTP status of an answer of the hub; None where there was no answer."""
+    from huggingface_hub import errors
+
+    response = error.response if isinstance(error, errors.HfHubHTTPError) else None
+    return None if response is None else int(response.status_code)
+
+
+def _refusal(
+    word: str, repo: str, revision: str | None, error: Exception
+) -> CheckpointError | UsageError | None:
+    """What to tell a person if the hub was reached and said no; None if it was not reached."""
     from huggingface_hub import constants, errors
 
     hub = constants.ENDPOINT
-    cause = unreachable or error
-    if isinstance(cause, errors.HFValidationError):
+    if isinstance(error, errors.HFValidationError):
         return _neither(word)
-    if isinstance(cause, errors.GatedRepoError):
+    if isinstance(error, errors.GatedRepoError):
         return CheckpointError(
             f"{word}: access is restricted; ask for it at {hub}/{repo}, then log in with "
             f"`hf auth login` or set HF_TOKEN"
         )
-    if isinstance(cause, errors.RepositoryNotFoundError):
+    if isinstance(error, errors.RepositoryNotFoundError):
         return CheckpointError(
             f"{word}: neither a folder here nor a model on the hub ({hub}), or a private one: then "
             f"log in with `hf auth login` or set HF_TOKEN{_near_folder(word)}"
         )
-    if isinstance(cause, errors.RevisionNotFoundError):
+    if isinstance(error, errors.RevisionNotFoundError):
         return CheckpointError(
-            f"{word}: {repo} has no revision {revision!r} on the hub ({hub}); give a branch, a tag "
+            f"{word}: {repo} has no revision {revision or 'main'!r} on the hub ({hub}); give a branch, a tag "
             f"or a full commit hash"
         )
+    status = _status(error)
+    if status is None or status >= 500:
+        return None
+    return CheckpointError(
+        f"{word}: the hub ({hub}) refuses it with HTTP {status}; log in with `hf auth login` or "
+        f"set HF_TOKEN, or give a folder"
+    )
+
+
+def _not_had(
+    word: str, repo: str, revision: str | None, unreachable: Exception | None, error: Exception
+) -> CheckpointError | UsageError:
+    """What to tell a person when neither the hub nor the cache gives the checkpoint."""
+    from huggingface_hub import constants
+
     if unreachable is None:
-        return CheckpointError(
+        return _refusal(word, repo, revision, error) or CheckpointError(
             f"{word}: the download broke off ({type(error).__name__}: {error}); run it again, it "
             f"goes on where it stopped"
         )
-    if getattr(error, "snapshot_path", None) is not None:
-        kept = f"not complete in the cache ({constants.HF_HUB_CACHE})"
-    else:
-        kept = f"not in the cache ({constants.HF_HUB_CACHE})"
-    if constants.HF_HUB_OFFLINE:
-        why = "the hub is switched off (HF_HUB_OFFLINE)"
-    elif isinstance(cause, errors.HfHubHTTPError):
-        why = f"the hub ({hub}) answered HTTP {cause.response.status_code}"
-    else:
-        why = f"cannot reach the hub ({hub})"
+    complete = "complete " if getattr(error, "snapshot_path", None) is not None else ""
     return CheckpointError(
-        f"{word}: no folder here; {why}, {kept}; download it elsewhere and give the folder"
+        f"{word}: no folder here; {_silence(unreachable)}, not {complete}in the cache "
+        f"({constants.HF_HUB_CACHE}); download it elsewhere and give the folder"
         f"{_near_folder(word)}"
     )
+
+
+def _silence(unreachable: Exception) -> str:
+    """Why the hub gave nothing."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "the hub is switched off (HF_HUB_OFFLINE)"
+    status = _status(unreachable)
+    if status is not None:
+        return f"the hub ({constants.ENDPOINT}) answered HTTP {status}"
+    return f"cannot reach the hub ({constants.ENDPOINT})"

@@ -87,6 +87,7 @@ class CodePackage:
         self.root = root.absolute()
         self.name = name
         self._modules: dict[str, ModuleType] = {}
+        self._count = 0
         self._finder = _Finder(name, self.root)
 
     def load(self, submodule: str) -> ModuleType:
@@ -120,8 +121,7 @@ class CodePackage:
 
     def _switch(self, old: CodePackage | None, new: CodePackage | None) -> None:
         """Put away the modules of `old` and bring out those of `new`; None is the outside's."""
-        names = [n for n in sys.modules if n == self.name or n.startswith(f"{self.name}.")]
-        modules = {name: sys.modules.pop(name) for name in names}
+        modules = {name: sys.modules.pop(name) for name in self._loaded(old)}
         if old is None:
             self._outside[self.name] = modules
         else:
@@ -132,8 +132,21 @@ class CodePackage:
             del self._in_use[self.name]
         else:
             sys.modules.update(new._modules)
+            new._count = len(sys.modules)
             sys.meta_path.insert(0, new._finder)
             self._in_use[self.name] = new
+
+    def _loaded(self, active: CodePackage | None) -> list[str]:
+        """Names under which modules of such a package are loaded now.
+
+        Going through all modules takes a millisecond, and this is done twice an inference: so only
+        where something can have been imported.
+        """
+        if self.name not in sys.modules:
+            return []
+        if active is not None and active._count == len(sys.modules):
+            return [name for name in active._modules if name in sys.modules]
+        return [n for n in sys.modules if n == self.name or n.startswith(f"{self.name}.")]
 
     # --- what is said when it fails -----------------------------------------------------------
 

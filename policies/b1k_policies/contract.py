@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from b1k_envs.base import Float64Array, View
-from b1k_envs.r1pro import ACTION_DIM, ACTION_SLICES, CAMERAS, PROPRIO_2025
+from b1k_envs.r1pro import ACTION_DIM, ACTION_SLICES, CAMERAS, FINGER_TRAVEL, PROPRIO_2025
 from b1k_policies.contract_codecs import ContractValueError, NativeCamera
 from b1k_policies.contract_fields import (
     FIELDS,
@@ -66,10 +66,17 @@ _GRIPPER_PARTS = ("gripper_left_qpos", "gripper_right_qpos")
 _ACTION_OF_PROPRIO: Mapping[str, str] = MappingProxyType(
     dict(zip(PROPRIO_GRIPPERS_INLINE, PARTS, strict=True))
 )
+_GRIPPER_TRAVEL = 2 * FINGER_TRAVEL
 # Slope [1/m] and offset applied to the sum of a gripper's two finger openings, 0 to 0.10 m.
 _GRIPPER_SCALING: Mapping[str, tuple[float, float]] = MappingProxyType(
-    {"signed": (2 / 0.10, -1.0), "fraction": (1 / 0.10, 0.0), "sum": (1.0, 0.0)}
-)
+    {"signed": (2 / _GRIPPER_TRAVEL, -1.0), "fraction": (1 / _GRIPPER_TRAVEL, 0.0),
+     "sum": (1.0, 0.0)}
+)  # fmt: skip
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+"""Of RGB in [0, 1]."""
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Likewise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -317,8 +324,8 @@ V17 = EvalContract(
     resize_filter="bicubic",
     resize_antialias=True,
     colour_order="rgb",
-    image_mean=(0.485, 0.456, 0.406),
-    image_std=(0.229, 0.224, 0.225),
+    image_mean=IMAGENET_MEAN,
+    image_std=IMAGENET_STD,
     view_order=("head", "left_wrist", "right_wrist"),
     native_intrinsics=tuple(
         NativeCamera(view=view, size=camera.size, focal=camera.focal)

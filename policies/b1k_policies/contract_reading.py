@@ -17,8 +17,8 @@ from typing import Any
 
 from b1k_policies import contract_words as words
 from b1k_policies.contract import PRESETS
-from b1k_policies.contract_codecs import ContractValueError
-from b1k_policies.contract_fields import FIELDS, FORMAT, decode_value
+from b1k_policies.contract_codecs import ContractValueError, near_miss
+from b1k_policies.contract_fields import FIELDS, FORMAT, check_keys, decode_value
 from b1k_policies.contract_words import Found, Reader, as_is, flag, integer, view_list
 
 CONTRACT_FILE = "EVAL_CONTRACT.json"
@@ -41,19 +41,41 @@ class Statement:
     where: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Unread:
+    """One key that may concern the contract and says nothing to this version.
+
+    Attributes:
+        file: File that has it.
+        key: `key.of.key`.
+        why: Its value, or why it was not read.
+        statistics: Whether it speaks of normalised proprio or actions, which no field can express.
+    """
+
+    file: str
+    key: str
+    why: str
+    statistics: bool = False
+
+
 @dataclass(kw_only=True)
 class Reading:
     """What was understood of a file, and what was not.
 
     Attributes:
         statements: Everything stated, in the order of the file.
-        not_understood: `FILE:key: why`, for what may concern the contract.
+        unread: What was not understood, likewise.
         document: The file as read.
     """
 
     statements: list[Statement] = field(default_factory=list)
-    not_understood: list[str] = field(default_factory=list)
+    unread: list[Unread] = field(default_factory=list)
     document: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def not_understood(self) -> list[str]:
+        """`FILE:key: why` of each."""
+        return [f"{each.file}:{each.key}: {each.why}" for each in self.unread]
 
     def value(self, dotted: str) -> Any:  # noqa: ANN401 - any JSON value
         """The value at a dotted key; None where there is none."""
@@ -182,6 +204,15 @@ _OTHER_MODEL = re.compile(
 )
 """Parts of a file that speak of another model, or of how this one came about."""
 
+_OF_THE_ROBOT = re.compile(r"proprio|proprioception|states?|actions?")
+_OF_PICTURES = re.compile(r"images?|img|pixels?|rgb|imagenet|colou?rs?|vision|visual")
+_STATISTICS = re.compile(
+    r"(un|de)?norm(ali[sz]\w*)?|means?|stds?|stdev|q\d\d|quantiles?|stats?|statistics"
+)
+_NOT_NORMALISED = re.compile(
+    r"|none|null|no|false|off|identity|raw|unnormali[sz]ed|not normali[sz]ed"
+)
+
 _CONFIG_KEYS: tuple[str, ...] = (
     "action_mode", "real_action_dim", "dim_proprio", "num_actions", "num_skills", "skill_names",
     "use_progress_head", "num_denoising_steps", "num_views", "num_image_views", "domain_id",
@@ -209,8 +240,16 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_contract_file(document: Mapping[str, Any]) -> Reading:
-    """Read an EVAL_CONTRACT.json of whatever shape."""
+    """Read an EVAL_CONTRACT.json: of whatever shape, unless it says that it has this project's.
+
+    Raises:
+        ContractValueError: Its `format` is this project's, and a key is unknown (with near
+            misses), a value cannot be meant, or the version is another.
+    """
     reading = Reading(document=document)
+    if str(document.get("format", "")).startswith(FORMAT.partition("/")[0] + "/"):
+        _read_own_format(reading, document)
+        return reading
     versions = {seg for path, _ in _leaves(document) for seg in path if re.fullmatch(r"v\d+", seg)}
     _walk(reading, document, (), several_versions=len(versions) > 1)
     return reading
@@ -222,10 +261,26 @@ def read_config(document: Mapping[str, Any]) -> Reading:
     for key in _CONFIG_KEYS:
         value = reading.value(key)
         if value is not None:
-            where = f"{CONFIG_FILE}:{key}"
             reader = {**_SYNONYMS, **_TOP}[key.rsplit(".", 1)[-1]]
-            _take(reading, reader(value), value, where)
+            _take(reading, reader(value), value, CONFIG_FILE, key)
     return reading
+
+
+def _read_own_format(reading: Reading, document: Mapping[str, Any]) -> None:
+    try:
+        check_keys(document, also=("base",))
+        stated = {name: decode_value(name, document[name]) for name in FIELDS if name in document}
+        if "base" in document:
+            base = str(document["base"])
+            if base not in PRESETS:
+                raise ContractValueError(f"base {base!r} is no preset{near_miss(base, [*PRESETS])}")
+            stated["base"] = base
+    except ContractValueError as error:
+        raise ContractValueError(f"{CONTRACT_FILE}: {error}") from error
+    reading.statements += [
+        Statement(name=name, value=value, where=f"{CONTRACT_FILE}:{name}")
+        for name, value in stated.items()
+    ]
 
 
 def _leaves(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:  # noqa: ANN401
@@ -252,18 +307,18 @@ def _walk(
 ) -> None:
     for key, value in node.items():
         here = (*path, str(key))
-        where = f"{CONTRACT_FILE}:{'.'.join(here)}"
-        snake = _snake(str(key))
+        dotted, snake = ".".join(here), _snake(str(key))
         if _OTHER_MODEL.search(snake) or (several_versions and re.fullmatch(r"v\d+", snake)):
-            reading.not_understood.append(f"{where}: not read, it may speak of another model")
-            continue
-        if not path and key == "format" and value == FORMAT:
-            continue
-        if key in FIELDS and node.get("format") == FORMAT and not path:
-            _take(reading, [(key, value)], value, where)  # our own schema: the codec judges
+            why = "not read, it may speak of another model"
+            reading.unread.append(Unread(file=CONTRACT_FILE, key=dotted, why=why))
             continue
         table = _SYNONYMS if path else {**_SYNONYMS, **_TOP}
         readers = [table[name] for name in _canonical(here) if name in table]
+        # A gripper's scaling has a field; no other statistics of the robot's numbers do, and the
+        # readers of a picture's must not take them.
+        statistics = words.gripper not in readers and _is_statistics(here)
+        if statistics:
+            readers = []
         found: Found = None
         for reader in readers:
             found = reader(value)
@@ -274,18 +329,44 @@ def _walk(
         elif found is None and isinstance(value, str) and key.startswith(("_", "$")):
             continue  # comments and schema addresses
         else:
-            _take(reading, found, value, where)
+            _take(reading, found, value, CONTRACT_FILE, dotted, statistics=statistics)
 
 
-def _take(reading: Reading, found: Found, value: Any, where: str) -> None:  # noqa: ANN401
+def _is_statistics(path: tuple[str, ...]) -> bool:
+    """Whether a path speaks of how the robot's numbers, not the pictures, are normalised."""
+    tokens = [token for segment in path for token in _snake(segment).split("_")]
+    return (
+        any(map(_OF_THE_ROBOT.fullmatch, tokens))
+        and any(map(_STATISTICS.fullmatch, tokens))
+        and not any(map(_OF_PICTURES.fullmatch, tokens))
+    )
+
+
+def _says_no(value: object) -> bool:
+    if isinstance(value, str):
+        return _NOT_NORMALISED.fullmatch(value.strip().lower()) is not None
+    return value is None or value is False or value == []
+
+
+def _take(
+    reading: Reading,
+    found: Found,
+    value: Any,  # noqa: ANN401 - any JSON value
+    file: str,
+    key: str,
+    *,
+    statistics: bool = False,
+) -> None:
     if found is None:
-        reading.not_understood.append(f"{where}: {_short(value)}")
+        counts = statistics and not _says_no(value)
+        reading.unread.append(Unread(file=file, key=key, why=_short(value), statistics=counts))
         return
     try:
         stated = [(n, decode_value(n, v) if n in FIELDS else v) for n, v in found]
     except ContractValueError as error:
-        reading.not_understood.append(f"{where}: {_short(value)} ({error})")
+        reading.unread.append(Unread(file=file, key=key, why=f"{_short(value)} ({error})"))
         return
+    where = f"{file}:{key}"
     reading.statements += [Statement(name=n, value=v, where=where) for n, v in stated]
 
 

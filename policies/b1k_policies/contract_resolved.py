@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from b1k_envs.errors import ContractMismatchError
@@ -19,6 +19,21 @@ from b1k_policies.contract_reading import Statement
 def json_value(name: str, value: Any) -> Any:  # noqa: ANN401 - any JSON value
     """The JSON value of a field; a figure is one already."""
     return FIELDS[name].codec.encode(value) if name in FIELDS else value
+
+
+_FIELDS_OF_FIGURE: Mapping[str, tuple[str, ...]] = {
+    "intrinsics": ("native_intrinsics", "scale_intrinsics", "image_size"),
+    "native": ("native_intrinsics",),
+    "view_count": ("view_order",),
+    "proprio_dim": ("proprio_parts",),
+    "action_dim": ("action_parts",),
+    "progress_head": ("progress_output",),
+}
+
+
+def fields_of_figure(name: str) -> tuple[str, ...]:
+    """Fields that a figure a file may state (`intrinsics.head`) follows from, its own first."""
+    return _FIELDS_OF_FIGURE.get(name.split(".")[0], ())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +88,14 @@ class FieldSource:
             `--set`.
         confirmed_by: Other places that say the same.
         forced: Whether it overrules the checkpoint's own files.
+        by_default: Whether nobody asked for this value: neither a file nor `--set` spells it out.
+            It comes from a preset or a base, however that one was chosen.
     """
 
     source: str
     confirmed_by: tuple[str, ...] = ()
     forced: bool = False
+    by_default: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +109,7 @@ class ResolvedContract:
         not_understood: `FILE:key: value` of keys that may concern the contract and say nothing to
             this version.
         remarks: What a person should read before trusting a result.
+        remarks_by_field: Those of `remarks` that are about one field, by field.
         forced: Fields and figures in which `--force-contract` overruled the files.
     """
 
@@ -99,6 +118,7 @@ class ResolvedContract:
     understood: tuple[Statement, ...] = ()
     not_understood: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    remarks_by_field: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     forced: tuple[Difference, ...] = ()
 
     @property
@@ -115,6 +135,7 @@ class ResolvedContract:
                     "source": source.source,
                     "confirmed_by": list(source.confirmed_by),
                     "forced": source.forced,
+                    "by_default": source.by_default,
                     "effect": FIELDS[name].effect,
                     "sure": FIELDS[name].sure,
                 }

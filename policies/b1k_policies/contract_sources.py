@@ -9,7 +9,6 @@ the checkpoint's own files only when forced, and is then marked.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,31 +27,18 @@ from b1k_policies.contract_reading import (
     read_contract_file,
     read_json,
 )
+from b1k_policies.contract_remarks import find_remarks
 from b1k_policies.contract_resolved import (
     ContractConflictError,
     Difference,
     FieldSource,
     ResolvedContract,
+    fields_of_figure,
     json_value,
 )
 
 INTRINSICS_TOLERANCE = 0.1
 """How far a stated K may be from the one that would be sent [px]; the cards round to 0.1."""
-
-# What the cards say of config.json that no batch depends on. A departure is worth a remark: the
-# size alone chose the preset, and this may be another model of that size.
-_CARD_CONFIG: Mapping[str, Mapping[str, Any]] = {
-    "v4": {
-        "skill_classifier_weight": 0.1,
-        "geometry_conditioning.da3_model_name": "depth-anything/DA3-BASE",
-        "geometry_conditioning.num_geometry_tokens": 32,
-    },
-    "v17": {
-        "skill_classifier_weight": 0.5,
-        "geometry_conditioning.da3_model_name": "depth-anything/DA3-LARGE",
-        "geometry_conditioning.num_geometry_tokens": 240,
-    },
-}
 
 
 @dataclass(kw_only=True)
@@ -121,6 +107,8 @@ def resolve(
         UsageError: No such folder or file, no preset fits, a value cannot be meant (exit 2).
     """
     contract_file, config = read_folder(folder)
+    if not force:
+        _refuse_statistics(folder, contract_file)
     statements = (*contract_file.statements, *config.statements)
     stated = {s.name: s for s in reversed(statements)}  # the first one stands
     by_hand = _by_hand(contract, settings, alone=folder is None)
@@ -130,17 +118,14 @@ def resolve(
     sources: dict[str, FieldSource] = {}
     for name in FIELDS:
         value, source, conflict = _choose(name, by_hand, stated.get(name), base)
+        agreeing = [s.where for s in statements if s.name == name and s.value == value]
         if conflict is not None:
             conflicts.append(conflict)
-        agreeing = [s.where for s in statements if s.name == name and s.value == value]
         if base.contract is not None and base.value(name) == value:
             agreeing.append(base.source)
         values[name] = value
-        sources[name] = FieldSource(
-            source=source,
-            confirmed_by=tuple(where for where in agreeing if where != source),
-            forced=conflict is not None,
-        )
+        confirmed = tuple(where for where in agreeing if where != source.source)
+        sources[name] = replace(source, confirmed_by=confirmed, forced=conflict is not None)
     try:
         result = EvalContract(**values)
     except ContractValueError as error:  # fields that cannot all hold: say first who disagrees
@@ -151,34 +136,48 @@ def resolve(
     conflicts += _check_figures(statements, result, sources)
     if conflicts and not force:
         raise ContractConflictError(str(folder), conflicts, _advice(stated, by_hand, base))
+    remarks, by_field = find_remarks(
+        result,
+        sources,
+        base=base.contract,
+        base_source=base.source,
+        by_size=base.standing == "fitted",
+        by_hand=[*by_hand.values],
+        contract_file=contract_file,
+        config=config,
+    )
     return ResolvedContract(
         contract=result,
         sources=sources,
         understood=statements,
         not_understood=(*contract_file.not_understood, *config.not_understood),
-        remarks=_remarks(result, sources, base, by_hand, contract_file, config),
+        remarks=remarks,
+        remarks_by_field=by_field,
         forced=tuple(conflicts),
     )
 
 
 def _choose(
     name: str, by_hand: _ByHand, says: Statement | None, base: _Base
-) -> tuple[Any, str, Difference | None]:
+) -> tuple[Any, FieldSource, Difference | None]:
     """A field's value, where it comes from, and what it contradicts."""
+    of_base = FieldSource(source=base.source, by_default=True)
     if name in by_hand.values:
         value, source = by_hand.values[name], by_hand.sources[name]
         free = FIELDS[name].sure == "choice" or FIELDS[name].effect == "label"
         allowed = says is None or says.value == value or free
-        return value, source, None if allowed else _difference(says, value, source)
+        conflict = None if allowed else _difference(says, value, source)
+        return value, FieldSource(source=source), conflict
     if says is None:
-        return base.value(name), base.source, None
+        return base.value(name), of_base, None
+    own = FieldSource(source=says.where)
     agreed = base.standing == "own" or base.contract is None or base.value(name) == says.value
     if agreed or FIELDS[name].sure in ("open", "choice"):
-        return says.value, says.where, None
+        return says.value, own, None
     conflict = _difference(says, base.value(name), base.source)
     if base.standing == "named":
-        return base.value(name), base.source, conflict
-    return says.value, says.where, conflict  # when forced: the files over a preset nobody named
+        return base.value(name), of_base, conflict
+    return says.value, own, conflict  # when forced: the files over a preset nobody named
 
 
 def _find_base(folder: Path | None, stated: Mapping[str, Statement], by_hand: _ByHand) -> _Base:
@@ -209,22 +208,44 @@ def _find_base(folder: Path | None, stated: Mapping[str, Statement], by_hand: _B
         )
     size = stated.get("image_size")
     if size is not None:
-        fitting = [name for name, preset in PRESETS.items() if preset.image_size == size.value]
-        if len(fitting) != 1:
-            have = ", ".join(f"{name} {preset.image_size}" for name, preset in PRESETS.items())
-            raise ContractValueError(
-                f"{folder}: {size.where} says {size.value} px, which fits no preset ({have}); "
-                f"pass --contract FILE (or one of {names}) and say what this checkpoint expects"
-            )
+        chosen = _by_size(folder, size, called)
     elif called is not None:
-        fitting = [called.value]
+        chosen = called.value
     else:
         raise ContractValueError(
             f"{folder}: neither {CONTRACT_FILE} nor {CONFIG_FILE} states the size of the images "
             f"(geometry_conditioning.da3_process_res), so no preset can be chosen; pass "
             f"--contract with one of {names}, or a file"
         )
-    return _Base(contract=PRESETS[fitting[0]], source=f"preset {fitting[0]}", standing="fitted")
+    return _Base(contract=PRESETS[chosen], source=f"preset {chosen}", standing="fitted")
+
+
+def _of_size(size: Statement) -> list[str]:
+    return [name for name, preset in PRESETS.items() if preset.image_size == size.value]
+
+
+def _by_size(folder: Path, size: Statement, called: Statement | None) -> str:
+    """The preset of a stated size; among several of that size the one that the files name.
+
+    Raises:
+        ContractValueError: None is of that size, or several are and the files name none of them.
+    """
+    fitting, says = _of_size(size), f"{folder}: {size.where} says {size.value} px"
+    if len(fitting) == 1:
+        return fitting[0]
+    if not fitting:
+        have = ", ".join(f"{name} {preset.image_size}" for name, preset in PRESETS.items())
+        raise ContractValueError(
+            f"{says}, which fits no preset ({have}); pass --contract FILE (or one of "
+            f"{', '.join(PRESETS)}) and say what this checkpoint expects"
+        )
+    if called is not None and called.value in fitting:
+        return str(called.value)
+    named = "no file names one" if called is None else f"{called.where} says {called.value!r}"
+    raise ContractValueError(
+        f"{says}, which fits several presets ({', '.join(fitting)}), and {named}; pass --contract "
+        f"with the one it is, or a file, or give {CONTRACT_FILE} the name"
+    )
 
 
 def _by_hand(contract: str | None, settings: Sequence[str], *, alone: bool) -> _ByHand:
@@ -290,6 +311,18 @@ def read_folder(folder: Path | None) -> tuple[Reading, Reading]:
     return contract_file, read_config(read_json(folder / CONFIG_FILE))
 
 
+def _refuse_statistics(folder: Path | None, contract_file: Reading) -> None:
+    """Stop where a checkpoint normalises what no field says: it would be sent raw numbers."""
+    keys = [each.key for each in contract_file.unread if each.statistics]
+    if keys:
+        raise ContractValueError(
+            f"{folder}: {CONTRACT_FILE}: {', '.join(keys)} speaks of normalised proprio or "
+            "actions, which no field of a contract can express: the state would be sent, and the "
+            "actions executed, without. Such a checkpoint needs code (docs/contract.md); if the "
+            "key means something else, pass --force-contract to go on without it"
+        )
+
+
 # --- what is said of the result --------------------------------------------------------------
 
 
@@ -339,7 +372,7 @@ def _check_figures(
             )
         else:
             same = says.value == ours
-        about = _FIELD_OF_FIGURE[says.name.split(".")[0]]
+        about = fields_of_figure(says.name)[0]
         source = sources[about]
         if same:
             confirmed = (*source.confirmed_by, says.where)
@@ -358,22 +391,12 @@ def _check_figures(
     return found
 
 
-_FIELD_OF_FIGURE: Mapping[str, str] = {
-    "intrinsics": "native_intrinsics",
-    "native": "native_intrinsics",
-    "view_count": "view_order",
-    "proprio_dim": "proprio_parts",
-    "action_dim": "action_parts",
-    "progress_head": "progress_output",
-}
-
-
 def _advice(stated: Mapping[str, Statement], by_hand: _ByHand, base: _Base) -> str:
     marked = "pass --force-contract for an ablation (the run is then marked)"
     size = stated.get("image_size")
-    fitting = [n for n, p in PRESETS.items() if size is not None and p.image_size == size.value]
+    fitting = [] if size is None else _of_size(size)
     if by_hand.base is not None or by_hand.values:
-        fits = f" (by size the files fit {fitting[0]})" if fitting else ""
+        fits = f" (by size the files fit {' or '.join(fitting)})" if fitting else ""
         return f"Leave out what --contract or --set says against the files{fits}, or {marked}."
     if base.standing == "fitted":
         return (
@@ -382,51 +405,3 @@ def _advice(stated: Mapping[str, Statement], by_hand: _ByHand, base: _Base) -> s
             f"or {marked}."
         )
     return f"Correct the files, or {marked}."
-
-
-def _remarks(
-    contract: EvalContract,
-    sources: Mapping[str, FieldSource],
-    base: _Base,
-    by_hand: _ByHand,
-    contract_file: Reading,
-    config: Reading,
-) -> tuple[str, ...]:
-    remarks = []
-    if config.document and not contract_file.document:
-        remarks.append(f"the checkpoint has no {CONTRACT_FILE}")
-    if base.standing == "fitted" and sources["name"].source == base.source:
-        remarks.append(f"taken for {contract.name} by its image size; no file names it")
-    for name, value in by_hand.values.items():
-        info = FIELDS[name]
-        firm = info.effect != "label" and info.sure in ("card", "public")
-        if base.contract is not None and firm and value != base.value(name):
-            ours = json.dumps(json_value(name, value))
-            theirs = json.dumps(json_value(name, base.value(name)))
-            remarks.append(
-                f"{name} is {ours} ({by_hand.sources[name]}), against {theirs} of "
-                f"{base.contract.name}"
-            )
-    for key, wanted in _CARD_CONFIG.get(base.contract.name if base.contract else "", {}).items():
-        found = config.value(key)
-        if found is not None and found != wanted:
-            remarks.append(
-                f"{CONFIG_FILE}:{key} is {json.dumps(found)}, the card of {base.value('name')} "
-                f"says {json.dumps(wanted)}: perhaps another model of the same image size"
-            )
-    for row, (image, pose) in enumerate(
-        zip(contract.view_order, contract.extrinsics_rows, strict=True)
-    ):
-        if image != pose:
-            remarks.append(f"extrinsics row {row} has the pose of {pose}, image {row} is {image}")
-    if contract.misaligned_deltas:
-        columns = ", ".join(map(str, contract.misaligned_deltas))
-        remarks.append(f"offsets of columns {columns} are added to another joint's position")
-    defaults = [
-        name
-        for name, info in FIELDS.items()
-        if info.sure == "open" and sources[name].source == base.source
-    ]
-    if defaults:
-        remarks.append(f"open, and taken from {base.source} unproven: {', '.join(defaults)}")
-    return tuple(remarks)

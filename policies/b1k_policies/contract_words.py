@@ -13,13 +13,15 @@ from typing import Any
 
 from b1k_envs.base import View
 from b1k_envs.r1pro import ACTION_DIM, CAM_REL_POSES_ORDER
+from b1k_policies.contract import IMAGENET_MEAN, IMAGENET_STD
 
 Found = list[tuple[str, Any]] | None
 """What a value states; None where it could not be read."""
 Reader = Callable[[Any], Found]
 
-_IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 _NUMBER = r"[-+]?\d+(?:\.\d+)?"
+_SIDE = r"(\d{2,4})(?![\d/]|\.\d)"
+_NEGATION = r"(?:\b(?:not|no|non|never|without)\b|n't\b)"
 
 
 def _is_int(value: object) -> bool:
@@ -110,9 +112,19 @@ def resize(value: Any) -> Found:  # noqa: ANN401 - any JSON value
     if "antialias" in text.replace("-", ""):
         negated = re.search(r"(no|not|without|non)[\s-]*anti|antialias\s*=\s*false", text)
         found.append(("resize_antialias", negated is None))
-    if size := re.search(r"(\d{2,4})(?:\s*x\s*\d{2,4})?", text):
-        found.append(("image_size", int(size[1])))
-    return found
+    sizes = _target_sizes(text)
+    if len(sizes) > 1:
+        return None
+    return [*found, *(("image_size", size) for size in sizes)]
+
+
+def _target_sizes(text: str) -> set[int]:
+    """Sizes that a text resizes to: after "to" or an arrow, else as NxN; no other number is one."""
+    pairs_after_to = rf"(?:\bto|→|->)\s*[(\[]?\s*(?:{_SIDE}\s*[x\xd7,]\s*{_SIDE}|{_SIDE})"
+    found = re.findall(pairs_after_to, text)
+    if not found:
+        found = re.findall(rf"(?<!\d){_SIDE}\s*[x\xd7]\s*{_SIDE}", text)
+    return {int(side) for sides in found for side in sides if side}
 
 
 def colours(value: Any) -> Found:  # noqa: ANN401 - any JSON value
@@ -130,8 +142,13 @@ def normalisation(value: Any) -> Found:  # noqa: ANN401 - any JSON value
     """Words such as "ImageNet", "imagenet (RGB)"."""
     if not isinstance(value, str) or "imagenet" not in value.lower():
         return None
-    mean, std = _IMAGENET
-    return [("image_mean", mean), ("image_std", std), *(colours(value) or [])]
+    if re.search(_NEGATION, value.lower()):
+        return None
+    return [
+        ("image_mean", list(IMAGENET_MEAN)),
+        ("image_std", list(IMAGENET_STD)),
+        *(colours(value) or []),
+    ]
 
 
 def colour_triple(name: str) -> Reader:
@@ -310,17 +327,19 @@ def parts(name: str, *, proprio: bool) -> Reader:
 
 def gripper(value: Any) -> Found:  # noqa: ANN401 - any JSON value
     """Words such as "2*(q1+q2)/0.10 - 1", "[-1, 1]", "sum", "fraction"."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or re.search(rf"{_NEGATION}|unsigned", value.lower()):
         return None
     text = re.sub(r"\s", "", value.lower())
-    for pattern, found in (
-        (r"signed|\[-1,\+?1\]|^2\*?\(q1\+q2\)/0?\.10?-1$", "signed"),
-        (r"fraction|\[0,1\]|^\(q1\+q2\)/0?\.10?$", "fraction"),
-        (r"^(raw_?)?sum|^\(?q1\+q2\)?$", "sum"),
-    ):
-        if re.search(pattern, text):
-            return [("gripper_proprio", found)]
-    return None
+    found = [
+        name
+        for pattern, name in (
+            (r"signed|\[-1,\+?1\]|^2\*?\(q1\+q2\)/0?\.10?-1$", "signed"),
+            (r"fraction|\[0,1\]|^\(q1\+q2\)/0?\.10?$", "fraction"),
+            (r"^(raw_?)?sum$|^\(?q1\+q2\)?$", "sum"),
+        )
+        if re.search(pattern, text)
+    ]
+    return [("gripper_proprio", found[0])] if len(found) == 1 else None
 
 
 def delta_spec(value: Any) -> Found:  # noqa: ANN401 - any JSON value
@@ -366,8 +385,10 @@ def chunk_shape(value: Any) -> Found:  # noqa: ANN401 - any JSON value
 
 def reference(value: Any) -> Found:  # noqa: ANN401 - any JSON value
     """Words such as "proprio"; "the chunk's first action", the card's other words, is unclear."""
-    words = re.findall("proprio|state", value.lower()) if isinstance(value, str) else []
-    return [("delta_reference", "proprio")] if words else None
+    text = value.lower() if isinstance(value, str) else ""
+    if not re.search("proprio|state", text) or re.search(_NEGATION, text):
+        return None
+    return [("delta_reference", "proprio")]
 
 
 # --- what the model says -----------------------------------------------------------------------
@@ -382,7 +403,9 @@ def progress(value: Any) -> Found:  # noqa: ANN401 - any JSON value
         return [("progress_output", "none")]
     logit = bool(re.search("logit|bare linear|^linear|raw linear", text))
     probability = bool(re.search(r"probab|sigmoid (is )?inside|linear,? ?\+?sigmoid", text))
-    if logit == probability:
+    # "not a probability" says what it is not; "bare Linear, no sigmoid" still says what it is.
+    negated = re.search(rf"{_NEGATION}[^,;.]*(?:logit|linear|probab|sigmoid (?:is )?inside)", text)
+    if logit == probability or negated:
         return None
     return [("progress_output", "logit" if logit else "probability")]
 

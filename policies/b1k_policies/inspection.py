@@ -37,10 +37,15 @@ from b1k_policies.inspection_findings import (
 )
 from b1k_policies.inspection_geometry import SeenImage, see_images
 from b1k_policies.saved_observation import SavedObservation
+from b1k_policies.taps import PROGRESS_HEAD, SKILL_HEAD
 from b1k_policies.xvla import Query, XVLAPolicy
 
 if TYPE_CHECKING:
     import torch
+
+
+_FORCED = "forced: "
+"""How a policy marks what `preflight.check_heads` found wrong; the text names its head first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,12 +197,14 @@ def _sent(batch: Batch) -> Sent:
 
 def _remarks(policy: XVLAPolicy, said: Sequence[Finding]) -> Iterator[Finding]:
     """What the loaded policy remarks, except what a finding says already, with figures."""
-    fields = {finding.field for finding in said}
+    by_field = policy.resolved.remarks_by_field
+    said_already = {remark for finding in said for remark in by_field.get(finding.field, ())}
     for remark in policy.remarks:
-        before, forced, text = remark.partition("forced: ")
-        if forced and not before:
-            yield Finding(level="wrong", field=text.split()[0], text=f"in the model: {text}")
-        elif remark.split(" is ")[0] not in fields and not remark.startswith("extrinsics row "):
+        text = remark.removeprefix(_FORCED)
+        if text != remark:
+            heads = (name for name in (PROGRESS_HEAD, SKILL_HEAD) if text.startswith(name))
+            yield Finding(level="wrong", field=next(heads, "model"), text=f"in the model: {text}")
+        elif remark not in said_already:
             yield Finding(level="note", field="", text=remark)
 
 

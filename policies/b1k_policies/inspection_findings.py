@@ -23,6 +23,7 @@ from b1k_policies.contract_resolved import (
     ContractConflictError,
     Difference,
     ResolvedContract,
+    fields_of_figure,
 )
 from b1k_policies.images import image_tensor
 from b1k_policies.inspection_geometry import SeenImage, Sighting, whose_pose
@@ -42,15 +43,6 @@ _POSE_FIELDS = (
     "extrinsics_rows", "extrinsics_direction", "camera_axes", "view_order", "posed",
 )  # fmt: skip
 _PROPRIO_FIELDS = ("proprio_parts", "gripper_proprio")
-_FIELDS_OF_FIGURE: Mapping[str, tuple[str, ...]] = {
-    "intrinsics": ("scale_intrinsics", "native_intrinsics", "image_size"),
-    "native": ("native_intrinsics",),
-    "view_count": ("view_order",),
-    "proprio_dim": ("proprio_parts",),
-    "action_dim": ("action_parts",),
-    "progress_head": ("progress_output",),
-}
-"""Which fields may have made a figure differ, the likeliest first."""
 
 _SAME_K = 1e-3
 _SAME = 1e-5
@@ -119,7 +111,7 @@ def contract_findings(found: ResolvedContract, reference: ResolvedContract | Non
     explained = set()
     for name, trained in _departures(found, reference, own).items():
         row = own.get(name) or next(
-            (figure for figure in figures if name in _fields_of(figure)), None
+            (figure for figure in figures if name in fields_of_figure(figure.name)), None
         )
         if row is not None:
             origin = f"{row.where} says {shown(row.stated)}"
@@ -138,7 +130,7 @@ def contract_findings(found: ResolvedContract, reference: ResolvedContract | Non
         )
         explained.add(name)
     for figure in figures:
-        if not explained & set(_fields_of(figure)):
+        if not explained & set(fields_of_figure(figure.name)):
             findings.append(Finding(level="wrong", field=figure.name, text=_of_figure(figure)))
     return findings
 
@@ -162,10 +154,6 @@ def _of_figure(row: Difference) -> str:
         f"{row.where} says {shown(row.stated)}, but {shown(row.other)} follows from "
         f"{row.other_where}: contract and checkpoint are not of one piece"
     )
-
-
-def _fields_of(figure: Difference) -> tuple[str, ...]:
-    return _FIELDS_OF_FIGURE.get(figure.name.split(".")[0], ())
 
 
 def _level(

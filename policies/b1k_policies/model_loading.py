@@ -6,7 +6,8 @@ The classes and calls are those of the model card of DA3-XVLA v17: `XVLAConfig.f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ class LoadedModel:
         code: Its code; inference happens inside `code.active()`.
         device: Where it is.
         parameters: How many.
+        fetched_sha256: One digest over the tensors that its code got from elsewhere than the
+            checkpoint's weights; None where there is none.
         remarks: What a person should read before trusting a result.
     """
 
@@ -38,6 +41,7 @@ class LoadedModel:
     code: CodePackage
     device: torch.device
     parameters: int
+    fetched_sha256: str | None
     remarks: tuple[str, ...]
 
 
@@ -53,8 +57,10 @@ class _Sample:
         from torch import allclose
 
         start = tensor[:1] if tensor.ndim > 1 else tensor
-        # Frozen parts may come from the hub in another precision than they were stored in.
-        return allclose(start.float(), self.values.float(), rtol=0.01, equal_nan=True)
+        # Rounded as the model's, whose float16 has steps of 6e-8 around 0. Frozen parts may come
+        # from the hub in another precision than they were stored in.
+        stored = self.values.to(start.dtype).float()
+        return allclose(start.float(), stored, rtol=0.01, equal_nan=True)
 
 
 def require_torch() -> None:
@@ -128,7 +134,8 @@ def load_model(checkpoint: Checkpoint, contract: EvalContract, device: torch.dev
         raise
     except Exception as error:
         raise _explained(error, checkpoint) from error
-    remarks = _compare(model, stored, folder)
+    fetched, remarks = _compare(model, stored, folder)
+    fetched_sha256 = _digest(model, fetched) if fetched else None
     model = model.to(device=device, dtype=dtype).eval()
     model.requires_grad_(False)
     return LoadedModel(
@@ -136,6 +143,7 @@ def load_model(checkpoint: Checkpoint, contract: EvalContract, device: torch.dev
         code=code,
         device=device,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
+        fetched_sha256=fetched_sha256,
         remarks=remarks,
     )
 
@@ -180,10 +188,15 @@ def _stored(checkpoint: Checkpoint) -> dict[str, _Sample] | None:
 
 def _compare(
     model: torch.nn.Module, stored: Mapping[str, _Sample] | None, folder: Path
-) -> tuple[str, ...]:
-    """Hold the model's tensors to those in the files; a weight left random is no checkpoint."""
+) -> tuple[list[str], tuple[str, ...]]:
+    """Hold the model's tensors to those in the files; a weight left random is no checkpoint.
+
+    Returns:
+        (tensors that the code got elsewhere, remarks).
+    """
     if stored is None:
-        return ("what the pickle holds cannot be listed: a tensor it lacks would go unnoticed",)
+        text = "what the pickle holds cannot be listed: a tensor it lacks would go unnoticed"
+        return [], (text,)
     state = model.state_dict()
     shared = {tensor.data_ptr() for name, tensor in state.items() if name in stored}
     missing = [
@@ -191,8 +204,7 @@ def _compare(
         for name, tensor in state.items()
         if name not in stored and tensor.data_ptr() not in shared
     ]
-    # The frozen geometry encoder may be fetched by the code itself instead of being stored.
-    fetched = [name for name in missing if "da3" in name.lower()]
+    fetched = _fetched(model, missing)
     lost = [name for name in missing if name not in fetched]
     if lost:
         raise CheckpointError(
@@ -204,12 +216,37 @@ def _compare(
     if fetched:
         remarks.append(
             f"{len(fetched)} tensors of the geometry encoder are not in the checkpoint's weights; "
-            f"its code has to have got them elsewhere: {_some(fetched)}"
+            f"its code has to have got them elsewhere, and if it has not they are random: "
+            f"{_some(fetched)}"
         )
     unused = sorted(set(stored) - set(state))
     if unused:
         remarks.append(f"stored, but not used: {_some(unused)} ({len(unused)} in all)")
-    return tuple(remarks)
+    return fetched, tuple(remarks)
+
+
+def _fetched(model: torch.nn.Module, missing: Sequence[str]) -> list[str]:
+    """Which missing tensors may be the frozen geometry encoder's, fetched by the code itself.
+
+    What is trained is stored, so where the code freezes any of them only those count.
+    """
+    geometry = getattr(getattr(model, "config", None), "geometry_conditioning", None)
+    if isinstance(geometry, Mapping) and geometry.get("freeze_da3") is False:
+        return []
+    named = [name for name in missing if "da3" in name.lower()]
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    frozen = [name for name in named if name not in trained]
+    parameters = {name for name, _ in model.named_parameters()}
+    return frozen if parameters & set(frozen) else named
+
+
+def _digest(model: torch.nn.Module, names: Sequence[str]) -> str:
+    """SHA-256 over names and contents of tensors, hex: those of no file that was hashed."""
+    digest, state = hashlib.sha256(), model.state_dict()
+    for name in sorted(names):
+        digest.update(name.encode())
+        digest.update(state[name].detach().cpu().float().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _check_values(

@@ -34,7 +34,10 @@ _BY_NAME: dict[str, Callable[[], Policy]] = {
 
 
 def make_policy(
-    spec: str, checkpoint: CheckpointRequest | None = None, protocol: Protocol = "2026"
+    spec: str,
+    checkpoint: CheckpointRequest | None = None,
+    protocol: Protocol = "2026",
+    instruction: str | None = None,
 ) -> Policy:
     """Build the policy a word names.
 
@@ -42,6 +45,7 @@ def make_policy(
         spec: `expert`, `zero`, `hold`, `random`, `replay:FILE`, or `checkpoint`.
         checkpoint: What `checkpoint` means.
         protocol: Layout of the proprio that the policy will be shown.
+        instruction: The task in words, where it is known already.
 
     Raises:
         UsageError: No such policy; the text lists the choices and the nearest name.
@@ -50,7 +54,7 @@ def make_policy(
     if checkpoint is not None:
         from b1k_policies.xvla import XVLAPolicy
 
-        return XVLAPolicy(checkpoint, protocol)
+        return XVLAPolicy(checkpoint, protocol, instruction=instruction)
     factory = _BY_NAME.get(spec)
     if factory is not None:
         return factory()

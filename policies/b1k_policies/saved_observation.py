@@ -120,17 +120,27 @@ def read_npz(path: Path) -> SavedObservation:
 
 def _arrays(path: Path) -> dict[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise UsageError(f"{path} holds one array, not an observation")
-            return {name: file[name] for name in file.files}
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise UsageError(
+                f"{path} holds one array, not an observation: `b1k-eval inspect --save` writes "
+                "such files"
+            )
+        with loaded as file:
+            arrays = {name: file[name] for name in file.files}
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    # RuntimeError: zipfile's for an encrypted member or an unknown compression.
+    except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(
             f"{path} is no saved observation, or damaged ({error}): `b1k-eval inspect --save` "
             "writes such files"
         ) from error
+    # numpy gives a member that is no .npy as bytes.
+    foreign = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+    if foreign:
+        raise UsageError(f"{path} is no saved observation: {foreign[0]} in it is no array")
+    return arrays
 
 
 def _by_view(arrays: Mapping[str, Any], name: str) -> dict[View, Any]:

@@ -60,10 +60,10 @@ class HeadTap:
             count: Observations in the batch.
 
         Returns:
-            float32 [count, n]; None if the head is not there or was not called.
+            float32 [count, n], finite or not; None if the head is not there or was not called.
 
         Raises:
-            ActionError: It has not a row per observation, or is not finite.
+            ActionError: It has not a row per observation.
         """
         last, self._last = self._last, None
         if last is None:
@@ -74,8 +74,6 @@ class HeadTap:
                 f"{self.name} returned {list(values.shape)} for a batch of {count}: expected "
                 f"[{count}, n]"
             )
-        if not np.isfinite(values).all():
-            raise ActionError(f"{self.name} returned a value that is not finite")
         return values.reshape(count, -1)
 
     def remove(self) -> None:
@@ -87,7 +85,9 @@ class HeadTap:
 def read_skills(
     logits: npt.NDArray[np.float32] | None, contract: EvalContract, count: int
 ) -> list[Skill | None]:
-    """Most probable skill of each observation.
+    """Most probable skill of each observation; None where the logits are not finite.
+
+    What a model says of itself is no action: it is left out, and never costs an episode.
 
     Args:
         logits: float32 [B, n], as `skill_classifier` gave them; None if it did not.
@@ -96,11 +96,14 @@ def read_skills(
     """
     if logits is None:
         return [None] * count
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    probabilities = shifted / shifted.sum(axis=1, keepdims=True)
     names = contract.skill_names
     skills: list[Skill | None] = []
-    for row in probabilities:
+    for values in logits.astype(np.float64):
+        if not np.isfinite(values).all():
+            skills.append(None)
+            continue
+        row = np.exp(values - values.max())
+        row /= row.sum()
         index = int(row.argmax())
         name = names[index] if names is not None and index < len(names) else None
         skills.append(Skill(index=index, name=name, probability=float(row[index])))
@@ -108,37 +111,53 @@ def read_skills(
 
 
 def read_progress(
-    output: npt.NDArray[np.float32] | None,
-    contract: EvalContract,
-    count: int,
-    *,
-    forced: bool = False,
+    output: npt.NDArray[np.float32] | None, contract: EvalContract, count: int
 ) -> list[float | None]:
-    """Progress of each observation, in [0, 1] if the head gives what the contract says.
+    """Progress of each observation, in [0, 1]; None where the head's output cannot be one.
 
     Args:
         output: float32 [B, 1], as `progress_head` gave it; None if it did not.
         contract: Says whether that is a logit, which gets one sigmoid, or a probability already.
         count: B.
-        forced: Whether the contract overrules the checkpoint: then what is no probability is no
-            answer, and not the model's fault.
-
-    Raises:
-        ActionError: More than one number an observation, or a probability outside [0, 1].
     """
-    if output is None or contract.progress_output == "none":
+    if output is None or contract.progress_output == "none" or output.shape[1] != 1:
         return [None] * count
-    if output.shape[1] != 1:
-        raise ActionError(
-            f"{PROGRESS_HEAD} returned {output.shape[1]} numbers an observation: expected one"
-        )
     values = output[:, 0].astype(np.float64)
     if contract.progress_output == "logit":
-        return [float(value) for value in 0.5 * (1.0 + np.tanh(0.5 * values))]
-    outside = values[(values < 0) | (values > 1)]
-    if outside.size and not forced:
-        raise ActionError(
-            f"{PROGRESS_HEAD} returned {outside[0]:.3g}, which is no probability, and the "
+        values = 0.5 * (1.0 + np.tanh(0.5 * values))
+    return [float(value) if 0 <= value <= 1 else None for value in values]  # None for NaN, too
+
+
+def unreadable(
+    logits: npt.NDArray[np.float32] | None,
+    output: npt.NDArray[np.float32] | None,
+    contract: EvalContract,
+) -> list[str]:
+    """What the heads gave that the contract rules out, in words; for a trial inference.
+
+    Args:
+        logits: As in `read_skills`.
+        output: As in `read_progress`.
+        contract: Says what they should give.
+    """
+    found = []
+    if logits is not None:
+        if not np.isfinite(logits).all():
+            found.append(f"{SKILL_HEAD} returned a value that is not finite")
+        elif logits.shape[1] != contract.skill_count:
+            found.append(
+                f"{SKILL_HEAD} gives {logits.shape[1]} classes, the contract says skill_count is "
+                f"{contract.skill_count}"
+            )
+    if output is None or contract.progress_output == "none":
+        return found
+    if output.shape[1] != 1:
+        found.append(f"{PROGRESS_HEAD} returned {output.shape[1]} numbers: expected one")
+    elif not np.isfinite(output).all():
+        found.append(f"{PROGRESS_HEAD} returned a value that is not finite")
+    elif contract.progress_output == "probability" and not 0 <= output[0, 0] <= 1:
+        found.append(
+            f"{PROGRESS_HEAD} returned {output[0, 0]:.3g}, which is no probability, and the "
             "contract says progress_output is probability (a logit, as in v17?)"
         )
-    return [float(value) if 0 <= value <= 1 else None for value in values]
+    return found

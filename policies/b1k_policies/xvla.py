@@ -9,14 +9,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from b1k_envs.base import Float32Array, Observation, Protocol
-from b1k_envs.errors import ActionError, B1kEvalError, ContractMismatchError
+from b1k_envs.errors import ActionError, B1kEvalError, ContractMismatchError, HostFaultError
 from b1k_envs.r1pro import ACTION_DIM
 from b1k_policies.actions import decode, executable
 from b1k_policies.base import ActionChunk, EpisodeInfo, Policy
@@ -27,7 +27,14 @@ from b1k_policies.language import Tokenizer
 from b1k_policies.model_loading import load_model, pick_device, require_torch
 from b1k_policies.preflight import check_heads, probe_observation, read_signature
 from b1k_policies.seeding import inference_seed, seeded
-from b1k_policies.taps import PROGRESS_HEAD, SKILL_HEAD, HeadTap, read_progress, read_skills
+from b1k_policies.taps import (
+    PROGRESS_HEAD,
+    SKILL_HEAD,
+    HeadTap,
+    read_progress,
+    read_skills,
+    unreadable,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -71,11 +78,13 @@ class XVLAPolicy(Policy):
     """A checkpoint under its contract. One inference at a time.
 
     Attributes:
+        request: What was asked for, by the folder that was found.
         checkpoint: Where it lies, and its hashes.
         resolved: Its contract, with the source of every field.
         contract: The contract itself.
         model: The loaded model.
         remarks: What a person should read before trusting a result.
+        forced: Whether the contract overrules the checkpoint's files or its model.
         refusal: Why the trial inference failed; None if it did not.
     """
 
@@ -84,6 +93,7 @@ class XVLAPolicy(Policy):
         request: CheckpointRequest,
         protocol: Protocol = "2026",
         *,
+        instruction: str | None = None,
         keep_refusal: bool = False,
     ) -> None:
         """Find, verify and load the checkpoint, and try one inference.
@@ -91,6 +101,7 @@ class XVLAPolicy(Policy):
         Args:
             request: What was asked for on the command line.
             protocol: Layout of the proprio that will come.
+            instruction: The task in words, where it is known already.
             keep_refusal: Keep the error of a failed trial inference in `refusal` instead of
                 raising it, for looking at a checkpoint that cannot run.
 
@@ -101,8 +112,9 @@ class XVLAPolicy(Policy):
             UsageError: The request cannot be meant (exit 2).
         """
         require_torch()
-        self._request = request
         self.checkpoint = locate(request)
+        # Another process that loads the same finds the same, wherever a hub's branch is by then.
+        self.request = replace(request, ckpt=str(self.checkpoint.folder))
         self.resolved = resolve(
             self.checkpoint.folder,
             contract=request.contract,
@@ -124,7 +136,8 @@ class XVLAPolicy(Policy):
         self._inference = 0
         self.refusal: CheckpointError | None = None
         self.remarks: tuple[str, ...] = ()
-        self.remarks = self._preflight(protocol, keep_refusal=keep_refusal)
+        self.forced = self.resolved.is_forced
+        self.remarks = self._preflight(protocol, instruction, keep_refusal=keep_refusal)
 
     # --- the Policy ---------------------------------------------------------------------------
 
@@ -138,6 +151,7 @@ class XVLAPolicy(Policy):
 
         Raises:
             ActionError: The model returned something that is no finite chunk.
+            HostFaultError: No memory, a lost GPU, or an observation that cannot be sent.
         """
         if self._episode is None:
             raise RuntimeError("infer before reset")
@@ -153,16 +167,23 @@ class XVLAPolicy(Policy):
 
         Raises:
             ActionError: As `infer`; nothing is returned for the others then either.
+            HostFaultError: As `infer`.
         """
-        batch = self.prepare(queries)
-        prediction = self.predict(batch, [query.seed for query in queries])
+        try:
+            batch = self.prepare(queries)
+        except B1kEvalError as error:  # the model has not been asked yet
+            raise HostFaultError(str(error)) from error
+        try:
+            prediction = self.predict(batch, [query.seed for query in queries])
+        except Exception as error:
+            if _is_the_machines(error):
+                raise HostFaultError(f"{type(error).__name__}: {error}") from error
+            raise
         return self.read(prediction, batch)
 
     def describe(self) -> dict[str, Any]:
         """Everything that decides the actions, for run.json."""
-        import torch
-
-        request = self._request
+        request = self.request
         return {
             "name": self.name,
             "chunk_length": self.chunk_length,
@@ -170,13 +191,24 @@ class XVLAPolicy(Policy):
             "contract": self.resolved.to_dict(),
             "parameters": self.model.parameters,
             "device": self.model.device.type,
-            "device_name": _device_name(self.model.device),
-            "torch_threads": torch.get_num_threads() if self.model.device.type == "cpu" else None,
+            "forced": self.forced,
+            "fetched_weights_sha256": self.model.fetched_sha256,
             "autocast": request.autocast,
             "compiled": request.compile,
             "forced_skill_id": request.skill_id,
             "forced_skill_progress": request.skill_progress,
             "remarks": list(self.remarks),
+        }
+
+    def describe_here(self) -> dict[str, Any]:
+        """Device and threads: they can change how sums are rounded."""
+        import torch
+
+        device = self.model.device
+        on_gpu = device.type == "cuda"
+        return {
+            "device_name": torch.cuda.get_device_name(device) if on_gpu else None,
+            "torch_threads": None if on_gpu else torch.get_num_threads(),
         }
 
     def close(self) -> None:
@@ -206,8 +238,8 @@ class XVLAPolicy(Policy):
             [query.observation for query in queries],
             self.contract,
             torch.cat([self._ids[instruction] for instruction in instructions]),
-            skill_id=self._request.skill_id,
-            skill_progress=self._request.skill_progress,
+            skill_id=self.request.skill_id,
+            skill_progress=self.request.skill_progress,
         )
 
     def predict(self, batch: Batch, seeds: Sequence[int]) -> Prediction:
@@ -250,15 +282,13 @@ class XVLAPolicy(Policy):
         """Absolute chunks, and what the model says of itself.
 
         Raises:
-            ActionError: An action is not finite, or a head gave what the contract rules out.
+            ActionError: An action is not finite.
         """
         count = len(prediction.actions)
         absolute = decode(prediction.actions, batch["proprio"].numpy(), self.contract)
         chunks = np.ascontiguousarray(executable(absolute, self.contract))
         skills = read_skills(prediction.skill_logits, self.contract, count)
-        progress = read_progress(
-            prediction.progress, self.contract, count, forced=self._request.force_contract
-        )
+        progress = read_progress(prediction.progress, self.contract, count)
         return [
             ActionChunk(actions=actions.copy(), skill=skill, progress=done)
             for actions, skill, done in zip(chunks, skills, progress, strict=True)
@@ -269,7 +299,7 @@ class XVLAPolicy(Policy):
     def _autocast(self) -> Any:  # noqa: ANN401 - a context manager of torch's own
         import torch
 
-        mixed = self._request.autocast
+        mixed = self.request.autocast
         if mixed is None and self.contract.dtype != "float32":
             mixed = self.contract.dtype
         if mixed is None:
@@ -299,10 +329,12 @@ class XVLAPolicy(Policy):
         actions: Float32Array = predicted.detach().float().cpu().numpy()
         return actions
 
-    def _preflight(self, protocol: Protocol, *, keep_refusal: bool) -> tuple[str, ...]:
+    def _preflight(
+        self, protocol: Protocol, task: str | None, *, keep_refusal: bool
+    ) -> tuple[str, ...]:
         """Compare model and contract, and try one inference on a made-up observation."""
-        contract, request = self.contract, self._request
-        instruction = contract.prompt or "try"
+        contract, request = self.contract, self.request
+        instruction = contract.prompt or task or "try"
         probe = Query(
             observation=probe_observation(protocol), instruction=instruction, seed=_PROBE_SEED
         )
@@ -314,7 +346,8 @@ class XVLAPolicy(Policy):
         wrong, remarks = check_heads(self._skill_head, self._progress_head, contract)
         if wrong and not request.force_contract:
             raise ContractMismatchError(f"{self.checkpoint.origin}: {'; '.join(wrong)}")
-        if wrong or self.resolved.is_forced:
+        self.forced = self.forced or bool(wrong)
+        if self.forced:
             self.name += " (forced)"
         remarks = [*self.resolved.remarks, *self.model.remarks, *self._signature.remarks,
                    *(f"forced: {text}" for text in wrong), *remarks]  # fmt: skip
@@ -322,6 +355,14 @@ class XVLAPolicy(Policy):
             remarks.append(
                 f"the prompt has {self._tokenizer.count(instruction)} tokens and is cut to "
                 f"{contract.language_length}"
+            )
+        if contract.prompt is not None and task is not None and contract.prompt != task:
+            remarks.append(f"the contract's prompt is sent, not the task's own: {task!r}")
+        if "base_qvel" in contract.proprio_parts:
+            frame = "world-fixed" if protocol == "2025" else "the robot's"
+            remarks.append(
+                f"base_qvel is sent as protocol {protocol} records it, in {frame} frame; which "
+                "frame the model was trained with is open"
             )
         self._generate: Callable[..., torch.Tensor] = self.model.model.generate_actions  # type: ignore[assignment]
         if request.compile:
@@ -349,11 +390,16 @@ class XVLAPolicy(Policy):
         try:
             prediction = self.predict(batch, [_PROBE_SEED])
             self.read(prediction, batch)
+            wrong = unreadable(prediction.skill_logits, prediction.progress, self.contract)
+            if wrong and not self.request.force_contract:
+                raise ContractMismatchError(f"{self.checkpoint.origin}: {'; '.join(wrong)}")
+        except ContractMismatchError:
+            raise
         except B1kEvalError as error:
             raise CheckpointError(f"{self.checkpoint.origin}: trial inference: {error}") from error
         except Exception as error:
             said = " ".join(str(error).split())[:300]
-            compiled = " (compiled; try without --compile)" if self._request.compile else ""
+            compiled = " (compiled; try without --compile)" if self.request.compile else ""
             raise CheckpointError(
                 f"{self.checkpoint.origin}: generate_actions failed in a trial inference"
                 f"{compiled}: {type(error).__name__}: {said}"
@@ -361,14 +407,17 @@ class XVLAPolicy(Policy):
         return prediction
 
 
+def _is_the_machines(error: Exception) -> bool:
+    """Whether an exception tells of the machine and not of the model."""
+    import torch
+
+    out_of_memory = (MemoryError, torch.cuda.OutOfMemoryError)
+    lost = isinstance(error, RuntimeError) and str(error).startswith("CUDA error")
+    return isinstance(error, out_of_memory) or lost
+
+
 def _check_forced_skill(request: CheckpointRequest, count: int) -> None:
     if request.skill_id is not None and not 0 <= request.skill_id < count:
         raise ContractMismatchError(
             f"--skill-id {request.skill_id}: the contract has {count} skills, 0 to {count - 1}"
         )
-
-
-def _device_name(device: torch.device) -> str | None:
-    import torch
-
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else None

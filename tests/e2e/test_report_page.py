@@ -25,6 +25,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="pip install playwr
 LAPTOP, PHONE = {"width": 1366, "height": 820}, {"width": 390, "height": 844}
 EVIL = '</script><script>alert(1)</script><img src=x onerror="alert(2)">'
 FIRST = f"{TASK}-0-0"
+LENGTH = 640  # steps of an episode that reaches the goal
 TIMEOUT_MS = 60_000
 
 
@@ -35,11 +36,11 @@ def report(*arguments: object) -> None:
 
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two runs: 16 s at 15 pictures a second with an error in it, and 10 s at 10 that time out."""
+    """Two runs: 21 s at 15 pictures a second with an error in it, and 10 s at 10 that time out."""
     folder = tmp_path_factory.mktemp("page")
-    policy = TalkingPolicy(name="quick", vx=0.02)
-    quick = make_run(folder / "a", policy=policy, instances="0-3", max_steps=600, breaks={3: 40})
-    policy = TalkingPolicy(name="late", vx=0.005)
+    policy = TalkingPolicy(name="quick", vx=1 / 64)
+    quick = make_run(folder / "a", policy=policy, instances="0-3", max_steps=700, breaks={3: 40})
+    policy = TalkingPolicy(name="late", vx=1 / 256)
     late = make_run(folder / "b", policy=policy, instances="0-1", max_steps=301, fps=10)
     report(quick, late, "--out", folder / "out")
     return folder / "out"
@@ -51,6 +52,9 @@ def browser() -> Iterator[object]:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+CURSOR = "Number(document.querySelector('[role=slider]').getAttribute('aria-valuenow'))"
 
 
 class Tab:
@@ -84,7 +88,6 @@ class Tab:
     def open(self, folder, address=""):
         self.page.goto("about:blank")  # or a new part behind # would not load it anew
         self.page.goto(f"{(folder / 'report.html').as_uri()}#{address}")
-        self.page.wait_for_function("window.B1K === undefined || true")
         self.page.wait_for_selector("main section:not([hidden])")
 
     def episode(self, folder, address):
@@ -92,9 +95,24 @@ class Tab:
         self.page.wait_for_selector(".transport")
         self.settled()
 
+    def until(self, condition):
+        """Wait for a condition; the browser's own way to wait is what the page's policy forbids."""
+        met = self.page.evaluate(
+            """async ([limit]) => {
+                const start = performance.now();
+                while (!(CONDITION)) {
+                    if (performance.now() - start > limit) return false;
+                    await new Promise(requestAnimationFrame);
+                }
+                return true;
+            }""".replace("CONDITION", condition),
+            [TIMEOUT_MS],
+        )
+        assert met, condition
+
     def settled(self):
         """Every video shows the picture that was asked for."""
-        self.page.wait_for_function(
+        self.until(
             "[...document.querySelectorAll('video')].every("
             "v => v.readyState >= 2 && !v.seeking && v.dataset.frame !== undefined)"
         )
@@ -106,11 +124,7 @@ class Tab:
         )
 
     def at(self, step):
-        self.page.wait_for_function(
-            "step => document.querySelector('[role=slider]').getAttribute('aria-valuenow') "
-            "=== String(step)",
-            arg=step,
-        )
+        self.until(f"{CURSOR} === {step}")
         self.settled()
 
     def shown(self, number=0):
@@ -169,10 +183,10 @@ def test_a_click_on_the_timeline_shows_the_picture_of_that_very_step(tab, out, s
     tab.click_at(0.2)  # a jump from anywhere
     tab.click_at(share)
     (step,) = tab.cursor()
-    assert abs(step - share * 500) <= 2
-    tab.see(500 if step == 500 else step - step % 2)
+    assert abs(step - share * LENGTH) <= 2
+    tab.see(step - step % 2)
     time = tab.page.eval_on_selector("video", "v => v.currentTime")
-    assert abs(time - step / 30) <= 1 / 15 + 1e-6
+    assert abs(time - step / 30) <= 1.5 / 15 + 1e-3  # the verdict comes after the last step
 
 
 def test_dragging_moves_the_video_along(tab, out):
@@ -184,7 +198,7 @@ def test_dragging_moves_the_video_along(tab, out):
         tab.page.mouse.move(box["x"] + share * box["width"], box["y"] + 5)
     tab.page.mouse.up()
     (step,) = tab.cursor()
-    assert abs(step - 200) <= 2
+    assert abs(step - 0.4 * LENGTH) <= 2
     tab.see(step - step % 2)
 
 
@@ -198,9 +212,9 @@ def test_the_arrow_keys_move_by_one_picture_and_with_shift_by_a_second(tab, out)
         ("ArrowLeft", 102),
         ("Shift+ArrowRight", 132),
         ("Shift+ArrowLeft", 102),
-        ("End", 500),
-        ("ArrowLeft", 500),  # the last step has two pictures: before the verdict, and with it
-        ("ArrowLeft", 498),
+        ("End", LENGTH),
+        ("ArrowLeft", LENGTH),  # the last step has two pictures: without the verdict, and with it
+        ("ArrowLeft", LENGTH - 2),
         ("Home", 0),
         ("ArrowLeft", 0),
     ):
@@ -210,7 +224,7 @@ def test_the_arrow_keys_move_by_one_picture_and_with_shift_by_a_second(tab, out)
 
 
 def test_playing_moves_the_cursor_with_the_picture_and_stops_at_the_end(tab, out):
-    tab.episode(out, f"0/{FIRST}?step=420")
+    tab.episode(out, f"0/{FIRST}?step=560")
     pairs = tab.page.evaluate(
         """async () => {
             const video = document.querySelector("video"), pairs = [];
@@ -218,7 +232,8 @@ def test_playing_moves_the_cursor_with_the_picture_and_stops_at_the_end(tab, out
             document.querySelector(".transport .primary").click();
             while (!video.ended) {
                 await new Promise(requestAnimationFrame);
-                pairs.push([Number(video.dataset.frame), Number(slider.getAttribute("aria-valuenow"))]);
+                const step = Number(slider.getAttribute("aria-valuenow"));
+                pairs.push([Number(video.dataset.frame), step]);
             }
             return pairs;
         }"""
@@ -226,10 +241,12 @@ def test_playing_moves_the_cursor_with_the_picture_and_stops_at_the_end(tab, out
     steps = [step for _, step in pairs]
     assert steps == sorted(steps)
     assert len(set(steps)) > 15
-    # The cursor is moved once per repaint, so it may be one picture behind what was just shown.
-    assert all(0 <= min(2 * frame, 500) - step <= 2 for frame, step in pairs)
-    tab.at(500)
-    tab.see(500)
+    # The cursor follows at the next repaint: it is at the picture shown, or at the one before.
+    shown = [min(2 * frame, LENGTH) for frame, _ in pairs]
+    for before, now, step in zip(shown, shown[1:], steps[1:], strict=False):
+        assert step in (before, now)
+    tab.at(LENGTH)
+    tab.see(LENGTH)
     assert tab.page.get_by_role("button", name="Play").is_visible()
 
 
@@ -240,7 +257,7 @@ def test_the_values_beside_the_timelines_are_those_of_the_trace_at_the_cursor(ta
         re.search(r'"src":("[^"]*")', (out / "report" / "data" / "r0" / "e0.js").read_text())[1]
     )
     trace = pd.read_parquet((out / source).parent / "trace.parquet").set_index("step")
-    for step in (1, 77, 250, 251, 500):
+    for step in (1, 77, 320, 321, LENGTH):
         tab.episode(out, f"0/{FIRST}?step={step}")
         values = tab.page.eval_on_selector_all(
             ".lane[data-lane]",
@@ -258,17 +275,17 @@ def test_the_values_beside_the_timelines_are_those_of_the_trace_at_the_cursor(ta
 
 
 def test_zooming_keeps_the_cursor_and_clicks_still_find_their_step(tab, out):
-    tab.episode(out, f"0/{FIRST}?step=250")
+    tab.episode(out, f"0/{FIRST}?step=320")
     for _ in range(3):
         tab.page.keyboard.press("+")
-    assert tab.cursor() == [250]
+    assert tab.cursor() == [320]
     tab.click_at(0.5)
-    assert abs(tab.cursor()[0] - 250) <= 2
-    tab.click_at(1.0)  # an eighth of 500 steps, half of it after the middle
-    assert abs(tab.cursor()[0] - (250 + 500 / 16)) <= 2
+    assert abs(tab.cursor()[0] - 320) <= 2
+    tab.click_at(1.0)  # an eighth of all steps is shown, half of it after the middle
+    assert abs(tab.cursor()[0] - (320 + LENGTH / 16)) <= 2
     tab.page.keyboard.press("0")
     tab.click_at(1.0)
-    assert tab.cursor() == [500]
+    assert tab.cursor() == [LENGTH]
 
 
 # --- two runs beside each other -----------------------------------------------------------------
@@ -294,11 +311,11 @@ def test_two_runs_play_together_within_a_picture_and_come_back_when_one_falls_be
     assert max(map(abs, apart)) <= 1 / 10 + 1 / 15  # what is shown is up to a picture old, in both
     assert abs(np.mean(apart)) <= 1 / 15
     tab.page.evaluate("document.querySelectorAll('video')[1].currentTime -= 0.7")
-    tab.page.wait_for_function(
+    tab.until(
         "Math.abs(document.querySelectorAll('video')[0].currentTime"
         " - document.querySelectorAll('video')[1].currentTime) < 1 / 15"
     )
-    tab.click_at(0.4)  # while they play
+    tab.click_at(0.3)  # while they play
     apart = tab.page.evaluate(DRIFT, 8.0)
     assert np.median(np.abs(apart)) <= 1 / 15
     tab.page.keyboard.press(" ")
@@ -312,7 +329,7 @@ def test_two_runs_play_together_within_a_picture_and_come_back_when_one_falls_be
 def test_the_shorter_one_stays_as_it_ended_while_the_longer_one_plays_on(tab, out):
     tab.episode(out, f"0/{FIRST}?vs=1&step=290")
     tab.page.keyboard.press(" ")
-    tab.page.wait_for_function("document.querySelectorAll('video')[0].currentTime > 11")
+    tab.until("document.querySelectorAll('video')[0].currentTime > 11")
     tab.page.keyboard.press(" ")
     tab.settled()
     first, second = tab.cursor()
@@ -325,12 +342,12 @@ def test_the_shorter_one_stays_as_it_ended_while_the_longer_one_plays_on(tab, ou
 def test_next_and_previous_keep_the_run_beside(tab, out):
     tab.episode(out, f"0/{FIRST}?vs=1")
     tab.page.keyboard.press("n")
-    tab.page.wait_for_function(f"location.hash.includes('{TASK}-1-0?vs=1')")
+    tab.until(f"location.hash.includes('{TASK}-1-0?vs=1')")
     tab.settled()
     tab.page.keyboard.press("n")  # the other run has no third
-    tab.page.wait_for_function(f"location.hash.endsWith('{TASK}-2-0')")
+    tab.until(f"location.hash.endsWith('{TASK}-2-0')")
     tab.page.keyboard.press("p")
-    tab.page.wait_for_function(f"location.hash.includes('{TASK}-1-0')")
+    tab.until(f"location.hash.includes('{TASK}-1-0')")
 
 
 # --- the list -----------------------------------------------------------------------------------
@@ -350,7 +367,7 @@ def test_the_filters_and_the_order_are_kept_in_the_address(tab, out):
     page.get_by_role("button", name="Clear").click()
     page.get_by_label("Instances").fill("1-2")
     assert tab.rows() == ["r0/e1", "r0/e2", "r1/e1"]
-    page.get_by_label("Run", exact=True).select_option("0")
+    page.locator("#filter-run").select_option("0")
     page.get_by_role("button", name="Instance", exact=True).click()
     page.get_by_role("button", name="Instance", exact=True).click()
     assert tab.rows() == ["r0/e2", "r0/e1"]
@@ -367,17 +384,18 @@ def test_the_keyboard_alone_gets_from_the_list_through_the_episodes_and_back(tab
     press("ArrowDown")
     press("ArrowDown")
     press("Enter")
-    page.wait_for_function(f"location.hash.includes('{TASK}-1-0')")
+    tab.until(f"location.hash.includes('{TASK}-1-0')")
     page.wait_for_selector(".transport")
     press("p")
-    page.wait_for_function(f"location.hash.includes('{FIRST}')")
+    tab.until(f"location.hash.includes('{FIRST}')")
     page.wait_for_selector(".transport")
     press("?")
     assert page.get_by_role("dialog", name="Keys").is_visible()
     press("Escape")
     assert not page.get_by_role("dialog", name="Keys").is_visible()
     press("Escape")
-    page.wait_for_function("location.hash === '#episodes?run=0'")
+    tab.until("location.hash === '#episodes?run=0'")
+    page.locator("#list").wait_for()
     press("/")
     page.keyboard.type("n?")  # no longer keys, but text
     assert page.get_by_label("Search").input_value() == "n?"
@@ -404,14 +422,13 @@ def test_two_hundred_episodes_open_quickly(tab, out, tmp_path, record_property):
     tab.page.wait_for_selector(".episodes tbody tr")
     ready_ms = tab.page.evaluate("performance.now()")
     record_property("ready_ms", ready_ms)
-    print(f"200 episodes: ready after {ready_ms:.0f} ms")
     assert ready_ms < 10_000
     assert tab.page.locator("#shown").inner_text() == "200 episodes"
     assert len(tab.rows()) < 200  # the rest is drawn when it comes into view
-    for _ in range(10):
-        tab.page.keyboard.press("End")
-        tab.page.evaluate("new Promise(requestAnimationFrame)")
-    tab.page.wait_for_function("document.querySelectorAll('.episodes tbody tr').length === 200")
+    tab.until(
+        "scrollTo(0, document.body.scrollHeight),"
+        " document.querySelectorAll('.episodes tbody tr').length === 200"
+    )
 
 
 # --- looks --------------------------------------------------------------------------------------
@@ -488,15 +505,13 @@ def test_an_episode_without_a_video_plays_by_its_timelines(browser, out, tmp_pat
     tab.page.wait_for_selector(".transport")
     assert tab.page.get_by_text("This episode has no video.").is_visible()
     tab.page.keyboard.press(" ")
-    tab.page.wait_for_function(
-        "Number(document.querySelector('[role=slider]').getAttribute('aria-valuenow')) > 20"
-    )
+    tab.until(f"{CURSOR} > 20")
     tab.page.keyboard.press(" ")
     tab.page.keyboard.press("n")
-    tab.page.wait_for_selector(f"text={trace}")
+    tab.page.locator("#view-episode").get_by_text(str(trace)).wait_for()
     tab.settled()
     tab.click_at(0.5)  # the video is there, the trace is not
-    tab.see(250)
+    tab.see(320)
     tab.close()
 
 
@@ -532,4 +547,4 @@ def test_texts_from_outside_stay_texts(tab, out, tmp_path):
     tab.page.wait_for_selector(".transport")
     tab.settled()
     assert tab.page.locator("pre").text_content() == EVIL
-    assert tab.page.locator("main img, main i:not([aria-hidden])").count() == 0
+    assert tab.page.locator("main img, .why i, pre *").count() == 0

@@ -171,6 +171,24 @@ def test_a_run_that_was_stopped_when_decided_is_judged_by_its_e_value(tmp_path):
     assert found["decided"]
 
 
+def test_what_came_after_the_decision_or_out_of_order_does_not_undo_it(tmp_path):
+    """Episodes of other workers were still running when it was decided, or when it was stopped."""
+    one = finished_run(tmp_path / "one", instances(*[LOST] * 8, WON, WON), policy={"name": "v4"})
+    order = (9, 1, 2, 3, 4, 5, 6, 7, 0, 8)
+    outcomes = {n: WON if n not in (8, 9) else LOST for n in order if n != 9}
+    outcomes = {n: outcomes[n] for n in order[1:]} | {9: LOST}
+    two = finished_run(tmp_path / "two", outcomes, policy={"name": "v17"}, against=str(one))
+    (found,) = compare(one, two)["pairs"]
+    assert found["sequential"]["decided_at"] == 7
+    assert found["decided"]
+    missing = two / "episodes.jsonl"
+    kept = [row for row in missing.read_text().splitlines() if '"instance": 3,' not in row]
+    missing.write_text("".join(f"{row}\n" for row in kept))
+    (found,) = compare(one, two)["pairs"]
+    assert found["shared_instances"] == 2  # 1 and 2, up to the gap
+    assert not found["decided"]
+
+
 # --- what is refused -------------------------------------------------------------------------
 
 
@@ -200,7 +218,15 @@ def test_different_instances_and_worlds_are_refused(tmp_path):
     one = read_run_data(finished_run(tmp_path / "one", instances(WON, LOST, WON), env={"g": 1}))
     two = read_run_data(finished_run(tmp_path / "two", {0: WON, 5: WON}, env={"g": 2}))
     words = {str(entry) for entry in differences(one, two).blocking}
-    assert words == {"world: g: 1 against 2", "instances scored: 0-2 against 0, 5"}
+    assert words == {"world: g: 1 against 2", "instances: 0-2 against 0, 5"}
+
+
+def test_an_error_here_and_there_does_not_make_runs_different_experiments(tmp_path):
+    document, found = pair(tmp_path, instances(WON, BROKE, LOST), instances(WON, WON, LOST))
+    assert not document["mixed"]
+    assert [entry["text"] for entry in found["differences"]["notable"]] == [
+        "instances scored: 0, 2 against 0-2"
+    ]
 
 
 def test_a_run_is_not_compared_with_itself(tmp_path):
@@ -219,6 +245,7 @@ def test_contracts_are_compared_field_by_field(tmp_path):
                     "name": contract.name,
                     "contract": {"contract": contract.to_dict(), "forced": []},
                     "checkpoint": {"origin": contract.name},
+                    "forced": False,
                     "forced_skill_id": None,
                     "forced_skill_progress": None,
                 },
@@ -226,12 +253,13 @@ def test_contracts_are_compared_field_by_field(tmp_path):
         )
         for contract in (V4, V17)
     ]
-    assert [entry.name for entry in differences(*runs).contract] == [
-        "image size",
-        "extrinsics rows",
-        "first action",
-        "progress output",
-    ]
+    assert {str(entry) for entry in differences(*runs).contract} == {
+        "image size: 504 against 224",
+        "extrinsics rows: ['left_wrist', 'right_wrist', 'head'] against "
+        "['head', 'left_wrist', 'right_wrist']",
+        "first action: 1 against 0",
+        "progress output: probability against logit",
+    }
     require_comparable(runs)  # a contract is part of the policy
 
 
@@ -256,10 +284,10 @@ def test_the_command_prints_tables_and_verdict(tmp_path):
 def test_as_json_it_is_one_document_without_nan(tmp_path):
     one = finished_run(tmp_path / "one", instances(WON, LOST))
     two = finished_run(tmp_path / "two", instances(BROKE, BROKE))
-    result = invoke(one, two, "--mix", "--json")
+    result = invoke(one, two, "--json")
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout, parse_constant=pytest.fail)
-    assert document["mixed"] is True
+    assert document["mixed"] is False
     assert len(document["funnels"]) == 2
 
 

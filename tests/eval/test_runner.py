@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from b1k_envs.base import GoalStatus
-from b1k_envs.errors import ActionError, EnvError, PolicyFaultError
+from b1k_envs.errors import ActionError, EnvError, HostFaultError, PolicyFaultError
 from b1k_eval.chunking import RecedingHorizon
 from b1k_eval.events import Subscriber
 from b1k_eval.noise import ActionNoise, NoiseSpec
@@ -165,6 +165,16 @@ def test_an_env_error_that_the_policy_raises_itself_is_the_policys_failure(episo
     result = run(toy_env, Pretending(), episode)
     assert (result.outcome, result.failure_reason) == ("failure", "policy_error")
     assert result.message == "EnvError: the simulator did it"
+
+
+def test_a_machine_that_fails_under_the_policy_is_an_error(episode, toy_env):
+    class OutOfMemory(DrivePolicy):
+        def infer(self, observation):
+            raise HostFaultError("no memory")
+
+    result = run(toy_env, OutOfMemory(), episode)
+    assert (result.outcome, result.failure_reason) == ("error", None)
+    assert result.message == "HostFaultError: no memory"
 
 
 def test_noise_that_makes_an_action_unusable_is_our_error_and_not_the_policys(episode, toy_env):

@@ -262,9 +262,9 @@ def test_code_that_fetches_weights_that_are_not_cached_is_told_what_to_get(
     spoilt, offline, tmp_path, how, environment
 ):
     spoilt.edit(
-        "        self.size: int",
-        f"        import huggingface_hub\n        huggingface_hub.{FETCHES[how]}\n"
-        "        self.size: int",
+        "        super().__init__()\n",
+        "        super().__init__()\n"
+        f"        import huggingface_hub\n        huggingface_hub.{FETCHES[how]}\n",
         DA3,
     )
     assert offline(spoilt.folder, **environment) == (

@@ -14,6 +14,10 @@ from b1k_eval import worlds
 from doubles import make_toy_env
 
 OPEN = "open, and taken from preset v17 unproven: skill_names"
+VELOCITY = (
+    "base_qvel is sent as protocol 2026 records it, in the robot's frame; which frame the model "
+    "was trained with is open"
+)
 BATCH = "input_ids, image_input, image_mask, proprio, domain_id, extrinsics, intrinsics"
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -36,7 +40,7 @@ def toy_world(monkeypatch, tmp_path):
 def test_the_checkpoint_is_good_before_it_is_spoilt(spoilt):
     code, document, _ = spoilt.run()
     assert code == 0
-    assert document["remarks"] == [OPEN]
+    assert document["remarks"] == [OPEN, VELOCITY]
     (episode,) = document["episodes"]
     assert (episode["outcome"], episode["failure_reason"], episode["steps"]) == (
         "failure",
@@ -136,7 +140,11 @@ def test_a_model_without_poses_runs_without_them_when_its_files_leave_it_open(sp
 def test_a_model_without_image_mask_is_not_sent_one_and_that_is_told(spoilt):
     spoilt.edit("        image_mask: torch.Tensor,\n", "")
     spoilt.begins("image_mask = torch.ones(image_input.shape[:2], dtype=torch.bool)")
-    assert spoilt.remarks() == (OPEN, "generate_actions does not take image_mask: not passed")
+    assert spoilt.remarks() == (
+        OPEN,
+        "generate_actions does not take image_mask: not passed",
+        VELOCITY,
+    )
 
 
 def test_an_argument_that_the_contract_does_not_send_is_a_conflict(spoilt):
@@ -151,7 +159,7 @@ def test_a_model_that_takes_no_number_of_steps_keeps_its_own_unless_one_is_asked
     without_steps(spoilt)
     spoilt.unsaid("EVAL_CONTRACT.json", "denoising_steps")
     own = "generate_actions takes no number of denoising steps: the model's own"
-    assert spoilt.remarks() == (OPEN, own)
+    assert spoilt.remarks() == (OPEN, own, VELOCITY)
     assert spoilt.refused(settings=("denoising_steps=5",)) == (
         3,
         f"denoising_steps is 5, but generate_actions({BATCH}, skill_id, skill_progress) takes no "
@@ -232,8 +240,9 @@ def test_a_sigmoid_where_the_contract_says_logit_is_a_conflict(spoilt):
 def test_what_is_forced_past_the_heads_is_remarked_and_marks_the_name(spoilt):
     with_sigmoid(spoilt)
     policy = spoilt.policy(force_contract=True)
-    assert policy.remarks == (OPEN, f"forced: {SIGMOID}")
+    assert policy.remarks == (OPEN, f"forced: {SIGMOID}", VELOCITY)
     assert policy.name == "v17 (forced)"
+    assert policy.describe()["forced"] is True
 
 
 def test_a_skill_classifier_of_another_width_is_a_conflict(spoilt):

@@ -29,6 +29,7 @@ def folder(tmp_path):
     ("options", "text"),
     [
         ({"ckpt": ""}, "--ckpt needs the folder of a checkpoint"),
+        ({"code_dir": ""}, "--code-dir needs the folder of the package da3_xvla"),
         ({"device": "gpu"}, "--device 'gpu' is unknown; choose from auto, cpu, cuda, cuda:N"),
         ({"device": "cuda:"}, "--device 'cuda:'"),
         ({"autocast": "int8"}, "--autocast 'int8' is unknown; choose from bfloat16, float16"),
@@ -157,15 +158,27 @@ def test_the_code_may_be_given_as_the_package_or_as_its_parent(folder, tmp_path)
     assert found(folder, code_dir=str(mine.parent)).code_root == mine
 
 
-def test_a_relative_code_dir_means_here_first_and_then_the_checkpoint(
+def test_a_relative_code_dir_means_here_or_the_checkpoint_but_never_either_of_two(
     folder, tmp_path, monkeypatch
 ):
     elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
+    mine = write_code(elsewhere / "mine" / "da3_xvla")
     monkeypatch.chdir(elsewhere)
-    assert found(folder, code_dir="code/da3_xvla").code_root == folder / "code" / "da3_xvla"
+    inside = folder / "code" / "da3_xvla"
+    assert found(folder, code_dir="mine").code_root == mine
+    assert found(folder, code_dir="code/da3_xvla").code_root == inside
     here = write_code(elsewhere / "code" / "da3_xvla")
-    assert found(folder, code_dir="code/da3_xvla").code_root == here
+    for word in ("code/da3_xvla", "code"):
+        with pytest.raises(UsageError) as caught:
+            found(folder, code_dir=word)
+        assert str(caught.value) == (
+            f"--code-dir {word} can mean {here} (from the current directory) or {inside} (in the "
+            f"checkpoint): give the absolute path of the one that is meant"
+        )
+    assert found(folder, code_dir=str(here)).code_root == here
+    assert found(folder, code_dir=str(inside)).code_root == inside
+    monkeypatch.chdir(folder)
+    assert found(folder, code_dir="code/da3_xvla").code_root == inside
 
 
 def test_missing_code_is_refused_with_the_places_looked_at(folder):

@@ -17,6 +17,7 @@ import pytest
 
 from b1k_envs.errors import UnavailableError, UsageError
 from b1k_policies.checkpoint import CheckpointError
+from b1k_policies.checkpoint_folder import find_folder
 from checkpoint_files import found, refused, write_checkpoint, write_code
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -54,6 +55,12 @@ def test_a_misspelt_folder_is_answered_with_the_nearest_one(folder):
 def test_a_file_is_answered_with_a_request_for_its_folder(folder):
     with pytest.raises(UsageError, match=r"is a file; give the folder it lies in"):
         found(folder / "model.safetensors")
+
+
+def test_an_empty_word_is_not_the_current_directory(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    with pytest.raises(UsageError, match=r"--ckpt '' is neither a folder nor a hub id"):
+        find_folder("")
 
 
 def test_a_folder_without_config_is_no_checkpoint(folder):
@@ -113,6 +120,61 @@ def test_the_cache_in_the_home_folder_makes_no_download_of_what_lies_beside_it(f
     assert not found(folder).downloaded
 
 
+def git(folder, *words):
+    """Run git on a folder, as if nobody had configured it."""
+    nobody = {
+        f"GIT_{who}_{what}": "x" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")
+    }
+    kept = {k: v for k, v in os.environ.items() if k[:4] != "GIT_"}
+    bare = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    subprocess.run(
+        ["git", "-C", folder, *words],
+        env={**kept, **nobody, **bare},
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+
+
+REMOTE = ("remote", "add", "origin", "https://huggingface.co/org/name")
+
+
+def test_code_in_a_git_clone_must_be_trusted_and_in_a_repository_without_remote_not(folder):
+    git(folder, "init")
+    git(folder, "config", "user.url", "https://nowhere")
+    assert not found(folder).downloaded
+    git(folder, *REMOTE)
+    refused(folder, "was downloaded and would run with your rights")
+    trusted = found(folder, trust_code=True)
+    assert (trusted.origin, trusted.repo, trusted.revision) == ("ckpt", None, None)
+
+
+def test_a_clone_whose_git_folder_lies_elsewhere_is_one_too(folder, tmp_path):
+    git(folder, "init", "--separate-git-dir", tmp_path / "apart")
+    assert not found(folder).downloaded
+    git(folder, *REMOTE)
+    refused(folder, "was downloaded")
+    git(folder, "commit", "--allow-empty", "-m", "x")
+    git(folder, "worktree", "add", tmp_path / "linked")
+    refused(write_checkpoint(tmp_path / "linked"), "was downloaded")
+
+
+def test_a_checkpoint_within_a_project_that_has_a_remote_is_no_download(folder):
+    git(folder.parent, "init")
+    git(folder.parent, *REMOTE)
+    assert not found(folder).downloaded
+
+
+def test_code_of_another_clone_must_be_trusted_and_of_a_cloned_project_not(folder, tmp_path):
+    other = write_checkpoint(tmp_path / "other")
+    git(other, "init")
+    git(other, *REMOTE)
+    for word in ("code", "code/da3_xvla"):
+        refused(folder, "was downloaded", code_dir=str(other / word))
+    (other / "config.json").unlink()
+    assert not found(folder, code_dir=str(other / "code")).downloaded
+
+
 # --- the hub ---------------------------------------------------------------------------------
 
 
@@ -135,6 +197,9 @@ class Hub(BaseHTTPRequestHandler):
     def _answer(self, *, body):
         path = self.path.partition("?")[0]
         self.server.asked.append(path)
+        if self.server.refusal is not None:
+            status, code = self.server.refusal
+            return self._send(status, b"", {"X-Error-Code": code}, body)
         api = "/api/models/org/name"
         files = [
             {"type": "file", "path": n, "rfilename": n, "size": len(c), "oid": _oid(c)}
@@ -174,11 +239,15 @@ def _oid(content):
 
 
 class HubServer(ThreadingHTTPServer):
-    """A hub on this machine; `asked` lists the paths of all requests."""
+    """A hub on this machine; `asked` lists the paths of all requests.
+
+    Once `refusal` is (HTTP status, the hub's code for why), every request is answered with it.
+    """
 
     def __init__(self, files):
         super().__init__(("127.0.0.1", 0), partial(Hub, files))
         self.asked = []
+        self.refusal = None
         self.url = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -188,6 +257,9 @@ def hub_server(tmp_path):
     folder = write_checkpoint(tmp_path / "served")
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
     (folder / "training_video.mp4").write_bytes(b"video")
+    (folder / "code" / "da3_xvla" / "models" / "sizes.yaml").write_text("size: 224")
+    for name in ("scales.pkl", "scales.pt"):
+        (folder / "code" / "da3_xvla" / name).write_bytes(b"pickle")
     files = {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")
@@ -214,9 +286,16 @@ from b1k_policies.checkpoint import CheckpointRequest, locate
 try:
     found = locate(CheckpointRequest(**json.loads(sys.argv[1])))
     told = {**found.to_dict(), "folder": str(found.folder), "downloaded": found.downloaded}
+    told["remarks"] = found.remarks
 except B1kEvalError as error:
     told = {"exit_code": error.exit_code, "error": str(error)}
 print(json.dumps({**told, "heavy": [m for m in ("torch", "transformers") if m in sys.modules]}))
+"""
+CONTRACT_ONLY = """
+import json, sys
+from b1k_policies.checkpoint_folder import find_folder
+found = find_folder(sys.argv[1], weights=False)
+print(json.dumps({"folder": str(found.folder), "remarks": found.remarks}))
 """
 DOWNLOAD = """
 import json, sys
@@ -269,12 +348,20 @@ def test_a_hub_id_is_downloaded_at_a_commit_and_found_again_without_the_hub(ask,
     assert (told["origin"], told["repo"], told["revision"]) == ("org/name", "org/name", COMMIT)
     assert told["downloaded"] is True
     assert told["heavy"] == []
+    assert told["remarks"] == []
     there = sorted(p.name for p in Path(told["folder"]).iterdir())
     assert there == [
         "README.md", "code", "config.json", "merges.txt", "model.safetensors", "vocab.json",
     ]  # fmt: skip
-    assert ask("http://127.0.0.1:9", trusted) == told
-    assert ask(hub, trusted, HF_HUB_OFFLINE="1") == told
+    cached = f"; the cached commit {COMMIT} is used, which may not be the newest"
+    assert ask("http://127.0.0.1:9", trusted) == {
+        **told,
+        "remarks": [f"org/name: cannot reach the hub (http://127.0.0.1:9){cached}"],
+    }
+    assert ask(hub, trusted, HF_HUB_OFFLINE="1") == {
+        **told,
+        "remarks": [f"org/name: the hub is switched off (HF_HUB_OFFLINE){cached}"],
+    }
     at_commit = json.dumps({"ckpt": f"org/name@{COMMIT}", "trust_code": True})
     assert ask("http://127.0.0.1:9", at_commit)["revision"] == COMMIT
 
@@ -290,9 +377,66 @@ def test_a_hub_that_fails_is_asked_no_more(ask, hub_server):
     assert len([path for path in hub_server.asked if "org/broken" in path]) == 1
 
 
+def test_a_hub_that_breaks_down_leaves_the_cached_commit_with_a_remark(ask, hub_server):
+    trusted = '{"ckpt": "org/name", "trust_code": true}'
+    told = ask(hub_server.url, trusted)
+    hub_server.refusal = (503, "")
+    remark = (
+        f"org/name: the hub ({hub_server.url}) answered HTTP 503; the cached commit {COMMIT} is "
+        f"used, which may not be the newest"
+    )
+    assert ask(hub_server.url, trusted) == {**told, "remarks": [remark]}
+
+
+@pytest.mark.parametrize(
+    ("refusal", "text"),
+    [
+        (
+            (401, "RepoNotFound"),
+            "org/name: neither a folder here nor a model on the hub (HUB), or a private",
+        ),
+        ((403, "GatedRepo"), "org/name: access is restricted; ask for it at HUB/org/name, then"),
+        (
+            (403, ""),
+            "org/name: the hub (HUB) refuses it with HTTP 403; log in with `hf auth login`",
+        ),
+        ((404, "RepoNotFound"), "org/name: neither a folder here nor a model on the hub (HUB), or"),
+        ((404, "RevisionNotFound"), "org/name: org/name has no revision 'main' on the hub (HUB)"),
+    ],
+)
+def test_what_the_hub_refuses_is_not_taken_from_the_cache(ask, hub_server, refusal, text):
+    trusted = '{"ckpt": "org/name", "trust_code": true}'
+    assert ask(hub_server.url, trusted)["revision"] == COMMIT
+    hub_server.refusal = refusal
+    told = ask(hub_server.url, trusted)
+    assert told["exit_code"] == 4
+    assert told["error"].startswith(text.replace("HUB", hub_server.url))
+
+
+def test_for_the_contract_only_json_is_downloaded(ask, hub_server):
+    told = ask(hub_server.url, "org/name", CONTRACT_ONLY)
+    folder = Path(told["folder"])
+    assert {path.name for path in folder.rglob("*")} == {"config.json", "vocab.json"}
+    assert not [path for path in hub_server.asked if "safetensors" in path]
+    told = ask("http://127.0.0.1:9", "org/name", CONTRACT_ONLY)
+    (remark,) = told["remarks"]
+    assert remark.startswith("org/name: cannot reach the hub (http://127.0.0.1:9); the cached")
+
+
+def test_files_of_the_code_are_downloaded_whatever_their_kind_but_no_pickles(ask, hub):
+    told = ask(hub, '{"ckpt": "org/name", "trust_code": true}')
+    code = Path(told["folder"]) / "code" / "da3_xvla"
+    assert {path.relative_to(code).as_posix() for path in code.rglob("*")} == {
+        "models", "models/modeling_xvla.py", "models/sizes.yaml",
+    }  # fmt: skip
+
+
 def test_pickles_are_downloaded_only_where_they_are_allowed(ask, hub):
     request = {"ckpt": "org/name", "trust_code": True, "allow_pickle": True}
     told = ask(hub, json.dumps(request))
+    code = Path(told["folder"]) / "code" / "da3_xvla"
+    assert (code / "scales.pkl").is_file()
+    assert (code / "scales.pt").is_file()
     assert (Path(told["folder"]) / "pytorch_model.bin").read_bytes() == b"pickle"
     assert told["weights_format"] == "safetensors"
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import pickle
 
 import pytest
 
 from b1k_envs.errors import ContractMismatchError, UsageError
+from b1k_policies import contract_reading, contract_sources
 from b1k_policies.contract import V4, V17, EvalContract
 from b1k_policies.contract_reading import read_contract_file
 from b1k_policies.contract_resolved import ContractConflictError
@@ -113,6 +115,42 @@ def test_a_size_that_fits_no_preset_asks_for_a_contract(folder):
     text = str(refused.value)
     assert "config.json:geometry_conditioning.da3_process_res says 336 px" in text
     assert "fits no preset (v4 504, v17 224); pass --contract FILE" in text
+
+
+@pytest.fixture
+def a_v18_of_v17s_size(monkeypatch):
+    v18 = dataclasses.replace(V17, name="v18", first_action=2)
+    presets = {"v4": V4, "v17": V17, "v18": v18}
+    for module in (contract_sources, contract_reading):
+        monkeypatch.setattr(module, "PRESETS", presets)
+    return v18
+
+
+def test_of_two_presets_of_one_size_the_named_one_is_taken(folder, a_v18_of_v17s_size):
+    assert resolve(folder(CONFIG_V17, {"name": "v18"})).contract == a_v18_of_v17s_size
+    found = resolve(folder(CONFIG_V17, {"checkpoint": "task31-v17-ckpt50000"}))
+    assert found.contract == V17
+    assert found.sources["first_action"].source == "preset v17"
+    assert resolve(folder(CONFIG_V4)).contract == V4
+
+
+@pytest.mark.parametrize(
+    ("contract", "text"),
+    [
+        (None, "fits several presets (v17, v18), and no file names one; pass --contract"),
+        ({"name": "v4"}, "(v17, v18), and EVAL_CONTRACT.json:name says 'v4'; pass --contract"),
+    ],
+)
+def test_of_two_presets_of_one_size_none_is_guessed(folder, a_v18_of_v17s_size, contract, text):
+    with pytest.raises(UsageError) as refused:
+        resolve(folder(CONFIG_V17, contract))
+    assert text in str(refused.value)
+    assert "fits no preset" not in str(refused.value)
+
+
+def test_the_advice_of_a_conflict_names_every_preset_of_the_size(folder, a_v18_of_v17s_size):
+    with pytest.raises(ContractConflictError, match=r"by size the files fit v17 or v18\)"):
+        resolve(folder(CONFIG_V17), contract="v4")
 
 
 def test_without_a_size_nothing_is_guessed(folder):
@@ -331,6 +369,21 @@ def test_dtype_and_steps_are_the_runners_choice_even_against_the_files(folder):
     found = resolve(path, settings=["dtype=float16", "denoising_steps=20"])
     assert (found.contract.dtype, found.contract.denoising_steps) == ("float16", 20)
     assert not found.is_forced
+
+
+@pytest.mark.parametrize("named", [None, "v17"])
+def test_a_value_that_nobody_spelt_out_is_by_default(folder, tmp_path, named):
+    path = folder(CONFIG_V17, {"name": "v17", "first_action": 0})
+    sources = resolve(path, contract=named, settings=["dtype=float16"]).sources
+    assert sources["denoising_steps"].by_default
+    assert not sources["chunk_length"].by_default  # config.json
+    assert not sources["first_action"].by_default  # EVAL_CONTRACT.json, as the preset has it
+    assert not sources["dtype"].by_default
+    file = tmp_path / "mine.json"
+    file.write_text('{"base": "v17", "domain_id": 19}')
+    sources = resolve(path, contract=str(file)).sources
+    assert sources["denoising_steps"].by_default
+    assert not sources["domain_id"].by_default
 
 
 SETTINGS = [
@@ -640,7 +693,7 @@ def test_what_is_found_can_be_recorded_and_sent_to_a_worker(folder):
     assert document["sources"]["dtype"]["source"] == "--set"
     assert document["sources"]["camera_axes"] == {
         "source": "preset v17", "confirmed_by": [], "forced": False,
-        "effect": "bytes", "sure": "open",
+        "by_default": True, "effect": "bytes", "sure": "open",
     }  # fmt: skip
     assert pickle.loads(pickle.dumps(found)) == found
 

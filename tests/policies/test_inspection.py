@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 
 import cv2
 import numpy as np
@@ -443,6 +444,25 @@ def test_a_whole_v4_contract_on_v17_is_told_although_the_model_refuses_it(tiny_v
         assert any(
             "the model gives no chunk: " in text for text in texts(inspection.findings, "chunk")
         )
+
+
+def test_a_remark_that_a_finding_says_already_is_not_said_twice(tiny_v17, saved):
+    inspection = asked(tiny_v17, saved, "first_action=1")
+    said = [finding.text for finding in inspection.findings]
+    assert len(texts(inspection.findings, "first_action")) == 1
+    assert not any("first_action is 1 (--set), against 0 of v17" in text for text in said)
+
+
+def test_a_remark_that_no_finding_says_is_a_note_whatever_its_words(tiny_v17, saved, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny_v17, folder)
+    path = folder / "EVAL_CONTRACT.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "mystery is here": 1}))
+    inspection = asked(folder, saved)
+    assert (
+        "EVAL_CONTRACT.json: 1 key not understood (mystery is here); see `b1k-eval contract CKPT`"
+        in [finding.text for finding in inspection.findings if finding.level == "note"]
+    )
 
 
 def test_a_head_that_contradicts_the_contract_is_wrong_not_a_note(tiny_v17, saved):

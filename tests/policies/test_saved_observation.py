@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -69,6 +71,38 @@ def test_what_is_no_npz_is_told(tmp_path, content):
     path = tmp_path / "observation.npz"
     path.write_bytes(content)
     with pytest.raises(UsageError, match="no saved observation, or damaged"):
+        read_npz(path)
+
+
+def test_a_single_array_is_told_from_an_observation(tmp_path):
+    path = tmp_path / "observation.npz"
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(UsageError, match="holds one array, not an observation"):
+        read_npz(path)
+
+
+@pytest.mark.parametrize(
+    ("local", "central", "value"),
+    [(6, 8, 1), (8, 10, 97)],  # flag: encrypted; method: one that zipfile does not know
+    ids=["encrypted", "unknown compression"],
+)
+def test_a_zip_that_python_cannot_unpack_is_told(tmp_path, saved, local, central, value):
+    path = tmp_path / "observation.npz"
+    data = bytearray(to_npz(saved))
+    for signature, offset in ((b"PK\x03\x04", local), (b"PK\x01\x02", central)):
+        struct.pack_into("<H", data, data.find(signature) + offset, value)
+    path.write_bytes(data)
+    with pytest.raises(UsageError, match="no saved observation, or damaged"):
+        read_npz(path)
+
+
+def test_a_zip_of_other_things_than_arrays_is_told(tmp_path, saved):
+    path = tmp_path / "observation.npz"
+    path.write_bytes(to_npz(saved))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(UsageError, match=r"readme\.txt in it is no array"):
         read_npz(path)
 
 

@@ -15,7 +15,7 @@ import pytest
 from observations import CARDS, OFFSETS, expected_proprio, made_observation, natural_pictures
 from spoilt import Spoilt, one_thread  # noqa: F401 - a fixture
 
-from b1k_envs.errors import B1kEvalError
+from b1k_envs.errors import B1kEvalError, HostFaultError
 from b1k_policies.base import EpisodeInfo
 from b1k_policies.checkpoint import CheckpointError, CheckpointRequest
 from b1k_policies.registry import CHECKPOINT, make_policy
@@ -344,7 +344,8 @@ def test_the_record_is_json_and_holds_what_decides_the_actions(policy, version, 
     assert len(record["checkpoint"]["code_sha256"]) == 64
     assert record["contract"]["contract"]["name"] == record["name"] == version
     assert record["parameters"] == sum(p.numel() for p in policy.model.model.parameters())
-    assert (record["device"], record["torch_threads"]) == ("cpu", 1)
+    assert (record["device"], record["forced"]) == ("cpu", False)
+    assert policy.describe_here() == {"device_name": None, "torch_threads": 1}
     assert record["remarks"] == list(policy.remarks)
 
 
@@ -371,3 +372,55 @@ def test_a_request_that_cannot_be_met_leaves_nothing_behind(spoilt):
         spoilt.policy()
     spoilt.edit("        return None\n", "        return chunk\n")
     assert chunk_of(spoilt.policy()).actions.shape == (30, 23)
+
+
+@pytest.mark.parametrize("kind", ["lost", "full", "memory"])
+def test_what_the_machine_does_is_not_the_models_fault(tiny_v17, monkeypatch, kind):
+    import torch
+
+    error = {
+        "lost": RuntimeError("CUDA error: an illegal memory access was encountered"),
+        "full": torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        "memory": MemoryError("no memory"),
+    }[kind]
+    policy = load(tiny_v17)
+
+    def broken(**arguments):
+        raise error
+
+    monkeypatch.setattr(policy, "_generate", broken)
+    policy.reset(EPISODE)
+    with pytest.raises(HostFaultError, match=type(error).__name__):
+        policy.infer(SEEN)
+    policy.close()
+
+
+def test_an_observation_that_cannot_be_sent_is_not_the_models_fault(policy):
+    policy.reset(EPISODE)
+    blind = replace(SEEN, images={})
+    with pytest.raises(HostFaultError, match="the observation has no picture of head"):
+        policy.infer(blind)
+
+
+def test_a_self_report_that_is_no_number_is_left_out_and_costs_no_episode(tiny_v17, monkeypatch):
+    policy = load(tiny_v17)
+    predict = policy.predict
+
+    def babbling(batch, seeds):
+        nothing = np.full((1, 34), np.nan, np.float32)
+        return replace(predict(batch, seeds), skill_logits=nothing, progress=nothing[:, :1])
+
+    monkeypatch.setattr(policy, "predict", babbling)
+    policy.reset(EPISODE)
+    chunk = policy.infer(SEEN)
+    assert (chunk.skill, chunk.progress) == (None, None)
+    policy.close()
+
+
+def test_float16_weights_are_still_those_of_the_file(tiny_v17):
+    """Around 0 they have steps of 6e-8, which is many per cent of a small weight."""
+    from torch import float16
+
+    policy = load(tiny_v17, settings=("dtype=float16",))
+    assert next(policy.model.model.parameters()).dtype == float16
+    policy.close()

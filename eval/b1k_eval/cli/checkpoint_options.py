@@ -9,7 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from b1k_envs.errors import UsageError
-from b1k_policies.checkpoint import CheckpointRequest
+from b1k_eval.settings import CONSENTS
+from b1k_policies.checkpoint import CODE_FOLDER, CheckpointRequest, package_in
+from b1k_policies.contract import PRESETS
 
 _PANEL = "Checkpoint"
 
@@ -17,7 +19,7 @@ ContractOption = Annotated[
     str | None,
     typer.Option(
         "--contract",
-        metavar="v4|v17|FILE",
+        metavar=f"{'|'.join(PRESETS)}|FILE",
         help="Evaluate the checkpoint under this contract.",
         show_default="what its files say",
         rich_help_panel=_PANEL,
@@ -115,10 +117,17 @@ _OPTIONS: Mapping[str, str] = {
 
 
 def typed_only(options: Mapping[str, Any]) -> dict[str, Any]:
-    """What was typed, by field of `CheckpointRequest`; a folder becomes absolute."""
+    """What was typed, by field of `CheckpointRequest`.
+
+    The checkpoint's folder and a contract's file become absolute: a run may be resumed from
+    elsewhere. An empty word stays one, for `CheckpointRequest` to refuse.
+    """
     typed = {name: value for name, value in options.items() if value not in (None, [])}
-    if "ckpt" in typed and Path(typed["ckpt"]).is_dir():
-        typed["ckpt"] = str(Path(typed["ckpt"]).resolve())
+    ckpt, contract = typed.get("ckpt"), typed.get("contract")
+    if ckpt and Path(ckpt).is_dir():
+        typed["ckpt"] = str(Path(ckpt).resolve())
+    if contract and contract not in PRESETS and Path(contract).is_file():
+        typed["contract"] = str(Path(contract).resolve())
     return typed
 
 
@@ -126,6 +135,8 @@ def complete_checkpoint(
     typed: Mapping[str, Any], recorded: Mapping[str, Any] | None, policy: str | None
 ) -> CheckpointRequest | None:
     """The request, completed by that of a run that is resumed; None for no checkpoint.
+
+    Consent is never completed: a file that came from elsewhere must not give it.
 
     Args:
         typed: As `typed_only` gives it.
@@ -143,9 +154,25 @@ def complete_checkpoint(
         return None
     if policy is not None:
         raise UsageError("--policy and --ckpt both name a policy: give one of them")
-    values = {**(recorded or {}), **typed}
+    before = {name: value for name, value in (recorded or {}).items() if name not in CONSENTS}
+    values = {**before, **typed}
     values["settings"] = tuple(values.get("settings", ()))
+    if typed.get("code_dir"):
+        values["code_dir"] = _code_dir(typed["code_dir"], values["ckpt"])
     return CheckpointRequest(**values)
+
+
+def _code_dir(word: str, ckpt: str) -> str:
+    """`--code-dir`, absolute if only one folder can be meant by it.
+
+    Else as it was typed, and `locate` says what is wrong. That includes a place where the card has
+    the code, for a checkpoint whose files are still on the hub.
+    """
+    places = [Path(word), Path(ckpt) / word]
+    if not Path(ckpt).is_dir() and Path(word).parts[:1] == Path(CODE_FOLDER).parts[:1]:
+        return word
+    holding = {place.resolve() for place in places if package_in(place) is not None}
+    return str(holding.pop()) if len(holding) == 1 else word
 
 
 def _option(field: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,7 +30,7 @@ def contract(
     what: Annotated[
         list[str],
         typer.Argument(
-            metavar="v4|v17|CKPT|FILE, or: diff A B",
+            metavar=f"{'|'.join(PRESETS)}|CKPT|FILE, or: diff A B",
             help="A preset, a checkpoint folder or a contract file; or `diff` and two of them.",
         ),
     ],
@@ -101,8 +102,9 @@ def _find(
         return resolve(None, contract=word, settings=settings, force=force)
     if not Path(word).is_dir() and "/" not in word:
         raise UsageError(f"{word!r} is no preset, folder or file{near_miss(word, [*PRESETS])}")
-    folder = find_folder(word, allow_pickle=False).folder
-    return resolve(folder, contract=contract_word, settings=settings, force=force)
+    found = find_folder(word, weights=False)
+    resolved = resolve(found.folder, contract=contract_word, settings=settings, force=force)
+    return replace(resolved, remarks=(*found.remarks, *resolved.remarks))
 
 
 def _compare(

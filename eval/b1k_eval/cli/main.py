@@ -13,6 +13,7 @@ from b1k_eval.cli.contract import contract
 from b1k_eval.cli.doctor import doctor
 from b1k_eval.cli.inspect import inspect
 from b1k_eval.cli.options import Verb
+from b1k_eval.cli.replay import replay
 from b1k_eval.cli.report import report
 from b1k_eval.cli.run import run
 from b1k_eval.cli.smoke import smoke
@@ -20,8 +21,8 @@ from b1k_eval.cli.tasks import tasks
 
 EXIT_CODES = """\
 Exit codes: 0 done (the robot may have failed); 1 an episode ended as error, the success rate is
-below --fail-under, a check of smoke failed, or results cannot be written, as on a full disk;
-2 wrong usage; 3 the contract and the checkpoint disagree; 4 the simulator or the policy cannot be
+below --fail-under, a check of smoke failed, a replay differs from its trace, or results cannot be
+written, as on a full disk; 2 wrong usage; 3 the contract and the checkpoint disagree; 4 the simulator or the policy cannot be
 had here; 130 interrupted. With --json an error is the one document on standard output, except for
 an option or value that the command line cannot even read: that is told on standard error alone,
 with exit code 2."""
@@ -42,6 +43,7 @@ app.command(cls=Verb)(contract)
 app.command(cls=Verb)(compare)
 app.command(cls=Verb)(report)
 app.command(cls=Verb)(inspect)
+app.command(cls=Verb)(replay)
 
 
 def _print_version(wanted: bool) -> None:

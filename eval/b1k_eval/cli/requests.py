@@ -107,7 +107,9 @@ def against_folder(until_decided: bool, against: Path | None, most: int | None) 
     Raises:
         UsageError: Only some of the options that go together are there.
     """
-    if (until_decided and against is None) or (not until_decided and (against or most)):
+    if (until_decided and against is None) or (
+        not until_decided and (against is not None or most is not None)
+    ):
         raise UsageError("--until-decided and --against RUN go together (--max-instances beside)")
     return None if against is None else str(against.resolve())
 

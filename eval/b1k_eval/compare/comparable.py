@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from b1k_envs.errors import UsageError
 from b1k_eval.compare.loading import RunData
-from b1k_policies.contract import EvalContract, diff
-from b1k_policies.contract_codecs import ContractValueError
+from b1k_policies.contract_fields import FIELDS
 
 _MUST_AGREE: Mapping[str, str] = {
     "sim": "simulator",
@@ -87,6 +85,7 @@ def differences(first: RunData, second: RunData) -> Differences:
     notable += _of(one, two, {"b1k_eval": "b1k-eval version", "privileged": "privileged"})
     notable += _of(one["env"], two["env"], {"sim_version": "simulator version"})
     notable += _of(one["policy"], two["policy"], _POLICY)
+    notable += _scored(first, second)
     return Differences(
         blocking=tuple(blocking), notable=tuple(notable), contract=tuple(_contracts(one, two))
     )
@@ -124,16 +123,12 @@ def require_comparable(runs: Sequence[RunData]) -> None:
 
 
 def stopped_early(first: RunData, second: RunData) -> bool:
-    """Whether one of the two was run until it was decided against the other.
+    """Whether one of the two was run until something was decided.
 
     The number of its instances then depends on its results, and a test that takes that number as
     given finds differences too often.
     """
-    for run, other in ((first, second), (second, first)):
-        against = run.identity["settings"].get("against")
-        if against is not None and Path(against).resolve() == other.path.resolve():
-            return True
-    return False
+    return any(run.identity["settings"].get("against") is not None for run in (first, second))
 
 
 def _of(
@@ -152,29 +147,31 @@ def _without_instances(env: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _instances(first: RunData, second: RunData) -> list[Difference]:
-    """The instances that were scored; a run still being written has fewer than it plans."""
-    one, two = (sorted({e.key.instance for e in run.scored}) for run in (first, second))
+    """The instances that the runs are of; until something is decided is as long as it takes."""
+    one, two = (sorted(run.identity["settings"]["instances"]) for run in (first, second))
     if one == two or stopped_early(first, second):
+        return []
+    return [Difference(name="instances", first=_ranges(one), second=_ranges(two))]
+
+
+def _scored(first: RunData, second: RunData) -> list[Difference]:
+    """Instances with a score: errors, and a run still being written, leave some out."""
+    one, two = (sorted({e.key.instance for e in run.scored}) for run in (first, second))
+    if one == two:
         return []
     return [Difference(name="instances scored", first=_ranges(one), second=_ranges(two))]
 
 
 def _contracts(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[Difference]:
-    found = []
-    for identity in (one, two):
-        document = identity["policy"].get("contract")
-        if document is None:
-            return []
-        try:
-            found.append(EvalContract.from_dict(document["contract"]))
-        except ContractValueError as error:
-            raise UsageError(f"a run's contract cannot be read: {error}") from error
-    changes = diff(found[0], found[1])
-    return [
-        Difference(name=change.name.replace("_", " "), first=change.first, second=change.second)
-        for change in changes
-        if change.effect is not None  # what follows from fields is told by the fields
-    ]
+    """Fields that differ, as recorded: versions of this package may know others than we do."""
+    documents = [identity["policy"].get("contract") for identity in (one, two)]
+    if None in documents:
+        return []
+    first, second = (document["contract"] for document in documents)
+    names = dict.fromkeys((*first, *second))
+    labels = {"format", *(name for name, info in FIELDS.items() if info.effect == "label")}
+    fields = {name: name.replace("_", " ") for name in names if name not in labels}
+    return _of(first, second, fields)
 
 
 def _ranges(numbers: Sequence[int]) -> str:

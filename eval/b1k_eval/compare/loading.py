@@ -267,7 +267,7 @@ def _label(identity: Mapping[str, Any]) -> str:
     if "checkpoint" in policy:
         contract = policy["contract"]
         name = f"{policy['checkpoint']['origin']}, contract {contract['contract']['name']}"
-        marks += ["forced"] if contract["forced"] else []
+        marks += ["forced"] if policy["forced"] else []
         for field in ("skill_id", "skill_progress"):
             forced = policy[f"forced_{field}"]
             marks += [] if forced is None else [f"{field} forced to {forced}"]

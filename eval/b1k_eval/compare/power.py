@@ -149,8 +149,9 @@ def pairs_needed(
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
-    needed = high
-    for pairs in range(high + 1, high + 11):
+    needed = pairs = high
+    while pairs < needed + 10:
+        pairs += 1
         if not enough(pairs):
             needed = pairs + 1
     return needed

@@ -1,9 +1,9 @@
 """A test that may be looked at after every instance: betting on the paired differences.
 
 Null hypothesis: given all earlier instances, the difference d in [-1, 1] of the next one (mean of
-a minus mean of b) has mean zero. It holds where instances are drawn independently and the two
-policies solve them equally often on average, and whatever the instances where both solve each one
-equally often. It says nothing on q-scores' shape, on ties, on independence of a and b.
+a minus mean of b) has mean zero. It holds where instances are drawn independently and both runs
+solve equally many on average; and, in any order, where both solve each single instance equally
+often. Nothing is assumed of ties, of the shape of scores, or of a and b being independent.
 
 Start with 1 and stake a share x of it on every instance: wealth is multiplied by 1 + x d, which on
 average changes nothing under the null, so by Ville's inequality it ever reaches 1 / alpha with
@@ -15,9 +15,9 @@ seven wins in a row decide at alpha = 0.05. Here it is taken over `STAKES` Cheby
 gives this figure exactly below twice as many discordant pairs, is a valid e-value for any number,
 and does differences that are fractions too.
 
-Drawn without replacement from few instances, differences lean back towards the mean of those few.
-The test is then of the population the instances stand for, not of the few. Their order must not
-depend on the results; it is best random.
+The order of the instances must not depend on results; a random one is best. Taken one by one from a
+small fixed set, the differences still to come lean against those seen: the test is then of the
+population that the set was drawn from, not of the set's own mean.
 
 References: G. Shafer, JRSS A 184 (2021) 407; I. Waudby-Smith and A. Ramdas, "Estimating means of
 bounded random variables by betting", JRSS B 86 (2024) 1; R. E. Krichevsky and V. K. Trofimov, IEEE

@@ -30,6 +30,7 @@ from b1k_eval.compare.paired import (
 )
 from b1k_eval.compare.sequential import betting_path, confidence_interval
 from b1k_eval.compare.verdicts import holm, verdict
+from b1k_eval.until_decided import unbroken
 
 LEVEL = 0.95
 
@@ -74,9 +75,11 @@ def summarise_runs(
 
 
 def _names(runs: Sequence[RunData]) -> list[str]:
-    """What to call each run: its label, or the folder where that is not unique."""
-    labels = [run.label for run in runs]
-    return [run.label if labels.count(run.label) == 1 else run.name for run in runs]
+    """What to call each run: the first of label, folder and path that no two share."""
+    for names in ([run.label for run in runs], [run.name for run in runs]):
+        if len(set(names)) == len(names):
+            return names
+    return [str(run.path) for run in runs]
 
 
 # --- one run ---------------------------------------------------------------------------------
@@ -147,7 +150,7 @@ def _distance(run: RunData, part: str) -> float | None:
 
 
 def _latency(run: RunData) -> float | None:
-    """Mean time of an inference over all episodes [s]."""
+    """Mean time of an inference over the scored episodes, the policy's resets included [s]."""
     inferences = sum(episode.inferences for episode in run.scored)
     spent = sum(episode.timing["policy_s"] for episode in run.scored)
     return spent / inferences if inferences else None
@@ -159,6 +162,9 @@ def _latency(run: RunData) -> float | None:
 def _pair(
     first: RunData, second: RunData, first_name: str, second_name: str, *, seed: int, level: float
 ) -> dict[str, Any]:
+    stopped = stopped_early(first, second)
+    if stopped:
+        first, second = _unbroken(first), _unbroken(second)
     one, two = _by_instance(first, "success"), _by_instance(second, "success")
     success = compare_success(two, one, seed=seed, level=level)
     if success is None:
@@ -166,12 +172,11 @@ def _pair(
     scores = compare_scores(
         _by_instance(second, "q_score"), _by_instance(first, "q_score"), seed=seed, level=level
     )
-    # By number of the instance: an order that no result can have influenced.
     by_instance = paired_differences(two, one)
-    ordered = np.array([by_instance[key] for key in sorted(by_instance)], dtype=np.float64)
+    order = [number for number in _order(first, second) if number in by_instance]
+    ordered = np.array([by_instance[number] for number in order], dtype=np.float64)
     steps = betting_path(ordered, 1 - level)
-    stopped = stopped_early(first, second)
-    if success is not None and stopped:
+    if success is not None and stopped and by_instance:
         success = _anytime_valid(success, ordered, alpha=1 - level)
     apart = differences(first, second)
     return {
@@ -196,11 +201,31 @@ def _pair(
     }
 
 
+def _order(first: RunData, second: RunData) -> list[int]:
+    """The order of the instances: that of the run that was stopped, else by their numbers."""
+    for run in (second, first):
+        settings = run.identity["settings"]
+        if settings.get("against") is not None:
+            return list(settings["instances"])
+    return sorted({episode.key.instance for run in (first, second) for episode in run.scored})
+
+
+def _unbroken(run: RunData) -> RunData:
+    """A run that was stopped without what was finished out of its order; any other as it is."""
+    settings = run.identity["settings"]
+    if settings.get("against") is None:
+        return run
+    done = {episode.key for episode in run.episodes}
+    counted = set(unbroken(run.task, settings["instances"], settings["rollouts"], done))
+    kept = tuple(episode for episode in run.episodes if episode.key.instance in counted)
+    return replace(run, episodes=kept)
+
+
 def _anytime_valid(
     comparison: Comparison, differences: Float64Array, *, alpha: float
 ) -> Comparison:
     """The same comparison with a p-value and an interval that hold wherever one stops."""
-    e_value = float(betting_path(differences, alpha).e_values[-1])
+    e_value = float(betting_path(differences, alpha).e_values.max())  # decided once, for good
     return replace(
         comparison,
         interval=confidence_interval(differences, alpha),

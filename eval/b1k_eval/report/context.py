@@ -140,13 +140,13 @@ def _run_notices(run: RunFindings, name: str) -> Iterator[dict[str, Any]]:
 def _run(run: RunFindings, number: int) -> dict[str, Any]:
     row, data = run.row, run.data
     settings, policy = data.identity["settings"], data.identity["policy"]
-    contract = policy.get("contract", {})
+    contract, protocol = policy.get("contract", {}), f"protocol {settings['protocol']}"
     return {
         **_mark(number),
         "name": run.name,
         "sub": " · ".join(
             name
-            for name in (data.label, data.name, data.task, settings["sim"], settings["protocol"])
+            for name in (data.label, data.name, data.task, settings["sim"], protocol)
             if name != run.name
         ),
         "counts": row["counts"],

@@ -44,6 +44,7 @@ def test_rate_intervals_are_newcombes_table(successes, trials, score, exact):
 
 
 @given(count=counts, level=st.floats(0.5, 0.999))
+@settings(deadline=None)
 def test_rate_intervals_are_those_of_statsmodels(count, level):
     for ours, theirs in ((wilson, "wilson"), (clopper_pearson, "beta")):
         expected = proportion_confint(*count, alpha=1 - level, method=theirs)
@@ -51,6 +52,7 @@ def test_rate_intervals_are_those_of_statsmodels(count, level):
 
 
 @given(count=counts)
+@settings(deadline=None)
 def test_rate_intervals_of_failures_are_those_of_successes_mirrored(count):
     successes, trials = count
     for method in (wilson, clopper_pearson):
@@ -58,6 +60,13 @@ def test_rate_intervals_of_failures_are_those_of_successes_mirrored(count):
         mirrored = limits(method(trials - successes, trials))
         assert mirrored == pytest.approx((1 - high, 1 - low), abs=1e-12)
         assert 0 <= low < high <= 1
+
+
+def test_limits_at_no_success_and_at_none_but_successes_are_exactly_0_and_1():
+    for n in range(1, 200):
+        for method in (wilson, clopper_pearson):
+            assert method(0, n).low == 0.0
+            assert method(n, n).high == 1.0
 
 
 @pytest.mark.parametrize("method", [wilson, clopper_pearson])
@@ -86,6 +95,7 @@ def test_unpaired_interval_is_newcombes_table(counted, expected):
 
 
 @given(a=counts, b=counts)
+@settings(deadline=None)
 def test_unpaired_interval_is_that_of_statsmodels(a, b):
     expected = confint_proportions_2indep(*a, *b, method="newcomb", compare="diff")
     assert limits(newcombe(*a, *b)) == pytest.approx(expected, abs=1e-9)
@@ -116,6 +126,7 @@ wins = st.integers(1, 80).flatmap(
 
 
 @given(pair=wins)
+@settings(deadline=None)
 def test_paired_limits_solve_the_score_equation_with_a_searched_nuisance_share(pair):
     wins_a, wins_b, n = pair
     for limit in limits(tango(*pair)):
@@ -135,6 +146,7 @@ def test_paired_limits_solve_the_score_equation_with_a_searched_nuisance_share(p
 
 
 @given(pair=wins)
+@settings(deadline=None)
 def test_swapping_the_runs_turns_the_paired_interval_around(pair):
     wins_a, wins_b, n = pair
     low, high = limits(tango(wins_a, wins_b, n))
@@ -151,7 +163,7 @@ def test_ties_alone_leave_a_paired_interval_that_narrows_with_their_number():
 
 
 @given(count=st.integers(2, 40).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_bootstrap_of_zeros_and_ones_is_clopper_and_pearsons(count):
     successes, trials = count
     groups = [[1.0]] * successes + [[0.0]] * (trials - successes)

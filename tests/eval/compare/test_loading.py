@@ -197,6 +197,7 @@ def test_every_rollout_of_every_instance_is_planned(tmp_path):
                     "name": "v17",
                     "checkpoint": {"origin": "ckpt50000"},
                     "contract": {"contract": {"name": "v17"}, "forced": []},
+                    "forced": False,
                     "forced_skill_id": None,
                     "forced_skill_progress": None,
                 }
@@ -209,6 +210,7 @@ def test_every_rollout_of_every_instance_is_planned(tmp_path):
                     "name": "v4 (forced)",
                     "checkpoint": {"origin": "ckpt50000"},
                     "contract": {"contract": {"name": "v4"}, "forced": ["image_size 224 -> 504"]},
+                    "forced": True,
                     "forced_skill_id": 0,
                     "forced_skill_progress": 0.25,
                 }

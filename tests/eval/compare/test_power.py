@@ -18,6 +18,8 @@ from b1k_eval.compare.power import (
     smallest_detectable,
 )
 
+SHARES = st.integers(0, 1000).map(lambda thousandths: thousandths / 1000)
+
 
 def enumerated_power(n, difference, discordance, alpha=0.05):
     """Over all (wins, losses, ties), with scipy's own test."""
@@ -39,6 +41,12 @@ def test_power_is_that_of_every_outcome_added_up(n, difference, discordance):
     assert mcnemar_power(n, difference, discordance) == pytest.approx(expected, abs=1e-9)
 
 
+def test_power_where_one_run_wins_every_discordant_pair_is_the_chance_of_six_of_them():
+    for n, share in ((30, 0.3), (2000, 0.002), (100_000, 1e-4)):
+        expected = stats.binom.sf(5, n, share)
+        assert mcnemar_power(n, share, share) == pytest.approx(expected, abs=1e-12)
+
+
 def test_power_at_another_level_is_enumerated_too():
     found = mcnemar_power(20, 0.4, 0.6, alpha=0.01)
     assert found == pytest.approx(enumerated_power(20, 0.4, 0.6, alpha=0.01), abs=1e-9)
@@ -46,7 +54,7 @@ def test_power_at_another_level_is_enumerated_too():
 
 @given(
     n=st.integers(0, 400),
-    discordance=st.floats(0, 1),
+    discordance=SHARES,
     fraction=st.floats(-1, 1),
 )
 @settings(max_examples=60, deadline=None)
@@ -70,11 +78,22 @@ def test_plans_are_a_little_above_connors_normal_approximation():
 
 
 def test_the_plan_is_the_least_number_with_the_power():
-    for difference, discordance in ((0.3, 0.5), (0.5, 0.5), (0.6, 0.8), (0.9, 0.9)):
+    for difference, discordance in ((0.3, 0.5), (0.5, 0.5), (0.6, 0.8), (0.58, 1.0)):
         n = pairs_needed(difference, discordance)
-        assert enumerated_power(n, difference, discordance) >= 0.8
         assert enumerated_power(n - 1, difference, discordance) < 0.8
+        # At a discordance of 1 the power is a saw: 23 pairs have it, 24 have not.
+        assert all(enumerated_power(m, difference, discordance) >= 0.8 for m in range(n, n + 3))
         assert all(mcnemar_power(m, difference, discordance) >= 0.8 for m in range(n, n + 11))
+
+
+def test_a_plan_that_the_normal_approximation_overrates_is_still_the_least():
+    n = pairs_needed(0.4, 0.4, alpha=0.01)
+    assert enumerated_power(n - 1, 0.4, 0.4, alpha=0.01) < 0.8
+    assert enumerated_power(n, 0.4, 0.4, alpha=0.01) >= 0.8
+
+
+def test_a_p_value_equal_to_the_level_is_significant():
+    assert mcnemar_power(5, 1.0, 1.0, alpha=0.0625) == pytest.approx(1.0)  # 2 / 2^5
 
 
 def test_six_pairs_show_a_difference_of_one_and_five_show_nothing():
@@ -85,7 +104,7 @@ def test_six_pairs_show_a_difference_of_one_and_five_show_nothing():
     assert smallest_detectable(6, 0.0) == pytest.approx(0.8 ** (1 / 6), abs=1e-3)
 
 
-@given(n=st.integers(6, 120), discordance=st.floats(0, 1))
+@given(n=st.integers(6, 120), discordance=SHARES)
 @settings(max_examples=40, deadline=None)
 def test_the_smallest_detectable_difference_has_the_power_and_a_smaller_one_has_not(n, discordance):
     size = smallest_detectable(n, discordance)

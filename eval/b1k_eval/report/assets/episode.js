@@ -151,7 +151,7 @@ B1K.episode = (function () {
       : null;
     return h("article", { class: "pane" }, caption,
       h("div", { class: "left" }, screen, pair ? null : why(row, detail, player)),
-      h("div", { class: "right" }, problems, lanes.element, pair ? why(row, detail, player) : null, facts(row, detail, player)));
+      h("div", { class: "right" }, pair ? h("p", { class: "whose", "aria-hidden": "true" }, B1K.runMark(row.run)) : null, problems, lanes.element, pair ? why(row, detail, player) : null, facts(row, detail, player)));
   }
 
   /** What came of it, and where to look. */
@@ -240,35 +240,42 @@ B1K.episode = (function () {
 
   /** To another episode of the list; the run beside stays, where it has that episode, too. */
   function go(by) {
-    const next = now && B1K.list.neighbour(now.row.id, by);
+    const { parts, query } = B1K.readHash(); // not `now`, which may still be loading
+    const row = find(Number(parts[0]), parts[1]);
+    const next = row && B1K.list.neighbour(row.id, by);
     if (next) {
-      const same = now.other && now.other.run !== next.run && find(now.other.run, next.name);
-      location.hash = B1K.list.address(next, same ? { vs: now.other.run } : {});
+      const vs = query.get("vs");
+      const same = vs !== null && Number(vs) !== next.run && find(Number(vs), next.name);
+      location.hash = B1K.list.address(next, same ? { vs } : {});
     }
   }
 
   const SECOND = B1K.RATE;
-  const KEYS = {
+  const VIEW_KEYS = {
+    n: () => go(1),
+    p: () => go(-1),
+    Escape: () => (location.hash = B1K.makeHash("episodes", [], B1K.list.query())),
+  };
+  const PLAYER_KEYS = {
     " ": (player) => player.toggle(),
     ArrowLeft: (player, shift) => (shift ? player.seek(player.step - SECOND) : player.frames(-1)),
     ArrowRight: (player, shift) => (shift ? player.seek(player.step + SECOND) : player.frames(1)),
     Home: (player) => player.seek(0),
     End: (player) => player.seek(player.length),
-    n: () => go(1),
-    p: () => go(-1),
     "+": () => zoom(2),
     "-": () => zoom(0.5),
     0: () => zoom(0),
-    Escape: () => (location.hash = B1K.makeHash("episodes", [], B1K.list.query())),
   };
 
   /** Whether the key was one of ours. */
   function key(event) {
-    const action = now && KEYS[event.key];
-    if (!action) {
+    if (VIEW_KEYS[event.key]) {
+      VIEW_KEYS[event.key]();
+    } else if (now && PLAYER_KEYS[event.key]) {
+      PLAYER_KEYS[event.key](now.player, event.shiftKey);
+    } else {
       return false;
     }
-    action(now.player, event.shiftKey);
     return true;
   }
 

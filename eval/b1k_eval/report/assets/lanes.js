@@ -130,7 +130,7 @@ B1K.Lanes = (function () {
       const most = Math.max(1e-9, ...known.map(([, value]) => value));
       const stems = known.map(([step, value]) => `M${step - 1} 1V${1 - value / most}`).join("");
       if (known.length) {
-        this.add("curve", `Latency, up to ${B1K.seconds(most)}`, "latency",
+        this.add("curve", `Latency ≤ ${B1K.seconds(most)}`, "latency",
           [this.svg(-0.06, 1.06, h("path", { class: "line stems", d: stems }))],
           (step) => B1K.seconds(B1K.at(inferences, step)));
       }

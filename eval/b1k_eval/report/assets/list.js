@@ -17,7 +17,8 @@ B1K.list = (function () {
   let shown = [];
   let drawn = 0;
   let body = null;
-  let sentinel = null;
+  let sentinel = null; // below the last row: when it comes near, more rows are made
+  let near = null;
   let longest = 1;
   let chips = new Map();
   const $ = (id) => document.getElementById(id);
@@ -33,11 +34,11 @@ B1K.list = (function () {
     }
     fillFilters(rows);
     buildTable();
-    new IntersectionObserver((entries) => {
+    near = new IntersectionObserver((entries) => {
       if (entries.some((entry) => entry.isIntersecting)) {
         drawMore();
       }
-    }, { rootMargin: "600px" }).observe(sentinel);
+    }, { rootMargin: "600px" });
   }
 
   function fillFilters(rows) {
@@ -188,6 +189,9 @@ B1K.list = (function () {
       body.append(...next.map(rowElement));
     }
     sentinel.hidden = drawn >= shown.length;
+    // Observed anew: only a change is told, and on a high screen it may still be in view.
+    near.unobserve(sentinel);
+    near.observe(sentinel);
   }
 
   function rowElement(row) {

@@ -1,0 +1,172 @@
+"""What a run folder keeps of an episode that is to be executed again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from b1k_envs.base import Float32Array, Float64Array
+from b1k_envs.errors import UsageError
+from b1k_envs.r1pro import ACTION_DIM
+from b1k_envs.tasks import get_task
+from b1k_eval.compare.loading import DamagedTraceError, EpisodeData, RunData, read_trace
+from b1k_eval.compare.trace_columns import SUBGOAL_PREFIX, Column, EpisodeTrace
+from b1k_eval.run_files import EpisodeKey
+from b1k_eval.settings import RunSettings, given_settings
+from b1k_eval.trace import POSITION_COLUMNS
+
+PREDICATE_PREFIX = "predicate:"
+"""Of a predicate's column in a trace."""
+
+BoolArray = npt.NDArray[np.bool_]
+
+_POLICY_COLUMNS = ("latency_s", "skill", "skill_index", "skill_prob", "progress")
+_EPISODE = re.compile(r"(?:(?P<task>.+)-)?(?P<instance>\d+)-(?P<rollout>\d+)|(?P<alone>\d+)")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Course:
+    """What became of the world, step by step, over N steps.
+
+    Attributes:
+        truths: By column of the trace (`predicate:NAME`, `subgoal:NAME`), bool [N + 1]; row 0 is
+            before the first action.
+        q_score: float32 [N], after each step, in [0, 1].
+        positions: float64 [N, 9] after each step, columns as `POSITION_COLUMNS`; world frame [m].
+    """
+
+    truths: Mapping[str, BoolArray]
+    q_score: Float32Array
+    positions: Float64Array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Recorded:
+    """An episode as its run folder has it, over N >= 1 steps.
+
+    Attributes:
+        episode: Its result.
+        actions: float32 [N, 23], what was executed; columns and units as in `b1k_envs.r1pro`.
+        commands: float32 [N, 23], what the policy asked for; None without action noise.
+        course: What became of the world.
+        words: The policy's words and waiting times, one value a step, columns as in
+            `b1k_eval.trace`: `latency_s` [s], `skill`, `skill_index`, `skill_prob`, `progress`.
+    """
+
+    episode: EpisodeData
+    actions: Float32Array
+    commands: Float32Array | None
+    course: Course
+    words: Mapping[str, Column]
+
+
+def world_settings(run: RunData) -> RunSettings:
+    """The settings that the world of a run is built from; its policy is not asked again.
+
+    Raises:
+        UsageError: It was no run of the twin, or run.json is damaged.
+    """
+    fields = given_settings(run.identity["settings"])
+    if fields["sim"] != "mujoco":
+        raise UsageError(
+            f"{run.path} was run in {fields['sim']}: only runs of the MuJoCo twin (--sim mujoco) "
+            "can be executed again from their trace"
+        )
+    fields["instances"] = tuple(fields["instances"])
+    return RunSettings(**{**fields, "checkpoint": None})
+
+
+def find_episode(run: RunData, name: str) -> EpisodeData:
+    """An episode of a run by what a person calls it.
+
+    Args:
+        run: The run.
+        name: TASK-INSTANCE-ROLLOUT, INSTANCE-ROLLOUT, or INSTANCE for its rollout 0; the task by
+            name or index.
+
+    Raises:
+        UsageError: It cannot be read, is none of the run, has not ended, or is damaged.
+    """
+    key = _key(run, name)
+    for episode in run.episodes:
+        if episode.key == key:
+            return episode
+    for entry in run.damaged:
+        if entry.name == key.folder:
+            raise UsageError(f"{run.path}: {key.folder} cannot be used: {entry.why}")
+    if key in run.plan:
+        raise UsageError(f"{run.path}: {key.folder} has no result yet; finish it with --resume")
+    instances = sorted({planned.instance for planned in run.plan})
+    rollouts = 1 + max(planned.rollout for planned in run.plan)
+    raise UsageError(
+        f"{run.path} has no episode {key.folder}: its task is {run.task}, its instances are "
+        f"{', '.join(map(str, instances))}, its rollouts 0 to {rollouts - 1}"
+    )
+
+
+def _key(run: RunData, name: str) -> EpisodeKey:
+    match = _EPISODE.fullmatch(name)
+    if match is None:
+        raise UsageError(
+            f"EPISODE {name!r} is not of the form TASK-INSTANCE-ROLLOUT, INSTANCE-ROLLOUT or "
+            "INSTANCE"
+        )
+    if match["alone"] is not None:
+        return EpisodeKey(run.task, int(match["alone"]), 0)
+    task = run.task if match["task"] is None else get_task(match["task"]).name
+    return EpisodeKey(task, int(match["instance"]), int(match["rollout"]))
+
+
+def read_recorded(episode: EpisodeData) -> Recorded:
+    """Read an episode's trace.
+
+    Raises:
+        UsageError: It ended before its first step.
+        DamagedTraceError: The trace cannot be read, lacks a column, or is not that of the result.
+    """
+    if episode.steps == 0:
+        raise UsageError(
+            f"{episode.name} ended before its first step ({episode.message}): there is nothing to "
+            "execute again"
+        )
+    trace = read_trace(episode)
+    return Recorded(
+        episode=episode,
+        actions=_rows(trace, "action"),
+        commands=_rows(trace, "command") if "command_0" in trace.names else None,
+        course=Course(
+            truths=_truths(trace, episode),
+            q_score=_stacked(trace, ("q_score",))[:, 0].astype(np.float32),
+            positions=_stacked(trace, POSITION_COLUMNS),
+        ),
+        words=trace.read(*_POLICY_COLUMNS),
+    )
+
+
+def _rows(trace: EpisodeTrace, kind: str) -> Float32Array:
+    """Actions or commands; float32 in the trace, so that nothing is rounded here."""
+    return _stacked(trace, tuple(f"{kind}_{i}" for i in range(ACTION_DIM))).astype(np.float32)
+
+
+def _stacked(trace: EpisodeTrace, names: tuple[str, ...]) -> Float64Array:
+    columns = trace.read(*names)
+    for name in names:
+        if not np.isfinite(columns[name]).all():
+            raise DamagedTraceError(f"{trace.path}: column {name!r} has a value that is not finite")
+    return np.stack([columns[name] for name in names], axis=1)
+
+
+def _truths(trace: EpisodeTrace, episode: EpisodeData) -> dict[str, BoolArray]:
+    """Predicates and sub-goals by column, the state before the first action put before them."""
+    start = {PREDICATE_PREFIX + name: holds for name, holds in episode.initial_predicates.items()}
+    start |= {SUBGOAL_PREFIX + name: step == 0 for name, step in episode.subgoals.items()}
+    names = [n for n in trace.names if n.startswith((PREDICATE_PREFIX, SUBGOAL_PREFIX))]
+    if set(names) != set(start):
+        odd = sorted(set(names) ^ set(start))[0]
+        raise DamagedTraceError(f"{trace.path} and the result do not both have {odd!r}")
+    columns = trace.read(*names)
+    return {name: np.concatenate(([start[name]], columns[name])) for name in names}
