@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -110,7 +111,11 @@ class Session:
         )
         make_chunking = chunking_factory(settings, self.policy.skipped_rows)
         make_chunking(self.policy.chunk_length)
-        self.remarks = (*self.policy.remarks, *_horizon_remark(settings, self.policy))
+        self.remarks = (
+            *self.policy.remarks,
+            *_horizon_remark(settings, self.policy),
+            *_threads_remark(execution, self.policy),
+        )
         if self.policy.needs_images:
             worlds.prepare_pictures()
         self.env: Env = worlds.make_env(settings)
@@ -230,6 +235,17 @@ def _horizon_remark(settings: RunSettings, policy: Policy) -> tuple[str, ...]:
     return (
         f"--horizon {settings.horizon} counts the first {policy.skipped_rows} of the model's rows, "
         f"which are not to be executed: {policy.chunk_length} actions a chunk",
+    )
+
+
+def _threads_remark(execution: Execution, policy: Policy) -> tuple[str, ...]:
+    threads = policy.describe_here().get("torch_threads")
+    cores = len(os.sched_getaffinity(0))
+    if threads is None or execution.workers == 1 or threads * execution.workers <= cores:
+        return ()
+    return (
+        f"{execution.workers} workers with {threads} threads of torch each share {cores} cores and "
+        f"wait for each other: OMP_NUM_THREADS={max(1, cores // execution.workers)} is faster",
     )
 
 

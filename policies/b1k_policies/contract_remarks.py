@@ -53,7 +53,7 @@ def find_remarks(
     Returns:
         (all of them in order, those that are about one field by field).
     """
-    by_field = {
+    by_field: dict[str, tuple[str, ...]] = {
         name: (text,) for name in by_hand if (text := _departure(name, contract, sources, base))
     }
     departures = [text for texts in by_field.values() for text in texts]

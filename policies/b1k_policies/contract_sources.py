@@ -100,11 +100,13 @@ def resolve(
         contract: Value of `--contract`: `v4`, `v17`, or a JSON file as `to_dict` writes it, whole
             or with a `base` (`{"base": "v17", "name": "v18", "first_action": 1}`).
         settings: Values of `--set`, later ones win.
-        force: Whether what is given by hand may contradict the files. The result is marked.
+        force: Whether what is given by hand may contradict the files. The result is marked. Keys
+            of EVAL_CONTRACT.json that speak of normalised proprio or actions get a remark only.
 
     Raises:
         ContractConflictError: The files contradict each other or what would be sent (exit 3).
-        UsageError: No such folder or file, no preset fits, a value cannot be meant (exit 2).
+        UsageError: No such folder or file, no preset fits, a value cannot be meant, the checkpoint
+            says what no field can express (exit 2).
     """
     contract_file, config = read_folder(folder)
     if not force:

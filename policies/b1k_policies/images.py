@@ -8,6 +8,7 @@ goes to 504 px. OpenCV's INTER_CUBIC is not.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -81,9 +82,8 @@ def _resized(pictures: Sequence[UInt8Array], contract: EvalContract) -> torch.Te
 
     if len({picture.shape for picture in pictures}) > 1:  # a batch from different cameras
         return torch.cat([_resized([picture], contract) for picture in pictures])
-    # The copy also gives torch the writable memory it wants. Memory stays in rows of pixels
-    # (channels last), for which torch has its fast uint8 path.
-    batch = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    # Memory stays in rows of pixels (channels last), for which torch has its fast uint8 path.
+    batch = _shared(pictures).permute(0, 3, 1, 2)
     size = (contract.image_size, contract.image_size)
     if batch.shape[2:] != size:
         if contract.resize_filter == "nearest":  # by pixel centres; nothing to antialias
@@ -93,6 +93,17 @@ def _resized(pictures: Sequence[UInt8Array], contract: EvalContract) -> torch.Te
                 batch, size, mode=contract.resize_filter, antialias=contract.resize_antialias
             )
     return batch.flip(1) if contract.colour_order == "bgr" else batch
+
+
+def _shared(pictures: Sequence[UInt8Array]) -> torch.Tensor:
+    """uint8 [B, N, N, 3]; a single picture is not copied, and must only be read."""
+    import torch
+
+    if len(pictures) > 1:
+        return torch.from_numpy(np.stack(pictures))
+    with warnings.catch_warnings():  # torch would rather have memory that it may write to
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(pictures[0])[None]
 
 
 def _picture(images: Mapping[View, UInt8Array], view: View) -> UInt8Array:

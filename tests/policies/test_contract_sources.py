@@ -131,7 +131,7 @@ def test_of_two_presets_of_one_size_the_named_one_is_taken(folder, a_v18_of_v17s
     found = resolve(folder(CONFIG_V17, {"checkpoint": "task31-v17-ckpt50000"}))
     assert found.contract == V17
     assert found.sources["first_action"].source == "preset v17"
-    assert resolve(folder(CONFIG_V4)).contract == V4
+    assert resolve(folder(CONFIG_V4, {})).contract == V4
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from b1k_envs.errors import UsageError
 from b1k_policies.contract_codecs import ContractValueError
 from b1k_policies.contract_sources import resolve
 
@@ -116,8 +115,3 @@ def test_pictures_and_what_is_not_normalised_are_only_told(folder, contract):
     found = resolve(folder(contract))
     assert len(found.not_understood) == 1
     assert not any("speaks of normalised" in remark for remark in found.remarks)
-
-
-def test_a_refusal_is_the_users_to_settle(folder):
-    with pytest.raises(UsageError):
-        resolve(folder({"action_std": [1.0] * 23}))

@@ -22,10 +22,10 @@ from b1k_eval.cli.tasks import tasks
 EXIT_CODES = """\
 Exit codes: 0 done (the robot may have failed); 1 an episode ended as error, the success rate is
 below --fail-under, a check of smoke failed, a replay differs from its trace, or results cannot be
-written, as on a full disk; 2 wrong usage; 3 the contract and the checkpoint disagree; 4 the simulator or the policy cannot be
-had here; 130 interrupted. With --json an error is the one document on standard output, except for
-an option or value that the command line cannot even read: that is told on standard error alone,
-with exit code 2."""
+written, as on a full disk; 2 wrong usage; 3 the contract and the checkpoint disagree; 4 the
+simulator or the policy cannot be had here; 130 interrupted. With --json an error is the one
+document on standard output, except for an option or value that the command line cannot even read:
+that is told on standard error alone, with exit code 2."""
 
 app = typer.Typer(
     name="b1k-eval",

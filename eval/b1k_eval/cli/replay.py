@@ -168,29 +168,36 @@ def _document(
 def _show(recorded: Recorded, comparison: Comparison, file: Path | None) -> None:
     console = out_console()
     name, steps = recorded.episode.name, comparison.steps
+    apart = comparison.largest_position_m
     if comparison.equal:
-        apart = comparison.largest_position_m
         exactly = "equal" if apart == 0.0 else f"apart by at most {apart:.1e} m"
-        console.print(
-            f"same    {name}: all {steps} steps again as recorded, positions {exactly}",
-            style="green", markup=False, highlight=False, soft_wrap=True,
-        )  # fmt: skip
+        said = Text(f"same    {name}: all {steps} steps as recorded, positions {exactly}", "green")
     else:
-        console.print(
-            f"differs {name}: from step {comparison.first_step} on; {comparison.differing_steps} of "
-            f"{steps} steps differ, positions by up to {comparison.largest_position_m:.1e} m",
-            style="red", markup=False, highlight=False, soft_wrap=True,
-        )  # fmt: skip
-        table = Table(title=f"Step {comparison.first_step}", title_justify="left")
-        for column in ("what", "recorded", "replayed"):
-            table.add_column(column, overflow="fold")
-        for difference in comparison.first:
-            texts = (difference.what, *map(_text, (difference.recorded, difference.replayed)))
-            table.add_row(*map(Text, texts))
-        console.print(table)
+        said = Text(
+            f"differs {name}: from step {comparison.first_step} on, in "
+            f"{comparison.differing_steps} of {steps} steps; positions by up to {apart:.1e} m",
+            "red",
+        )
+    console.print(said, soft_wrap=True)
+    if comparison.first:
+        console.print(_table(comparison))
     if file is not None:
         console.print(f"rerun   {file}", markup=False, highlight=False, soft_wrap=True)
 
 
+def _table(comparison: Comparison) -> Table:
+    """What differs first."""
+    table = Table(title=f"Step {comparison.first_step}", title_justify="left")
+    for column in ("what", "recorded", "replayed"):
+        table.add_column(column, overflow="fold")
+    for difference in comparison.first:
+        table.add_row(
+            Text(difference.what),
+            Text(_text(difference.recorded)),
+            Text(_text(difference.replayed)),
+        )
+    return table
+
+
 def _text(value: bool | float | str | None) -> str:
-    return "none" if value is None else repr(value) if isinstance(value, float) else str(value)
+    return "none" if value is None else str(value)

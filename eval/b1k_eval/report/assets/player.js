@@ -222,7 +222,7 @@ B1K.Player = (function () {
         const drift = other.currentTime - video.currentTime; // both are simulated time [s]
         const picture = 1 / track.index.fps;
         if (Math.abs(drift) > 2 * picture) {
-          
+          other.currentTime = video.currentTime;
         }
         const nudge = Math.abs(drift) > picture / 8 ? Math.min(Math.max(2 * drift, -0.2), 0.2) : 0;
         other.playbackRate = this.rate * (1 - nudge);
