@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
+
+# Before torch: two of its threads wait for each other wherever tests share the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Spawned workers import the doubles by name, and inherit this path.
 sys.path.insert(0, str(Path(__file__).parent))

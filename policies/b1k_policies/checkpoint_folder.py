@@ -138,7 +138,7 @@ def download_of(folder: Path) -> tuple[str | None, str | None] | None:
 def is_clone(folder: Path) -> bool:
     """Whether a folder is a checkpoint and the root of a git checkout with a remote."""
     git = folder / ".git"
-    if not (folder / CONFIG_FILE).is_file() or not git.exists():
+    if not (folder / CONFIG_FILE).is_file():
         return False
     if git.is_file():  # a submodule's or a linked worktree's, which says where the folder is
         git = folder / git.read_text("utf-8", "replace").partition(":")[2].strip()
@@ -235,8 +235,8 @@ def _refusal(
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return CheckpointError(
-            f"{word}: {repo} has no revision {revision or 'main'!r} on the hub ({hub}); give a branch, a tag "
-            f"or a full commit hash"
+            f"{word}: {repo} has no revision {revision or 'main'!r} on the hub ({hub}); give "
+            f"a branch, a tag or a full commit hash"
         )
     status = _status(error)
     if status is None or status >= 500:

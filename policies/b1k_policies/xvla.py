@@ -197,7 +197,8 @@ class XVLAPolicy(Policy):
             "compiled": request.compile,
             "forced_skill_id": request.skill_id,
             "forced_skill_progress": request.skill_progress,
-            "remarks": list(self.remarks),
+            # How it was found may differ from one session to the next.
+            "remarks": [text for text in self.remarks if text not in self.checkpoint.remarks],
         }
 
     def describe_here(self) -> dict[str, Any]:
@@ -339,7 +340,7 @@ class XVLAPolicy(Policy):
             observation=probe_observation(protocol), instruction=instruction, seed=_PROBE_SEED
         )
         batch = self.prepare([probe])
-        stated = not self.resolved.sources["denoising_steps"].source.startswith(("preset", "base"))
+        stated = not self.resolved.sources["denoising_steps"].by_default
         self._signature = read_signature(
             self.model.model, list(batch), contract, steps_stated=stated
         )
@@ -349,8 +350,14 @@ class XVLAPolicy(Policy):
         self.forced = self.forced or bool(wrong)
         if self.forced:
             self.name += " (forced)"
-        remarks = [*self.resolved.remarks, *self.model.remarks, *self._signature.remarks,
-                   *(f"forced: {text}" for text in wrong), *remarks]  # fmt: skip
+        remarks = [
+            *self.checkpoint.remarks,
+            *self.resolved.remarks,
+            *self.model.remarks,
+            *self._signature.remarks,
+            *(f"forced: {text}" for text in wrong),
+            *remarks,
+        ]
         if self._tokenizer.count(instruction) > contract.language_length:
             remarks.append(
                 f"the prompt has {self._tokenizer.count(instruction)} tokens and is cut to "

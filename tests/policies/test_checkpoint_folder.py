@@ -147,6 +147,7 @@ def test_code_in_a_git_clone_must_be_trusted_and_in_a_repository_without_remote_
     refused(folder, "was downloaded and would run with your rights")
     trusted = found(folder, trust_code=True)
     assert (trusted.origin, trusted.repo, trusted.revision) == ("ckpt", None, None)
+    assert trusted.downloaded
 
 
 def test_a_clone_whose_git_folder_lies_elsewhere_is_one_too(folder, tmp_path):

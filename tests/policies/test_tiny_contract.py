@@ -14,13 +14,13 @@ def test_poses_mask_and_gripper_are_stated_as_the_contract_has_them(tiny_maker):
         V17,
         name="v4",  # a name decides none of them
         extrinsics_rows=("right_wrist", "head", "left_wrist"),
-        delta_spec=(-3, 4, 7, -1, 7, -1),
+        delta_spec=(-3, 11, -1, 7, -1),
         gripper_proprio="fraction",
     )
     stated = tiny_maker.contract_json(contract)
     # The blocks as recorded are those of the left wrist, the right wrist and the head.
     assert stated["extrinsics"]["parquet_to_view"] == [2, 0, 1]
-    assert stated["action"]["delta_mask"] == "make_bool_mask(-3, 4, 7, -1, 7, -1)"
+    assert stated["action"]["delta_mask"] == "make_bool_mask(-3, 11, -1, 7, -1)"
     assert stated["proprio"]["gripper"] == "(q1+q2)/0.10"
 
 

@@ -186,7 +186,7 @@ def _inspect(
     try:
         observed = _first_observation(asked) if isinstance(asked, RunSettings) else asked
         inspection = inspect_policy(policy, observed)
-        described = policy.describe()
+        described = {**policy.describe(), **policy.describe_here()}
     finally:
         policy.close()
     model = {
@@ -267,7 +267,7 @@ def _show_checkpoint(console: Console, document: dict[str, Any]) -> None:
     for file in checkpoint["files"]:
         table.add_row(file["name"], f"{file['size']:,}", file["sha256"])
     console.print(table)
-    device = model["device"] + (f" ({model['device_name']})" if model["device_name"] else "")
+    device = " ".join(filter(None, (model["device"], model["device_name"])))
     for label, value in (
         ("origin", checkpoint["origin"]),
         ("revision", checkpoint["revision"] or "none: a folder"),

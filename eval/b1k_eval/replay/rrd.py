@@ -110,6 +110,7 @@ class RrdWriter:
         try:
             self._recording.save(str(self._temp))
         except (OSError, RuntimeError) as error:
+            self.close()
             raise self._unwritable(error) from error
         self._recording.send_blueprint(blueprint(with_commands=recorded.commands is not None))
         self._send_fixed()

@@ -85,7 +85,11 @@ def blueprint(*, with_commands: bool) -> Any:  # noqa: ANN401 - rerun may not be
                     ),
                     *(curves(f"{kind}/base", name=f"{kind} of the base") for kind in kinds),
                 ),
-                curves("policy", name="policy"),
+                rrb.Tabs(  # apart, for their scales are
+                    curves("policy/progress", "policy/skill_probability", name="policy"),
+                    curves("policy/skill_index", name="skill index"),
+                    curves("policy/latency", name="latency"),
+                ),
                 rrb.Tabs(
                     rrb.TextLogView(contents=["events", "policy/skill"], name="events"),
                     rrb.TextDocumentView(origin="episode", name="episode"),

@@ -79,8 +79,9 @@ def _honesty(runs: Sequence[RunFindings]) -> Iterator[dict[str, Any]]:
         for name in ("skill_id", "skill_progress"):
             if policy.get(f"forced_{name}") is not None:
                 forced.append(name)
-        if forced:
-            words = f"Against the checkpoint's own files, an ablation: {', '.join(forced)}."
+        if forced or policy.get("forced"):
+            what = ", ".join(forced) or "see the remarks on the run"
+            words = f"Against what the checkpoint states, an ablation: {what}."
             yield {"runs": [_mark(number)], "what": "Forced.", "words": words}
 
 

@@ -150,7 +150,9 @@ def test_the_list_has_every_episode_with_the_figures_of_its_result(made):
         reached = [step for step in result["subgoals"].values() if step is not None]
         assert row["reached"] == sorted(reached)
         assert row["video"] is True
-    assert {row["label"] for row in index["episodes"] if row["run"] == 1} == {"time_out_while_working"}
+    assert {row["label"] for row in index["episodes"] if row["run"] == 1} == {
+        "time_out_while_working"
+    }
 
 
 def test_a_timeline_tells_every_value_of_the_trace_at_every_step(made):
@@ -322,8 +324,12 @@ def test_a_privileged_and_a_forced_run_are_marked_at_the_top(run):
     report(run)
     text = Page(run / "report.html").text
     assert "A Privileged. Reads the simulator's state" in text
-    assert "A Forced. Against the checkpoint's own files, an ablation: image_size." in text
+    assert "A Forced. Against what the checkpoint states, an ablation: image_size." in text
     assert "image_size: config.json:size says 504, sent is 224" in text
+    record["identity"]["policy"].update({**contract_of(V17), "forced": True})  # against the model
+    (run / "run.json").write_text(json.dumps(record))
+    report(run)
+    assert "A Forced. Against what the checkpoint states" in Page(run / "report.html").text
 
 
 def contract_of(contract, forced=()):
@@ -346,6 +352,7 @@ def contract_of(contract, forced=()):
             "forced": rows,
             "remarks": [],
         },
+        "forced": bool(forced),
         "device": "cpu",
         "autocast": None,
         "forced_skill_id": None,
@@ -418,6 +425,15 @@ def test_no_text_can_become_a_tag_or_a_script(made, evil):
             node.tag.rpartition("}")[2] for node in ElementTree.parse(figure).iter()
         }
     assert "<script" not in (evil / "report" / "tables" / "runs.md").read_text()
+
+
+def test_dollar_signs_in_a_name_are_no_formula(run):
+    record = json.loads((run / "run.json").read_text())
+    record["identity"]["policy"]["name"] = r"$\nosuch{$"
+    (run / "run.json").write_text(json.dumps(record))
+    report(run, "--figures", "svg")
+    drawn = ElementTree.parse(run / "report" / "figures" / "success.svg").getroot()
+    assert r"$\nosuch{$" in "".join(drawn.itertext())
 
 
 # --- tables and figures -------------------------------------------------------------------------

@@ -22,7 +22,7 @@ B1K.h = function (tag, attributes, ...children) {
   }
   for (const child of children.flat(Infinity)) {
     if (child !== null && child !== undefined) {
-      child instanceof Node ? element.append(child) : element.insertAdjacentHTML("beforeend", child);
+      element.append(child);
     }
   }
   return element;
