@@ -32,6 +32,7 @@ from b1k_eval.runner import run_episode
 from b1k_eval.scoring import ScoreKeeper
 from b1k_eval.store import StorageError
 from b1k_eval.trace import Trace
+from b1k_policies.base import EpisodeInfo
 from doubles import PREDICATES, BreakingEnv, DrivePolicy, ToyEnv
 from run_folders import TASK, finished_run
 
@@ -116,14 +117,14 @@ def test_the_first_step_whose_position_differs_is_reported_with_both_values(expe
     assert code == 1
     assert document["equal"] is False
     assert document["first_step"] == 21
-    assert document["differing_steps"] == 1
+    assert document["differing_states"] == 1
     assert document["largest_position_m"] == pytest.approx(0.25)
     (difference,) = document["first"]
     assert difference["what"] == "right_eef_z"
     assert difference["recorded"] - difference["replayed"] == pytest.approx(0.25)
     said = b1k_eval("replay", run, 0)
     assert said.exit_code == 1
-    assert f"{TASK}-0-0: from step 21 on, in 1 of 41 steps; positions by up to 2.5e-01 m" in (
+    assert f"{TASK}-0-0: from step 21 on, in 1 of 42 states; positions by up to 2.5e-01 m" in (
         said.stdout
     )
     assert "right_eef_z" in said.stdout
@@ -150,7 +151,7 @@ def test_another_action_leads_to_another_course_from_that_step_on(expert_run, tm
     run = tampered(expert_run, tmp_path, "action_0", 12, lambda vx: vx - 0.5)
     code, document = replayed(run)
     assert (code, document["first_step"]) == (1, 12)
-    assert document["differing_steps"] == STEPS - 11
+    assert document["differing_states"] == STEPS - 11
 
 
 def test_a_goal_that_started_otherwise_differs_at_step_0(expert_run, tmp_path):
@@ -183,22 +184,29 @@ def test_other_versions_than_those_of_the_run_are_remarked(expert_run, tmp_path)
 # --- against a world that a test can break ---------------------------------------------------
 
 
-@pytest.fixture
-def toy_recorded(toy_env, episode, tmp_path) -> Recorded:
-    """Ten steps of the toy: half way after five, there after ten."""
+def record(env: ToyEnv, episode: EpisodeInfo, folder: Path) -> Recorded:
+    """Drive the toy to its end, and read what a run folder keeps of that."""
     trace, keeper = Trace(), ScoreKeeper()
     policy = DrivePolicy(vx=1.0)
     chunking = RecedingHorizon(4, policy.chunk_length)
-    result = run_episode(toy_env, policy, episode, chunking, subscribers=[trace, keeper])
-    run = finished_run(tmp_path / "run", {0: "success"})
-    folder = run / "episodes" / f"{TASK}-0-0"
-    trace.write(folder / "trace.parquet")
-    record = json.loads((folder / "result.json").read_text())
-    record["initial_predicates"] = keeper.initial_predicates
-    record["subgoals"] = keeper.subgoal_steps
-    (folder / "result.json").write_text(json.dumps(record))
-    assert result.steps == 10
+    driven = run_episode(env, policy, episode, chunking, subscribers=[trace, keeper])
+    run = finished_run(folder, {0: "success"})
+    trace.write(trace_of(run))
+    file = trace_of(run).with_name("result.json")
+    result = json.loads(file.read_text())
+    result["steps"] = driven.steps
+    result["initial_predicates"] = keeper.initial_predicates
+    result["subgoals"] = keeper.subgoal_steps
+    file.write_text(json.dumps(result))
+    lines = run / "episodes.jsonl"
+    lines.write_text(lines.read_text().replace('"steps": 10', f'"steps": {driven.steps}'))
     return read_recorded(read_run_data(run).episodes[0])
+
+
+@pytest.fixture
+def toy_recorded(toy_env, episode, tmp_path) -> Recorded:
+    """Ten steps: half way after five, there after ten."""
+    return record(toy_env, episode, tmp_path / "run")
 
 
 def test_a_replay_executes_the_recorded_actions_from_a_reset_world(toy_recorded):
@@ -214,10 +222,22 @@ def test_a_replay_executes_the_recorded_actions_from_a_reset_world(toy_recorded)
     assert half_way.tolist() == [False] * 5 + [True] * 6
 
 
+def test_what_held_at_the_start_is_no_difference(episode, tmp_path):
+    recorded = record(ToyEnv(start=1.0), episode, tmp_path / "run")
+    assert len(recorded.actions) == 2
+    assert compare(recorded.course, execute(ToyEnv(start=1.0), recorded)).equal
+    found = compare(recorded.course, execute(ToyEnv(start=0.5), recorded))
+    assert found.first_step == 0
+    assert {(d.what, d.recorded, d.replayed) for d in found.first} == {
+        (f"predicate:{PREDICATES[0]}", True, False),
+        ("subgoal:half_way", True, False),
+    }
+
+
 def test_a_world_that_fails_in_the_replay_differs_there(toy_recorded):
     replay = execute(BreakingEnv(hook="step", at_step=6), toy_recorded)
     found = compare(toy_recorded.course, replay)
-    assert (found.first_step, found.replayed_steps, found.differing_steps) == (7, 6, 4)
+    assert (found.first_step, found.replayed_steps, found.differing_states) == (7, 6, 4)
     (difference,) = found.first
     assert (difference.what, difference.replayed) == ("world", "the simulator fell over")
 
@@ -229,7 +249,7 @@ def test_a_difference_before_the_world_fails_comes_first(toy_recorded):
             self.x = 0.125
 
     found = compare(toy_recorded.course, execute(Shifted(hook="step", at_step=6), toy_recorded))
-    assert (found.first_step, found.differing_steps) == (1, 10)
+    assert (found.first_step, found.differing_states) == (1, 10)
     assert {difference.what for difference in found.first} == {
         "base_x",
         "left_eef_x",

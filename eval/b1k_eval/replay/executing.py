@@ -67,8 +67,8 @@ class Comparison:
         first_step: First step that differs, 0 for the state before the first action; None if
             there is none.
         first: What differs there.
-        differing_steps: How many steps differ, the state before the first action counted as one,
-            and those that the world did not reach any more.
+        differing_states: How many of the steps + 1 states differ, the one before the first action
+            among them, and those that the world did not reach any more.
         largest_position_m: Largest difference of any coordinate over the executed steps [m].
     """
 
@@ -76,7 +76,7 @@ class Comparison:
     replayed_steps: int
     first_step: int | None
     first: tuple[Difference, ...]
-    differing_steps: int
+    differing_states: int
     largest_position_m: float
 
     @property
@@ -172,7 +172,7 @@ def compare(recorded: Course, replayed: Replayed) -> Comparison:
         replayed_steps=done,
         first_step=first_step,
         first=first,
-        differing_steps=int(any_differs.sum()) + steps - done,
+        differing_states=int(any_differs.sum()) + steps - done,
         largest_position_m=float(apart.max(initial=0.0)),
     )
 
