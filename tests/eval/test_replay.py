@@ -20,7 +20,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 from typer.testing import CliRunner
 
-from b1k_envs.errors import UnavailableError, UsageError
+from b1k_envs.errors import EnvError, UnavailableError, UsageError
 from b1k_envs.r1pro import ACTION_SLICES, CAMERAS
 from b1k_eval.chunking import RecedingHorizon
 from b1k_eval.cli.main import app
@@ -538,6 +538,24 @@ def test_a_replay_that_breaks_off_leaves_no_file(writer, tmp_path):
     begun.close()
     begun.close()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_world_that_fails_in_the_first_step_still_gives_a_file(
+    writer, twin_2026, expert_run, tmp_path, monkeypatch
+):
+    def fall_over(action: object) -> None:
+        raise EnvError("the physics diverged")
+
+    recorded = read_recorded(read_run_data(expert_run).episodes[0])
+    monkeypatch.setattr(twin_2026, "step", fall_over)
+    begun = writer()
+    replay = execute(twin_2026, recorded, watch=begun.watch)
+    begun.finish(replay, compare(recorded.course, replay))
+    begun.close()
+    found = Read(tmp_path / "x.rrd")
+    assert found.steps("/world/base") == [0]
+    assert found.steps("/events") == [1]
+    assert "/goal/q_score" not in found.tables
 
 
 @pytest.fixture

@@ -175,7 +175,8 @@ def _show(recorded: Recorded, comparison: Comparison, file: Path | None) -> None
     else:
         said = Text(
             f"differs {name}: from step {comparison.first_step} on, in "
-            f"{comparison.differing_states} of {steps + 1} states; positions by up to {apart:.1e} m",
+            f"{comparison.differing_states} of {steps + 1} states; "
+            f"positions by up to {apart:.1e} m",
             "red",
         )
     console.print(said, soft_wrap=True)

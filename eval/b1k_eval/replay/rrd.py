@@ -294,6 +294,8 @@ class RrdWriter:
 
     def _send(self, entity: str, steps: Sequence[int], columns: Any) -> None:  # noqa: ANN401
         """Rows on both timelines; an error of ours raises, which rerun would only warn of."""
+        if not len(steps):  # the world failed in the first step
+            return
         numbers = np.asarray(steps, dtype=np.int64)
         indexes = [
             self._rr.TimeColumn("step", sequence=numbers),
