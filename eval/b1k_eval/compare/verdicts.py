@@ -30,9 +30,9 @@ def verdict(
         winner, by = (name_a, comparison) if comparison.difference > 0 else (name_b, comparison)
         size = _points(abs(by.difference))
         interval = _interval(by.interval, turned=comparison.difference < 0)
-        return f"{winner} better: +{size} points{interval}, p = {_p(p_value)}, {basis}"
+        return f"{winner} better: +{size} points{interval}, {_p(p_value)}, {basis}"
     seen = f"{name_a} {_signed(comparison.difference)} points{_interval(comparison.interval)}"
-    return f"cannot tell: {seen}, p = {_p(p_value)}, {basis}{_plan(comparison, alpha)}"
+    return f"cannot tell: {seen}, {_p(p_value)}, {basis}{_plan(comparison, alpha)}"
 
 
 def _plan(comparison: Comparison, alpha: float) -> str:
@@ -76,4 +76,4 @@ def _interval(interval: Interval | None, *, turned: bool = False) -> str:
 
 
 def _p(p_value: float) -> str:
-    return f"{p_value:.2g}" if p_value >= 0.001 else "< 0.001"
+    return f"p = {p_value:.2g}" if p_value >= 0.001 else "p < 0.001"
