@@ -26,6 +26,7 @@ from b1k_envs.errors import B1kEvalError, UsageError
 from b1k_envs.r1pro import CAM_REL_POSES_ORDER
 from b1k_envs.tasks import TASKS
 from b1k_policies.contract import PRESETS, EvalContract
+from b1k_policies.quiet import quietly
 
 CODE = Path(__file__).parent / "tiny_checkpoint" / "da3_xvla"
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>")
@@ -270,7 +271,8 @@ def write_weights(folder: Path, package: Path, config: dict[str, Any], seed: int
         torch.manual_seed(seed)
         model_config = load("models.configuration_xvla").XVLAConfig(**config)
         model = load("models.modeling_xvla").XVLA(model_config)
-        model.save_pretrained(folder, safe_serialization=True)
+        with quietly():
+            model.save_pretrained(folder, safe_serialization=True)
 
 
 # --- for people ----------------------------------------------------------------------------------

@@ -187,4 +187,6 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
     return "none" if value is None else str(value)
