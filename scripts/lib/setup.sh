@@ -155,9 +155,12 @@ ensure_installed() {
       # The pip that venv brings may be years old and search versions for minutes.
       .venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip >&2 &&
       .venv/bin/python -m pip install --quiet --disable-pip-version-check \
-        -c scripts/lib/constraints.txt -e ".$extras" >&2
+        -e ".$extras" -c scripts/lib/constraints.txt >&2
   ) || die "installing failed, pip's words are above; is there a network? Start again to go on"
   stamp_text "$extras" >"$B1K_ROOT/.venv/.b1k-eval-stamp$extras"
-  # An installation with extras serves the plain command too.
+  # An installation with extras serves the plain command too, and that of the tests all others.
   stamp_text "" >"$B1K_ROOT/.venv/.b1k-eval-stamp"
+  if [ "$extras" = "[test]" ]; then
+    stamp_text "[xvla]" >"$B1K_ROOT/.venv/.b1k-eval-stamp[xvla]"
+  fi
 }
