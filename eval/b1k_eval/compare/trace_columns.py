@@ -110,12 +110,26 @@ def _column(column: Any) -> Column:  # noqa: ANN401 - pyarrow has no types
     kind = column.type
     values: Column
     if pa.types.is_boolean(kind):
-        values = column.to_numpy().astype(np.bool_)
+        values = _numbers(column, pa.uint8(), np.uint8, 0).view(np.bool_)
     elif pa.types.is_integer(kind):
-        values = column.fill_null(-1).to_numpy().astype(np.int64)
+        values = _numbers(column, pa.int64(), np.int64, -1)
     elif pa.types.is_floating(kind):
-        values = column.to_numpy().astype(np.float64)  # nulls are NaN already
+        values = _numbers(column, pa.float64(), np.float64, np.nan)
     else:
         values = np.array(column.to_pylist(), dtype=object)
     values.setflags(write=False)
     return values
+
+
+def _numbers(column: Any, kind: Any, dtype: type, missing: float) -> Column:  # noqa: ANN401
+    """The numbers of a column, by its memory: `to_numpy` would import pandas, which takes long."""
+    import pyarrow as pa
+
+    if not len(column):
+        return np.empty(0, dtype=dtype)
+    column = column.cast(kind)
+    if column.null_count:
+        column = column.fill_null(missing)
+    array = pa.concat_arrays(column.chunks)
+    whole: Column = np.frombuffer(array.buffers()[1], dtype=dtype)
+    return whole[array.offset : array.offset + len(array)]
