@@ -34,6 +34,10 @@ POSITION_COLUMNS: tuple[str, ...] = tuple(
     f"{body}_{axis}" for body in ("base", "left_eef", "right_eef") for axis in "xyz"
 )
 
+PREDICATE_PREFIX = "predicate:"
+SUBGOAL_PREFIX = "subgoal:"
+"""In front of the name in a column of truths."""
+
 _NAN = float("nan")
 
 _NUMBERS: tuple[str, ...] = (
@@ -155,8 +159,8 @@ class Trace(Subscriber):
         rows = len(self)
         numbers = np.frombuffer(self._numbers).reshape(rows, len(_NUMBERS))
         column = {name: numbers[:, i] for i, name in enumerate(_NUMBERS)}
-        names = [f"predicate:{name}" for name in self._predicates]
-        names += [f"subgoal:{name}" for name in self._subgoals]
+        names = [f"{PREDICATE_PREFIX}{name}" for name in self._predicates]
+        names += [f"{SUBGOAL_PREFIX}{name}" for name in self._subgoals]
         truths = np.frombuffer(self._truths, np.bool_).reshape(rows, len(names))
 
         table: dict[str, Any] = {

@@ -36,6 +36,17 @@ def fields_of_figure(name: str) -> tuple[str, ...]:
     return _FIELDS_OF_FIGURE.get(name.split(".")[0], ())
 
 
+def as_text(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """A JSON value for a cell of a table."""
+    if value is None:
+        return "none"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(entry, (str, int, float)) for entry in value):
+        return ", ".join(str(entry) for entry in value)
+    return json.dumps(value, ensure_ascii=False)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Difference:
     """One row of the table of a conflict.

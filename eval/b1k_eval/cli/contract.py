@@ -13,7 +13,7 @@ from rich.table import Table
 
 from b1k_envs.errors import UsageError
 from b1k_eval.cli import checkpoint_options as options
-from b1k_eval.cli.options import as_text, out_console, print_json
+from b1k_eval.cli.options import out_console, print_json
 from b1k_policies.checkpoint_folder import find_folder
 from b1k_policies.contract import PRESETS, Change, diff
 from b1k_policies.contract_codecs import near_miss
@@ -21,6 +21,7 @@ from b1k_policies.contract_fields import FIELDS
 from b1k_policies.contract_resolved import (
     FieldSource,
     ResolvedContract,
+    as_text,
     json_value,
 )
 from b1k_policies.contract_sources import resolve

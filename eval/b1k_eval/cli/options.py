@@ -14,7 +14,7 @@ from rich.table import Table
 from typer.core import TyperCommand
 
 from b1k_envs.errors import B1kEvalError
-from b1k_policies.contract_resolved import ContractConflictError, Difference
+from b1k_policies.contract_resolved import ContractConflictError, Difference, as_text
 
 EXIT_INTERRUPTED = 130
 
@@ -48,17 +48,6 @@ def show_differences(console: Console, differences: Sequence[Difference]) -> Non
         texts = (row.name, row.where, as_text(row.stated), row.other_where, as_text(row.other))
         table.add_row(*map(escape, texts))
     console.print(table)
-
-
-def as_text(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    """A JSON value for a cell of a table."""
-    if value is None:
-        return "none"
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and all(isinstance(entry, (str, int, float)) for entry in value):
-        return ", ".join(str(entry) for entry in value)
-    return json.dumps(value, ensure_ascii=False)
 
 
 class Verb(TyperCommand):

@@ -13,9 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from b1k_envs.errors import B1kEvalError, UnavailableError
-
-SUBGOAL_PREFIX = "subgoal:"
-"""Of a sub-goal's column in a trace."""
+from b1k_eval.trace import SUBGOAL_PREFIX
 
 Column = npt.NDArray[Any]
 """A column of a trace, one value a control step; `EpisodeTrace.read` says of which dtype."""

@@ -17,10 +17,9 @@ from b1k_envs.base import Env, EnvInfo, GoalStatus, StepResult
 from b1k_envs.errors import EnvError
 from b1k_eval import __version__
 from b1k_eval.compare.loading import RunData
-from b1k_eval.compare.trace_columns import SUBGOAL_PREFIX
 from b1k_eval.provenance import this_session
-from b1k_eval.replay.recorded import PREDICATE_PREFIX, Course, Recorded
-from b1k_eval.trace import POSITION_COLUMNS
+from b1k_eval.replay.recorded import Course, Recorded
+from b1k_eval.trace import POSITION_COLUMNS, PREDICATE_PREFIX, SUBGOAL_PREFIX
 
 POSITION_TOLERANCE_M = 1e-6
 """Positions may differ by this much [m]; a contact that goes another way soon makes it more."""

@@ -14,13 +14,10 @@ from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import ACTION_DIM
 from b1k_envs.tasks import get_task
 from b1k_eval.compare.loading import DamagedTraceError, EpisodeData, RunData, read_trace
-from b1k_eval.compare.trace_columns import SUBGOAL_PREFIX, Column, EpisodeTrace
+from b1k_eval.compare.trace_columns import Column, EpisodeTrace
 from b1k_eval.run_files import EpisodeKey
 from b1k_eval.settings import RunSettings, given_settings
-from b1k_eval.trace import POSITION_COLUMNS
-
-PREDICATE_PREFIX = "predicate:"
-"""Of a predicate's column in a trace."""
+from b1k_eval.trace import POSITION_COLUMNS, PREDICATE_PREFIX, SUBGOAL_PREFIX
 
 BoolArray = npt.NDArray[np.bool_]
 

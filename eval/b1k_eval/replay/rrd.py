@@ -33,10 +33,9 @@ from b1k_envs.r1pro import (
     CONTROL_HZ,
     PROPRIO_LAYOUTS,
 )
-from b1k_eval.compare.trace_columns import SUBGOAL_PREFIX
 from b1k_eval.files import TEMP_PREFIX
 from b1k_eval.replay.executing import Comparison, Replayed
-from b1k_eval.replay.recorded import PREDICATE_PREFIX, Recorded
+from b1k_eval.replay.recorded import Recorded
 from b1k_eval.replay.rrd_layout import (
     ACTION_NAMES,
     BASE,
@@ -46,6 +45,7 @@ from b1k_eval.replay.rrd_layout import (
     import_rerun,
 )
 from b1k_eval.store import StorageError
+from b1k_eval.trace import PREDICATE_PREFIX, SUBGOAL_PREFIX
 from b1k_eval.video_layout import import_cv2
 
 if TYPE_CHECKING:

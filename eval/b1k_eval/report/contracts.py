@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from b1k_eval.compare.loading import RunData
 from b1k_eval.report.figures import letter
 from b1k_policies.contract_fields import FIELDS
+from b1k_policies.contract_resolved import as_text
 
 
 def contracts_context(runs: Sequence[RunData]) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def _row(name: str, documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "meaning": FIELDS[name].meaning if name in FIELDS else "",
         "cells": [
             {
-                "value": _text(found["contract"].get(name)),
+                "value": as_text(found["contract"].get(name)),
                 "source": _source(found.get("sources", {}).get(name, {})),
             }
             for found in documents
@@ -57,13 +57,3 @@ def _row(name: str, documents: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _source(source: Mapping[str, Any]) -> str:
     return f"{source.get('source', '')}{' FORCED' if source.get('forced') else ''}"
-
-
-def _text(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    if value is None:
-        return "none"
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and all(isinstance(entry, (str, int, float)) for entry in value):
-        return ", ".join(str(entry) for entry in value)
-    return json.dumps(value, ensure_ascii=False)

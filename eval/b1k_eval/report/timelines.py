@@ -15,6 +15,7 @@ from b1k_envs.subgoals import SUBGOALS
 from b1k_eval.compare.loading import EpisodeData, EpisodeTrace
 from b1k_eval.compare.trace_columns import Column
 from b1k_eval.diagnosis.course import spans
+from b1k_eval.trace import PREDICATE_PREFIX
 from b1k_eval.video_layout import readable
 
 Changes = list[list[Any]]
@@ -37,7 +38,7 @@ def timeline(episode: EpisodeData, trace: EpisodeTrace) -> dict[str, Any]:
     Raises:
         DamagedTraceError: A column is missing or cannot be read.
     """
-    truths = {name: f"predicate:{name}" for name in episode.predicates}
+    truths = {name: f"{PREDICATE_PREFIX}{name}" for name in episode.predicates}
     columns = trace.read(
         "q_score",
         "inference",
