@@ -305,6 +305,8 @@ def test_two_runs_play_together_within_a_picture_and_come_back_when_one_falls_be
     assert tab.page.locator("video").count() == 2
     tab.see(30, 0)
     tab.see(30, 1)
+    told = "[...document.querySelectorAll('video')].map(v => v.dataset.frame).join()"
+    tab.until(f"{told} === '15,10'")  # what the browser says of a picture can lag behind it
     tab.page.keyboard.press(" ")
     apart = tab.page.evaluate(DRIFT, 4.0)
     assert len(apart) > 30

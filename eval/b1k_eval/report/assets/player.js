@@ -29,6 +29,7 @@ B1K.Player = (function () {
       video.muted = true;
       this.video = video;
       video.addEventListener("seeked", () => {
+        this.show(this.frameAt()); // the browser's own word on it may be some repaints late
         const next = this.pending;
         this.pending = null;
         if (next !== null) {
@@ -50,18 +51,26 @@ B1K.Player = (function () {
         return;
       }
       const seen = (_, picture) => {
-        this.shown = Math.round(picture.mediaTime * this.index.fps);
-        video.dataset.frame = this.shown;
+        this.show(Math.round(picture.mediaTime * this.index.fps));
         video.requestVideoFrameCallback(seen);
       };
       video.requestVideoFrameCallback(seen);
     }
 
-    frameNow() {
-      const { fps, frames } = this.index;
-      if (this.video.requestVideoFrameCallback) {
-        return this.shown;
+    show(frame) {
+      this.shown = frame;
+      if (this.video) {
+        this.video.dataset.frame = frame;
       }
+    }
+
+    frameNow() {
+      return this.video.requestVideoFrameCallback ? this.shown : this.frameAt();
+    }
+
+    /** The picture of the time at which the video stands. */
+    frameAt() {
+      const { fps, frames } = this.index;
       return Math.min(Math.floor(this.video.currentTime * fps + 1e-3), frames - 1);
     }
 
