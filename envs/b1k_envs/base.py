@@ -12,7 +12,7 @@ camera frames have USD/OpenGL axes (+x right, +y up, looking along -z), quaterni
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -200,3 +200,32 @@ class Env(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release windows, contexts and memory; safe to call twice."""
+
+
+class EnvGroup(ABC):
+    """Several envs in one simulator, which moves them all at once.
+
+    Attributes:
+        envs: The envs, usable only inside `run`, each by its own job.
+    """
+
+    envs: Sequence[Env]
+
+    @abstractmethod
+    def run(self, jobs: Sequence[Callable[[Env], None]]) -> None:
+        """Run one job per env, each on a thread of its own, and serve them on this thread.
+
+        The world advances when every job that still runs has asked for a step. The robot of an
+        env whose job has returned holds still. A simulator that fails fails for all of them.
+
+        Args:
+            jobs: At most as many as there are envs; job i gets env i. Each resets its env once,
+                before its first step; the worlds are loaded when all jobs have asked for it.
+
+        Raises:
+            Exception: What a job raised, after all have ended.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release everything; safe to call twice."""
