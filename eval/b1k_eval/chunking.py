@@ -19,7 +19,15 @@ from b1k_envs.errors import UsageError
 
 
 class Chunking(ABC):
-    """How a sequence of chunks becomes a sequence of actions. Steps count from 0."""
+    """How a sequence of chunks becomes a sequence of actions. Steps count from 0.
+
+    Attributes:
+        needs_hold: Whether `hold` must be called before the first chunk is added.
+        stalled: Steps of this episode for which no chunk had a row.
+    """
+
+    needs_hold: bool = False
+    stalled: int = 0
 
     @abstractmethod
     def reset(self) -> None:
@@ -29,9 +37,20 @@ class Chunking(ABC):
     def wants_inference(self, step: int) -> bool:
         """Whether a new chunk is due before the action of `step`."""
 
+    def hold(self, action: Float32Array) -> None:
+        """Take the action, float32 [23], that keeps the robot where it is at the start."""
+        return None
+
     @abstractmethod
-    def add(self, step: int, actions: Float32Array) -> None:
-        """Take a chunk, float32 [T, 23], whose first row is meant for `step`."""
+    def add(self, step: int, actions: Float32Array, latency_s: float = 0.0) -> None:
+        """Take a chunk, float32 [T, 23], whose first row is meant for `step`.
+
+        Args:
+            step: The present step.
+            actions: The chunk.
+            latency_s: How long it took to compute [s]; only strategies that let the world go on
+                meanwhile care.
+        """
 
     @abstractmethod
     def action(self, step: int) -> Float32Array:
@@ -40,6 +59,18 @@ class Chunking(ABC):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Name and parameters, for run.json."""
+
+
+def check_horizon(horizon: int, chunk_length: int) -> None:
+    """Hold a horizon against a chunk length.
+
+    Raises:
+        UsageError: Not 1 <= horizon <= chunk_length.
+    """
+    if not 1 <= horizon <= chunk_length:
+        raise UsageError(
+            f"--horizon {horizon} must lie between 1 and the policy's chunk length, {chunk_length}"
+        )
 
 
 class RecedingHorizon(Chunking):
@@ -51,11 +82,7 @@ class RecedingHorizon(Chunking):
         Raises:
             UsageError: Not 1 <= horizon <= chunk_length.
         """
-        if not 1 <= horizon <= chunk_length:
-            raise UsageError(
-                f"--horizon {horizon} must lie between 1 and the policy's chunk length, "
-                f"{chunk_length}"
-            )
+        check_horizon(horizon, chunk_length)
         self.horizon = horizon
         self._start = -horizon
         self._actions = np.empty((0, 0), dtype=np.float32)
@@ -69,7 +96,7 @@ class RecedingHorizon(Chunking):
         """Every h steps."""
         return step - self._start >= self.horizon
 
-    def add(self, step: int, actions: Float32Array) -> None:
+    def add(self, step: int, actions: Float32Array, latency_s: float = 0.0) -> None:
         """Replace the chunk in hand."""
         self._start = step
         self._actions = actions
@@ -121,7 +148,7 @@ class TemporalEnsemble(Chunking):
         """Every k steps."""
         return step >= self._next
 
-    def add(self, step: int, actions: Float32Array) -> None:
+    def add(self, step: int, actions: Float32Array, latency_s: float = 0.0) -> None:
         """Keep the chunk as long as one of its rows is still to come."""
         self._next = step + self.every
         self._chunks.append((step, actions))

@@ -90,6 +90,7 @@ class EpisodeResult:
         terminated: The goal was reached.
         truncated: The time limit was reached.
         inferences: How often the policy was asked.
+        stalled_steps: Steps at which no action was at hand, as the policy was still thinking.
         privileged: The policy read the simulator's truth.
         goal: Goal at the end; None if the episode did not get as far as a goal.
         failure_reason: Machine-readable cause where the policy is at fault, else None.
@@ -105,6 +106,7 @@ class EpisodeResult:
     terminated: bool
     truncated: bool
     inferences: int
+    stalled_steps: int = 0
     privileged: bool
     goal: GoalStatus | None
     failure_reason: str | None

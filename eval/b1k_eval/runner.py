@@ -17,6 +17,7 @@ import numpy as np
 
 from b1k_envs.base import Env, Float32Array, GoalStatus, Observation
 from b1k_envs.errors import ActionError, EnvError, HostFaultError, PolicyFaultError
+from b1k_envs.r1pro import hold_action
 from b1k_eval.chunking import Chunking
 from b1k_eval.events import (
     EpisodeResult,
@@ -82,6 +83,7 @@ def run_episode(
         terminated=loop.terminated,
         truncated=loop.truncated,
         inferences=loop.inferences,
+        stalled_steps=chunking.stalled,
         privileged=isinstance(policy, PrivilegedPolicy),
         goal=loop.goal,
         failure_reason=reason,
@@ -209,9 +211,17 @@ class _Loop:
                 f"infer returned {len(chunk.actions)} actions, but the policy declares "
                 f"chunk_length {self.policy.chunk_length}"
             )
-        self.chunking.add(step, chunk.actions)
+        latency = measured if chunk.latency_s is None else chunk.latency_s
+        if step == 0 and self.chunking.needs_hold:
+            self.chunking.hold(_hold(observation))
+        self.chunking.add(step, chunk.actions, latency)
         self.skill, self.progress = chunk.skill, chunk.progress
-        return measured if chunk.latency_s is None else chunk.latency_s
+        return latency
+
+
+def _hold(observation: Observation) -> Float32Array:
+    """The action that keeps the robot as it was reset; a reset leaves the grippers open."""
+    return hold_action(observation.proprio, observation.protocol, 1.0, 1.0)
 
 
 class _WorldFailedError(Exception):

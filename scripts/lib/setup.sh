@@ -155,7 +155,10 @@ ensure_installed() {
       # The pip that venv brings may be years old and search versions for minutes.
       .venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip >&2 &&
       .venv/bin/python -m pip install --quiet --disable-pip-version-check \
-        -e ".$extras" -c scripts/lib/constraints.txt >&2
+        -e ".$extras" -c scripts/lib/constraints.txt >&2 &&
+      # openpi's client asks for numpy < 2 and works with newer ones; what it imports is there.
+      { [ "$extras" != "[test]" ] || .venv/bin/python -m pip install --quiet \
+        --disable-pip-version-check --no-deps openpi-client==0.1.2 >&2; }
   ) || die "installing failed, pip's words are above; is there a network? Start again to go on"
   stamp_text "$extras" >"$B1K_ROOT/.venv/.b1k-eval-stamp$extras"
   # An installation with extras serves the plain command too, and that of the tests all others.

@@ -177,7 +177,9 @@ def test_the_test_extras_serve_the_plain_command_and_not_the_other_way_round(wit
     with_python.function("ensure_installed")
     with_python.calls("")
     with_python.function('ensure_installed "[test]"')
-    assert "-e .[test] " in with_python.calls("pip install")[-1]
+    *_, ours, theirs = with_python.calls("pip install")
+    assert "-e .[test] " in ours
+    assert "--no-deps openpi-client" in theirs  # its pins would take numpy 2 away
     for extras in ("", '"[xvla]"'):  # the tests' environment has all of it
         with_python.function(f"ensure_installed {extras}")
         assert with_python.calls("pip install") == []
