@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import mujoco
 import numpy as np
 import numpy.typing as npt
 
 from b1k_envs import r1pro
 from b1k_envs.base import VIEWS, Float32Array, UInt8Array, View
+from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.gl import ensure_gl
 from b1k_envs.mujoco_twin.model import RenderQuality
 from b1k_envs.mujoco_twin.robot import BASE_BODY, GROUP_VISUAL

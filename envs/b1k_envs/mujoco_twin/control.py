@@ -12,11 +12,11 @@ Source: BEHAVIOR-1K, OmniGibson/omnigibson/eval/r1pro.yaml and controllers/.
 
 from __future__ import annotations
 
-import mujoco
 import numpy as np
 
 from b1k_envs import r1pro
 from b1k_envs.base import Float32Array, Float64Array
+from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.robot import MODELLED_BASE_JOINTS
 
 _BASE_COLUMNS = r1pro.ACTION_SLICES["base"]

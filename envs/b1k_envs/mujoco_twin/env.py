@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-import mujoco
 import numpy as np
 
 from b1k_envs import r1pro, subgoals
@@ -34,6 +33,7 @@ from b1k_envs.goals import GoalTracker
 from b1k_envs.mujoco_twin import glove_looks, scene, scene_looks
 from b1k_envs.mujoco_twin.cameras import CameraRig, camera_to_base, native_pictures, recorded_poses
 from b1k_envs.mujoco_twin.control import Controller
+from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.grasping import GRASP_WINDOW_STEPS, AssistedGrasp
 from b1k_envs.mujoco_twin.instances import TWIN_TASKS, Instance, check_instance, make_instance
 from b1k_envs.mujoco_twin.model import (
@@ -52,11 +52,6 @@ from b1k_envs.mujoco_twin.video_rig import VideoRig
 from b1k_envs.tasks import Task
 
 _SETTLE_SUBSTEPS = 50
-_DIVERGED = (  # MuJoCo answers each of these by resetting the simulation, and goes on
-    mujoco.mjtWarning.mjWARN_BADQPOS,
-    mujoco.mjtWarning.mjWARN_BADQVEL,
-    mujoco.mjtWarning.mjWARN_BADQACC,
-)
 _TRUTH_BODIES = (
     *scene.GLOVES,
     scene.WASHER,
@@ -190,7 +185,7 @@ class TwinEnv(Env):
         mujoco.mj_step2(model, data)
         mujoco.mj_step(model, data, SUBSTEPS - 1)
         mujoco.mj_step1(model, data)
-        if any(data.warning[kind].number for kind in _DIVERGED):
+        if _diverged(data):
             raise EnvError(f"the physics diverged at step {self._step}")
         self._grasp.after_step(action, data)
         self._states.update()
@@ -314,3 +309,10 @@ def _joint_positions(
     model: mujoco.MjModel, data: mujoco.MjData, names: tuple[str, ...]
 ) -> Float64Array:
     return np.array([data.qpos[model.joint(name).qposadr[0]] for name in names])
+
+
+def _diverged(data: mujoco.MjData) -> bool:
+    """MuJoCo answers each of these by resetting the simulation, and goes on."""
+    kind = mujoco.mjtWarning
+    fatal = (kind.mjWARN_BADQPOS, kind.mjWARN_BADQVEL, kind.mjWARN_BADQACC)
+    return any(data.warning[number].number for number in fatal)

@@ -17,11 +17,11 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-import mujoco
 import numpy as np
 
 from b1k_envs.base import Float64Array
 from b1k_envs.mujoco_twin import scene, textures
+from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.meshes import (
     Int32Array,
     Mesh,

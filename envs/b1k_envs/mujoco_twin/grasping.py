@@ -21,12 +21,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import mujoco
 import numpy as np
 
 from b1k_envs import r1pro
 from b1k_envs.base import Float32Array, Float64Array, Protocol
 from b1k_envs.mujoco_twin.control import GRIPPER_COLUMN, Controller
+from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.robot import EEF_OFFSET, GROUP_OBJECT_COLLISION, PAD_HALF, PAD_INNER
 
 GRASP_WINDOW_STEPS: Mapping[Protocol, int] = MappingProxyType({"2025": 6, "2026": 23})

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import mujoco
 import numpy as np
 import numpy.typing as npt
 
 from b1k_envs.base import Float64Array
 from b1k_envs.errors import UsageError
+from b1k_envs.mujoco_twin.engine import mujoco
 
 Int32Array = npt.NDArray[np.int32]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-import mujoco
 import numpy as np
 
 from b1k_envs import r1pro
@@ -22,6 +21,7 @@ from b1k_envs.mujoco_twin import (
     scene_looks,
     washer_looks,
 )
+from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.grasping import add_grasp_constraints
 from b1k_envs.mujoco_twin.instances import Instance
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import mujoco
 import numpy as np
 import numpy.typing as npt
 
 from b1k_envs import r1pro
 from b1k_envs.base import Float32Array, Float64Array, Protocol
+from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.robot import BASE_BODY, EEF_SITE, MODELLED_BASE_JOINTS
 
 _FINGERS = {name for pair in r1pro.FINGER_JOINTS.values() for name in pair}

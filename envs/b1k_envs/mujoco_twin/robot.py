@@ -15,11 +15,11 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-import mujoco
 import numpy as np
 
 from b1k_envs import r1pro
 from b1k_envs.base import VIEWS, Float64Array
+from b1k_envs.mujoco_twin.engine import mujoco
 
 BASE_BODY = "base_link"
 MODELLED_BASE_JOINTS = (

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-import mujoco
 import numpy as np
 
 from b1k_envs import r1pro
 from b1k_envs.base import Float64Array
 from b1k_envs.errors import UsageError
 from b1k_envs.mujoco_twin import meshes
+from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.meshes import Mesh
 from b1k_envs.mujoco_twin.robot import GROUP_VISUAL, PAD_HALF, PAD_INNER
 

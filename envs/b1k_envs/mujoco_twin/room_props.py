@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import mujoco
 import numpy as np
 
 from b1k_envs.mujoco_twin import scene
+from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.meshes import (
     Mesh,
     capsule,

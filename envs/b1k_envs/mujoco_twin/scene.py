@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import mujoco
 import numpy as np
 
 from b1k_envs.base import Float64Array
+from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.robot import GROUP_OBJECT_COLLISION
 
 WASHER, WASHER_DOOR, WASHER_BUTTON = "washer", "washer_door", "washer_button"

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import mujoco
 import numpy as np
 
 from b1k_envs.base import Float64Array
 from b1k_envs.mujoco_twin import scene, textures
+from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.glove_looks import add_glove_looks
 from b1k_envs.mujoco_twin.meshes import (
     Mesh,

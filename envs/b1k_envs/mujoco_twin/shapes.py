@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import mujoco
 import numpy as np
 
 from b1k_envs.base import Float64Array
-
-_BOX, _ELLIPSOID, _CAPSULE = (
-    mujoco.mjtGeom.mjGEOM_BOX,
-    mujoco.mjtGeom.mjGEOM_ELLIPSOID,
-    mujoco.mjtGeom.mjGEOM_CAPSULE,
-)
+from b1k_envs.mujoco_twin.engine import mujoco
 
 
 class BodyShapes:
@@ -39,12 +33,12 @@ class BodyShapes:
         self._squared_radii = np.zeros((len(geoms), 3, 1))
         self._radius = np.zeros((len(geoms), 1))
         for row, geom in enumerate(geoms):
-            size = model.geom_size[geom]
-            if model.geom_type[geom] == _BOX:
+            kind, size = model.geom_type[geom], model.geom_size[geom]
+            if kind == mujoco.mjtGeom.mjGEOM_BOX:
                 self._straight[row, :, 0] = size
-            elif model.geom_type[geom] == _ELLIPSOID:
+            elif kind == mujoco.mjtGeom.mjGEOM_ELLIPSOID:
                 self._squared_radii[row, :, 0] = size**2
-            elif model.geom_type[geom] == _CAPSULE:
+            elif kind == mujoco.mjtGeom.mjGEOM_CAPSULE:
                 self._straight[row, 2, 0], self._radius[row] = size[1], size[0]
             else:
                 raise ValueError(f"geom {model.geom(geom).name} is no box, ellipsoid or capsule")
@@ -90,11 +84,11 @@ def _surface_points(model: mujoco.MjModel, geom: int) -> Float64Array:
     """Where a shape is touched from 26 directions around, float64 [26, 3], body frame [m]."""
     grid = np.stack(np.meshgrid(*[(-1.0, 0.0, 1.0)] * 3), axis=-1).reshape(-1, 3)
     signs = grid[np.abs(grid).any(axis=1)]
-    size = model.geom_size[geom]
+    kind, size = model.geom_type[geom], model.geom_size[geom]
     around = signs / np.linalg.norm(signs, axis=1, keepdims=True)
-    if model.geom_type[geom] == _BOX:
+    if kind == mujoco.mjtGeom.mjGEOM_BOX:
         points = signs * size
-    elif model.geom_type[geom] == _ELLIPSOID:
+    elif kind == mujoco.mjtGeom.mjGEOM_ELLIPSOID:
         points = around * size
     else:
         points = around * size[0] + np.outer(np.sign(signs[:, 2]), (0.0, 0.0, size[1]))

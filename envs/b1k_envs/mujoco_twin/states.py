@@ -13,13 +13,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-import mujoco
 import numpy as np
 
 from b1k_envs import r1pro
 from b1k_envs.base import Float64Array
 from b1k_envs.errors import EnvError
 from b1k_envs.mujoco_twin import scene
+from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.glove_looks import DUST_PARTICLES
 from b1k_envs.mujoco_twin.grasping import AssistedGrasp
 from b1k_envs.mujoco_twin.robot import BASE_BODY, GROUP_OBJECT_COLLISION

@@ -14,11 +14,11 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-import mujoco
 import numpy as np
 import numpy.typing as npt
 
 from b1k_envs.base import Float64Array, UInt8Array
+from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.meshes import Mesh, add_mesh, merge, moved, rounded_box
 from b1k_envs.mujoco_twin.robot import GROUP_VISUAL
 

@@ -16,11 +16,10 @@ from multiprocessing.connection import Connection
 from types import MappingProxyType
 from typing import NamedTuple
 
-import mujoco
-
 from b1k_envs.base import Float64Array, UInt8Array, View
 from b1k_envs.errors import B1kEvalError
 from b1k_envs.mujoco_twin.cameras import CameraRig
+from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.instances import Instance
 from b1k_envs.mujoco_twin.model import Dresser, Look, RenderQuality, build_model
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import mujoco
 import numpy as np
 
 from b1k_envs.mujoco_twin import scene, textures
+from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.meshes import (
     Mesh,
     aimed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,7 +13,9 @@ from rich.table import Table
 
 from b1k_envs.errors import UnavailableError
 from b1k_eval.cli.options import out_console, print_json
-from b1k_eval.machine import Check, Verdict, examine, judge
+
+if TYPE_CHECKING:
+    from b1k_eval.machine import Check, Verdict
 
 _MARKS = {
     "ok": "[green]ok[/]",
@@ -21,7 +23,12 @@ _MARKS = {
     "absent": "[dim]absent[/]",
     "note": "[yellow]note[/]",
 }
-_NAMES = {"mujoco": "mujoco twin", "omnigibson": "omnigibson"}
+_NAMES = {
+    "mujoco": "mujoco twin",
+    "omnigibson-2025": "omnigibson, --protocol 2025",
+    "omnigibson-2026": "omnigibson, --protocol 2026",
+    "checkpoints": "checkpoints",
+}
 
 
 def doctor(
@@ -36,18 +43,22 @@ def doctor(
 
     Exit code 0 when a simulator can run here, 4 when none can.
     """
+    # Imported here, as what it looks with need not be there for `--help`.
+    from b1k_eval.machine import FORMAT, examine, judge
+
     checks = examine(results)
     verdicts = judge(checks)
     if json_output:
         print_json(
             {
+                "format": FORMAT,
                 "checks": [asdict(check) for check in checks],
                 "verdicts": [asdict(verdict) for verdict in verdicts],
             }
         )
     else:
         _show(out_console(), checks, verdicts)
-    if not any(verdict.ready for verdict in verdicts):
+    if not any(verdict.ready for verdict in verdicts if verdict.subject != "checkpoints"):
         raise typer.Exit(UnavailableError.exit_code)
 
 
@@ -57,14 +68,23 @@ def _show(console: Console, checks: tuple[Check, ...], verdicts: tuple[Verdict, 
     table.add_column("", no_wrap=True)
     table.add_column("Found", overflow="fold")
     for check in checks:
+        if check.state == "skipped":
+            continue
         found = escape(check.detail)
         if check.advice is not None:
             found += f"\n[dim]{escape(check.advice)}[/]"
         table.add_row(check.name, _MARKS[check.state], found)
     console.print(table)
+    skipped = [check.name for check in checks if check.state == "skipped"]
+    if skipped:
+        console.print(f"[dim]nothing to look at yet: {', '.join(skipped)}[/]")
     console.print()
     for verdict in verdicts:
-        colour = "green" if verdict.ready else "yellow"
-        console.print(
-            f"[bold]{_NAMES[verdict.sim]}[/]: [{colour}]{escape(verdict.text)}[/]", soft_wrap=True
-        )
+        _show_verdict(console, verdict)
+
+
+def _show_verdict(console: Console, verdict: Verdict) -> None:
+    colour = "green" if verdict.ready else "yellow"
+    console.print(
+        f"[bold]{_NAMES[verdict.subject]}[/]: [{colour}]{escape(verdict.text)}[/]", soft_wrap=True
+    )

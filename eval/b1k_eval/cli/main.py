@@ -1,23 +1,53 @@
 """The command `b1k-eval VERB`.
 
-`EXIT_CODES`, which `--help` shows, says what each exit code means.
+`EXIT_CODES`, which `--help` shows, says what each exit code means. A verb's module is imported when
+that verb is called, so that `--help` and `--version` answer at once.
 """
 
 from __future__ import annotations
 
-import typer
+from importlib import import_module
+from typing import Any
 
-import b1k_eval
-from b1k_eval.cli.compare import compare
-from b1k_eval.cli.contract import contract
-from b1k_eval.cli.doctor import doctor
-from b1k_eval.cli.inspect import inspect
-from b1k_eval.cli.options import Verb
-from b1k_eval.cli.replay import replay
-from b1k_eval.cli.report import report
-from b1k_eval.cli.run import run
-from b1k_eval.cli.smoke import smoke
-from b1k_eval.cli.tasks import tasks
+import typer
+import typer.main
+from typer.core import TyperCommand
+
+VERBS = {
+    "run": "Run a policy in closed loop and score it.",
+    "tasks": (
+        "List the challenge's tasks: human time, step limit, and whether the twin has a scene."
+    ),
+    "doctor": "Say what this machine can run, and what to do about the rest.",
+    "smoke": "Run one short episode with pictures, goal, video and run folder; 0 if all is well.",
+    "contract": "Print an evaluation contract and where each field comes from, or compare two.",
+    "compare": (
+        "Compare runs on the instances they share: rates with intervals, tests, verdicts in words."
+    ),
+    "report": "Make a page of runs: figures, every episode's video and timelines, contracts.",
+    "inspect": (
+        "Show a checkpoint's contract, what it is sent, what it answers, and what is wrong with it."
+    ),
+    "replay": (
+        "Execute an episode's recorded actions again in the twin, and see whether all comes out "
+        "equal."
+    ),
+    "serve": (
+        "Serve a policy to the official evaluators, to openpi's client and to --policy "
+        "ws://HOST:PORT."
+    ),
+    "export": "Write a run's results as the BEHAVIOR challenge's scorer reads them.",
+    "import": "Make a run of official evaluator results, to compare and report them.",
+}
+"""What `--help` lists: each verb with the first sentence of its function's docstring."""
+
+_FUNCTIONS = {"import": "importing"}  # a keyword names neither a module nor a function
+
+
+def function_name(verb: str) -> str:
+    """Name of a verb's function, and of the module of `b1k_eval.cli` that it is in."""
+    return _FUNCTIONS.get(verb, verb)
+
 
 EXIT_CODES = """\
 Exit codes: 0 done (the robot may have failed); 1 an episode ended as error, the success rate is
@@ -35,19 +65,38 @@ app = typer.Typer(
     # A traceback means a bug of ours: plain, complete, and without the values of local variables.
     pretty_exceptions_enable=False,
 )
-app.command(cls=Verb)(run)
-app.command(cls=Verb)(tasks)
-app.command(cls=Verb)(doctor)
-app.command(cls=Verb)(smoke)
-app.command(cls=Verb)(contract)
-app.command(cls=Verb)(compare)
-app.command(cls=Verb)(report)
-app.command(cls=Verb)(inspect)
-app.command(cls=Verb)(replay)
+
+
+class _Uncalled(TyperCommand):
+    """Name and summary of a verb; whatever is asked beyond them, its own module answers."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - click's signature
+        """The context in which click runs the verb."""
+        return _load(str(self.name)).make_context(*args, **kwargs)
+
+
+def _load(verb: str) -> Any:  # noqa: ANN401 - click's command, which typer re-exports nowhere
+    """The command of a verb."""
+    from b1k_eval.cli.options import Verb
+
+    name = function_name(verb)
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    alone.command(verb, cls=Verb)(getattr(import_module(f"b1k_eval.cli.{name}"), name))
+    return typer.main.get_command(alone)
+
+
+def _uncalled() -> None:
+    raise AssertionError("`_Uncalled.make_context` hands over to the verb itself")
+
+
+for _verb, _summary in VERBS.items():
+    app.command(_verb, help=_summary, cls=_Uncalled)(_uncalled)
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
+        import b1k_eval
+
         typer.echo(f"b1k-eval {b1k_eval.__version__}")
         raise typer.Exit
 

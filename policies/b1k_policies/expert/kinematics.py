@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import mujoco
 import numpy as np
 import numpy.typing as npt
 
 from b1k_envs import r1pro
 from b1k_envs.base import Float64Array
+from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.robot import EEF_SITE, add_movable_chain
 
 CANONICAL: dict[r1pro.Arm, Float64Array] = {
