@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,6 +14,9 @@ from rich.table import Table
 
 from b1k_envs.errors import UsageError
 from b1k_eval.cli.options import out_console, print_json, say_remark
+
+if TYPE_CHECKING:
+    from b1k_eval.compare.loading import RunData
 
 
 def compare(
@@ -41,17 +44,18 @@ def compare(
     from b1k_eval.compare.loading import read_run_data
     from b1k_eval.compare.summary import summarise_runs
     from b1k_eval.diagnosis.failures import label_failures
-    from b1k_eval.diagnosis.funnel import funnels
 
     if len(runs) < 2:
         raise UsageError(f"compare needs two runs or more, got {len(runs)}")
     read = [read_run_data(path) for path in runs]
     document = summarise_runs(read, seed=seed, level=level, mix=mix)
-    document["funnels"] = [asdict(funnel) for funnel in funnels(read)]
+    document["funnels"] = [_funnel(run) for run in read]
     for row, run in zip(document["runs"], read, strict=True):
-        failures = label_failures(run)
-        row["failures"] = dict(failures.counts)
-        row["damaged"] += [asdict(entry) for entry in failures.left_out]
+        row["failures"] = {}
+        if run.identity.get("imported_from") is None:  # else there are no traces to judge by
+            failures = label_failures(run)
+            row["failures"] = dict(failures.counts)
+            row["damaged"] += [asdict(entry) for entry in failures.left_out]
     for row in document["runs"]:
         for text in _warnings(row):
             say_remark(text)
@@ -60,11 +64,23 @@ def compare(
         return
     console = out_console()
     console.print(_runs_table(document))
-    console.print(_funnel_table(document))
+    if any(funnel is not None for funnel in document["funnels"]):
+        console.print(_funnel_table(document))
     for pair in document["pairs"]:
         _show_pair(console, pair)
     if document["runs"][0]["sim"] == "mujoco":
         console.print("MuJoCo twin: not a benchmark score.", style="dim", highlight=False)
+
+
+def _funnel(run: RunData) -> dict[str, Any] | None:
+    """How far the episodes came; None, and a remark, where that is not known."""
+    from b1k_eval.diagnosis.funnel import funnel
+
+    try:
+        return asdict(funnel(run))
+    except UsageError as error:
+        say_remark(f"{run.name}: {error}")
+        return None
 
 
 def _warnings(row: Mapping[str, Any]) -> list[str]:
@@ -118,10 +134,13 @@ def _funnel_table(document: Mapping[str, Any]) -> Table:
     table.add_column("stage")
     for row in document["runs"]:
         table.add_column(escape(row["name"]), justify="right", overflow="fold")
-    labels = [stage["label"] for stage in document["funnels"][0]["stages"]]
-    for index, label in enumerate(labels):
+    known = next(funnel for funnel in document["funnels"] if funnel is not None)
+    for index, label in enumerate(stage["label"] for stage in known["stages"]):
         cells = []
         for funnel in document["funnels"]:
+            if funnel is None:
+                cells.append("unknown")
+                continue
             stage = funnel["stages"][index]
             step = "" if stage["median_step"] is None else f" ({stage['median_step']:.0f})"
             cells.append(f"{stage['count']} of {funnel['scored']}{step}")

@@ -152,8 +152,9 @@ def _distance(run: RunData, part: str) -> float | None:
 def _latency(run: RunData) -> float | None:
     """Mean time of an inference over the scored episodes, the policy's resets included [s]."""
     inferences = sum(episode.inferences for episode in run.scored)
-    spent = sum(episode.timing["policy_s"] for episode in run.scored)
-    return spent / inferences if inferences else None
+    if not inferences:
+        return None
+    return sum(episode.timing["policy_s"] for episode in run.scored) / inferences
 
 
 # --- two runs --------------------------------------------------------------------------------

@@ -161,13 +161,16 @@ def funnel(run: RunData) -> Funnel:
     """How many episodes of a run reached what.
 
     Raises:
-        UsageError: The task has no sub-goals, or an episode has others than the task.
+        UsageError: The task has no sub-goals, the run was imported without them, or an episode
+            has others than the task.
     """
     if run.task not in STAGES:
         raise UsageError(
             f"task {run.task} has no sub-goals, so there is no funnel; "
             f"it is there for: {', '.join(STAGES)}"
         )
+    if run.identity.get("imported_from") is not None:
+        raise UsageError("official results have no sub-goals, so there is no funnel")
     episodes = run.scored
     subgoals = SUBGOALS[run.task]
     names = tuple(subgoal.name for subgoal in subgoals)
@@ -187,21 +190,6 @@ def funnel(run: RunData) -> Funnel:
         stages=stages,
         bottleneck=_bottleneck(stages),
     )
-
-
-def funnels(runs: Sequence[RunData]) -> tuple[Funnel, ...]:
-    """The funnels of several runs of one task, to be shown side by side.
-
-    Raises:
-        UsageError: They are runs of different tasks; else as in `funnel`.
-    """
-    tasks = sorted({run.task for run in runs})
-    if len(tasks) > 1:
-        raise UsageError(
-            f"the runs are of different tasks ({', '.join(tasks)}): sub-goals can only be set side "
-            "by side for one task"
-        )
-    return tuple(funnel(run) for run in runs)
 
 
 def _subgoal(subgoal: SubGoal, episodes: Sequence[EpisodeData]) -> Reached:

@@ -53,7 +53,7 @@ def read_episode_page(episode: EpisodeData) -> EpisodePage:
         "simulated_s": episode.simulated_s,
         "inferences": episode.inferences,
         "latency_s": latency,
-        "wall_s": episode.timing["wall_s"],
+        "wall_s": episode.timing.get("wall_s"),  # an imported result has none
         "distance_m": efficiency.get("agent_distance", {}).get("base"),
         "subgoals": len(episode.subgoals),
         "reached": sorted(step for step in episode.subgoals.values() if step is not None),

@@ -18,7 +18,8 @@ from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_envs.mujoco_twin.truth import TwinTruth
 from b1k_envs.tasks import human_stats
 from b1k_eval.compare.loading import RunData, read_run_data
-from b1k_eval.episode import Assembly, Executor
+from b1k_eval.episode import Assembly
+from b1k_eval.executor import Executor
 from b1k_eval.settings import build_chunking
 from b1k_eval.store import EpisodeKey, open_run
 from b1k_policies.base import ActionChunk, Policy

@@ -11,7 +11,7 @@ from made_traces import SUBGOALS
 
 from b1k_envs import subgoals
 from b1k_envs.errors import UsageError
-from b1k_eval.diagnosis.funnel import STAGES, START, funnel, funnels
+from b1k_eval.diagnosis.funnel import STAGES, START, funnel
 from b1k_eval.run_files import EpisodeKey
 
 TASK = "clean_boxing_gloves"
@@ -126,19 +126,14 @@ def test_a_run_without_a_scored_episode_has_an_empty_funnel(make_run):
     assert found.bottleneck is None
 
 
-def test_several_runs_stand_side_by_side_stage_by_stage(make_run):
-    first, second = funnels([make_run("a", ALL), make_run("b", UP_TO_THE_DOOR)])
-    assert [entry.name for entry in first.stages] == [entry.name for entry in second.stages]
-    assert (first.run, second.run) == ("a", "b")
-    assert (stage(first, "washer_closed").count, stage(second, "washer_closed").count) == (1, 0)
-
-
-def test_runs_of_different_tasks_are_refused(make_run, tmp_path):
+def test_a_task_without_subgoals_and_imported_results_have_no_funnel(make_run, tmp_path):
     radio = made_traces.run(tmp_path / "radio", task="turning_on_radio")
-    with pytest.raises(UsageError, match=r"tasks \(clean_boxing_gloves, turning_on_radio\)"):
-        funnels([make_run("a", ALL), radio])
     with pytest.raises(UsageError, match="task turning_on_radio has no sub-goals"):
         funnel(radio)
+    run = make_run("a", ALL)
+    imported = replace(run, identity={**run.identity, "imported_from": "elsewhere"})
+    with pytest.raises(UsageError, match="official results have no sub-goals"):
+        funnel(imported)
 
 
 def test_subgoals_of_another_version_are_refused(make_run):

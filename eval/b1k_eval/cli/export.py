@@ -1,0 +1,89 @@
+"""`b1k-eval export RUN`: the challenge's result folder."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from b1k_envs.errors import UsageError
+from b1k_eval.cli.options import err_console, out_console, print_json, say_remark
+
+_TRACKS = ("standard", "privileged")
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    team: Annotated[str, typer.Option(help="Name of the team.")],
+    affiliation: Annotated[str, typer.Option(help="Where the team is from.")],
+    track: Annotated[str, typer.Option(help="standard or privileged.")] = "standard",
+    date: Annotated[
+        str | None, typer.Option(help="Of the submission, YYYY-MM-DD.", show_default="today")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Where the folder goes.")] = Path("submissions"),
+    force_draft: Annotated[
+        bool,
+        typer.Option(
+            "--force-draft",
+            help="Write a watermarked draft of a run that cannot be submitted.",
+        ),
+    ] = False,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="One JSON document on standard output.")
+    ] = False,
+) -> None:
+    """Write a run's results as the BEHAVIOR challenge's scorer reads them.
+
+    A run that is no submission (the twin's, a privileged one, one with errors, ...) is refused with
+    every reason.
+    """
+    from b1k_eval.challenge.export import export_run
+    from b1k_eval.challenge.rules import TEST_SETS, Entry
+    from b1k_eval.compare.loading import read_run_data
+
+    if track not in _TRACKS:
+        raise UsageError(f"--track {track!r} is unknown: choose one of {', '.join(_TRACKS)}")
+    data = read_run_data(run)
+    split = data.identity["settings"]["split"]
+    entry = Entry(
+        track=track,  # type: ignore[arg-type]  # just checked
+        # A train split is objected to below; a draft of it needs some name.
+        testset=TEST_SETS.get(split, "public"),
+        team=team,
+        affiliation=affiliation,
+        date=_date(date),
+    )
+    done = export_run(
+        data,
+        entry,
+        out,
+        draft=force_draft,
+        wrote=lambda name: err_console().print(f"[dim]{name}[/]", highlight=False),
+    )
+    for remark in done.remarks:
+        say_remark(remark)
+    if json_output:
+        print_json(_document(asdict(done)))
+        return
+    console = out_console()
+    if done.objections:
+        console.print("[yellow]a draft, not a submission:[/]")
+        for reason in done.objections:
+            console.print(f"  - {reason}", markup=False, highlight=False)
+    console.print(f"{done.files} rollouts in {done.folder}", markup=False, highlight=False)
+
+
+def _document(done: dict[str, Any]) -> dict[str, Any]:
+    return {**done, "folder": str(done["folder"])}
+
+
+def _date(text: str | None) -> datetime.date:
+    if text is None:
+        return datetime.datetime.now(datetime.timezone.utc).date()
+    try:
+        return datetime.date.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"--date {text!r} is no date: give YYYY-MM-DD") from error

@@ -1,0 +1,325 @@
+"""Runs as the challenge's files and back, against the scorer's rules written anew."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from b1k_envs.errors import UsageError
+from b1k_envs.tasks import TASKS
+from b1k_eval.challenge.export import export_run
+from b1k_eval.challenge.importing import import_results
+from b1k_eval.challenge.rules import Entry, objections
+from b1k_eval.compare.loading import read_run_data
+from b1k_eval.video import ffmpeg_exe
+from challenge_scorer import RefusedError, score
+from run_folders import TASK, finished_run
+
+NAMES = [task.name for task in TASKS]
+HUMAN = {
+    "length": 8235.4,
+    "distance_traveled": 28.6,
+    "left_eef_displacement": 41.0,
+    "right_eef_displacement": 39.5,
+}
+LIMIT = 12353  # int(8235.4 * 1.5)
+OUTCOMES = {0: "success", 1: "failure", 2: "failure", 3: "success"}
+
+
+def submittable(folder: Path, *, video: Path | None, outcomes=OUTCOMES, **changes) -> Path:
+    """A run that only its files show to be none of OmniGibson's."""
+    changes = {
+        "sim": "omnigibson",
+        "render": "every-step",
+        "max_steps": LIMIT,
+        **changes,
+    }
+    run = finished_run(folder, outcomes, **changes)
+    record = json.loads((run / "run.json").read_text())
+    record["identity"]["human"] = HUMAN
+    record["identity"]["env"] |= {"sim": "omnigibson", "task": TASK, "protocol": "2026"}
+    (run / "run.json").write_text(json.dumps(record))
+    lines = []
+    for line in (run / "episodes.jsonl").read_text().splitlines():
+        line = json.loads(line)
+        steps = 4000 + line["instance"] if line["success"] else LIMIT + 1
+        q_score = 1.0 if line["success"] else line["instance"] / 4
+        line |= {"steps": steps, "simulated_s": steps / 30, "q_score": q_score}
+        if line["outcome"] == "error":
+            line |= {"q_score": None}
+        lines.append(json.dumps(line))
+        episode = run / "episodes" / f"{TASK}-{line['instance']}-{line['rollout']}"
+        result = json.loads((episode / "result.json").read_text()) | line
+        distance = {"base": 0.0 if line["instance"] == 1 else 7.25, "left": 11.5, "right": 13.0}
+        result["stalled_steps"] = 0
+        result["truncated"] = not line["success"]
+        result["terminated"] = bool(line["success"])
+        if line["outcome"] != "error":
+            result["efficiency"] = {
+                "time": {
+                    "simulator_steps": steps,
+                    "simulator_time": steps / 30,
+                    "normalized_time": HUMAN["length"] / steps,
+                },
+                "agent_distance": distance,
+                "normalized_agent_distance": {
+                    "base": HUMAN["distance_traveled"] / 7.25 if distance["base"] else None,
+                    "left": HUMAN["left_eef_displacement"] / 11.5,
+                    "right": HUMAN["right_eef_displacement"] / 13.0,
+                },
+                "notes": [],
+            }
+        (episode / "result.json").write_text(json.dumps(result))
+        if video is not None:
+            shutil.copyfile(video, episode / "video.mp4")
+    (run / "episodes.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    return run
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory) -> Path:
+    """Ours, in colours: head red, left wrist green, right wrist blue, white below."""
+    path = tmp_path_factory.mktemp("video") / "video.mp4"
+    boxes = (
+        "color=white:s=672x680:r=15:d=1[a];color=red:s=448x448:r=15:d=1[b];"
+        "color=0x00ff00:s=224x224:r=15:d=1[c];color=blue:s=224x224:r=15:d=1[d];"
+        "[a][b]overlay=0:0[e];[e][c]overlay=448:0[f];[f][d]overlay=448:224"
+    )
+    subprocess.run(
+        [ffmpeg_exe(), "-v", "error", "-filter_complex", boxes, "-pix_fmt", "yuv420p", path],
+        check=True,
+    )
+    return path
+
+
+def entry(track="standard", **changes) -> Entry:
+    given = {"team": "Blue Gloves", "affiliation": "Lab", "date": datetime.date(2026, 11, 22)}
+    return Entry(track=track, testset="public", **{**given, **changes})
+
+
+def test_an_exported_run_is_scored_as_its_results_are(tmp_path, video):
+    run = read_run_data(submittable(tmp_path / "run", video=video))
+    done = export_run(run, entry(), tmp_path)
+    assert done.folder.name == "standard.public.Blue_Gloves.Lab.2026-11-22"
+    assert done.files == 4
+    assert "6 of the task's 10 instances are missing" in done.remarks[0]
+    for file in (done.folder / "json").iterdir():
+        assert (done.folder / "videos" / file.with_suffix(".mp4").name).is_file()
+    scores = score(done.folder, NAMES)
+    # By hand: q 1, 0.25, 0.5, 1 over 20 instances and 100 tasks.
+    assert scores["q_score"] == pytest.approx((1 + 0.25 + 0.5 + 1) / 20 / 100)
+    assert scores["task_sr"] == pytest.approx(2 / 20 / 100)
+    times = [3 - 2 * steps / 8235.4 for steps in (4000, LIMIT + 1, LIMIT + 1, 4003)]
+    assert scores["time_score"] == pytest.approx(sum(times) / 20 / 100)
+    assert scores["left"] == pytest.approx(4 * 41.0 / 11.5 / 20 / 100)
+    assert math.isinf(scores["base"])  # instance 1 never moved, as the official file has it
+
+
+def test_what_comes_back_from_an_export_has_every_number(tmp_path, video):
+    original = read_run_data(submittable(tmp_path / "run", video=video))
+    done = export_run(original, entry(), tmp_path)
+    (folder,) = import_results(done.folder, tmp_path / "back")
+    back = read_run_data(folder)
+    assert back.identity["settings"] == dict(original.identity["settings"])
+    assert back.identity["human"] == HUMAN
+    assert [e.key for e in back.episodes] == [e.key for e in original.episodes]
+    for one, two in zip(original.episodes, back.episodes, strict=True):
+        for name in ("outcome", "success", "q_score", "steps", "simulated_s", "truncated"):
+            assert getattr(one, name) == getattr(two, name)
+        for block in ("time", "agent_distance", "normalized_agent_distance"):
+            assert one.efficiency[block] == two.efficiency[block]
+        assert two.video is not None
+
+
+def test_videos_have_the_official_layout(tmp_path, video):
+    import imageio_ffmpeg
+    import numpy as np
+
+    run = read_run_data(submittable(tmp_path / "run", video=video))
+    done = export_run(run, entry(), tmp_path)
+    frames = imageio_ffmpeg.read_frames(str(done.folder / "videos" / f"{TASK}_301_0.mp4"))
+    assert next(frames)["size"] == (672, 448)
+    picture = np.frombuffer(next(frames), np.uint8).reshape(448, 672, 3)
+    assert picture[112, 112].argmax() == 1  # left wrist above, green
+    assert picture[336, 112].argmax() == 2  # right wrist below, blue
+    assert picture[224, 448].argmax() == 0  # head at the right, red
+    assert picture[440, 660].argmax() == 0
+    assert picture.min(axis=2).max() < 100  # nothing of what stands below in ours
+
+
+FAULTS = {
+    "the twin": ({"sim": "mujoco"}, "twin"),
+    "on demand": ({"render": "on-demand"}, "every-step"),
+    "another split": ({"split": "train"}, "train"),
+    "a lower limit": ({"max_steps": 100}, "time limit"),
+    "noise": ({"action_noise": "0.01"}, "--action-noise"),
+    "2025 unmasked": ({"protocol": "2025", "max_steps": 16470}, "--track standard"),
+    "an instance that does not count": ({"outcomes": {10: "success"}}, "instance 10"),
+    "two rollouts": ({"outcomes": {0: ["success", "failure"]}}, "2 rollouts"),
+    "an error": ({"outcomes": {0: "success", 1: "error"}}, "ended as an error"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_run_that_is_no_submission_is_refused_for_its_reason_alone(tmp_path, video, fault):
+    changes, words = FAULTS[fault]
+    run = read_run_data(submittable(tmp_path / "run", video=video, **changes))
+    (reason,) = objections(run, "standard")
+    assert words in reason
+    with pytest.raises(UsageError, match="--force-draft"):
+        export_run(run, entry(), tmp_path)
+    assert not [p for p in tmp_path.iterdir() if "standard" in p.name]
+
+
+def test_privileged_unfinished_and_unfilmed_runs_are_refused(tmp_path):
+    folder = submittable(tmp_path / "run", video=None)
+    record = json.loads((folder / "run.json").read_text())
+    record["identity"]["privileged"] = True
+    record["identity"]["settings"]["instances"] = list(range(10))
+    record["identity"]["human"]["distance_traveled"] = None
+    (folder / "run.json").write_text(json.dumps(record))
+    reasons = " / ".join(objections(read_run_data(folder), "standard"))
+    for words in ("simulator's truth", "--human-stats", "is not finished", "has no video"):
+        assert words in reasons
+    assert "simulator's truth" not in " ".join(objections(read_run_data(folder), "privileged"))
+
+
+def test_a_draft_says_so_everywhere_and_the_scorer_refuses_it(tmp_path, video):
+    run = read_run_data(submittable(tmp_path / "run", video=video, sim="mujoco"))
+    done = export_run(run, entry(), tmp_path, draft=True)
+    assert done.objections
+    assert "twin" in (done.folder / "DRAFT.txt").read_text()
+    for file in (done.folder / "json").iterdir():
+        assert next(iter(json.loads(file.read_text()))) == "DRAFT"
+    with pytest.raises(RefusedError, match="track"):
+        score(done.folder, NAMES)
+    assert score(done.folder.rename(tmp_path / "standard.public.a.b.c"), NAMES)  # but for its name
+
+
+@pytest.mark.parametrize(("what", "text"), [("team", "a.b"), ("affiliation", "x/y"), ("team", " ")])
+def test_a_name_that_the_folder_cannot_carry_is_refused(what, text):
+    with pytest.raises(UsageError, match=f"--{what}"):
+        entry(**{what: text})
+
+
+# --- results of others ----------------------------------------------------------------------
+
+OFFICIAL_2025 = {  # as learning/eval.py files it: figures only
+    "agent_distance": {"base": 2.0, "left": 1.5, "right": 0.0},
+    "normalized_agent_distance": {"base": 14.3, "left": 20.0, "right": math.inf},
+    "q_score": {"final": 0.5},
+    "time": {"simulator_steps": 600, "simulator_time": 20.0, "normalized_time": 13.725},
+}
+
+
+def filed(folder: Path, results: dict[str, dict]) -> Path:
+    folder.mkdir(parents=True)
+    for name, content in results.items():
+        (folder / name).write_text(json.dumps(content))
+    return folder.parent
+
+
+def test_results_of_the_2025_evaluator_are_read(tmp_path):
+    source = filed(tmp_path / "log" / "metrics", {f"{TASK}_17_0.json": OFFICIAL_2025})
+    (folder,) = import_results(source, tmp_path / "run")
+    run = read_run_data(folder)
+    assert run.identity["settings"]["protocol"] == "2025"
+    (episode,) = run.episodes
+    assert (episode.q_score, episode.outcome, episode.steps) == (0.5, "failure", 600)
+    assert episode.efficiency["normalized_agent_distance"]["right"] is None
+    assert episode.efficiency["normalized_agent_distance"]["base"] == 14.3
+    assert run.identity["human"]["length"] == pytest.approx(8235)
+    assert run.identity["human"]["distance_traveled"] == pytest.approx(28.6)
+
+
+def test_results_of_the_2026_evaluator_are_read_task_by_task(tmp_path):
+    def result(task, number, **changes):
+        return {"task": task, "instance_id": number, "rollout_id": 0, **OFFICIAL_2025, **changes}
+
+    lost = {"success": False, "failure_reason": "policy_connection_lost", "q_score": {"final": 0}}
+    source = filed(
+        tmp_path / "out" / "json",
+        {
+            f"{TASK}_301_0.json": result(TASK, 301, success=False),
+            f"{TASK}_309_0.json": result(TASK, 309, **lost),
+            "turning_on_radio_302_0.json": result(
+                "turning_on_radio", 302, success=True, q_score={"final": 1.0}
+            ),
+        },
+    )
+    folders = import_results(source, tmp_path / "runs")
+    radio, gloves = sorted((read_run_data(f) for f in folders), key=lambda run: -len(run.task))[
+        ::-1
+    ]
+    if radio.task == TASK:
+        radio, gloves = gloves, radio
+    assert [e.key.instance for e in gloves.episodes] == [0, 8]
+    assert gloves.episodes[1].failure_reason == "policy_connection_lost"
+    assert radio.counts["success"] == 1
+    assert radio.identity["settings"]["split"] == "public-test"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("other.json", OFFICIAL_2025, "is not named"),
+        ("no_such_task_301_0.json", OFFICIAL_2025, "is not named"),
+        (f"{TASK}_301_0.json", {"q_score": {"final": 2.0}}, "no result of the official"),
+        (f"{TASK}_301_0.json", [], "no result of the official"),
+        (
+            f"{TASK}_301_0.json",
+            {**OFFICIAL_2025, "time": {**OFFICIAL_2025["time"], "simulator_time": 99.0}},
+            "600 steps cannot last 99.0 s",
+        ),
+    ],
+)
+def test_a_file_of_others_that_is_none_of_the_evaluators_is_named(tmp_path, name, content, words):
+    source = filed(tmp_path / "out" / "json", {name: content})
+    with pytest.raises(UsageError, match=words) as caught:
+        import_results(source, tmp_path / "run")
+    assert name in str(caught.value)
+
+
+def test_a_folder_without_results_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="no results of the official evaluator"):
+        import_results(tmp_path, tmp_path / "run")
+
+
+def test_imported_runs_are_compared(tmp_path):
+    from b1k_eval.cli.main import app
+
+    folders = []
+    for name, q_score in (("a", 0.0), ("b", 1.0)):
+        results = {
+            f"{TASK}_{number}_0.json": {
+                **OFFICIAL_2025,
+                "instance_id": number,
+                "success": q_score == 1.0,
+                "q_score": {"final": q_score},
+            }
+            for number in range(301, 311)
+        }
+        source = filed(tmp_path / name / "json", results)
+        folders += import_results(source, tmp_path / f"run-{name}")
+    done = CliRunner().invoke(app, ["compare", *map(str, folders), "--json"])
+    assert done.exit_code == 0, done.output
+    rates = [row["success"]["rate"] for row in json.loads(done.stdout)["runs"]]
+    assert rates == [0.0, 1.0]
+
+
+def test_an_imported_run_has_a_page(tmp_path, video):
+    from b1k_eval.cli.main import app
+
+    run = read_run_data(submittable(tmp_path / "run", video=video))
+    done = export_run(run, entry(), tmp_path)
+    (folder,) = import_results(done.folder, tmp_path / "back")
+    result = CliRunner().invoke(app, ["report", str(folder), "--out", str(tmp_path / "page")])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "page" / "report.html").is_file()
