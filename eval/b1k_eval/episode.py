@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from b1k_envs.base import Env
+from b1k_envs.base import Env, EnvGroup
 from b1k_envs.errors import B1kEvalError
 from b1k_eval.chunking import Chunking
 from b1k_eval.events import EpisodeResult, EpisodeTiming, Subscriber
@@ -22,6 +23,7 @@ from b1k_eval.scoring import HumanFigures, ScoreKeeper, result_record
 from b1k_eval.store import disk_full, storing
 from b1k_eval.trace import Trace
 from b1k_eval.video import RenderThread
+from b1k_eval.watchdog import Limits
 from b1k_policies.base import EpisodeInfo, Policy, PrivilegedPolicy
 
 RESULT_FILE = "result.json"
@@ -44,9 +46,16 @@ class Assembly:
         video_fps: Pictures per simulated second; None for no video.
         title: First line below the video's picture; the instance is added.
         privileged: Whether the policy reads the simulator's truth.
+        limits: Of a simulator that can hang or crash, and that a process can start only once: it
+            never runs in this process, is held to these limits, and after an error its process is
+            replaced. None for a world that any process can build, again and again.
+        make_group: Builds several envs of one simulator; None where there is one env a process.
+        lanes: How many `make_group` builds.
+        gpus: GPUs to share out among the workers, who get `gpu=` for `make_env` or `make_group`;
+            empty to leave the choice to the simulator.
     """
 
-    make_env: Callable[[], Env]
+    make_env: Callable[..., Env]
     make_policy: Callable[[], Policy]
     make_chunking: Callable[[int], Chunking]
     human: HumanFigures
@@ -56,6 +65,22 @@ class Assembly:
     video_fps: float | None = None
     title: str = ""
     privileged: bool = False
+    limits: Limits | None = None
+    make_group: Callable[..., EnvGroup] | None = None
+    lanes: int = 1
+    gpus: tuple[int, ...] = ()
+
+    def for_worker(self, number: int) -> Assembly:
+        """The same for the n-th worker, from 0: on its GPU."""
+        if not self.gpus:
+            return self
+        gpu = self.gpus[number % len(self.gpus)]
+        group = self.make_group
+        return replace(
+            self,
+            make_env=partial(self.make_env, gpu=gpu),
+            make_group=None if group is None else partial(group, gpu=gpu),
+        )
 
 
 class Finished(NamedTuple):
@@ -70,101 +95,39 @@ class Finished(NamedTuple):
     stop: str | None
 
 
-class Executor:
-    """Owns an env and a policy, and runs one episode after another with them."""
+def execute(
+    assembly: Assembly,
+    env: Env,
+    policy: Policy,
+    episode: EpisodeInfo,
+    folder: Path,
+    send: Callable[[Snapshot], None],
+    thread: RenderThread | None,
+) -> Finished:
+    """Run an episode and write its files into the folder, result.json last.
 
-    def __init__(
-        self, assembly: Assembly, *, env: Env | None = None, policy: Policy | None = None
-    ) -> None:
-        """Take over an env and a policy, or build them at the first episode."""
-        self._assembly = assembly
-        self._env = env
-        self._policy = policy
-        self._thread: RenderThread | None = None
+    Args:
+        assembly: What goes with env and policy.
+        env: The world.
+        policy: Asked.
+        episode: Which.
+        folder: Empty; the caller gives it its final name.
+        send: Told now and then how far it is.
+        thread: Renders and encodes the video; None for no video.
 
-    def run(self, episode: EpisodeInfo, folder: Path, send: Callable[[Snapshot], None]) -> Finished:
-        """Run an episode and write its files into the folder, result.json last.
-
-        Args:
-            episode: Which.
-            folder: Empty; the caller gives it its final name.
-            send: Told now and then how far it is.
-
-        Raises:
-            StorageError: Not even result.json can be written.
-        """
-        try:
-            env, policy = self._ready()
-        except Exception as error:  # noqa: BLE001 - a world that cannot be built is an "error"
-            message = f"{type(error).__name__}: {error}"
-            record = broken_record(self._assembly, episode, message, traceback.format_exc())
-            write_record(folder, record)
-            return Finished(record, None)
-        assembly = self._assembly
-        trace = Trace(with_command=assembly.noise is not None)
-        keeper = ScoreKeeper()
-        progress = ProgressSubscriber(send)
-        subscribers: list[Subscriber] = [keeper, trace, progress]
-        video = self._video(env, episode, folder)
-        if video is not None:
-            subscribers.append(video)
-        full = False
-        try:
-            result = self._episode(env, policy, episode, subscribers)
-            # Finished even after an error: what led to the crash is worth having.
-            finishers: list[Callable[[], None]] = [lambda: trace.write(folder / TRACE_FILE)]
-            if video is not None:
-                finishers.append(partial(video.finish, progress.waiting_for_video))
-            for finish in finishers:
-                try:
-                    finish()
-                except (OSError, B1kEvalError) as error:
-                    full = full or disk_full(error)
-                    result = _as_error(result, error)
-        finally:
-            for subscriber in subscribers:
-                subscriber.close()
-        if result.outcome == "error":
-            self._drop_world()
-        record = result_record(result, keeper, assembly.human)
-        write_record(folder, record)
-        stop = f"no space left in {folder.parent.parent}: free some space, then --resume"
-        return Finished(record, stop if full else None)
-
-    def close(self) -> None:
-        """Release env, policy and the video thread; safe to call twice."""
-        self._drop_world()
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            thread.close()
-
-    def _ready(self) -> tuple[Env, Policy]:
-        if self._policy is None:
-            self._policy = self._assembly.make_policy()
-        if self._env is None:
-            self._env = self._assembly.make_env()
-        return self._env, self._policy
-
-    def _video(self, env: Env, episode: EpisodeInfo, folder: Path) -> VideoSubscriber | None:
-        fps = self._assembly.video_fps
-        if fps is None:
-            return None
-        if self._thread is None:
-            self._thread = RenderThread()
-        return VideoSubscriber(
-            folder / VIDEO_FILE,
-            env,
-            fps=fps,
-            title=f"{self._assembly.title} {episode.instance}".strip(),
-            render=self._assembly.render,
-            thread=self._thread,
-        )
-
-    def _episode(
-        self, env: Env, policy: Policy, episode: EpisodeInfo, subscribers: list[Subscriber]
-    ) -> EpisodeResult:
-        assembly = self._assembly
-        return run_episode(
+    Raises:
+        StorageError: Not even result.json can be written.
+    """
+    trace = Trace(with_command=assembly.noise is not None)
+    keeper = ScoreKeeper()
+    progress = ProgressSubscriber(send)
+    subscribers: list[Subscriber] = [keeper, trace, progress]
+    video = _video(assembly, env, episode, folder, thread)
+    if video is not None:
+        subscribers.append(video)
+    full = False
+    try:
+        result = run_episode(
             env,
             policy,
             episode,
@@ -173,15 +136,42 @@ class Executor:
             noise=None if assembly.noise is None else ActionNoise(assembly.noise),
             render=assembly.render,
         )
+        # Finished even after an error: what led to the crash is worth having.
+        finishers: list[Callable[[], None]] = [lambda: trace.write(folder / TRACE_FILE)]
+        if video is not None:
+            finishers.append(partial(video.finish, progress.waiting_for_video))
+        for finish in finishers:
+            try:
+                finish()
+            except (OSError, B1kEvalError) as error:
+                full = full or disk_full(error)
+                result = _as_error(result, error)
+    finally:
+        for subscriber in subscribers:
+            subscriber.close()
+    record = result_record(result, keeper, assembly.human)
+    write_record(folder, record)
+    stop = f"no space left in {folder.parent.parent}: free some space, then --resume"
+    return Finished(record, stop if full else None)
 
-    def _drop_world(self) -> None:
-        """After an error nothing is known about their state: the next episode builds both anew."""
-        env, self._env = self._env, None
-        if env is not None:
-            env.close()
-        policy, self._policy = self._policy, None
-        if policy is not None:
-            policy.close()
+
+def _video(
+    assembly: Assembly,
+    env: Env,
+    episode: EpisodeInfo,
+    folder: Path,
+    thread: RenderThread | None,
+) -> VideoSubscriber | None:
+    if assembly.video_fps is None or thread is None:
+        return None
+    return VideoSubscriber(
+        folder / VIDEO_FILE,
+        env,
+        fps=assembly.video_fps,
+        title=f"{assembly.title} {episode.instance}".strip(),
+        render=assembly.render,
+        thread=thread,
+    )
 
 
 def _as_error(result: EpisodeResult, error: BaseException) -> EpisodeResult:
@@ -217,6 +207,15 @@ def broken_record(
         timing=EpisodeTiming(wall_s=0.0, reset_s=0.0, step_s=0.0, observe_s=0.0, policy_s=0.0),
     )
     return result_record(result, ScoreKeeper(), assembly.human)
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """The result.json that lies in a folder; None where there is none, or none that can be read."""
+    try:
+        record = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:

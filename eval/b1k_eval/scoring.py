@@ -101,13 +101,7 @@ def efficiency(
     """
     notes: list[str] = []
     normalized_time = _ratio("normalized_time", human.length, steps, "steps", notes)
-    figures = dict(
-        zip(
-            BODIES,
-            (human.distance_traveled, human.left_eef_displacement, human.right_eef_displacement),
-            strict=True,
-        )
-    )
+    figures = human_distances(human)
     normalized = {
         body: _ratio(
             f"normalized_agent_distance.{body}", figures[body], distance[body], "motion", notes
@@ -127,6 +121,15 @@ def efficiency(
         "agent_distance": dict(distance),
         "normalized_agent_distance": normalized,
         "notes": notes,
+    }
+
+
+def human_distances(human: HumanFigures) -> dict[str, float | None]:
+    """Path lengths of the human demonstrations by body [m]; None where not published."""
+    return {
+        "base": human.distance_traveled,
+        "left": human.left_eef_displacement,
+        "right": human.right_eef_displacement,
     }
 
 

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from b1k_envs.base import Env
 from b1k_envs.errors import UsageError
-from b1k_envs.r1pro import CONTROL_HZ
-from b1k_envs.tasks import HumanStats
 from b1k_eval import __version__, worlds
 from b1k_eval.episode import Assembly, is_privileged
+from b1k_eval.execution import Execution
 from b1k_eval.launch import launch, plan_episodes
 from b1k_eval.progress import Reporter
 from b1k_eval.provenance import this_session
+from b1k_eval.remarks import run_remarks
 from b1k_eval.run_files import FORMAT, EpisodeKey
-from b1k_eval.settings import RunSettings, chunking_factory, human_figures
+from b1k_eval.settings import RunSettings, chunking_factory
 from b1k_eval.store import RunStore, check_folder, open_run
 from b1k_policies.base import Policy
 from b1k_policies.checkpoint import CheckpointRequest
@@ -28,36 +27,6 @@ from b1k_policies.registry import make_policy
 if TYPE_CHECKING:
     from b1k_eval.until_decided import Standing, UntilDecided
 
-VIDEO_RATES: tuple[int, ...] = tuple(
-    rate for rate in range(1, int(CONTROL_HZ) + 1) if CONTROL_HZ % rate == 0
-)
-"""Pictures per simulated second that a video can have: every n-th control step."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Execution:
-    """How a run is carried out; nothing of it can change a result, so a resume may differ.
-
-    Attributes:
-        workers: Processes.
-        video: Whether each episode gets a video.mp4.
-        video_fps: Pictures per simulated second, one of `VIDEO_RATES`.
-    """
-
-    workers: int = 1
-    video: bool = True
-    video_fps: float = 15.0
-
-    def __post_init__(self) -> None:
-        if self.workers < 1:
-            raise UsageError(f"--workers {self.workers} must be at least 1")
-        if self.video_fps not in VIDEO_RATES:
-            raise UsageError(
-                f"--video-fps {self.video_fps:g} must divide the control rate, {CONTROL_HZ:g} Hz, "
-                f"as a video shows every n-th step: choose one of "
-                f"{', '.join(map(str, VIDEO_RATES))}"
-            )
-
 
 class Session:
     """A run that is ready to go: checked, its env and policy built, its folder open.
@@ -65,7 +34,7 @@ class Session:
     Attributes:
         settings: What is run.
         store: Where it goes.
-        env: The env of this process.
+        env: The env of this process; None for a simulator that gets processes of its own.
         policy: The policy of this process.
         remarks: What a person should read before trusting a result.
     """
@@ -90,37 +59,47 @@ class Session:
 
         Raises:
             UsageError: The request cannot be meant; see `worlds`, `registry` and `store`.
-            UnavailableError: No simulator, no OpenGL, no ffmpeg.
+            UnavailableError: No simulator, no data of it, no OpenGL, no ffmpeg.
             StorageError: The disk is full.
         """
         self.settings = settings
         self._execution = execution
         check_folder(out, resume=resume)
-        worlds.check_world(settings)
-        human = human_figures(settings.task_entry(), settings.human_stats)
+        worlds.check_world(settings, execution.num_envs)
+        self._human = worlds.human_stats_of(settings)
         self._until = _until_decided(settings)
         if execution.video:
             from b1k_eval.video import ffmpeg_exe
 
             ffmpeg_exe()
-        if execution.video or settings.render == "every-step" or settings.checkpoint is not None:
+        in_twin = settings.sim == "mujoco"
+        pictures = execution.video or settings.render == "every-step"
+        if in_twin and (pictures or settings.checkpoint is not None):
             worlds.prepare_pictures()
         instruction = settings.task_entry().instruction
         self.policy: Policy = make_policy(
             settings.policy, settings.checkpoint, settings.protocol, instruction
         )
-        make_chunking = chunking_factory(settings, self.policy.skipped_rows)
-        make_chunking(self.policy.chunk_length)
-        self.remarks = (
-            *self.policy.remarks,
-            *_horizon_remark(settings, self.policy),
-            *_threads_remark(execution, self.policy),
-        )
-        if self.policy.needs_images:
-            worlds.prepare_pictures()
-        self.env: Env = worlds.make_env(settings)
+        self.env: Env | None = None
+        try:
+            _check_privileges(settings, self.policy)
+            make_chunking = chunking_factory(settings, self.policy.skipped_rows)
+            make_chunking(self.policy.chunk_length)
+            self.remarks = run_remarks(settings, execution, self.policy)
+            if in_twin and self.policy.needs_images:
+                worlds.prepare_pictures()
+            if in_twin:
+                self.env = worlds.make_env(settings)
+        except BaseException:
+            self.close_world()
+            raise
+        count = execution.num_envs
         self._assembly = Assembly(
             make_env=partial(worlds.make_env, settings),
+            make_group=partial(worlds.make_group, settings, count) if count > 1 else None,
+            lanes=count,
+            limits=worlds.limits(settings),
+            gpus=execution.gpus,
             make_policy=partial(
                 make_policy,
                 settings.policy,
@@ -129,7 +108,7 @@ class Session:
                 instruction,
             ),
             make_chunking=make_chunking,
-            human=human,
+            human=self._human,
             max_steps=settings.max_steps,
             noise=settings.noise(),
             render=settings.render,
@@ -138,14 +117,14 @@ class Session:
             privileged=is_privileged(self.policy),
         )
         try:
-            self.store: RunStore = open_run(out, self._record(human, argv), resume=resume)
+            self.store: RunStore = open_run(out, self._record(argv), resume=resume)
         except BaseException:
             self.close_world()
             raise
 
-    def _record(self, human: HumanStats, argv: Sequence[str]) -> dict[str, Any]:
+    def _record(self, argv: Sequence[str]) -> dict[str, Any]:
         """Content of run.json: `identity` must not change on resume."""
-        info = self.env.info
+        info = worlds.describe_omnigibson(self.settings) if self.env is None else self.env.info
         return {
             "format": FORMAT,
             "identity": {
@@ -153,8 +132,9 @@ class Session:
                 "settings": self.settings.as_json(),
                 "policy": self.policy.describe(),
                 "env": {**asdict(info), "settings": dict(info.settings)},
-                "human": asdict(human),
+                "human": asdict(self._human),
                 "privileged": self._assembly.privileged,
+                **self._numbers(),
             },
             "sessions": [
                 {
@@ -164,6 +144,13 @@ class Session:
                 }
             ],
         }
+
+    def _numbers(self) -> dict[str, Any]:
+        """The instances' official numbers, which official files are named by; the twin has none."""
+        if self.settings.sim != "omnigibson":
+            return {}
+        ids = worlds.instance_ids(self.settings)
+        return {"instance_ids": {str(index): number for index, number in ids.items()}}
 
     def run(self, reporter: Reporter) -> None:
         """Do what is missing.
@@ -180,7 +167,8 @@ class Session:
             settings.seed,
             settings.protocol,
         )
-        if workers > 1:
+        here = workers == 1 and self.env is not None
+        if not here:
             self.close_world()  # each worker has its own
         launch(
             self._assembly,
@@ -188,8 +176,8 @@ class Session:
             self.store,
             reporter=reporter,
             workers=workers,
-            env=None if workers > 1 else self.env,
-            policy=None if workers > 1 else self.policy,
+            env=self.env if here else None,
+            policy=self.policy if here else None,
             enough=self._decided,
         )
 
@@ -203,7 +191,8 @@ class Session:
 
     def close_world(self) -> None:
         """Release env and policy of this process; safe to call twice."""
-        self.env.close()
+        if self.env is not None:
+            self.env.close()
         self.policy.close()
 
     def close(self) -> None:
@@ -229,24 +218,19 @@ def _until_decided(settings: RunSettings) -> UntilDecided | None:
     return UntilDecided(settings)
 
 
-def _horizon_remark(settings: RunSettings, policy: Policy) -> tuple[str, ...]:
-    if settings.horizon is None or settings.horizon <= policy.chunk_length:
-        return ()
-    return (
-        f"--horizon {settings.horizon} counts the first {policy.skipped_rows} of the model's rows, "
-        f"which are not to be executed: {policy.chunk_length} actions a chunk",
-    )
-
-
-def _threads_remark(execution: Execution, policy: Policy) -> tuple[str, ...]:
-    threads = policy.describe_here().get("torch_threads")
-    cores = len(os.sched_getaffinity(0))
-    if threads is None or execution.workers == 1 or threads * execution.workers <= cores:
-        return ()
-    return (
-        f"{execution.workers} workers with {threads} threads of torch each share {cores} cores and "
-        f"wait for each other: OMP_NUM_THREADS={max(1, cores // execution.workers)} is faster",
-    )
+def _check_privileges(settings: RunSettings, policy: Policy) -> None:
+    if not is_privileged(policy):
+        return
+    if settings.track == "standard":
+        raise UsageError(
+            f"--track standard: the policy {policy.name} reads the simulator's truth, which this "
+            "track forbids: choose another policy, or --track privileged"
+        )
+    if settings.sim == "omnigibson":
+        raise UsageError(
+            f"the policy {policy.name} reads the simulator's truth, which is to be had from the "
+            "MuJoCo twin only: --sim mujoco"
+        )
 
 
 def summarise(episodes: dict[EpisodeKey, dict[str, Any]]) -> dict[str, Any]:

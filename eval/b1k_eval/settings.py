@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from b1k_envs.base import Protocol, Sim, Split
 from b1k_envs.errors import UsageError
 from b1k_envs.tasks import HumanStats, Task, get_task, human_stats, load_human_stats
+from b1k_envs.track import Track
 from b1k_eval.chunking import Chunking, RecedingHorizon, TemporalEnsemble
 from b1k_eval.noise import NoiseSpec
 from b1k_eval.runner import Render
@@ -27,6 +28,9 @@ MAX_INSTANCES = 10_000
 
 CONSENTS: tuple[str, ...] = ("trust_code", "allow_pickle")
 """Fields of a checkpoint's request that a run does not record: a resume has to say them again."""
+
+_LATER: tuple[str, ...] = ("track", "num_envs", "gpus")
+"""Fields that the first runs did not have: where they are missing, their defaults hold."""
 
 _MAX_DIGITS = 9
 
@@ -53,11 +57,12 @@ class RunSettings:
         seed: Seed of the run; episodes' seeds are derived from it.
         action_noise: Disturbance, as given; None for none.
         human_stats: Official metadata file with the human means, which the normalised figures are
-            relative to; None for the published ones.
+            relative to; None for the published ones, or in OmniGibson for those of its own data.
         checkpoint: Which checkpoint, under which contract, on which device; None for any other
             policy.
         against: Folder of a run: no further episode is started once it is decided which of the
             two is better; None to do all.
+        track: What the policy may know; None for whatever the evaluator hands out.
     """
 
     task: str
@@ -79,6 +84,7 @@ class RunSettings:
     human_stats: str | None = None
     checkpoint: CheckpointRequest | None = None
     against: str | None = None
+    track: Track | None = None
 
     def __post_init__(self) -> None:
         for name, minimum in (("rollouts", 1), ("max_steps", 1), ("seed", 0)):
@@ -98,6 +104,15 @@ class RunSettings:
                     f"{option_name(name)} {getattr(self, name)!r} is unknown: choose one of "
                     f"{', '.join(get_args(kind))}"
                 )
+        if self.track is not None and self.track not in get_args(Track):
+            raise UsageError(
+                f"--track {self.track!r} is unknown: choose one of {', '.join(get_args(Track))}"
+            )
+        if self.sim == "omnigibson" and self.render_quality != "fast":
+            raise UsageError(
+                f"--render-quality {self.render_quality} is of the MuJoCo twin: OmniGibson renders "
+                "as the official evaluator has it; leave the option out, or take --sim mujoco"
+            )
         self.noise()
 
     def noise(self) -> NoiseSpec | None:
@@ -157,7 +172,7 @@ def recorded_fields(
 
     Raises:
         UsageError: It is no object, or a field is missing, has a value of another type, or is
-            none of the dataclass's.
+            none of the dataclass's. A field of later versions may be missing, and is left out.
     """
     hints = get_type_hints(kind)
     problem = None
@@ -166,7 +181,7 @@ def recorded_fields(
     else:
         for name in [*hints, *recorded]:
             if name not in recorded:
-                problem = f"{where} lacks {name!r}"
+                problem = None if name in _LATER else f"{where} lacks {name!r}"
             elif name not in hints:
                 problem = None if others else f"{where} has an unknown {name!r}"
             elif not _fits(recorded[name], hints[name]):
@@ -178,7 +193,7 @@ def recorded_fields(
             f"run.json is damaged ({problem}): restore the file, or start the run again under "
             "another --out"
         )
-    return {name: recorded[name] for name in hints}
+    return {name: recorded[name] for name in hints if name in recorded}
 
 
 def _fits(value: Any, hint: Any) -> bool:  # noqa: ANN401 - JSON values and types

@@ -10,11 +10,20 @@ from b1k_envs.errors import UsageError
 from b1k_policies.base import Policy
 from b1k_policies.baselines import HoldPolicy, RandomPolicy, ReplayPolicy, ZeroPolicy
 from b1k_policies.checkpoint import CheckpointRequest
+from b1k_policies.wire.address import SCHEMES, is_address
 
 CHECKPOINT = "checkpoint"
 """The word for a policy that a `CheckpointRequest` describes."""
 
-CHOICES: tuple[str, ...] = ("expert", "zero", "hold", "random", "replay:FILE")
+CHOICES: tuple[str, ...] = (
+    "expert",
+    "zero",
+    "hold",
+    "random",
+    "replay:FILE",
+    "ws://HOST:PORT",
+    "wss://HOST:PORT",
+)
 """What `make_policy` understands, as shown to people."""
 
 
@@ -42,14 +51,14 @@ def make_policy(
     """Build the policy a word names.
 
     Args:
-        spec: `expert`, `zero`, `hold`, `random`, `replay:FILE`, or `checkpoint`.
+        spec: One of `CHOICES`, or `checkpoint`.
         checkpoint: What `checkpoint` means.
         protocol: Layout of the proprio that the policy will be shown.
         instruction: The task in words, where it is known already.
 
     Raises:
         UsageError: No such policy; the text lists the choices and the nearest name.
-        B1kEvalError: A checkpoint cannot be used; see `XVLAPolicy`.
+        B1kEvalError: A checkpoint or a server cannot be used; see `XVLAPolicy`, `RemotePolicy`.
     """
     if checkpoint is not None:
         from b1k_policies.xvla import XVLAPolicy
@@ -63,10 +72,14 @@ def make_policy(
         if not rest:
             raise UsageError("--policy replay: needs a file, as in replay:RUN/.../trace.parquet")
         return ReplayPolicy(rest)
+    if is_address(spec):
+        from b1k_policies.remote import RemotePolicy
+
+        return RemotePolicy(spec, protocol)
     if colon and rest.startswith("//"):
         raise UsageError(
-            f"--policy {spec!r}: this version cannot drive a policy server ({scheme}://); "
-            f"choose from {', '.join(CHOICES)}"
+            f"--policy {scheme}:// is no address of a policy server, which begins with "
+            f"{' or '.join(f'{known}://' for known in SCHEMES)}; choose from {', '.join(CHOICES)}"
         )
     near = difflib.get_close_matches(scheme, [*_BY_NAME, "replay:FILE"], n=1)
     hint = f"; did you mean {near[0]}?" if near else ";"

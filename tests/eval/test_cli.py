@@ -139,6 +139,14 @@ NO_TWIN = (
         (["--max-steps", "0"], "--max-steps 0 must be at least 1"),
         (["--seed", "-1"], "--seed -1 must be at least 0"),
         (["--workers", "0"], "--workers 0 must be at least 1"),
+        (["--num-envs", "0"], "--num-envs 0 must be at least 1"),
+        (["--num-envs", "2"], "--num-envs 2: only OmniGibson v3.9.3 has several envs in one proc"),
+        (["--gpus", "0,x"], "--gpus '0,x': give numbers such as 0 or 0,1"),
+        (["--track", "open"], "--track 'open' is unknown: choose one of standard, privileged"),
+        (
+            ["--track", "standard", "--policy", "expert"],
+            "--track standard: the policy expert reads the simulator's truth, which this track for",
+        ),
         *(
             (
                 ["--video-fps", fps],
@@ -189,10 +197,49 @@ def test_typers_own_usage_errors_exit_with_2(cli):
     assert cli("fly").exit_code == 2
 
 
-def test_omnigibson_without_an_adapter_is_unavailable(cli):
+def test_omnigibson_that_is_not_installed_is_unavailable(cli):
     result = cli(*BASE, "--sim", "omnigibson")
     assert result.exit_code == 4
-    assert error_line(result).startswith("--sim omnigibson: ")
+    assert error_line(result).startswith(
+        "--sim omnigibson: the package omnigibson is not installed in this Python: "
+    )
+
+
+@pytest.mark.parametrize(
+    ("protocol", "words"),
+    [
+        ("2026", "the proprioception of protocol 2026 has nothing that is forbidden"),
+        ("2025", "the policy sees zeros as joint_qpos, first 6; joint_qpos_sin, first 6; joint_q"),
+    ],
+)
+def test_the_track_is_said_recorded_and_kept_on_resume(cli, tmp_path, protocol, words):
+    track = ["--track", "standard", "--protocol", protocol]
+    result = cli(*BASE, *track, "--out", "r")
+    assert result.exit_code == 0, result.output
+    assert f"note: --track standard: {words}" in " ".join(result.stderr.split())
+    assert "standard track" in " ".join(result.stdout.split())
+    record = json.loads((tmp_path / "r" / "run.json").read_text())
+    assert record["identity"]["settings"]["track"] == "standard"
+    assert cli("run", "--resume", "--out", "r").exit_code == 0
+    result = cli("run", "--resume", "--out", "r", "--track", "privileged")
+    assert result.exit_code == 2
+    assert 'settings.track "standard" -> "privileged"' in error_line(result)
+
+
+def test_a_run_folder_from_before_there_were_tracks_is_read_and_resumed(cli, tmp_path):
+    assert cli(*BASE, "--out", "r").exit_code == 0
+    file = tmp_path / "r" / "run.json"
+    record = json.loads(file.read_text())
+    del record["identity"]["settings"]["track"]
+    for name in ("num_envs", "gpus"):
+        del record["sessions"][0]["execution"][name]
+    file.write_text(json.dumps(record))
+    result = cli("run", "--resume", "--out", "r", "--gpus", "1,0")
+    assert result.exit_code == 0, result.output
+    after = json.loads(file.read_text())
+    assert after["identity"] == record["identity"]
+    assert after["sessions"][1]["execution"]["gpus"] == [1, 0]
+    assert cli("run", "--resume", "--out", "r").exit_code == 0
 
 
 def test_no_gl_is_said_before_the_run_starts(cli, tmp_path, monkeypatch):
@@ -496,10 +543,8 @@ def test_tasks_lists_the_table(cli):
     assert tasks[31]["max_steps"] == {"2025": 16470, "2026": 12352}
     assert tasks[77]["max_steps"]["2025"] is None
     assert "clean_boxing_gloves" in cli("tasks").stdout
-    # The way and the dead end in one sentence: --sim omnigibson answers that there is no adapter.
     assert " ".join(cli("tasks").stdout.split()).endswith(
-        "The way to tasks without a twin scene is OmniGibson, "
-        "for which this version has no adapter yet."
+        "Tasks without a twin scene run in OmniGibson: --sim omnigibson."
     )
 
 

@@ -229,6 +229,19 @@ def test_an_error_here_and_there_does_not_make_runs_different_experiments(tmp_pa
     ]
 
 
+def test_a_run_from_before_there_were_tracks_counts_as_one_without(tmp_path):
+    folders = [finished_run(tmp_path / name, instances(WON)) for name in ("old", "new")]
+    masked = finished_run(tmp_path / "masked", instances(WON), track="standard")
+    record = json.loads((folders[0] / "run.json").read_text())
+    del record["identity"]["settings"]["track"]
+    (folders[0] / "run.json").write_text(json.dumps(record))
+    old, new, standard = (read_run_data(folder) for folder in (*folders, masked))
+    assert differences(old, new).notable == ()
+    (track,) = differences(old, standard).notable
+    assert str(track) == "track: none against standard"
+    assert not differences(old, standard).blocking
+
+
 def test_a_run_is_not_compared_with_itself(tmp_path):
     run = read_run_data(finished_run(tmp_path / "one", instances(WON)))
     with pytest.raises(UsageError, match="given twice"):

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from b1k_envs.base import Split
 from b1k_envs.errors import UsageError
-from b1k_envs.tasks import check_protocol, get_task
+from b1k_envs.tasks import Task, check_protocol, get_task
 from b1k_eval.cli import checkpoint_options as options
-from b1k_eval.session import Execution
+from b1k_eval.execution import Execution, parse_gpus
 from b1k_eval.settings import (
     DEFAULT_ENSEMBLE_DECAY,
     DEFAULT_ENSEMBLE_EVERY,
@@ -23,15 +24,18 @@ from b1k_eval.settings import (
     parse_instances,
     recorded_fields,
 )
-from b1k_eval.worlds import resolve_sim
+from b1k_eval.worlds import (
+    default_instance,
+    default_max_steps,
+    default_protocol,
+    resolve_sim,
+)
 from b1k_policies.registry import CHECKPOINT
 
 _DEFAULTS: Mapping[str, Any] = {
     "policy": "expert",
     "sim": "auto",
-    "protocol": "2026",
     "split": "public-test",
-    "instances": "0",
     "rollouts": 1,
     "chunking": "receding",
     "render": "on-demand",
@@ -71,8 +75,17 @@ def resolve_settings(given: Mapping[str, Any], recorded: Mapping[str, Any]) -> R
         raise UsageError("--task is missing: give an index or a name; `b1k-eval tasks` lists them")
     task = get_task(values["task"])
     values["task"] = task.name
+    if values["protocol"] is not None:
+        check_protocol(task, values["protocol"])
     if not recorded or "sim" in typed:
-        values["sim"] = resolve_sim(values["sim"])
+        values["sim"] = resolve_sim(
+            values["sim"],
+            protocol=values["protocol"],
+            policy=values["policy"],
+            render_quality=values["render_quality"],
+        )
+    if not recorded:
+        _fill_official(values, task)
     if isinstance(values["instances"], str):
         values["instances"] = parse_instances(values["instances"])
     values["instances"] = tuple(values["instances"])
@@ -83,9 +96,6 @@ def resolve_settings(given: Mapping[str, Any], recorded: Mapping[str, Any]) -> R
         values["instances"] = drawn_instances(
             values["against"], asked, given.get("max_instances"), values["seed"]
         )
-    check_protocol(task, values["protocol"])
-    if values["max_steps"] is None:
-        values["max_steps"] = task.max_steps(values["protocol"])
     ensemble = values["chunking"] == "ensemble"
     for name, only in (
         ("horizon", "receding"),
@@ -114,6 +124,26 @@ def against_folder(until_decided: bool, against: Path | None, most: int | None) 
     return None if against is None else str(against.resolve())
 
 
+def _fill_official(values: dict[str, Any], task: Task) -> None:
+    """Protocol, instances and time limit as the simulator has them, where they were not given.
+
+    Raises:
+        UsageError: The protocol does not have the task, or there is no such split.
+        UnavailableError: The simulator's data are not there.
+    """
+    if values["protocol"] is None:
+        values["protocol"] = default_protocol(values["sim"])
+    if values["split"] not in get_args(Split):
+        raise UsageError(
+            f"--split {values['split']!r} is unknown: choose one of {', '.join(get_args(Split))}"
+        )
+    world = values["sim"], task, values["protocol"], values["split"]
+    if values["instances"] is None:
+        values["instances"] = (default_instance(*world),)
+    if values["max_steps"] is None:
+        values["max_steps"] = default_max_steps(*world)
+
+
 def _fill(values: dict[str, Any], **defaults: object) -> None:
     values.update({name: value for name, value in defaults.items() if values[name] is None})
 
@@ -125,11 +155,14 @@ def resolve_execution(how: Mapping[str, Any], recorded: Mapping[str, Any]) -> Ex
         UsageError: A value out of range, or damage in run.json.
     """
     typed = {name: value for name, value in how.items() if value is not None}
+    if isinstance(typed.get("gpus"), str):
+        typed["gpus"] = parse_gpus(typed["gpus"])
     before: dict[str, Any] = {}
     if recorded:
         where = f"sessions[{len(recorded['sessions']) - 1}].execution"
         last = recorded["sessions"][-1].get("execution")
         before = recorded_fields(Execution, last, where, others=False)
+        before["gpus"] = tuple(before.get("gpus", ()))
     return Execution(**{**before, **typed})
 
 

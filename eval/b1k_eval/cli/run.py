@@ -61,7 +61,18 @@ def run(
         str | None, typer.Option(help="auto, mujoco or omnigibson.", show_default="auto")
     ] = None,
     protocol: Annotated[
-        str | None, typer.Option(help="Challenge generation, 2025 or 2026.", show_default="2026")
+        str | None,
+        typer.Option(
+            help="Challenge generation, 2025 or 2026.",
+            show_default="2026, or OmniGibson's installed one",
+        ),
+    ] = None,
+    track: Annotated[
+        str | None,
+        typer.Option(
+            help="standard (hides from the policy what that track forbids) or privileged.",
+            show_default="not set",
+        ),
     ] = None,
     split: Annotated[
         str | None,
@@ -113,6 +124,19 @@ def run(
         ),
     ] = None,
     workers: Annotated[int | None, typer.Option(help="Processes.", show_default="1")] = None,
+    num_envs: Annotated[
+        int | None,
+        typer.Option(
+            help="Episodes at once in each process; more than one with OmniGibson v3.9.3 only.",
+            show_default="1",
+        ),
+    ] = None,
+    gpus: Annotated[
+        str | None,
+        typer.Option(
+            help="GPUs to share out among OmniGibson's processes, e.g. 0,1.", show_default="first"
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The run folder.", show_default="results/<run-id>")
     ] = None,
@@ -136,7 +160,7 @@ def run(
         str | None,
         typer.Option(
             help="The evaluator's metadata/task.jsonl with exact human means.",
-            show_default="published figures",
+            show_default="published figures, or those of OmniGibson's data",
         ),
     ] = None,
     json_output: Annotated[
@@ -179,6 +203,7 @@ def run(
         "policy": policy,
         "sim": sim,
         "protocol": protocol,
+        "track": track,
         "split": split,
         "instances": instances,
         "rollouts": rollouts,
@@ -211,6 +236,8 @@ def run(
     }
     how = {
         "workers": workers,
+        "num_envs": num_envs,
+        "gpus": gpus,
         "video": video,
         "video_fps": video_fps,
     }
@@ -267,6 +294,7 @@ def _conclude(session: Session, *, json_output: bool, interrupted: bool) -> None
                 "interrupted": interrupted,
                 "sim": settings.sim,
                 "protocol": settings.protocol,
+                "track": settings.track,
                 "task": settings.task,
                 "policy": session.policy.name,
                 "checkpoint": None if settings.checkpoint is None else settings.checkpoint.ckpt,
@@ -305,10 +333,11 @@ def _conclude(session: Session, *, json_output: bool, interrupted: bool) -> None
 def _table(session: Session) -> Table:
     identity = session.store.record["identity"]
     settings = session.settings
+    track = "" if settings.track is None else f", {settings.track} track"
     marks = " (privileged)" if identity["privileged"] else ""
     table = Table(
         title=f"{settings.task}: {session.policy.name}{marks}, {settings.sim}, protocol "
-        f"{settings.protocol}, {settings.split}"
+        f"{settings.protocol}, {settings.split}{track}"
     )
     for name in ("instance", "rollout", "outcome", "q", "steps", "simulated", "wall", "why"):
         table.add_column(name, justify="left" if name in ("outcome", "why") else "right")

@@ -10,7 +10,7 @@ from rich.table import Table
 from b1k_envs.r1pro import CONTROL_HZ
 from b1k_envs.tasks import TASKS, Task
 from b1k_eval.cli.options import out_console, print_json
-from b1k_eval.worlds import has_omnigibson_adapter, has_twin_scene
+from b1k_eval.worlds import has_twin_scene
 
 
 def tasks(
@@ -36,10 +36,9 @@ def tasks(
         )
     console = out_console()
     console.print(table)
-    missing = "" if has_omnigibson_adapter() else ", for which this version has no adapter yet"
     console.print(
         f"Limits in control steps of 1/{CONTROL_HZ:g} s. "
-        f"The way to tasks without a twin scene is OmniGibson{missing}."
+        "Tasks without a twin scene run in OmniGibson: --sim omnigibson."
     )
 
 

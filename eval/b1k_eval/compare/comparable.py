@@ -30,6 +30,7 @@ _WORTH_KNOWING: Mapping[str, str] = {
     "rollouts": "rollouts per instance",
     "seed": "seed",
     "human_stats": "human figures",
+    "track": "track",
 }
 
 _POLICY: Mapping[str, str] = {

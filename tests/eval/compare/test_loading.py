@@ -18,7 +18,8 @@ import pytest
 from b1k_envs.errors import UnavailableError, UsageError
 from b1k_envs.tasks import get_task, human_stats
 from b1k_eval.compare.loading import DamagedTraceError, read_run_data, read_trace
-from b1k_eval.episode import Assembly, Executor
+from b1k_eval.episode import Assembly
+from b1k_eval.executor import Executor
 from b1k_eval.launch import plan_episodes
 from b1k_eval.settings import build_chunking
 from b1k_eval.store import EpisodeKey, open_run

@@ -1,0 +1,321 @@
+"""Start OmniGibson once in this process, with everything set that is read only once.
+
+The order matters and is that of the official evaluators: environment variables before the import,
+global macros before the application starts, the grasp window after the module that writes its
+default, transition rules before an environment is made. Sources, repository
+StanfordVL/BEHAVIOR-1K, under `OmniGibson/omnigibson/`: `macros.py`@00be39f7 (a macro locks when it
+is first read; writing it later raises outside `macros.unlocked()`), `learning/eval.py`@4c1184a6,
+`eval/{eval,evaluator}.py` of the v3.9.3 era, `simulator.py`@009293a2, and
+`DISABLED_TRANSITION_RULES` in joylo's `og_teleop_cfg.py`.
+
+Beyond the evaluators: one GPU, its own folder for caches and logs, and Python's garbage collector
+switched on again, which Isaac Sim switches off (RLinf, `rlinf/envs/behavior/behavior_env.py`).
+cuDNN is left as it is: only a policy in this process would notice.
+
+What a pass does not prove: that the driver renders correctly on this GPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import fcntl
+import gc
+import importlib
+import itertools
+import logging
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import IO, Any
+
+import numpy as np
+
+from b1k_envs.errors import EnvError, UnavailableError
+from b1k_envs.omnigibson.config import ACTION_HZ, PHYSICS_HZ, RENDERING_HZ
+from b1k_envs.omnigibson.data import describe_installation, require_data
+from b1k_envs.omnigibson.generation import Generation, GraspWindow
+
+FOREIGN_VARIABLES = ("EXP_PATH", "CARB_APP_PATH", "ISAAC_PATH")
+"""Must be unset: they point the pip-installed Isaac Sim at another one."""
+
+DISABLED_RULES = ("ToggleableMachineRule", "MixingToolRule", "CookingSystemRule")
+"""Transition rules that both evaluators switch off; the washer's stays on."""
+
+SEED = 0
+"""What the v3.9.3 evaluator seeds Python, NumPy and torch with."""
+
+VIEWER_SIZE = (1280, 720)
+"""Width and height of the viewer, OmniGibson's default [px]; a later env must have the same."""
+
+_log = logging.getLogger(__name__)
+
+_STDERR = 2  # its file descriptor
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Application:
+    """The running application; everything of it belongs to the thread that launched it.
+
+    Attributes:
+        og: The module `omnigibson`.
+        applied: What was set, JSON values, for run.json.
+        appdata: The locked file that keeps its folder from other processes.
+    """
+
+    og: ModuleType
+    applied: Mapping[str, Any]
+    appdata: IO[str]
+
+    def shutdown(self, deadline_s: float = 30.0, exit_code: int = 0) -> None:
+        """Close the application; whatever must survive has to be on disk before.
+
+        Closing may end the process, and it may hang for minutes. So this returns, or the process
+        has ended by the deadline: by a thread, or, where the hanging call does not let other
+        threads run, a second later by the fault handler (exit code 1).
+
+        Args:
+            deadline_s: How long closing may take [s].
+            exit_code: What the process ends with when the deadline ends it.
+        """
+        sys.stdout.flush()
+        sys.stderr.flush()
+        closed = threading.Event()
+
+        def end() -> None:
+            if not closed.wait(deadline_s):
+                os._exit(exit_code)
+
+        threading.Thread(target=end, name="omnigibson-shutdown", daemon=True).start()
+        faulthandler.dump_traceback_later(deadline_s + 1.0, exit=True, file=_STDERR)
+        try:
+            self.og.shutdown()
+        except SystemExit:  # its way of saying that there was no application left to close
+            pass
+        except Exception:  # noqa: BLE001 - the run is over; how it closed is only worth a line
+            _log.exception("closing OmniGibson failed")
+        finally:
+            closed.set()
+            faulthandler.cancel_dump_traceback_later()
+            self.appdata.close()
+
+
+def launch(generation: Generation, *, gpu: int | None = None, headless: bool = True) -> Application:
+    """Import OmniGibson, set it up as the evaluator does, and start its application; a minute.
+
+    Args:
+        generation: The installed one.
+        gpu: Number of the GPU as the driver counts; None takes `OMNIGIBSON_GPU_ID`, else the one
+            in `CUDA_VISIBLE_DEVICES` if it names one, else 0.
+        headless: Whether to open no window.
+
+    Raises:
+        UnavailableError: Data are missing, omnigibson cannot be imported, or the environment
+            variables of another Isaac Sim are set.
+        EnvError: omnigibson has been imported before, or a macro has been read too early.
+    """
+    if "omnigibson" in sys.modules:
+        raise EnvError(
+            "omnigibson is imported already: a process can start it once, and its macros must be "
+            "set first; run each simulator in a process of its own"
+        )
+    foreign = [name for name in FOREIGN_VARIABLES if name in os.environ]
+    if foreign:
+        raise UnavailableError(
+            f"{', '.join(foreign)} must not be set: unset them, or leave the shell of the other "
+            "Isaac Sim, because OmniGibson would start that one"
+        )
+    data_path = require_data(generation)
+    installation = describe_installation()
+    appdata = _claim_appdata()
+    variables = {
+        "OMNIGIBSON_APPDATA_PATH": str(Path(appdata.name).parent),
+        "OMNIGIBSON_GPU_ID": str(_choose_gpu(gpu)),
+    }
+    level = logging.getLogger().level
+    with _variables(variables), _own_signals(), _own_arguments():
+        og = _import("omnigibson")
+        macros = _set_macros(generation, headless=headless)
+        _disable_rules()
+        _seed()
+        og.launch(
+            physics_dt=1.0 / PHYSICS_HZ,
+            rendering_dt=1.0 / RENDERING_HZ,
+            sim_step_dt=1.0 / ACTION_HZ,
+            device="cpu",
+            viewer_width=VIEWER_SIZE[0],
+            viewer_height=VIEWER_SIZE[1],
+        )
+    gc.enable()
+    logging.getLogger().setLevel(level)
+    applied = {
+        "generation": generation.tag,
+        "installation": installation,
+        "data_path": str(data_path),
+        "environment": variables | {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES")},
+        "macros": macros,
+        "disabled_transition_rules": list(DISABLED_RULES),
+        "seed": SEED,
+        "gc_enabled": gc.isenabled(),
+    }
+    return Application(og=og, applied=applied, appdata=appdata)
+
+
+def grasp_window(macros: Any, window: GraspWindow) -> float:  # noqa: ANN401 - a MacroDict
+    """Read the grasp window [s]; from then on it is locked.
+
+    Args:
+        macros: `omnigibson.macros.macros`.
+        window: Where it is.
+
+    Raises:
+        EnvError: There is no such macro: reading an absent one would make an empty one.
+    """
+    return float(getattr(_holder(macros, window), window.path[-1]))
+
+
+def _holder(macros: Any, window: GraspWindow) -> Any:  # noqa: ANN401 - a MacroDict
+    """The group of macros that the grasp window is in."""
+    node = macros
+    for depth, key in enumerate(window.path):
+        if key not in node:
+            raise EnvError(
+                f"this OmniGibson has no macro {'.'.join(window.path)}: how long a grasp takes "
+                "cannot be told, so it is not the version it calls itself"
+            )
+        if depth < len(window.path) - 1:
+            node = getattr(node, key)
+    return node
+
+
+def _set_macros(generation: Generation, *, headless: bool) -> dict[str, Any]:
+    """Set what the evaluator sets; give the values that are in force."""
+    module = _import("omnigibson.macros")
+    gm, macros, window = module.gm, module.macros, generation.grasp_window
+    wanted = {
+        "HEADLESS": headless,
+        "USE_GPU_DYNAMICS": False,
+        "ENABLE_TRANSITION_RULES": True,
+    }
+    if headless:
+        wanted["RENDER_VIEWER_CAMERA"] = False
+    for name, value in wanted.items():
+        try:
+            setattr(gm, name, value)
+        except AttributeError as error:
+            raise EnvError(f"the macro {name} was read before it could be set: {error}") from error
+    _import(window.module)  # its import writes the default, over anything set earlier
+    if window.set_by_evaluator:
+        with macros.unlocked():
+            setattr(_holder(macros, window), window.path[-1], window.value)
+    return wanted | {".".join(window.path): grasp_window(macros, window)}
+
+
+def _disable_rules() -> None:
+    rules = _import("omnigibson.transition_rules")
+    for name in DISABLED_RULES:
+        getattr(rules, name).ENABLED = False
+
+
+def _seed() -> None:
+    random.seed(SEED)
+    np.random.seed(SEED)
+    torch = importlib.import_module("torch")
+    torch.manual_seed(SEED)  # and every CUDA generator
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UnavailableError(
+            f"{name} cannot be imported ({type(error).__name__}: {error}): `b1k-eval doctor` says "
+            "what is installed, and setup.sh of BEHAVIOR-1K installs what is missing"
+        ) from error
+
+
+def _choose_gpu(gpu: int | None) -> int:
+    if gpu is not None:
+        return gpu
+    for name in ("OMNIGIBSON_GPU_ID", "CUDA_VISIBLE_DEVICES"):
+        value = os.environ.get(name, "").strip()
+        if value.isdecimal():
+            return int(value)
+    return 0
+
+
+def _claim_appdata() -> IO[str]:
+    """Take a folder for caches and logs that no running process has; give its lock file, open.
+
+    The folders are numbered and used again, because shaders are compiled into them for minutes.
+    """
+    given = os.environ.get("OMNIGIBSON_APPDATA_PATH")
+    fallback = Path(tempfile.gettempdir()) / f"b1k-eval-omnigibson-{os.getuid()}"
+    base = Path(given).expanduser() if given else fallback
+    for number in itertools.count():
+        folder = base / f"process-{number}"
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / "in-use").open("w", encoding="utf-8")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            continue
+        return file
+    raise AssertionError("unreachable: the count has no end")
+
+
+@contextlib.contextmanager
+def _variables(wanted: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables that are read at import; children are to make their own choice."""
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _own_arguments() -> Iterator[None]:
+    """Keep `sys.argv`, which OmniGibson replaces by arguments for Isaac Sim."""
+    before = list(sys.argv)
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep the handlers of SIGINT and SIGTERM, which OmniGibson takes over twice.
+
+    Its handler closes the application, which may hang. Off the main thread Python forbids setting
+    one, so there the attempts come to nothing.
+    """
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                if handler is not None:  # None: not set from Python, and not to be set back
+                    signal.signal(number, handler)
+        return
+    real = signal.signal
+    signal.signal = lambda number, handler: None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        signal.signal = real

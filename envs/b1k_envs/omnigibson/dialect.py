@@ -1,0 +1,197 @@
+"""Every call into a running `omnigibson.Environment`, by env index, one class per generation.
+
+Nothing here keeps a state of its own or decides anything: what a call means is the business of
+`world`. Sources: OmniGibson/omnigibson/{envs/env_base.py, simulator.py, tasks/behavior_task.py,
+sensors/vision_sensor.py} of StanfordVL/BEHAVIOR-1K.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from b1k_envs.base import Float32Array, Float64Array, View
+from b1k_envs.errors import EnvError
+from b1k_envs.omnigibson.observations import (
+    pose_matrix,
+    rendered_camera_pose,
+    sensor_name,
+    to_numpy,
+)
+from b1k_envs.r1pro import Arm
+
+if TYPE_CHECKING:
+    import torch
+
+RENDERS_UNTIL_CURRENT = 3
+"""Camera output is asynchronous: after so many renders it shows the present state. The evaluators'
+reset renders as often."""
+
+
+class Stepped(NamedTuple):
+    """What one env's task said after a step.
+
+    Attributes:
+        success: Termination condition `predicate`: the goal holds.
+        timed_out: Termination condition `timeout`; both can be true.
+    """
+
+    success: bool
+    timed_out: bool
+
+
+class Dialect(ABC):
+    """One environment of `num_envs` envs. To be used on the thread that built it only."""
+
+    def __init__(self, og: ModuleType, env: Any, num_envs: int) -> None:  # noqa: ANN401
+        """Bind to a running environment.
+
+        Args:
+            og: The module `omnigibson`.
+            env: An `omnigibson.Environment`, not a wrapper of one.
+            num_envs: How many envs it has.
+        """
+        self._og, self._env, self.num_envs = og, env, num_envs
+
+    # --- where the generations differ --------------------------------------------------------
+
+    @abstractmethod
+    def robot(self, index: int) -> Any:  # noqa: ANN401 - an object of OmniGibson
+        """The robot of an env."""
+
+    @abstractmethod
+    def step_rendered(self, actions: Float32Array) -> tuple[list[Stepped], list[Mapping[str, Any]]]:
+        """Step as the official evaluator does, with one render.
+
+        Args:
+            actions: float32 [num_envs, 23].
+
+        Returns:
+            What the task said, and the nested observation, of each env.
+        """
+
+    @abstractmethod
+    def step_unrendered(self, actions: Float32Array) -> list[Stepped]:
+        """The same step without rendering and observing; the step counter is advanced too."""
+
+    @abstractmethod
+    def read(self, index: int) -> Mapping[str, Any]:
+        """What the cameras last delivered, nested; renders nothing."""
+
+    @abstractmethod
+    def episode_steps(self, index: int) -> int:
+        """The simulator's own count of steps since the reset."""
+
+    @abstractmethod
+    def option_truths(self, index: int) -> list[list[bool]]:
+        """Per ground goal option, per literal, whether it holds now."""
+
+    @abstractmethod
+    def instances(self, index: int) -> list[str]:
+        """The BDDL instances that have an object or a system now."""
+
+    @abstractmethod
+    def entity(self, index: int, instance: str) -> Any:  # noqa: ANN401 - an object of OmniGibson
+        """The object or system of a BDDL instance.
+
+        Raises:
+            EnvError: There is none, now or ever.
+        """
+
+    @abstractmethod
+    def recorded_camera_pose(self, index: int, view: View) -> Float64Array | None:
+        """The camera pose that this generation's evaluator puts into `cam_rel_poses`.
+
+        Returns:
+            Camera to world, float64 [4, 4]; None where it is that of the rendered frame and no
+            frame has been rendered yet.
+        """
+
+    # --- what they have in common ------------------------------------------------------------
+
+    def render(self, times: int) -> None:
+        """Render all cameras of all envs; no physics."""
+        for _ in range(times):
+            self._og.sim.render()
+
+    @contextmanager
+    def without_rendering(self) -> Iterator[None]:
+        """Make `og.sim.step` render nothing herein.
+
+        The simulator's own context manager does not restore its switch when something is raised,
+        and a world that has silently stopped rendering would be worse than one that has failed.
+        """
+        sim = self._og.sim
+        before = sim._render_on_step
+        try:
+            with sim.render_on_step(False):
+                yield
+        finally:
+            sim._render_on_step = before
+
+    def option_names(self) -> list[list[str]]:
+        """Per ground goal option, the names of its literals, as bddl prints their terms."""
+        options: Sequence[Sequence[Any]] = self._env.task.ground_goal_state_options
+        return [[" ".join(map(str, literal.terms)) for literal in option] for option in options]
+
+    def proprio(self, index: int) -> Any:  # noqa: ANN401 - a tensor
+        """Proprioception now, without pictures."""
+        return self.robot(index).get_proprioception()[0]
+
+    def base_pose(self, index: int) -> Float64Array:
+        """Base to world, float64 [4, 4]."""
+        return pose_matrix(*self.robot(index).get_position_orientation())
+
+    def eef_position(self, index: int, arm: Arm) -> Float64Array:
+        """Position of an end effector, world frame, float64 [3] [m]."""
+        return to_numpy(self.robot(index).get_eef_position(arm)).astype("float64")
+
+    def is_grasping(self, index: int, arm: Arm, entity: Any) -> bool:  # noqa: ANN401
+        """Whether an arm holds an object: an enumeration in which FALSE is -1 and truthy."""
+        return bool(self.robot(index).is_grasping(arm, entity) > 0)
+
+    def camera_pose(self, index: int, view: View) -> Float64Array:
+        """Camera to world now, whatever the picture shows, float64 [4, 4]."""
+        return pose_matrix(*self._camera(index, view).get_position_orientation())
+
+    def rendered_camera_pose(self, index: int, view: View) -> Float64Array | None:
+        """Camera to world in the last rendered frame, float64 [4, 4]; None before the first.
+
+        The first access switches an annotator on, which renders four times.
+        """
+        parameters = self._camera(index, view).camera_parameters
+        return rendered_camera_pose(parameters["cameraViewTransform"])
+
+    def _camera(self, index: int, view: View) -> Any:  # noqa: ANN401 - an object of OmniGibson
+        sensors = self.robot(index).sensors
+        name = sensor_name(view)
+        if name not in sensors:
+            raise EnvError(f"the robot has no sensor {name}; it has {', '.join(sensors)}")
+        return sensors[name]
+
+    @staticmethod
+    def _tensor(values: Float32Array) -> torch.Tensor:
+        import torch
+
+        return torch.as_tensor(values, dtype=torch.float32)
+
+
+def outcome(done: Mapping[str, Any]) -> Stepped:
+    """Read `info["done"]` of one env.
+
+    Raises:
+        EnvError: The termination conditions are not the two of the challenge.
+    """
+    conditions: Mapping[str, Mapping[str, bool]] = done["termination_conditions"]
+    if set(conditions) != {"timeout", "predicate"}:
+        raise EnvError(
+            f"the task has the termination conditions {', '.join(conditions)}, expected timeout "
+            "and predicate"
+        )
+    return Stepped(
+        success=bool(conditions["predicate"]["done"]),
+        timed_out=bool(conditions["timeout"]["done"]),
+    )

@@ -1,0 +1,229 @@
+"""OmniGibson as an Env: the official simulator, one robot, one env.
+
+What an episode is made of follows the official evaluators of v3.7.2 (2025) and v3.9.3 (2026):
+initial states, physics, observations, termination at every action, goal and score are theirs.
+With `render="every-step"` so is the rendering, one picture per action that lags by a frame or two;
+`on-demand` renders a current picture when one is asked for and is no official protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from b1k_envs import r1pro
+from b1k_envs.base import (
+    Env,
+    Float32Array,
+    GoalStatus,
+    Observation,
+    Protocol,
+    Split,
+    StepResult,
+    UInt8Array,
+    VideoFrame,
+    View,
+)
+from b1k_envs.errors import EnvError, UnavailableError
+from b1k_envs.omnigibson.dialect import Stepped
+from b1k_envs.omnigibson.goal_status import GoalRecord
+from b1k_envs.omnigibson.startup_checks import Finding
+from b1k_envs.omnigibson.world import CameraPoses, OmniGibsonWorld, RenderMode
+from b1k_envs.tasks import Task
+
+NO_PRIVILEGED_STATE = (
+    "OmniGibson gives no privileged state here: scripted experts run with --sim mujoco"
+)
+
+
+class Episode:
+    """The episode of one env of a world: what is counted, and what is read only once a step.
+
+    To be used on the world's thread. Whoever owns the world loads and advances it, and says so
+    with `begin` and `stepped`.
+    """
+
+    def __init__(self, world: OmniGibsonWorld, index: int) -> None:
+        self._world, self._index = world, index
+        self._goal: GoalRecord | None = None
+        self._step = 0
+        self._success: bool | None = None
+        self._pictures: Mapping[View, UInt8Array] | None = None
+        # Of the present step:
+        self._seen: tuple[Mapping[View, UInt8Array], CameraPoses] | None = None
+        self._poses: CameraPoses | None = None
+        self._proprio: Float32Array | None = None
+        self._status: GoalStatus | None = None
+
+    def begin(self) -> None:
+        """The env has been put into an initial state."""
+        self._goal = self._world.start_goal(self._index)
+        self._step, self._success = 0, None
+        self._pictures = None
+        self._forget()
+
+    def stepped(self, outcome: Stepped) -> StepResult:
+        """The env has made a step."""
+        self._step += 1
+        self._success = outcome.success
+        self._forget()
+        counted = self._world.episode_steps(self._index)
+        if counted != self._step:
+            raise EnvError(
+                f"after {self._step} actions OmniGibson counts {counted} steps: its time limit "
+                "would fire at another step than it should"
+            )
+        return StepResult(
+            step=self._step,
+            time=self._step / r1pro.CONTROL_HZ,
+            terminated=outcome.success,
+            truncated=outcome.timed_out,
+            agent=self._world.agent(self._index),
+        )
+
+    def observe(self, *, images: bool) -> Observation:
+        """See `Env.observe`."""
+        self._begun("observe")
+        if self._proprio is None:
+            self._proprio = self._world.proprio(self._index)
+        if images:
+            pictures, poses = self._look()
+        else:
+            pictures, poses = {}, self._present_poses()
+        return Observation(
+            images=pictures,
+            camera_to_base=poses.camera_to_base,
+            cam_rel_poses=poses.recorded,
+            proprio=self._proprio,
+            protocol=self._world.info.protocol,
+            task_index=self._world.info.task_index,
+            step=self._step,
+            time=self._step / r1pro.CONTROL_HZ,
+        )
+
+    def goal(self) -> GoalStatus:
+        """The goal now, evaluated once per step."""
+        goal = self._begun("goal")
+        if self._status is None:
+            self._status = self._world.goal_status(self._index, goal, self._success)
+        return self._status
+
+    def subgoals(self) -> dict[str, bool]:
+        """Truth of each sub-goal now."""
+        self._begun("subgoals")
+        return self._world.subgoals(self._index)
+
+    def frame(self) -> VideoFrame:
+        """The pictures last observed; present ones where none has been in this episode."""
+        self._begun("frame")
+        if self._world.info.settings["render"] == "every-step":
+            self._look()
+        pictures = self._pictures
+        if pictures is None:
+            pictures, _ = self._world.look(self._index)
+        return VideoFrame(redeem=lambda: pictures, holds_pictures=True)
+
+    def _begun(self, call: str) -> GoalRecord:
+        self._world.check_sound()
+        if self._goal is None:
+            raise EnvError(f"{call} was called before reset")
+        return self._goal
+
+    def _look(self) -> tuple[Mapping[View, UInt8Array], CameraPoses]:
+        if self._seen is None:
+            self._seen = self._world.look(self._index)
+            self._pictures = self._seen[0]
+        return self._seen
+
+    def _present_poses(self) -> CameraPoses:
+        if self._poses is None:
+            self._poses = self._world.camera_poses(self._index)
+        return self._poses
+
+    def _forget(self) -> None:
+        self._seen = self._poses = None
+        self._proprio = self._status = None
+
+
+class OmniGibsonEnv(Env):
+    """See the module header. To be used on the thread that built it."""
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        protocol: Protocol,
+        split: Split,
+        max_steps: int,
+        render: RenderMode = "on-demand",
+        gpu: int | None = None,
+    ) -> None:
+        """Start OmniGibson; see `OmniGibsonWorld` for arguments and errors. One per process."""
+        self._world = OmniGibsonWorld(
+            task, protocol=protocol, split=split, max_steps=max_steps, render=render, gpu=gpu
+        )
+        self.info = self._world.info
+        self._episode = Episode(self._world, 0)
+        self._begun = False
+        self._closed = False
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What the checks at the start measured."""
+        return self._world.findings
+
+    def reset(self, instance: int, rollout: int, seed: int) -> None:
+        """Put the world into the numbered initial state; rollout and seed change nothing here."""
+        self._open("reset")
+        self._world.load({0: instance})
+        self._episode.begin()
+        self._begun = True
+
+    def step(self, action: Float32Array) -> StepResult:
+        """Apply one action for 1/30 s; see `Env.step`. Renders with `every-step` only."""
+        r1pro.check_action(action)
+        self._open("step")
+        if not self._begun:
+            raise EnvError("step was called before reset")
+        return self._episode.stepped(self._world.advance({0: action})[0])
+
+    def observe(self, *, images: bool = True) -> Observation:
+        """Read the current state, rendering it on demand; see `Env.observe`."""
+        self._open("observe")
+        return self._episode.observe(images=images)
+
+    def goal(self) -> GoalStatus:
+        """The BDDL goal now."""
+        self._open("goal")
+        return self._episode.goal()
+
+    def subgoals(self) -> dict[str, bool]:
+        """Truth of each sub-goal now."""
+        self._open("subgoals")
+        return self._episode.subgoals()
+
+    def frame(self, *, light: bool = False) -> VideoFrame:
+        """Pictures that exist already: nothing can be rendered off the loop here.
+
+        With `on-demand` they are those of the last observation with pictures, so a video shows
+        steps in between as they looked then; where no policy has looked in this episode, the
+        present is rendered.
+        """
+        self._open("frame")
+        return self._episode.frame()
+
+    def privileged_state(self) -> Any:  # noqa: ANN401
+        """There is none.
+
+        Raises:
+            UnavailableError: Always: the scripted expert knows the twin only.
+        """
+        raise UnavailableError(NO_PRIVILEGED_STATE)
+
+    def close(self) -> None:
+        """Refuse further calls. The application itself ends with the process."""
+        self._closed = True
+
+    def _open(self, call: str) -> None:
+        if self._closed:
+            raise EnvError(f"{call} was called after close")

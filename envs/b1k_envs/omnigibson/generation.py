@@ -1,0 +1,267 @@
+"""The two generations of the official evaluator as data, and which one is installed here.
+
+Everything that differs between v3.7.2 (2025 challenge) and v3.9.3 (2026) and is not a call stands
+in a `Generation`. Sources, repository StanfordVL/BEHAVIOR-1K, under `OmniGibson/omnigibson/`: 2025
+`learning/eval.py`@4c1184a6 and `learning/utils/eval_utils.py`@031729c4; 2026 `eval/evaluator.py`
+of the v3.9.3 era, `eval/r1pro.yaml`@c71025ad, `eval/utils/eval_utils.py`, `utils/asset_utils.py`
+@01e1c036; `load_available_tasks` from `joylo/gello/.../og_teleop_utils.py` of either year.
+
+Nothing here imports omnigibson, which takes minutes and starts a GPU: the version is read from
+the text of the package. Its metadata is only the second choice, because it is wrong in practice:
+`OmniGibson/setup.py` said 3.8.0 when `omnigibson/__init__.py` said 3.9.2, and an editable install
+keeps the metadata of the day it was made.
+
+What a pass does not prove: that the installed files are those of the tag.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal
+
+from b1k_envs.base import Protocol, Split
+from b1k_envs.errors import UnavailableError
+
+ROBOT_NAME = "robot_r1"
+"""Name of the robot in scene, observation keys and sensor names, in both generations."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraspWindow:
+    """How long fingers must close on an object before it sticks, a macro of a robot module.
+
+    The handler counts physics substeps (120 Hz) against a formula that assumes 30 Hz, so the
+    effective time is a quarter of the value.
+
+    Attributes:
+        path: Keys below `omnigibson.macros.macros`; the module of the same name defines it.
+        value: What it must be in an official run [s].
+        set_by_evaluator: Whether the evaluator sets it; otherwise the default is left alone.
+    """
+
+    path: tuple[str, ...]
+    value: float
+    set_by_evaluator: bool
+
+    @property
+    def module(self) -> str:
+        """The module that writes the default when it is imported."""
+        return ".".join(("omnigibson", *self.path[:-1]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """One generation of the evaluator.
+
+    Attributes:
+        protocol: Challenge year.
+        tag: Git tag whose semantics these are.
+        release: The version numbers accepted as that tag; any post release of it too.
+        vectorised: Whether `og.Environment` holds several scenes: `env.scenes[i]`,
+            `env.robots[i][0]`, `task.object_scopes[i]`, results as lists.
+        robot: The key that names the robot in its config.
+        pose_keys: Keys of `robot_poses` in an instance file, best first.
+        lower_pose_keys: Whether the file's keys are lower-cased before they are looked up.
+        pose_frame: Frame of those poses.
+        grasp_window: The macro, see `GraspWindow`.
+        instances: Folder of the challenge's instances below the data path.
+        instance_files: Per split, path of an instance file below the data path, with `{scene}`,
+            `{task}` and `{name}`.
+        table_files: Candidates for `available_tasks.yaml`, in order: (root, path), root `data`
+            or `joylo`.
+        index_counts: Per split, how many indices there are; None where the files decide.
+        human_stats: File with the figures of the human demonstrations, below the data path.
+        download: What fetches the instances, a function of `omnigibson.utils.asset_utils`.
+    """
+
+    protocol: Protocol
+    tag: str
+    release: tuple[int, int, int]
+    vectorised: bool
+    robot: Mapping[str, str]
+    pose_keys: tuple[str, ...]
+    lower_pose_keys: bool
+    pose_frame: Literal["world", "scene"]
+    grasp_window: GraspWindow
+    instances: str
+    instance_files: Mapping[Split, str]
+    table_files: tuple[tuple[Literal["data", "joylo"], str], ...]
+    index_counts: Mapping[Split, int | None]
+    human_stats: str
+    download: str
+
+
+_IN_SCENE = "{scene}/json/{scene}_task_{task}_instances/{name}-tro_state.json"
+_JOYLO_TABLE = "sampled_task/available_tasks.yaml"
+_TABLE = "metadata/available_tasks.yaml"
+_DATA_2025 = "2025-challenge-task-instances"
+_DATA_2026 = "2026-challenge-task-instances"
+
+GENERATIONS: Mapping[Protocol, Generation] = MappingProxyType(
+    {
+        "2025": Generation(
+            protocol="2025",
+            tag="v3.7.2",
+            release=(3, 7, 2),
+            vectorised=False,
+            robot=MappingProxyType({"type": "R1Pro"}),
+            pose_keys=("R1Pro",),
+            lower_pose_keys=False,
+            pose_frame="world",
+            grasp_window=GraspWindow(
+                path=("robots", "manipulation_robot", "GRASP_WINDOW"),
+                value=0.75,
+                set_by_evaluator=True,
+            ),
+            instances=_DATA_2025,
+            instance_files=MappingProxyType(
+                {
+                    "train": f"{_DATA_2025}/scenes/{_IN_SCENE}",
+                    "public-test": f"{_DATA_2025}/scenes/{_IN_SCENE}",
+                    "hidden-test": "2025-challenge-test-instances/{task}/{name}-tro_state.json",
+                }
+            ),
+            table_files=(("joylo", _JOYLO_TABLE), ("data", f"{_DATA_2025}/{_TABLE}")),
+            index_counts=MappingProxyType({"train": 200, "public-test": 10, "hidden-test": 10}),
+            human_stats=f"{_DATA_2025}/metadata/episodes.jsonl",
+            download="download_2025_challenge_task_instances",
+        ),
+        "2026": Generation(
+            protocol="2026",
+            tag="v3.9.3",
+            release=(3, 9, 3),
+            vectorised=True,
+            robot=MappingProxyType({"model": "r1pro"}),
+            pose_keys=("robot", "r1pro"),
+            lower_pose_keys=True,
+            pose_frame="scene",
+            grasp_window=GraspWindow(
+                path=("robots", "robot", "GRASP_WINDOW"), value=3.0, set_by_evaluator=False
+            ),
+            instances=_DATA_2026,
+            instance_files=MappingProxyType(
+                {
+                    "train": f"{_DATA_2026}/scenes/{_IN_SCENE}",
+                    "public-test": f"{_DATA_2026}/scene_test/public/{_IN_SCENE}",
+                    "hidden-test": f"{_DATA_2026}/scene_test/private/{_IN_SCENE}",
+                }
+            ),
+            table_files=(("data", f"{_DATA_2026}/{_TABLE}"), ("joylo", _JOYLO_TABLE)),
+            index_counts=MappingProxyType({"train": None, "public-test": 20, "hidden-test": 20}),
+            human_stats=f"{_DATA_2026}/metadata/task.jsonl",
+            download="download_2026_challenge_task_instances",
+        ),
+    }
+)
+
+_FITTING = "v3.7.2 (--protocol 2025) and v3.9.3 with its post releases (--protocol 2026)"
+_NUMBER = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(?:[.-]?post\d+)?(?:\+.*)?")
+_VERSION_LINE = re.compile(r"""^__version__\s*=\s*["']([^"']+)["']""", re.MULTILINE)
+
+
+def package_folder() -> Path | None:
+    """Where the package omnigibson lies; None if it is not installed. Imports nothing."""
+    try:
+        spec = importlib.util.find_spec("omnigibson")
+    except ValueError:  # a module of that name is loaded and does not say where it came from
+        return None
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def installed_version() -> str | None:
+    """What the installed omnigibson calls itself; None if it is not installed.
+
+    The `__version__` in the text of the package, what the evaluator reports too; without one,
+    the number in the package's metadata.
+    """
+    folder = package_folder()
+    if folder is None:
+        return None
+    init = folder / "__init__.py"
+    found = _VERSION_LINE.search(init.read_text("utf-8")) if init.is_file() else None
+    return found.group(1) if found else metadata_version()
+
+
+def metadata_version() -> str | None:
+    """The number the installer recorded, for the run record; see the module on its worth."""
+    try:
+        return importlib.metadata.version("omnigibson")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def has_vectorised_api() -> bool | None:
+    """Whether `envs/env_base.py` of the installed package knows `num_envs`; None if not to tell."""
+    folder = package_folder()
+    file = folder / "envs" / "env_base.py" if folder else None
+    return "num_envs" in file.read_text("utf-8") if file and file.is_file() else None
+
+
+def installed_generation(protocol: Protocol | None = None) -> Generation:
+    """Say which generation is installed, without importing it.
+
+    A state between the tags v3.9.2 and v3.9.3 calls itself 3.9.2 and has the vectorised API: it
+    counts as v3.9.3.
+
+    Args:
+        protocol: The one that is wanted; None takes what is there.
+
+    Raises:
+        UnavailableError: None is installed, or another one than wanted, or one that is neither.
+    """
+    number = installed_version()
+    if number is None:
+        raise UnavailableError(
+            "the package omnigibson is not installed in this Python: install BEHAVIOR-1K "
+            f"{_FITTING} with its setup.sh, or take --sim mujoco"
+        )
+    generation = _generation_of(number)
+    if protocol is not None and protocol != generation.protocol:
+        raise UnavailableError(
+            f"--protocol {protocol} needs BEHAVIOR-1K {GENERATIONS[protocol].tag}, and omnigibson "
+            f"{number} is installed here, which runs --protocol {generation.protocol}: ask for "
+            "that, or use the Python environment of the other version"
+        )
+    return generation
+
+
+def _generation_of(number: str) -> Generation:
+    release = _release(number)
+    vectorised = has_vectorised_api()
+    if release == (3, 9, 2) and vectorised:
+        return GENERATIONS["2026"]
+    for generation in GENERATIONS.values():
+        if release == generation.release:
+            if generation.vectorised and vectorised is False:
+                raise UnavailableError(
+                    f"omnigibson {number} is installed, but its envs/env_base.py has no num_envs, "
+                    f"which {generation.tag} has: check out the tag {generation.tag} anew"
+                )
+            return generation
+    if release is not None and (3, 9, 0) <= release <= (3, 9, 2):
+        reason = "is the single-env 2026 evaluator that v3.9.3 replaced"
+    elif release is not None and release[:2] == (3, 7):
+        reason = "scores with another denominator than v3.7.2"
+    else:
+        reason = "is not a version this adapter was written for"
+    raise UnavailableError(
+        f"omnigibson {number} {reason}; versions that fit: {_FITTING}. Check one of the two tags "
+        "out and run its setup.sh, or take --sim mujoco"
+    )
+
+
+def _release(number: str) -> tuple[int, int, int] | None:
+    """The three numbers of a release or post release; None of anything else."""
+    found = _NUMBER.fullmatch(number.strip())
+    if found is None:
+        return None
+    major, minor, patch = map(int, found.groups())
+    return major, minor, patch

@@ -1,0 +1,262 @@
+"""From what OmniGibson hands out to what an Observation holds; numbers only, no simulator.
+
+Mirrors what the official evaluators do with an observation (`_preprocess_obs` in
+OmniGibson/omnigibson/learning/eval.py, v3.7.2, and eval/evaluator.py, v3.9.3), but for two things:
+the alpha channel goes, and `camera_to_base` belongs to the frame in the picture.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from b1k_envs import r1pro
+from b1k_envs.base import VIEWS, Float32Array, Float64Array, Protocol, UInt8Array, View
+from b1k_envs.errors import EnvError
+
+_REMEMBERED_STATES = 8
+"""More than the renders by which a picture can lag (about three)."""
+
+
+def to_numpy(value: Any) -> npt.NDArray[Any]:  # noqa: ANN401 - a tensor of either device, or array
+    """A tensor, on whichever device, or anything array-like as an array; may share its memory."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    return np.asarray(value)
+
+
+def sensor_name(view: View) -> str:
+    """Key of a camera in `robot.sensors`, e.g. `robot_r1:zed_link:Camera:0`."""
+    return r1pro.CAMERAS[view].observation_key.split("::")[1]
+
+
+def picture(observation: Mapping[str, Any], view: View) -> UInt8Array:
+    """One picture out of an environment's nested observation.
+
+    Args:
+        observation: `{robot: {sensor: {modality: tensor}}}` of one env.
+        view: Which camera.
+
+    Returns:
+        uint8 [H, W, 3] RGB at the native size, read-only, a copy: the simulator goes on writing
+        to its own buffer.
+
+    Raises:
+        EnvError: It is missing, or no uint8 RGBA picture of the camera's size.
+    """
+    found: Any = observation
+    key = r1pro.CAMERAS[view].observation_key
+    for part in key.split("::"):
+        if not isinstance(found, Mapping) or part not in found:
+            there = ", ".join(map(str, found)) if isinstance(found, Mapping) else type(found)
+            raise EnvError(
+                f"the observation has no {key}: '{part}' is not among {there}. Is the camera's "
+                "modality rgb switched on?"
+            )
+        found = found[part]
+    rgba = to_numpy(found)
+    size = r1pro.CAMERAS[view].size
+    if rgba.dtype != np.uint8 or rgba.shape != (size, size, 4):
+        raise EnvError(
+            f"the {view} picture must be uint8 [{size}, {size}, 4] (RGBA), got {rgba.dtype} "
+            f"{list(rgba.shape)}: the camera was not brought to its native size, or the renderer "
+            "of this version hands out another format"
+        )
+    rgb = np.array(rgba[:, :, :3], order="C")
+    rgb.setflags(write=False)
+    return rgb
+
+
+def proprio_vector(value: Any, protocol: Protocol) -> Float32Array:  # noqa: ANN401 - a tensor
+    """Proprioception as the policy gets it, float32 [256] or [61], read-only copy.
+
+    Raises:
+        EnvError: Another length, or a value is not finite; the text names its field.
+    """
+    vector = np.array(to_numpy(value), dtype=np.float32)
+    if vector.shape != (r1pro.PROPRIO_DIM[protocol],):
+        raise EnvError(
+            f"proprio must have shape [{r1pro.PROPRIO_DIM[protocol]}] in the {protocol} protocol, "
+            f"got {list(vector.shape)}: the robot was not given the official proprio_obs fields"
+        )
+    if not np.isfinite(vector).all():
+        index = int(np.argmin(np.isfinite(vector)))
+        field, where = next(
+            (name, where)
+            for name, where in r1pro.PROPRIO_LAYOUTS[protocol].items()
+            if where.start <= index < where.stop
+        )
+        raise EnvError(
+            f"proprio field {field}[{index - where.start}] is {vector[index]}: the physics of "
+            "this world is broken"
+        )
+    vector.setflags(write=False)
+    return vector
+
+
+# --- Poses: float64 [4, 4], frame to world -------------------------------------------------------
+
+
+def pose_matrix(position: Any, quaternion: Any) -> Float64Array:  # noqa: ANN401 - tensors
+    """A pose as OmniGibson gives it, as a matrix.
+
+    Args:
+        position: [3] [m].
+        quaternion: [4], x, y, z, w.
+
+    Returns:
+        float64 [4, 4].
+
+    Raises:
+        EnvError: A value is not finite, or the quaternion is not a rotation.
+    """
+    at = to_numpy(position).astype(np.float64)
+    turn = to_numpy(quaternion).astype(np.float64)
+    length = float(np.linalg.norm(turn))
+    if not (np.isfinite(at).all() and np.isfinite(length) and abs(length - 1.0) < 1e-2):
+        raise EnvError(f"OmniGibson gave the pose {at.tolist()}, {turn.tolist()} (x, y, z, w)")
+    x, y, z, w = turn / length
+    pose = np.eye(4)
+    pose[:3, :3] = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    pose[:3, 3] = at
+    return pose
+
+
+def rendered_camera_pose(view_transform: Any) -> Float64Array | None:  # noqa: ANN401 - an array
+    """Where the camera was in the frame that was rendered.
+
+    Args:
+        view_transform: `cameraViewTransform`, [16]: the world-to-camera matrix for row vectors,
+            flat.
+
+    Returns:
+        Camera to world, float64 [4, 4], USD camera axes; None while the annotator has not run
+        yet, when it reads all zeros.
+
+    Raises:
+        EnvError: It is no rigid transform.
+    """
+    flat = to_numpy(view_transform).astype(np.float64).ravel()
+    if flat.shape == (16,) and np.allclose(flat, 0.0):
+        return None
+    world_to_camera = flat.reshape(4, 4).T if flat.shape == (16,) else np.full((4, 4), np.nan)
+    rotation = world_to_camera[:3, :3]
+    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3):
+        raise EnvError(f"cameraViewTransform is no rigid transform: {flat.tolist()}")
+    pose = np.eye(4)
+    pose[:3, :3] = rotation.T
+    pose[:3, 3] = -rotation.T @ world_to_camera[:3, 3]
+    return pose
+
+
+def in_base(camera_to_world: Float64Array, base_to_world: Float64Array) -> Float32Array:
+    """Camera to base, float32 [4, 4], read-only; the arguments are float64 [4, 4]."""
+    rotation = base_to_world[:3, :3]
+    pose = np.eye(4)
+    pose[:3, :3] = rotation.T @ camera_to_world[:3, :3]
+    pose[:3, 3] = rotation.T @ (camera_to_world[:3, 3] - base_to_world[:3, 3])
+    result = pose.astype(np.float32)
+    result.setflags(write=False)
+    return result
+
+
+def recorded_poses(camera_to_base: Mapping[View, Float32Array]) -> Float32Array:
+    """The evaluator's `cam_rel_poses`: float32 [21], position and quaternion xyzw per block."""
+    blocks: list[npt.NDArray[np.floating[Any]]] = []
+    for view in r1pro.CAM_REL_POSES_ORDER:
+        pose = camera_to_base[view]
+        blocks += [pose[:3, 3], quaternion_xyzw(pose[:3, :3])]
+    result = np.concatenate(blocks).astype(np.float32)
+    result.setflags(write=False)
+    return result
+
+
+def quaternion_xyzw(rotation: npt.NDArray[np.floating[Any]]) -> Float64Array:
+    """A rotation matrix [3, 3] as x, y, z, w, float64 [4].
+
+    Of the two signs that one in which w, or where the trace is not positive the largest of the
+    others, is positive: that of `mat2quat` in OmniGibson/omnigibson/utils/transform_utils.py.
+    """
+    m = rotation.astype(np.float64)
+    if np.trace(m) > 0.0:
+        quat = np.array([m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1], 1 + np.trace(m)])
+    else:
+        i = int(np.argmax(np.diagonal(m)))
+        j, k = (i + 1) % 3, (i + 2) % 3
+        quat = np.empty(4)
+        quat[i] = 1 + m[i, i] - m[j, j] - m[k, k]
+        quat[j], quat[k] = m[i, j] + m[j, i], m[i, k] + m[k, i]
+        quat[3] = m[k, j] - m[j, k]
+    return cast("Float64Array", quat / np.linalg.norm(quat))
+
+
+class PoseHistory:
+    """Where base and cameras were at the last states, to tell which of them a picture shows.
+
+    A picture lags by a frame or two unless it was rendered about three times, and its camera
+    pose with it. The base pose of that moment is nowhere to be read any more.
+    """
+
+    def __init__(self) -> None:
+        self._states: deque[tuple[Float64Array, Mapping[View, Float64Array]]] = deque(
+            maxlen=_REMEMBERED_STATES
+        )
+
+    def clear(self) -> None:
+        """Forget: the world was put somewhere else."""
+        self._states.clear()
+
+    def add(self, base: Float64Array, cameras: Mapping[View, Float64Array]) -> None:
+        """Remember a state; poses to the world, float64 [4, 4]."""
+        self._states.append((base, cameras))
+
+    def base_at(self, view: View, rendered: Float64Array) -> Float64Array:
+        """The base pose of the state whose camera pose comes nearest, the newest of equals.
+
+        Args:
+            view: Which camera.
+            rendered: Its pose in the rendered frame, float64 [4, 4].
+        """
+        newest_first = reversed(self._states)
+        base, _ = min(newest_first, key=lambda state: _distance(state[1][view], rendered))
+        return base
+
+
+def _distance(first: Float64Array, second: Float64Array) -> float:
+    """How far two poses are apart: the largest difference of any entry, to a tenth of a mm."""
+    return round(float(np.abs(first - second).max()), 4)
+
+
+def frame_poses(
+    rendered: Mapping[View, Float64Array | None],
+    present: Mapping[View, Float64Array],
+    base: Float64Array,
+    history: PoseHistory,
+) -> dict[View, Float32Array]:
+    """Camera to base for each picture, of the moment it shows.
+
+    Args:
+        rendered: Camera poses of the rendered frames, None where not known yet.
+        present: Camera poses now.
+        base: Base pose now.
+        history: With the present state as its newest.
+
+    Returns:
+        Per view, float32 [4, 4], read-only.
+    """
+    poses = {}
+    for view in VIEWS:
+        camera = rendered[view]
+        if camera is None:
+            poses[view] = in_base(present[view], base)
+        else:
+            poses[view] = in_base(camera, history.base_at(view, camera))
+    return poses

@@ -1,0 +1,303 @@
+"""What is measured at every start of a real run, and what is refused.
+
+A finding that would make numbers wrong ends the run before it begins. Any other that differs from
+the official set-up is a remark in run.json. Expected values come from where they are set: `config`,
+`preparation`, `application`, `generation`, `r1pro`, with their sources.
+
+What a pass does not prove: that a recorded demonstration replays to its end, or that pictures and
+camera poses belong together while the robot turns. Both need a run of their own.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from b1k_envs.base import VIEWS, Float32Array
+from b1k_envs.errors import EnvError
+from b1k_envs.omnigibson.application import DISABLED_RULES, Application, grasp_window
+from b1k_envs.omnigibson.data import assets_version
+from b1k_envs.omnigibson.generation import ROBOT_NAME, Generation
+from b1k_envs.omnigibson.observations import pose_matrix, sensor_name, to_numpy
+from b1k_envs.omnigibson.preparation import HEAD_APERTURE, robots_of
+from b1k_envs.r1pro import (
+    ACTION_DIM,
+    ARMS,
+    BASE_MASS,
+    BASE_VELOCITY_LIMIT,
+    CAMERAS,
+    FINGER_TRAVEL,
+    GRIPPER_OPEN,
+    PROPRIO_DIM,
+    PROPRIO_LAYOUTS,
+    hold_action,
+)
+
+HOLD_STEPS = 30
+"""Control steps of standing still under the hold action."""
+
+STILL_BASE, STILL_JOINT = 0.005, 0.01
+"""How far base [m] and trunk and arm joints [rad] may move meanwhile."""
+
+EEF_TOLERANCE = 0.02
+"""How far the hands' positions in the base frame may be from those in the world [m]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        name: What; with the env's number where there are several.
+        expected: What an official run has, in words or as a JSON value.
+        found: What is here.
+        ok: Whether that is the same.
+        fatal: Whether numbers would be wrong otherwise.
+    """
+
+    name: str
+    expected: Any
+    found: Any
+    ok: bool
+    fatal: bool = False
+
+
+def check_startup(
+    application: Application,
+    generation: Generation,
+    env: Any,  # noqa: ANN401 - an object of OmniGibson
+) -> list[Finding]:
+    """Measure a prepared environment; it is reset, and moved by a second of standing still.
+
+    To be called before the first instance is loaded.
+
+    Raises:
+        EnvError: Something would make numbers wrong; the text has all of it.
+    """
+    robots = robots_of(generation, env)
+    observations = env.reset()[0]
+    if not generation.vectorised:
+        observations = [observations]
+    findings = [*_of_version(application, generation, env), *_of_settings(generation)]
+    for index, robot in enumerate(robots):
+        suffix = f" of env {index}" if len(robots) > 1 else ""
+        findings += _of_robot(robot, generation, suffix)
+        findings += _of_cameras(robot, observations[index][ROBOT_NAME], suffix)
+    wrong = [each for each in findings if each.fatal and not each.ok]
+    if wrong:
+        words = "; ".join(f"{e.name}: expected {e.expected}, found {e.found}" for e in wrong)
+        raise EnvError(
+            f"this simulator would give wrong numbers: {words}. It is not the official "
+            f"{generation.tag}, or something changed it before this run"
+        )
+    return [*findings, *_of_standing_still(application, generation, env, robots)]
+
+
+def _same(name: str, expected: object, found: object, *, fatal: bool = False) -> Finding:
+    return Finding(name=name, expected=expected, found=found, ok=expected == found, fatal=fatal)
+
+
+def _close(name: str, expected: float, found: float | None, tolerance: float) -> Finding:
+    ok = found is not None and abs(found - expected) <= tolerance
+    return Finding(name=name, expected=expected, found=found, ok=ok)
+
+
+def _of_version(
+    application: Application,
+    generation: Generation,
+    env: Any,  # noqa: ANN401 - an object of OmniGibson
+) -> Iterator[Finding]:
+    number = str(application.og.__version__)
+    yield Finding(
+        name="version",
+        expected=generation.tag,
+        found=number,
+        ok=number.startswith(generation.tag.removeprefix("v")),
+    )
+    yield _same(
+        "several scenes in one environment",
+        generation.vectorised,
+        hasattr(env, "scenes"),
+        fatal=True,
+    )
+    for name, versions in assets_version().items():
+        wanted, installed = versions["wanted"], versions["installed"]
+        yield Finding(
+            name=f"version of {name}",
+            expected=wanted,
+            found=installed,
+            ok=wanted is None or installed == wanted or _is_newer_robot(name, installed, wanted),
+        )
+
+
+def _is_newer_robot(name: str, installed: str | None, wanted: str) -> bool:
+    """The robot assets name a minimum, the others one version."""
+    if installed is None or name != "omnigibson-robot-assets":
+        return False
+    number, minimum = (
+        tuple(map(int, re.findall(r"\d+", text)[:3])) for text in (installed, wanted)
+    )
+    return number > minimum
+
+
+def _of_settings(generation: Generation) -> Iterator[Finding]:
+    module = importlib.import_module("omnigibson.macros")
+    for name, expected in (
+        ("USE_GPU_DYNAMICS", False),
+        ("ENABLE_TRANSITION_RULES", True),
+        ("ENABLE_OBJECT_STATES", True),
+    ):
+        yield _same(f"macro {name}", expected, bool(getattr(module.gm, name)))
+    if "ENABLE_TILED_RENDERING" in module.gm:  # not in v3.7.2; its pictures have artefacts
+        tiled = bool(module.gm.ENABLE_TILED_RENDERING)
+        yield _same("macro ENABLE_TILED_RENDERING", False, tiled)
+    window = generation.grasp_window
+    found = grasp_window(module.macros, window)
+    yield _close(f"macro {'.'.join(window.path)}", window.value, found, 1e-9)
+    rules = importlib.import_module("omnigibson.transition_rules")
+    on = [name for name in DISABLED_RULES if getattr(rules, name).ENABLED]
+    yield _same("transition rules that must be off", [], on)
+    yield _same("garbage collector", True, gc.isenabled())
+
+
+def _of_robot(robot: Any, generation: Generation, suffix: str) -> Iterator[Finding]:  # noqa: ANN401
+    yield _same(f"action_dim{suffix}", ACTION_DIM, int(robot.action_dim), fatal=True)
+    proprio = _proprio(robot)
+    dim = PROPRIO_DIM[generation.protocol]
+    yield _same(f"proprio length{suffix}", dim, proprio.size, fatal=True)
+    limits = _base_limits(robot)
+    expected = [(-BASE_VELOCITY_LIMIT).tolist(), BASE_VELOCITY_LIMIT.tolist()]
+    yield Finding(
+        name=f"base velocity limits{suffix}",
+        expected=expected,
+        found=limits if limits is not None else "cannot be read here; see standing still",
+        ok=limits is not None and np.allclose(limits, expected, atol=1e-5),
+        fatal=limits is not None,
+    )
+    yield _close(f"base mass [kg]{suffix}", BASE_MASS, float(robot.base_footprint_link.mass), 0.01)
+    if proprio.size != dim:  # the slices below would be of something else
+        return
+    layout = PROPRIO_LAYOUTS[generation.protocol]
+    yield _of_quaternions(robot, proprio, layout, suffix)
+    fingers = np.concatenate([proprio[layout[f"gripper_{arm}_qpos"]] for arm in ARMS])
+    yield Finding(
+        name=f"fingers open at reset [m]{suffix}",
+        expected=FINGER_TRAVEL,
+        found=[round(float(value), 4) for value in fingers],
+        ok=bool((fingers > 0.9 * FINGER_TRAVEL).all()),
+    )
+
+
+def _of_quaternions(
+    robot: Any,  # noqa: ANN401 - an object of OmniGibson
+    proprio: Float32Array,
+    layout: Mapping[str, slice],
+    suffix: str,
+) -> Finding:
+    """Bring the hands from the base frame to the world, by either order of the quaternion.
+
+    Only where w, x, y, z fits better is the order another one; where neither fits, the hands are
+    relative to something else, which is worth a remark.
+    """
+    position, quaternion = robot.get_position_orientation()
+    gaps = []
+    for order in ([0, 1, 2, 3], [1, 2, 3, 0]):
+        base = pose_matrix(position, to_numpy(quaternion)[order])
+        hands = [base[:3, :3] @ proprio[layout[f"eef_{arm}_pos"]] + base[:3, 3] for arm in ARMS]
+        there = [to_numpy(robot.get_eef_position(arm)) for arm in ARMS]
+        gaps.append(float(np.abs(np.subtract(hands, there)).max()))
+    return Finding(
+        name=f"quaternions are x, y, z, w, and hands in the base frame{suffix}",
+        expected=f"hands within {EEF_TOLERANCE} m by x, y, z, w",
+        found={"x, y, z, w": round(gaps[0], 4), "w, x, y, z": round(gaps[1], 4)},
+        ok=gaps[0] <= EEF_TOLERANCE,
+        fatal=gaps[1] < gaps[0],
+    )
+
+
+def _of_cameras(
+    robot: Any,  # noqa: ANN401 - an object of OmniGibson
+    observation: Mapping[str, Any],
+    suffix: str,
+) -> Iterator[Finding]:
+    for view in VIEWS:
+        camera = CAMERAS[view]
+        name = sensor_name(view)
+        rgb = observation.get(name, {}).get("rgb")
+        expected = ["uint8", camera.size, camera.size, 4]
+        found = [str(to_numpy(rgb).dtype), *to_numpy(rgb).shape] if rgb is not None else None
+        yield _same(f"rgb of {view}{suffix}", expected, found, fatal=True)
+        sensor = robot.sensors.get(name)
+        if view == "head":
+            aperture = float(sensor.horizontal_aperture) if sensor is not None else None
+            yield _close(f"head aperture [mm]{suffix}", HEAD_APERTURE, aperture, 1e-3)
+        focal = None
+        if sensor is not None:
+            width, aperture = float(sensor.image_width), float(sensor.horizontal_aperture)
+            focal = float(sensor.focal_length) * width / aperture
+        yield _close(f"focal length of {view} [px]{suffix}", camera.focal, focal, 0.5)
+
+
+def _of_standing_still(
+    application: Application,
+    generation: Generation,
+    env: Any,  # noqa: ANN401 - an object of OmniGibson
+    robots: list[Any],
+) -> Iterator[Finding]:
+    """Hold still for a second; a base with lopsided limits would drift at command 0."""
+    before = [_posture(robot, generation) for robot in robots]
+    actions = np.stack(
+        [
+            hold_action(_proprio(robot), generation.protocol, GRIPPER_OPEN, GRIPPER_OPEN)
+            for robot in robots
+        ]
+    )
+    action = importlib.import_module("torch").as_tensor(actions)
+    sim = application.og.sim
+    rendering = sim._render_on_step
+    try:
+        with sim.render_on_step(False):
+            for _ in range(HOLD_STEPS):
+                env.step(action if generation.vectorised else action[0])
+    finally:
+        sim._render_on_step = rendering  # the context manager does not after an exception
+    for index, robot in enumerate(robots):
+        (place, joints), (new_place, new_joints) = before[index], _posture(robot, generation)
+        base = float(np.linalg.norm(new_place - place))
+        joint = float(np.abs(new_joints - joints).max())
+        suffix = f" of env {index}" if len(robots) > 1 else ""
+        yield Finding(
+            name=f"standing still for {HOLD_STEPS} steps{suffix}",
+            expected=f"base within {STILL_BASE} m, joints within {STILL_JOINT} rad",
+            found=[round(base, 5), round(joint, 5)],
+            ok=base <= STILL_BASE and joint <= STILL_JOINT,
+        )
+
+
+def _posture(
+    robot: Any,  # noqa: ANN401 - an object of OmniGibson
+    generation: Generation,
+) -> tuple[Float32Array, Float32Array]:
+    """Base position [3] [m], world frame, and trunk and arm joints [18] [rad]."""
+    layout, proprio = PROPRIO_LAYOUTS[generation.protocol], _proprio(robot)
+    fields = ("trunk_qpos", *(f"arm_{arm}_qpos" for arm in ARMS))
+    place = np.array(to_numpy(robot.get_position_orientation()[0]), dtype=np.float32)
+    return place, np.concatenate([proprio[layout[field]] for field in fields])
+
+
+def _proprio(robot: Any) -> Float32Array:  # noqa: ANN401 - an object of OmniGibson
+    return np.array(to_numpy(robot.get_proprioception()[0]), dtype=np.float32)
+
+
+def _base_limits(robot: Any) -> list[list[float]] | None:  # noqa: ANN401 - of OmniGibson
+    """Lower and upper output limits of the base controller; None where it does not tell."""
+    controllers = getattr(robot, "controllers", {})
+    base = controllers.get("base") if isinstance(controllers, Mapping) else None
+    limits = getattr(base, "command_output_limits", None)
+    return None if limits is None else [to_numpy(side).tolist() for side in limits]

@@ -1,0 +1,362 @@
+"""One running OmniGibson with one env or several: built, loaded, moved and looked at.
+
+Everything here must happen on the thread that built it: the application below OmniGibson is not
+thread-safe. Whatever OmniGibson raises comes out as an EnvError that says what was being done, and
+from then on the world refuses everything: after a failed step nothing is known of its state.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from b1k_envs import r1pro, subgoals
+from b1k_envs.base import (
+    VIEWS,
+    AgentPositions,
+    EnvInfo,
+    Float32Array,
+    GoalStatus,
+    Protocol,
+    Split,
+    UInt8Array,
+    View,
+)
+from b1k_envs.errors import B1kEvalError, EnvError, HostFaultError, UsageError
+from b1k_envs.omnigibson.application import launch
+from b1k_envs.omnigibson.config import build_config
+from b1k_envs.omnigibson.data import find_task_data
+from b1k_envs.omnigibson.dialect import RENDERS_UNTIL_CURRENT, Dialect, Stepped
+from b1k_envs.omnigibson.dialect_2025 import Dialect2025
+from b1k_envs.omnigibson.dialect_2026 import Dialect2026
+from b1k_envs.omnigibson.generation import installed_generation, installed_version
+from b1k_envs.omnigibson.goal_status import GoalRecord
+from b1k_envs.omnigibson.loading import load_instances
+from b1k_envs.omnigibson.observations import (
+    PoseHistory,
+    frame_poses,
+    in_base,
+    picture,
+    proprio_vector,
+    recorded_poses,
+)
+from b1k_envs.omnigibson.preparation import prepare_environment
+from b1k_envs.omnigibson.startup_checks import check_startup
+from b1k_envs.omnigibson.states import NEAR_DISTANCE, SimulatorStates
+from b1k_envs.tasks import Task
+
+RenderMode = Literal["on-demand", "every-step"]
+"""`every-step` renders once with every action, as the official evaluators do; `on-demand` renders
+nothing with an action, and often enough for a current picture when one is asked for."""
+
+_RENDER_PROTOCOLS: Mapping[RenderMode, str] = MappingProxyType(
+    {
+        "every-step": "official",
+        "on-demand": "not official: no render with an action, three before a picture",
+    }
+)
+
+
+class CameraPoses(NamedTuple):
+    """Where the cameras were.
+
+    Attributes:
+        camera_to_base: As in `Observation`.
+        recorded: `cam_rel_poses`, as in `Observation`.
+    """
+
+    camera_to_base: Mapping[View, Float32Array]
+    recorded: Float32Array
+
+
+class OmniGibsonWorld:
+    """See the module header. Envs are counted from 0.
+
+    Attributes:
+        info: What it is, for run.json.
+        findings: What was measured at the start, see `startup_checks`.
+        num_envs: How many envs it has.
+        max_steps: The time limit of the task.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        *,
+        protocol: Protocol,
+        split: Split,
+        max_steps: int,
+        render: RenderMode,
+        gpu: int | None,
+        num_envs: int = 1,
+    ) -> None:
+        """Start the application and build the scene; minutes.
+
+        Args:
+            task: Any task of the challenge.
+            protocol: Challenge generation; must be the installed one.
+            split: Which set instances are taken from.
+            max_steps: Time limit; an episode lasts one action more, as in the evaluator.
+            render: When cameras are rendered.
+            gpu: Which GPU, as CUDA counts; None for the one that CUDA sees first.
+            num_envs: How many envs, more than one with v3.9.3 only.
+
+        Raises:
+            UnavailableError: OmniGibson, its data or the fitting version is not installed.
+            UsageError: An option that this generation does not have.
+            EnvError: OmniGibson failed, or a check at the start found wrong numbers.
+        """
+        if render not in _RENDER_PROTOCOLS:
+            raise UsageError(f"render {render!r}: choose one of {', '.join(_RENDER_PROTOCOLS)}")
+        generation = installed_generation(protocol)
+        if num_envs > 1 and not generation.vectorised:
+            raise UsageError(
+                f"{num_envs} envs in one process need OmniGibson v3.9.3 (--protocol 2026); "
+                f"{generation.tag} has one"
+            )
+        data = find_task_data(generation, task, split)
+        self.num_envs, self.max_steps = num_envs, max_steps
+        self._protocol: Protocol = protocol
+        self._render_mode: RenderMode = render
+        self._data = data
+        self._generation = generation
+        self._thread = threading.get_ident()
+        self._failure: str | None = None
+        with self._calling("starting and building the scene"):
+            self._application = launch(generation, gpu=gpu)
+            config = build_config(generation, task, data, num_envs=num_envs, max_steps=max_steps)
+            og = self._application.og
+            self._env = og.Environment(configs=config)
+            applied = prepare_environment(self._application, generation, self._env)
+            dialect = Dialect2026 if generation.vectorised else Dialect2025
+            self._dialect: Dialect = dialect(og, self._env, num_envs)
+            self._switch_camera_poses_on()
+            self.findings = check_startup(self._application, generation, self._env)
+        self.options = self._dialect.option_names()
+        self._history = [PoseHistory() for _ in range(num_envs)]
+        self._hold: list[Float32Array | None] = [None] * num_envs
+        self._grippers = [(r1pro.GRIPPER_OPEN, r1pro.GRIPPER_OPEN)] * num_envs
+        self._pictured = False
+        self._observations: dict[int, Mapping[str, Any]] = {}
+        self.info = EnvInfo(
+            sim="omnigibson",
+            sim_version=installed_version() or "unknown",
+            protocol=protocol,
+            task=task.name,
+            task_index=task.index,
+            control_hz=r1pro.CONTROL_HZ,
+            max_steps=max_steps,
+            settings={
+                "split": split,
+                "generation": generation.tag,
+                "num_envs": num_envs,
+                "render": render,
+                "render_protocol": _RENDER_PROTOCOLS[render],
+                "rooms": _rooms(config),
+                "applied": {**self._application.applied, **applied},
+                "near_distance_m": NEAR_DISTANCE,
+            },
+        )
+
+    # --- moving ------------------------------------------------------------------------------
+
+    def load(self, instances: Mapping[int, int]) -> None:
+        """Put envs into numbered initial states, all at once.
+
+        Args:
+            instances: By env index, the instance's index within the split.
+        """
+        words = ", ".join(f"instance {i} in env {env}" for env, i in sorted(instances.items()))
+        with self._calling(f"loading {words}"):
+            load_instances(
+                self._application, self._generation, self._env, self._data, dict(instances)
+            )
+            for index in instances:
+                self._history[index].clear()
+                self._hold[index] = None
+                self._grippers[index] = (r1pro.GRIPPER_OPEN, r1pro.GRIPPER_OPEN)
+            self._moved()
+
+    def advance(self, actions: Mapping[int, Float32Array]) -> dict[int, Stepped]:
+        """One control step for all envs; those without an action hold still.
+
+        Args:
+            actions: By env index, float32 [23].
+
+        Returns:
+            What the task said, for the same envs.
+        """
+        with self._calling("a step"):
+            rows = np.empty((self.num_envs, r1pro.ACTION_DIM), dtype=np.float32)
+            for index in range(self.num_envs):
+                action = actions.get(index)
+                rows[index] = self._holding(index) if action is None else action
+            for index, action in actions.items():
+                self._hold[index] = None
+                self._grippers[index] = (
+                    float(action[r1pro.ACTION_SLICES["gripper_left"]][0]),
+                    float(action[r1pro.ACTION_SLICES["gripper_right"]][0]),
+                )
+            if self._render_mode == "every-step":
+                stepped, observations = self._dialect.step_rendered(rows)
+                self._moved()
+                self._observations = dict(enumerate(observations))
+            else:
+                stepped = self._dialect.step_unrendered(rows)
+                self._moved()
+            return {index: stepped[index] for index in actions}
+
+    def _holding(self, index: int) -> Float32Array:
+        """The action that keeps an env's robot where it was when it was first asked for."""
+        hold = self._hold[index]
+        if hold is None:
+            proprio = self.proprio(index)
+            hold = r1pro.hold_action(proprio, self._protocol, *self._grippers[index])
+            self._hold[index] = hold
+        return hold
+
+    def _moved(self) -> None:
+        self._pictured = False
+        self._observations = {}
+        if self._render_mode == "every-step":
+            self._remember()
+
+    # --- reading -----------------------------------------------------------------------------
+
+    def proprio(self, index: int) -> Float32Array:
+        """Proprioception now, float32 [256] or [61], read-only."""
+        with self._calling("reading proprioception"):
+            return proprio_vector(self._dialect.proprio(index), self._protocol)
+
+    def agent(self, index: int) -> AgentPositions:
+        """Positions now, world frame."""
+        with self._calling("reading positions"):
+            return AgentPositions(
+                base=self._dialect.base_pose(index)[:3, 3].copy(),
+                left_eef=self._dialect.eef_position(index, "left"),
+                right_eef=self._dialect.eef_position(index, "right"),
+            )
+
+    def episode_steps(self, index: int) -> int:
+        """The simulator's own count of an env's steps since it was loaded."""
+        with self._calling("reading the step counter"):
+            return self._dialect.episode_steps(index)
+
+    def start_goal(self, index: int) -> GoalRecord:
+        """The goal of an episode that starts now."""
+        with self._calling("evaluating the goal"):
+            goal = GoalRecord(self.options)
+            goal.start(self._dialect.option_truths(index))
+            return goal
+
+    def goal_status(self, index: int, goal: GoalRecord, success: bool | None) -> GoalStatus:
+        """The goal now; `success` as in `GoalRecord.status`."""
+        with self._calling("evaluating the goal"):
+            return goal.status(self._dialect.option_truths(index), success)
+
+    def subgoals(self, index: int) -> dict[str, bool]:
+        """Truth of each sub-goal of the task now."""
+        with self._calling("evaluating the sub-goals"):
+            return subgoals.evaluate(self.info.task, SimulatorStates(self._dialect, index))
+
+    # --- looking -----------------------------------------------------------------------------
+
+    def look(self, index: int) -> tuple[Mapping[View, UInt8Array], CameraPoses]:
+        """The pictures of an env, and where the cameras were when they were taken.
+
+        On demand this renders all envs until their pictures show the present state, once for
+        however many envs look between two steps.
+        """
+        with self._calling("rendering"):
+            if self._render_mode == "on-demand" and not self._pictured:
+                self._remember()
+                self._dialect.render(RENDERS_UNTIL_CURRENT)
+                self._pictured = True
+            observation = self._observations.get(index) or self._dialect.read(index)
+            pictures = {view: picture(observation, view) for view in VIEWS}
+            dialect, base = self._dialect, self._dialect.base_pose(index)
+            present = {view: dialect.camera_pose(index, view) for view in VIEWS}
+            rendered = {view: dialect.rendered_camera_pose(index, view) for view in VIEWS}
+            poses = frame_poses(rendered, present, base, self._history[index])
+            recorded = {}
+            for view in VIEWS:
+                camera = dialect.recorded_camera_pose(index, view)
+                recorded[view] = in_base(present[view] if camera is None else camera, base)
+            return MappingProxyType(pictures), CameraPoses(
+                MappingProxyType(poses), recorded_poses(recorded)
+            )
+
+    def camera_poses(self, index: int) -> CameraPoses:
+        """Where the cameras are now, whatever any picture shows."""
+        with self._calling("reading camera poses"):
+            base = self._dialect.base_pose(index)
+            poses = {view: in_base(self._dialect.camera_pose(index, view), base) for view in VIEWS}
+            return CameraPoses(MappingProxyType(poses), recorded_poses(poses))
+
+    def _remember(self) -> None:
+        """Before pictures are read: where base and cameras are, for when the picture lags."""
+        for index, history in enumerate(self._history):
+            cameras = {view: self._dialect.camera_pose(index, view) for view in VIEWS}
+            history.add(self._dialect.base_pose(index), cameras)
+
+    def _switch_camera_poses_on(self) -> None:
+        """Their first reading renders four times a camera: not in the middle of an episode."""
+        for index in range(self.num_envs):
+            for view in VIEWS:
+                self._dialect.rendered_camera_pose(index, view)
+
+    # --- failing -----------------------------------------------------------------------------
+
+    def check_sound(self) -> None:
+        """Refuse what was read before a failure, too.
+
+        Raises:
+            EnvError: The world has failed.
+        """
+        if self._failure is not None:
+            raise EnvError(
+                f"OmniGibson has failed ({self._failure}) and can do nothing more in this process"
+            )
+
+    @contextmanager
+    def _calling(self, doing: str) -> Iterator[None]:
+        """Guard calls into OmniGibson; see the module header."""
+        if threading.get_ident() != self._thread:
+            raise EnvError(f"OmniGibson: {doing} was asked for on another thread than it lives on")
+        self.check_sound()
+        try:
+            yield
+        except EnvError as error:
+            self._failure = str(error)
+            raise
+        except B1kEvalError:  # ours, before anything was touched: no such instance, no such file
+            raise
+        except (Exception, SystemExit) as error:  # its own shutdown raises SystemExit
+            fault = _fault(doing, error)
+            self._failure = str(fault)
+            raise fault from error
+        except BaseException:
+            self._failure = f"interrupted during {doing}"
+            raise
+
+
+def _fault(doing: str, error: BaseException) -> EnvError:
+    """What an exception of OmniGibson's means to us."""
+    what = f"{type(error).__name__}: {error}".rstrip(": ")
+    if "outofmemory" in type(error).__name__.lower() or "out of memory" in str(error).lower():
+        return HostFaultError(
+            f"out of memory during {doing} in OmniGibson ({what}): end other programs on this "
+            "GPU, or run fewer envs and workers on it"
+        )
+    return EnvError(f"OmniGibson failed during {doing}: {what}")
+
+
+def _rooms(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Which part of the scene is loaded, by the config's own words; None means all."""
+    scene: Mapping[str, Any] = config["scene"]
+    return {key: scene[key] for key in ("load_room_types", "load_room_instances") if key in scene}

@@ -1,0 +1,153 @@
+"""The challenge's tracks: what a policy may be told.
+
+The standard track allows what the robot's own sensors could measure; the privileged one anything.
+Only the 2025 evaluator hands out more than the standard track allows: 256 numbers of
+proprioception, some of which say where in the house the robot is. A policy of the standard track
+has to leave them alone; here they are zero, so that it cannot do otherwise.
+
+Sources: StanfordVL/BEHAVIOR-1K, `docs/challenge/evaluation.md` (2025: robot global poses are not
+allowed in the standard track) and `PROPRIOCEPTION_INDICES` of
+`OmniGibson/omnigibson/learning/utils/eval_utils.py` (where they are).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+from b1k_envs.base import (
+    Env,
+    EnvGroup,
+    Float32Array,
+    GoalStatus,
+    Observation,
+    Protocol,
+    StepResult,
+    VideoFrame,
+)
+from b1k_envs.errors import EnvError
+from b1k_envs.r1pro import BASE_JOINTS, PROPRIO_LAYOUTS
+
+Track = Literal["standard", "privileged"]
+
+_JOINT_BLOCKS = ("joint_qpos", "joint_qpos_sin", "joint_qpos_cos")
+"""Of all 28 joints, of which the virtual ones of the base come first."""
+
+_GLOBAL_POSE = (
+    "robot_pos",
+    "robot_ori_cos",
+    "robot_ori_sin",
+    "robot_2d_ori",
+    "robot_2d_ori_cos",
+    "robot_2d_ori_sin",
+    "base_qpos",
+    "base_qpos_sin",
+    "base_qpos_cos",
+)
+
+
+def _forbidden(protocol: Protocol) -> dict[str, slice]:
+    layout = PROPRIO_LAYOUTS[protocol]
+    base = len(BASE_JOINTS)
+    heads = {
+        f"{name}, first {base}": slice(layout[name].start, layout[name].start + base)
+        for name in _JOINT_BLOCKS
+        if name in layout
+    }
+    return heads | {name: layout[name] for name in _GLOBAL_POSE if name in layout}
+
+
+FORBIDDEN_PROPRIO: Mapping[Protocol, Mapping[str, slice]] = MappingProxyType(
+    {
+        "2025": MappingProxyType(_forbidden("2025")),
+        "2026": MappingProxyType(_forbidden("2026")),
+    }
+)
+"""What the standard track forbids, by name; nothing in the 61 numbers of 2026."""
+
+
+def mask(proprio: Float32Array, protocol: Protocol) -> Float32Array:
+    """The proprioception with zeros where the standard track forbids to look.
+
+    Args:
+        proprio: float32 [256] or [61].
+        protocol: Which of the two layouts it has.
+
+    Returns:
+        float32 of the same shape: a new read-only array, or the same one where nothing is hidden.
+    """
+    forbidden = FORBIDDEN_PROPRIO[protocol]
+    if not forbidden:
+        return proprio
+    masked = proprio.copy()
+    for part in forbidden.values():
+        masked[part] = 0.0
+    masked.setflags(write=False)
+    return masked
+
+
+class StandardTrackEnv(Env):
+    """An env as the standard track shows it: no global pose, no simulator state."""
+
+    def __init__(self, env: Env) -> None:
+        self._env = env
+        self.info = env.info
+
+    def reset(self, instance: int, rollout: int, seed: int) -> None:
+        """As the env does."""
+        self._env.reset(instance, rollout, seed)
+
+    def step(self, action: Float32Array) -> StepResult:
+        """As the env does."""
+        return self._env.step(action)
+
+    def observe(self, *, images: bool = True) -> Observation:
+        """What the env shows, with zeros where the track forbids to look."""
+        seen = self._env.observe(images=images)
+        return replace(seen, proprio=mask(seen.proprio, seen.protocol))
+
+    def goal(self) -> GoalStatus:
+        """As the env does; it scores the policy and is not shown to it."""
+        return self._env.goal()
+
+    def subgoals(self) -> dict[str, bool]:
+        """As the env does; the same holds."""
+        return self._env.subgoals()
+
+    def frame(self, *, light: bool = False) -> VideoFrame:
+        """As the env does."""
+        return self._env.frame(light=light)
+
+    def privileged_state(self) -> Any:  # noqa: ANN401 - each simulator has its own type
+        """Not in this track.
+
+        Raises:
+            EnvError: Always.
+        """
+        raise EnvError("--track standard: the simulator's state is not for policies of this track")
+
+    def close(self) -> None:
+        """As the env does."""
+        self._env.close()
+
+
+class StandardTrackGroup(EnvGroup):
+    """Several envs of one simulator, each as the standard track shows it."""
+
+    def __init__(self, group: EnvGroup) -> None:
+        self._group = group
+        self.envs: Sequence[Env] = tuple(StandardTrackEnv(env) for env in group.envs)
+
+    def run(self, jobs: Sequence[Callable[[Env], None]]) -> None:
+        """As the group does; see `EnvGroup.run`."""
+        self._group.run([_shown(job) for job in jobs])
+
+    def close(self) -> None:
+        """As the group does."""
+        self._group.close()
+
+
+def _shown(job: Callable[[Env], None]) -> Callable[[Env], None]:
+    return lambda env: job(StandardTrackEnv(env))

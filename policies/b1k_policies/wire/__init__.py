@@ -1,0 +1,1 @@
+"""What goes over the wire between an evaluator and a policy server; see `messages`."""

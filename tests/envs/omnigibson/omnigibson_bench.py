@@ -1,0 +1,57 @@
+"""The double of either OmniGibson as the tests of this folder see it."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from b1k_envs.base import Protocol
+from b1k_envs.mujoco_twin.env import TwinEnv
+from b1k_envs.omnigibson.env import OmniGibsonEnv
+from b1k_envs.omnigibson.lanes import LaneGroup
+from b1k_envs.tasks import get_task
+from omnigibson_double.fixtures import Installed
+
+TASK = get_task(31)
+PUBLIC: dict[str, Any] = {"split": "public-test", "max_steps": 100_000}
+
+
+class Double:
+    """The installed double, and what a test may look at below the adapter."""
+
+    def __init__(self, installed: Installed) -> None:
+        self.installed = installed
+        self.protocol: Protocol = installed.generation
+        self.faults = installed.faults
+        (installed.data / "omnigibson.key").touch()  # TEMPORARY
+
+    def env(self, **settings: Any) -> OmniGibsonEnv:
+        return OmniGibsonEnv(TASK, protocol=self.protocol, **{**PUBLIC, **settings})
+
+    def group(self, count: int, **settings: Any) -> LaneGroup:
+        return LaneGroup(TASK, protocol=self.protocol, count=count, **{**PUBLIC, **settings})
+
+    @property
+    def sim(self) -> Any:
+        return importlib.import_module("omnigibson").sim
+
+    def physics(self, index: int = 0) -> Any:
+        """The twin under one env, an `omnigibson_double.world.TwinScene`."""
+        return self.sim.scenes[index].physics
+
+    def twin(self, index: int = 0) -> TwinEnv:
+        twin: TwinEnv = self.physics(index).env
+        return twin
+
+
+def drive(step: int) -> npt.NDArray[np.float32]:
+    """An action of a robot that drives a curve, lowers its trunk and waves both hands."""
+    action = np.zeros(23, dtype=np.float32)
+    action[0:3] = (0.6, -0.2, 0.8)
+    action[3:7] = (1.025, -1.45, -0.47, 0.02 * step)
+    action[7] = action[15] = 0.03 * step
+    action[14], action[22] = 1.0, -0.5
+    return action

@@ -1,0 +1,161 @@
+"""A whole recorded episode of the expert ends the same in the twin and through the adapter.
+
+The actions are those of the expert in the twin, task 31, public-test instance 0; they are replayed
+into the twin itself and into OmniGibson's double in every way the adapter can drive it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from b1k_envs.base import Env, Protocol
+from b1k_eval.chunking import RecedingHorizon
+from b1k_eval.events import StepEvent, Subscriber
+from b1k_eval.runner import run_episode
+from b1k_policies.expert import ExpertPolicy
+from omnigibson_bench import drive
+from twin_bench import episode_info, make_twin
+
+pytestmark = pytest.mark.slow
+
+Row = npt.NDArray[np.float32]
+
+
+@dataclass
+class Story:
+    """An episode, step by step."""
+
+    terminated: list[bool] = field(default_factory=list)
+    truncated: list[bool] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    predicates: list[dict[str, bool]] = field(default_factory=list)
+    subgoals: list[dict[str, bool]] = field(default_factory=list)
+    base: list[Any] = field(default_factory=list)
+
+    def read(self, env: Env, result: Any) -> None:
+        goal = env.goal()
+        self.terminated.append(result.terminated)
+        self.truncated.append(result.truncated)
+        self.scores.append(goal.q_score)
+        self.predicates.append(dict(goal.predicates))
+        self.subgoals.append(env.subgoals())
+        self.base.append(result.agent.base)
+
+
+class _Actions(Subscriber):
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+
+    def on_step(self, event: StepEvent) -> None:
+        self.rows.append(event.action.copy())
+
+
+@cache
+def recorded(protocol: Protocol) -> tuple[Row, ...]:
+    """The actions of a successful expert episode."""
+    twin, expert = make_twin(protocol), ExpertPolicy()
+    actions = _Actions()
+    result = run_episode(
+        twin,
+        expert,
+        episode_info(protocol),
+        RecedingHorizon(expert.chunk_length, expert.chunk_length),
+        subscribers=[actions],
+    )
+    twin.close()
+    assert result.outcome == "success"
+    return tuple(actions.rows)
+
+
+@cache
+def in_the_twin(protocol: Protocol) -> Story:
+    twin = make_twin(protocol)
+    twin.reset(0, 0, 0)
+    story = Story()
+    for action in recorded(protocol):
+        story.read(twin, twin.step(action))
+    twin.close()
+    assert story.terminated[-1]
+    return story
+
+
+def assert_same(got: Story, expected: Story, offset: Sequence[float] = (0.0, 0.0, 0.0)) -> None:
+    assert got.terminated == expected.terminated
+    assert got.truncated == expected.truncated
+    assert got.scores == expected.scores
+    assert got.predicates == expected.predicates
+    assert got.subgoals == expected.subgoals
+    moved = np.subtract(got.base, offset)
+    np.testing.assert_allclose(moved, expected.base, atol=1e-4)
+
+
+@pytest.mark.parametrize("render", ["on-demand", "every-step"])
+def test_a_recorded_success_is_one_through_the_adapter_step_by_step(double, render):
+    double.installed.stamp_pictures()
+    expected = in_the_twin(double.protocol)
+    env = double.env(render=render)
+    env.reset(0, 0, 0)
+    story = Story()
+    for number, action in enumerate(recorded(double.protocol)):
+        if number % 50 == 0:
+            env.observe()  # looking must change nothing
+        story.read(env, env.step(action))
+    assert_same(story, expected)
+    assert story.subgoals[-1]["glove_2_clean"]
+    assert len(story.terminated) > 500
+
+
+@pytest.mark.parametrize("render", ["on-demand", "every-step"])
+def test_two_envs_at_once_succeed_where_one_does_and_a_longer_neighbour_goes_on(
+    double_2026, render
+):
+    """One env replays the success and stops; the other holds for a while, then drives on."""
+    double_2026.installed.stamp_pictures()
+    expected = in_the_twin("2026")
+    actions = recorded("2026")
+    group = double_2026.group(2, render=render)
+    story = Story()
+    others: list[int] = []
+
+    def replay(env: Env) -> None:
+        env.reset(0, 0, 0)
+        for action in actions:
+            story.read(env, env.step(action))
+
+    def wander(env: Env) -> None:
+        env.reset(3, 0, 0)
+        for step in range(len(actions) + 50):
+            others.append(env.step(drive(step % 40)).step)
+
+    group.run([wander, replay])
+    offset = double_2026.physics(1).offset
+    assert np.abs(offset).max() > 1
+    assert_same(story, expected, offset)
+    assert others == list(range(1, len(actions) + 51))
+
+
+def test_the_episode_loop_says_the_same_of_both(double, tmp_path):
+    """Through the real loop with a replay policy: outcome, steps and score."""
+    from b1k_policies.baselines import ReplayPolicy
+
+    file = tmp_path / "actions.npy"
+    np.save(file, np.stack(recorded(double.protocol)))
+    twin = make_twin(double.protocol)
+    results = []
+    for make in (lambda: twin, double.env):
+        policy = ReplayPolicy(file)
+        chunking = RecedingHorizon(policy.chunk_length, policy.chunk_length)
+        results.append(run_episode(make(), policy, episode_info(double.protocol), chunking))
+    ours = results[1]
+    assert ours.outcome == "success"
+    for name in ("outcome", "steps", "time", "terminated", "truncated", "goal", "inferences"):
+        assert getattr(ours, name) == getattr(results[0], name)
+
+

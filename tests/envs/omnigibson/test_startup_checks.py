@@ -1,0 +1,276 @@
+"""What is measured at the start: all well on the double, and each thing that is spoilt found."""
+
+import gc
+import importlib
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from adapter_start import bring_up
+
+from b1k_envs.errors import EnvError
+from b1k_envs.omnigibson import startup_checks
+from b1k_envs.omnigibson.startup_checks import HOLD_STEPS
+
+HEAD = "robot_r1:zed_link:Camera:0"
+
+
+@pytest.fixture(params=["og_2025", "og_2026"])
+def og(request):
+    """Either generation, with cheap pictures."""
+    installed = request.getfixturevalue(request.param)
+    installed.stamp_pictures()
+    return installed
+
+
+@pytest.fixture
+def og_of_2026(og_2026):
+    og_2026.stamp_pictures()
+    return og_2026
+
+
+def finding(adapter, name):
+    found = {each.name: each for each in adapter.check()}
+    return found[name]
+
+
+def refused(adapter):
+    with pytest.raises(EnvError, match="would give wrong numbers") as error:
+        adapter.check()
+    return str(error.value)
+
+
+def robot_config(change):
+    """A config spoilt in its robot dict."""
+    return lambda config: change(config["robots"][0])
+
+
+# --- all well -------------------------------------------------------------------------------
+
+
+def test_an_official_set_up_passes_everything(og):
+    adapter = bring_up()
+    findings = adapter.check()
+    assert [each for each in findings if not each.ok] == []
+    assert len({each.name for each in findings}) == len(findings) > 20
+    records = [asdict(each) for each in findings]
+    assert json.loads(json.dumps(records)) == records
+
+
+def test_every_env_is_checked(og_of_2026):
+    adapter = bring_up(num_envs=2)
+    names = [each.name for each in adapter.check()]
+    for index in (0, 1):
+        for name in ("action_dim", "base mass [kg]", "rgb of head", "standing still for 30 steps"):
+            assert f"{name} of env {index}" in names
+
+
+def test_the_checks_render_only_for_the_reset(og):
+    adapter = bring_up()
+    sim = adapter.og.sim
+    before, steps = sim.renders, sim.steps
+    adapter.check()
+    assert sim.steps - steps == 1 + HOLD_STEPS
+    assert sim.renders - before == 4  # that of its step, and three
+    assert sim._render_on_step
+
+
+def test_rendering_is_on_again_where_the_simulator_fails_meanwhile(og):
+    adapter = bring_up()
+    og.faults.plan("step", "crash", after=3)
+    with pytest.raises(RuntimeError, match="planned crash"):
+        adapter.check()
+    assert adapter.og.sim._render_on_step
+
+
+def test_the_instance_after_the_checks_is_not_moved_by_them(og):
+    adapter = bring_up()
+    adapter.check()
+    adapter.load({0: 2})
+    first = adapter.robots[0].get_position_orientation()[0].tolist()
+    adapter.load({0: 2})
+    assert adapter.robots[0].get_position_orientation()[0].tolist() == pytest.approx(
+        first, abs=1e-4
+    )
+
+
+# --- what is refused ------------------------------------------------------------------------
+
+
+def test_lopsided_base_limits_are_refused(og):
+    """The limits that the 2025 documentation prints: a zero command would mean +0.125 m/s."""
+    og.faults.asymmetric_base_limits = True
+    text = refused(bring_up())
+    assert "base velocity limits: expected [[-0.75, -0.75, -1.0], [0.75, 0.75, 1.0]]" in text
+    assert "found [[-0.75, -0.75, -1.0], [1.0, 1.0, 1.0]]" in text
+
+
+def test_a_naive_config_without_the_proprio_fields_is_refused(og):
+    adapter = bring_up(change=robot_config(lambda robot: robot.pop("proprio_obs")))
+    assert "proprio length: expected" in refused(adapter)
+
+
+def test_pictures_of_another_size_are_refused(og_of_2026):
+    def spoil(robot):
+        del robot["sensor_config"]["zed_link:Camera:0"]
+
+    adapter = bring_up(change=robot_config(spoil))
+    text = refused(adapter)
+    assert "rgb of head: expected ['uint8', 720, 720, 4], found ['uint8', 1080, 1080, 4]" in text
+
+
+def test_a_camera_without_pictures_is_refused(og):
+    adapter = bring_up(change=robot_config(lambda robot: robot.update(obs_modalities=["proprio"])))
+    assert "rgb of head: expected ['uint8', 720, 720, 4], found None" in refused(adapter)
+
+
+def test_quaternions_with_the_real_part_first_are_refused(og, monkeypatch):
+    adapter = bring_up()
+    robot = adapter.robots[0]
+    real = robot.get_position_orientation
+
+    def wxyz(frame="world"):
+        position, quaternion = real(frame)
+        return position, quaternion[[3, 0, 1, 2]] if frame == "world" else quaternion
+
+    monkeypatch.setattr(robot, "get_position_orientation", wxyz)
+    assert "quaternions are x, y, z, w" in refused(adapter)
+
+
+def test_hands_relative_to_something_else_are_only_remarked(og, monkeypatch):
+    adapter = bring_up()
+    robot = adapter.robots[0]
+    real = robot.get_eef_position
+    monkeypatch.setattr(robot, "get_eef_position", lambda arm: real(arm) + 0.1)
+    found = finding(adapter, "quaternions are x, y, z, w, and hands in the base frame")
+    assert not found.ok
+    assert found.found["x, y, z, w"] == pytest.approx(0.1, abs=1e-3)
+
+
+def test_another_action_dimension_is_refused(og, monkeypatch):
+    adapter = bring_up()
+    monkeypatch.setattr(type(adapter.robots[0]), "action_dim", property(lambda self: 24))
+    assert "action_dim: expected 23, found 24" in refused(adapter)
+
+
+def test_all_that_is_wrong_is_told_at_once(og, monkeypatch):
+    og.faults.asymmetric_base_limits = True
+    adapter = bring_up()
+    monkeypatch.setattr(type(adapter.robots[0]), "action_dim", property(lambda self: 24))
+    text = refused(adapter)
+    assert "action_dim" in text
+    assert "base velocity limits" in text
+    assert adapter.generation.tag in text
+
+
+# --- what is only remarked ------------------------------------------------------------------
+
+
+def test_a_naive_preparation_without_the_mass_is_found(og, monkeypatch):
+    adapter = bring_up(prepared=False)
+    monkeypatch.setattr(importlib.import_module("b1k_envs.omnigibson.preparation"), "BASE_MASS", 50)
+    adapter.prepare()
+    found = finding(adapter, "base mass [kg]")
+    assert (found.expected, found.found, found.ok, found.fatal) == (250.0, 50.0, False, False)
+
+
+def test_a_naive_preparation_without_the_aperture_is_found(og):
+    adapter = bring_up()
+    adapter.robots[0].sensors[HEAD].horizontal_aperture = 20.995
+    findings = {each.name: each for each in adapter.check()}
+    assert not findings["head aperture [mm]"].ok
+    assert not findings["focal length of head [px]"].ok
+    assert findings["focal length of head [px]"].found == pytest.approx(583.0, abs=0.1)
+
+
+def test_fingers_that_are_closed_at_reset_are_found(og):
+    """Assisted grasps would be made wrongly."""
+
+    def close(robot):
+        robot["reset_joint_pos"][-4:] = [0.0] * 4
+
+    found = finding(bring_up(change=robot_config(close)), "fingers open at reset [m]")
+    assert not found.ok
+    assert found.expected == 0.05
+
+
+def test_a_grasp_window_of_the_other_year_is_found(og):
+    adapter = bring_up()
+    window = adapter.generation.grasp_window
+    macros = importlib.import_module("omnigibson.macros").macros
+    with macros.unlocked():
+        getattr(macros.robots, window.path[1]).GRASP_WINDOW = 1.5
+    found = finding(adapter, f"macro {'.'.join(window.path)}")
+    assert (found.expected, found.found, found.ok) == (window.value, 1.5, False)
+
+
+def test_a_rule_that_is_on_again_is_found(og):
+    adapter = bring_up()
+    importlib.import_module("omnigibson.transition_rules").MixingToolRule.ENABLED = True
+    found = finding(adapter, "transition rules that must be off")
+    assert found.found == ["MixingToolRule"]
+    assert not found.ok
+
+
+def test_macros_that_somebody_changed_are_found(og):
+    adapter = bring_up()
+    module = importlib.import_module("omnigibson.macros")
+    with module.macros.unlocked():
+        module.gm.USE_GPU_DYNAMICS = True
+        module.gm.ENABLE_TILED_RENDERING = True
+    findings = {each.name: each.ok for each in adapter.check()}
+    assert not findings["macro USE_GPU_DYNAMICS"]
+    assert not findings["macro ENABLE_TILED_RENDERING"]
+
+
+def test_a_sleeping_garbage_collector_is_found(og):
+    adapter = bring_up()
+    gc.disable()
+    try:
+        assert not finding(adapter, "garbage collector").ok
+    finally:
+        gc.enable()
+
+
+def test_another_version_number_is_found(og, monkeypatch):
+    adapter = bring_up()
+    monkeypatch.setattr(adapter.og, "__version__", "3.9.2")
+    found = finding(adapter, "version")
+    assert (found.expected, found.found, found.ok) == (adapter.generation.tag, "3.9.2", False)
+
+
+@pytest.mark.parametrize(
+    ("versions", "ok"),
+    [
+        ({"installed": "3.9.3", "wanted": "3.9.3"}, [True, True]),
+        ({"installed": "3.9.10", "wanted": "3.9.3"}, [False, True]),
+        ({"installed": "3.9.1", "wanted": "3.9.3"}, [False, False]),
+        ({"installed": None, "wanted": "3.9.3"}, [False, False]),
+        ({"installed": "1", "wanted": None}, [True, True]),
+    ],
+)
+def test_assets_are_of_the_version_and_the_robots_at_least(og, monkeypatch, versions, ok):
+    names = ("behavior-1k-assets", "omnigibson-robot-assets")
+    monkeypatch.setattr(startup_checks, "assets_version", lambda: dict.fromkeys(names, versions))
+    findings = {each.name: each.ok for each in bring_up().check()}
+    assert [findings[f"version of {name}"] for name in names] == ok
+
+
+def test_a_robot_that_drifts_while_it_holds_still_is_found(og, monkeypatch):
+    """Where a version does not tell the limits, this is how lopsided ones would show."""
+    og.faults.asymmetric_base_limits = True
+    monkeypatch.setattr(startup_checks, "_base_limits", lambda robot: None)
+    adapter = bring_up()
+    findings = {each.name: each for each in adapter.check()}
+    assert not findings["base velocity limits"].ok
+    still = findings[f"standing still for {HOLD_STEPS} steps"]
+    assert not still.ok
+    assert still.found[0] > 0.05  # 0.125 m/s for a second, in x and in y
+
+
+def test_a_naive_zero_action_would_not_be_standing_still(og, monkeypatch):
+    monkeypatch.setattr(startup_checks, "hold_action", lambda *a: np.zeros(23, dtype=np.float32))
+    found = finding(bring_up(), f"standing still for {HOLD_STEPS} steps")
+    assert not found.ok
+    assert found.found[1] > 0.1  # the trunk on its way to 0 rad

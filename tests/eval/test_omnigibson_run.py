@@ -1,0 +1,191 @@
+"""Whole runs in OmniGibson, from the command line to the run folder, over its test double.
+
+The double stands in for a simulator that needs a GPU; it fails on demand, in the worker process, as
+the real one does. What a pass does not prove: anything about the real one's physics or pictures.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from b1k_eval import worlds
+from b1k_eval.cli.main import app
+from b1k_eval.cli.requests import resolve_settings
+from b1k_eval.store import read_episodes
+from b1k_eval.watchdog import Limits
+from omnigibson_double.data import PUBLIC_IDS_2025
+from omnigibson_double.fixtures import _og_data_2025, _og_data_2026, og_2025, og_2026  # noqa: F401
+
+STEPS = 4
+BASE = ["run", "--task", "31", "--sim", "omnigibson", "--policy", "hold", "--max-steps", str(STEPS)]
+
+
+@pytest.fixture(params=["2025", "2026"])
+def og(request):
+    """Either OmniGibson is installed, with its data."""
+    return request.getfixturevalue(f"og_{request.param}")
+
+
+@pytest.fixture
+def cli(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    runner = CliRunner()
+    yield lambda *arguments: runner.invoke(app, [str(a) for a in arguments])
+    assert "omnigibson" not in sys.modules  # it was in the workers only
+
+
+def outcomes(folder):
+    return {key.instance: line for key, line in read_episodes(folder).items()}
+
+
+def test_a_run_is_made_in_a_process_of_its_own_and_says_what_it_was(cli, tmp_path, og):
+    result = cli(*BASE, "--no-video", "--instances", "0-1", "--out", "r", "--json")
+    assert result.exit_code == 0, result.output
+    document = json.loads(result.stdout)
+    assert document["counts"] == {"success": 0, "failure": 2, "error": 0}
+    assert [line["steps"] for line in document["episodes"]] == [STEPS + 1] * 2
+    assert "note: --render on-demand is not the official protocol" in result.stderr
+    record = json.loads((tmp_path / "r" / "run.json").read_text())
+    identity = record["identity"]
+    assert identity["settings"]["protocol"] == og.generation
+    version = {"2025": "3.7.2", "2026": "3.9.3"}[og.generation]
+    assert identity["env"]["sim_version"] == version
+    assert identity["human"]["length"] == pytest.approx(8235.0)
+    first = {"2025": list(PUBLIC_IDS_2025[:2]), "2026": [301, 302]}[og.generation]
+    assert identity["instance_ids"] == {"0": first[0], "1": first[1]}
+    (world,) = record["sessions"][0]["worlds"]
+    assert world["sim_version"] == version
+    assert world["settings"]["applied"]["base_mass_kg"] == 250.0
+    assert (tmp_path / "r" / "logs" / "world-1.log").is_file()
+
+
+def test_what_is_not_asked_for_is_as_the_installed_evaluator_has_it(og):
+    given = {"task": "31", "policy": "hold", "sim": "omnigibson"}
+    settings = resolve_settings(given, {})
+    assert settings.protocol == og.generation
+    assert settings.max_steps == {"2025": 16470, "2026": 12352}[og.generation]
+    assert (settings.instances, settings.human_stats) == ((0,), None)
+    assert worlds.human_stats_of(settings).right_eef_displacement == pytest.approx(70.25)
+    train = resolve_settings({**given, "split": "train"}, {})
+    # 2026 counts training instances by their number, and the first there is is number 1.
+    assert train.instances == {"2025": (0,), "2026": (1,)}[og.generation]
+    assert "omnigibson" not in sys.modules
+
+
+def test_an_instance_that_is_not_in_the_split_is_wrong_usage(cli, og):
+    count = {"2025": 10, "2026": 20}[og.generation]
+    result = cli(*BASE, "--instances", count)
+    assert result.exit_code == 2
+    assert f"instance {count} is out of range" in result.stderr
+
+
+def test_the_expert_and_fine_pictures_are_the_twins(cli, og):
+    result = cli(*BASE, "--policy", "expert")
+    assert (result.exit_code, "--policy expert drives by the" in result.stderr) == (2, True)
+    result = cli(*BASE, "--render-quality", "high")
+    assert (result.exit_code, "is of the MuJoCo twin" in result.stderr) == (2, True)
+
+
+def test_several_envs_are_refused_in_2025(cli, og_2025):  # noqa: F811
+    result = cli(*BASE, "--num-envs", "2")
+    assert (result.exit_code, "--num-envs 2: only OmniGibson v3.9.3" in result.stderr) == (2, True)
+
+
+# --- faults --------------------------------------------------------------------------------------
+
+FAULTS = [
+    ("step", "crash", "OmniGibson failed during a step: RuntimeError: PhysX error", ()),
+    ("step", "exit", "the worker process died (exit code 139)", ()),
+    ("step", "hang", "the simulator hangs: a control step took longer than 3 s", ()),
+    ("reset", "crash", "OmniGibson failed during", ()),
+    ("load", "crash", "OmniGibson failed during loading instance 0", ()),
+    ("launch", "crash", "OmniGibson failed during starting", ()),
+    ("get_obs", "nan_proprio", "trunk_qpos", ()),
+    ("render", "out_of_memory", "HostFaultError: out of memory during", ("--video",)),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("place", "kind", "message", "more"), FAULTS)
+def test_a_fault_costs_one_episode_and_resume_makes_up_for_it(
+    cli, tmp_path, monkeypatch, og, place, kind, message, more
+):
+    after = {"step": 40, "get_obs": 3}.get(place, 0)
+    og.faults.plan(place, kind, after=after)
+    for name, value in og.faults.save(tmp_path / "faults.json").items():
+        monkeypatch.setenv(name, value)
+    limits = Limits(step_s=3.0)
+    monkeypatch.setattr(worlds, "limits", lambda settings: limits)
+    video = [*more] or ["--no-video"]
+    result = cli(*BASE, *video, "--instances", "0-2", "--out", "r")
+    assert result.exit_code == 1, result.output
+    lines = outcomes(tmp_path / "r")
+    broken = [i for i in range(3) if lines[i]["outcome"] == "error"]
+    assert len(broken) == 1
+    assert message in lines[broken[0]]["message"]
+    scored = {i: lines[i] for i in range(3) if i not in broken}
+    assert {line["outcome"] for line in scored.values()} == {"failure"}
+    result = cli("run", "--resume", "--out", "r")
+    assert result.exit_code == 0, result.output
+    lines = outcomes(tmp_path / "r")
+    assert {i: lines[i] for i in scored} == scored  # wall times too: they were not run again
+    assert lines[broken[0]]["outcome"] == "failure"
+
+
+@pytest.mark.slow
+def test_a_missing_instance_file_is_an_error_of_its_episode(cli, tmp_path, og):
+    number = {"2025": PUBLIC_IDS_2025[1], "2026": 302}[og.generation]
+    (file,) = og.data.rglob(f"*_task_clean_boxing_gloves_0_{number}_template-tro_state.json")
+    away = tmp_path / "away"
+    shutil.move(file, away)
+    try:
+        result = cli(*BASE, "--no-video", "--instances", "0-2", "--out", "r")
+    finally:
+        shutil.move(away, file)
+    assert result.exit_code == 1, result.output
+    lines = outcomes(tmp_path / "r")
+    assert [lines[i]["outcome"] for i in range(3)] == ["failure", "error", "failure"]
+    assert str(number) in lines[1]["message"]
+    assert cli("run", "--resume", "--out", "r").exit_code == 0
+
+
+@pytest.mark.slow
+def test_lanes_give_what_one_env_a_process_gives(cli, tmp_path, og_2026):  # noqa: F811
+    common = [*BASE, "--policy", "random", "--max-steps", "20", "--no-video", "--instances", "0-3"]
+    assert cli(*common, "--out", "alone").exit_code == 0
+    assert cli(*common, "--num-envs", "2", "--out", "lanes").exit_code == 0
+    for instance in range(4):
+        name = f"clean_boxing_gloves-{instance}-0"
+        folders = [tmp_path / run / "episodes" / name for run in ("alone", "lanes")]
+        one, two = (json.loads((folder / "result.json").read_text()) for folder in folders)
+        one["timing"] = two["timing"] = None
+        # Positions are float32, and the scene of the second lane stands elsewhere in the world.
+        for figure in ("agent_distance", "normalized_agent_distance"):
+            pair = [record["efficiency"].pop(figure) for record in (one, two)]
+            assert pair[1] == pytest.approx(pair[0], rel=1e-4)
+        assert one == two
+        traces = [pd.read_parquet(folder / "trace.parquet") for folder in folders]
+        for column in traces[0].columns.drop("latency_s"):
+            first, second = (trace[column].to_numpy() for trace in traces)
+            if column.endswith(("_x", "_y")):
+                assert np.allclose(first - first[0], second - second[0], atol=1e-4)
+            else:
+                assert np.array_equal(first, second) or np.allclose(first, second, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_video_shows_every_episode_and_smoke_passes(cli, tmp_path, og):
+    result = cli(*BASE, "--instances", "0-1", "--out", "r", "--render", "every-step")
+    assert result.exit_code == 0, result.output
+    assert "not the official protocol" not in result.stderr
+    assert len(list((tmp_path / "r" / "episodes").rglob("video.mp4"))) == 2
+    result = cli("smoke", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["passed"] is True

@@ -1,0 +1,1 @@
+"""A small, real stand-in for the `omnigibson` package; see README.md."""

@@ -1,0 +1,120 @@
+"""Pytest fixtures `og_2025` and `og_2026`: the double of a generation is installed and has data.
+
+Import them in a conftest: `from omnigibson_double.fixtures import og_2025, og_2026`.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from b1k_envs.base import Protocol
+from omnigibson_double import touch
+from omnigibson_double.data import write_data_folder
+from omnigibson_double.faults import VARIABLE, Faults, faults
+from omnigibson_double.sensors import VisionSensor
+
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Installed:
+    """The double as a test sees it.
+
+    Attributes:
+        generation: Which one.
+        folder: Repository-like folder, with `datasets` and `joylo` in it.
+        data: What OMNIGIBSON_DATA_PATH points at.
+        faults: The plan of faults of this process.
+        environment: Variables that other processes need to find the same double.
+    """
+
+    generation: Protocol
+    folder: Path
+    data: Path
+    faults: Faults
+    environment: dict[str, str]
+
+    def touches(self) -> frozenset[tuple[str, str]]:
+        """What the adapter touched; see `touch.touches`."""
+        return touch.touches()
+
+    def stamp_pictures(self, stamped: bool = True) -> None:
+        """Cheap pictures: red and green are the tick of the frame shown, modulo and over 256."""
+        VisionSensor.stamped = stamped
+
+    def config(self, **env: Any) -> dict[str, Any]:
+        """A config as the official evaluator makes it, at 720 and 480 pixels from the start."""
+        from omnigibson_double.official import official_config
+
+        return official_config(self, **env)
+
+
+@pytest.fixture(scope="session")
+def _og_data_2025(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("behavior-2025")
+    write_data_folder(folder, "2025")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def _og_data_2026(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("behavior-2026")
+    write_data_folder(folder, "2026")
+    return folder
+
+
+def install(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, generation: Protocol
+) -> Iterator[Installed]:
+    """Put the double on the path of this process and of its children; undo all of it."""
+    package = str(_HERE / f"omnigibson_{generation}")
+    above = str(_HERE.parent)
+    monkeypatch.syspath_prepend(package)
+    inherited = os.environ.get("PYTHONPATH")
+    paths = [package, above, *([inherited] if inherited else [])]
+    environment = {
+        "PYTHONPATH": os.pathsep.join(paths),
+        "OMNIGIBSON_DATA_PATH": str(folder / "datasets"),
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    for name in (VARIABLE, "EXP_PATH", "CARB_APP_PATH", "ISAAC_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    handler = signal.getsignal(signal.SIGINT)
+    _purge()
+    faults.clear()
+    touch.forget()
+    collecting = gc.isenabled()
+    yield Installed(generation, folder, folder / "datasets", faults, environment)
+    faults.clear()
+    VisionSensor.stamped = False
+    signal.signal(signal.SIGINT, handler)
+    if collecting:
+        gc.enable()
+    _purge()
+
+
+def _purge() -> None:
+    for name in [n for n in sys.modules if n == "omnigibson" or n.startswith("omnigibson.")]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def og_2025(monkeypatch: pytest.MonkeyPatch, _og_data_2025: Path) -> Iterator[Installed]:
+    """OmniGibson 3.7.2 is installed."""
+    yield from install(monkeypatch, _og_data_2025, "2025")
+
+
+@pytest.fixture
+def og_2026(monkeypatch: pytest.MonkeyPatch, _og_data_2026: Path) -> Iterator[Installed]:
+    """OmniGibson 3.9.3 is installed."""
+    yield from install(monkeypatch, _og_data_2026, "2026")

@@ -1,0 +1,5 @@
+"""Helpers of the package."""
+
+from omnigibson_double import touch
+
+touch.module(__name__)
