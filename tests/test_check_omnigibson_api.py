@@ -21,6 +21,7 @@ TREE = {
     "OmniGibson/omnigibson/__init__.py": """
 from omnigibson.envs import Environment
 from omnigibson.simulator import _launch_simulator as launch
+from omnigibson.gone import Lost
 sim = None
 """,
     "OmniGibson/omnigibson/eval/evaluator.py": "",
@@ -40,6 +41,7 @@ class Environment(Base):
     """Has a key "only in prose"."""
     def __init__(self, configs):
         self.steps, self._count = 0, 0
+        configs.foreign = 1
         self.config = {"num_envs": 1, **dict(action_frequency=30)}
     def step(self, action, n_render_iterations=1): ...
     @property
@@ -189,6 +191,7 @@ def test_a_property_with_a_setter_can_be_read_and_set(ask: Callable[..., Any], k
     ("owner", "member", "kind"),
     [
         (ENV, "render_mode", "attribute"),
+        (ENV, "foreign", "attribute"),
         (ENV, "only in prose", "key"),
         ("omnigibson", "Evaluator", "class"),
         ("omnigibson.macros", "DEBUG", "macro"),
@@ -209,6 +212,7 @@ def test_what_its_file_does_not_have_is_missing(
     ("owner", "member", "kind"),
     [
         ("omnigibson.utils.bddl_utils", "is_system", "function"),
+        ("omnigibson", "Lost", "class"),
         ("omnigibson.tasks.task.Task", "step", "method"),
         ("omnigibson.tasks.task", "done", "key"),
         ("omnigibson.robots.gone", "GRASP_WINDOW", "macro"),

@@ -8,6 +8,7 @@ interpreter's and the libraries' exit handlers, which have been seen to hang as 
 from __future__ import annotations
 
 import faulthandler
+import json
 import multiprocessing
 import os
 import signal
@@ -115,7 +116,10 @@ def _make_executor(
 
 
 def _as_json(info: EnvInfo) -> dict[str, Any]:
-    return {**asdict(info), "settings": dict(info.settings)}
+    """An `EnvInfo` that can be recorded, whatever was measured: NaN as a word, too."""
+    document = {**asdict(info), "settings": dict(info.settings)}
+    recorded: dict[str, Any] = json.loads(json.dumps(document, default=str), parse_constant=str)
+    return recorded
 
 
 def _redirect_output(log: Path) -> None:

@@ -112,18 +112,11 @@ def key(tree: SourceTree, owner: str, name: str) -> Answer:
         classes, outside = tree.lineage(cls)
         scopes = [(each.module.path, each.node) for each in classes]
     for path, within in scopes:
-        prose = {id(text) for text in _docstrings(within)}
         for node in ast.walk(within):
-            if isinstance(node, ast.Constant) and node.value == name and id(node) not in prose:
+            if isinstance(node, ast.Constant) and node.value == name:
                 return Found(f"{path}:{node.lineno}", node, "attribute")
             if isinstance(node, ast.keyword) and node.arg == name:  # dict(name=...)
                 return Found(f"{path}:{node.value.lineno}", node, "attribute")
     if outside:
         return Unknown(f"may stand in {', '.join(sorted(set(outside)))}, not in this tree")
     return Missing(f'{scopes[0][0]} has no constant "{name}"')
-
-
-def _docstrings(within: ast.AST) -> Iterator[ast.Constant]:
-    for node in ast.walk(within):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-            yield node.value

@@ -168,8 +168,6 @@ class SourceTree:
         inner = self.class_in(module, name)
         if inner is not None:
             return Found(f"{inner.module.path}:{inner.node.lineno}", inner.node, "class")
-        if module.is_package and self.module(f"{module.name}.{name}") is not None:
-            return self.find(f"{module.name}.{name}")
         if any(getattr(node, "name", None) == "__getattr__" for node in module.tree.body):
             return Unknown(f"{module.path} answers names with __getattr__")
         return Missing(f"{module.path} does not define or import {name}")

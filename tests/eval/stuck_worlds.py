@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from b1k_envs.base import Env, EnvGroup, Float32Array, Observation, StepResult
@@ -68,6 +69,7 @@ class StuckEnv(ToyEnv):
             marker: File that gets a line with this process's id for every world that is built.
         """
         super().__init__(max_steps=20)
+        self.info = replace(self.info, settings={"toy": True, "drift_m": float("nan")})
         self.phase, self.how, self.instances = phase, how, instances
         self.instance = -1
         if marker is not None:

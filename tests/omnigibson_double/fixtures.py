@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -50,12 +49,6 @@ class Installed:
     def stamp_pictures(self, stamped: bool = True) -> None:
         """Cheap pictures: red and green are the tick of the frame shown, modulo and over 256."""
         VisionSensor.stamped = stamped
-
-    def config(self, **env: Any) -> dict[str, Any]:
-        """A config as the official evaluator makes it, at 720 and 480 pixels from the start."""
-        from omnigibson_double.official import official_config
-
-        return official_config(self, **env)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import shutil
+import ssl
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -298,6 +302,54 @@ def test_a_server_of_ours_that_is_not_understood_is_unavailable(fields, text):
         RemotePolicy(server.address)
 
 
+# --- TLS ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A certificate of 127.0.0.1 by itself, and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl, which makes the certificate, is not installed")
+    subprocess.run(
+        [
+            *(openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
+            *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", str(tmp_path / "key.pem"), "-out", str(tmp_path / "cert.pem")),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return tmp_path / "cert.pem", tmp_path / "key.pem"
+
+
+@pytest.fixture
+def tls(certificate):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    return context
+
+
+def test_a_server_with_a_certificate_we_trust_is_used(certificate, tls, monkeypatch, episode):
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+    monkeypatch.setenv("B1K_EVAL_API_KEY", "open-sesame")
+    with foreign_server(forward, tls=tls, api_key="open-sesame") as server:
+        policy = make_policy(server.address)
+        result = run_episode(ToyEnv(), policy, episode, RecedingHorizon(1, 1))
+        policy.close()
+    assert policy.name.startswith("wss://")
+    assert (result.outcome, result.steps) == ("success", 10)
+
+
+def test_a_server_with_a_certificate_of_nobody_is_not_talked_to(tls):
+    with (
+        foreign_server(forward, tls=tls) as server,
+        pytest.raises(UnavailableError, match="CERTIFICATE_VERIFY_FAILED"),
+    ):
+        make_policy(f"{server.address}?wait=0")
+    assert server.kinds == []
+
+
 # --- waiting for a server -----------------------------------------------------------------------
 
 
@@ -355,6 +407,16 @@ def test_too_old_a_websockets_is_told(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "14.2")
     with pytest.raises(UnavailableError, match=r"websockets 14.2 is too old, at least 15 is need"):
         RemotePolicy("ws://127.0.0.1:9")
+
+
+def test_without_torch_a_server_that_wants_resized_pictures_is_told_before_the_run(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    images = {"size": [224, 224], "filter": "bicubic", "antialias": True}
+    with (
+        foreign_server(forward, metadata=ours(images=images)) as server,
+        pytest.raises(UnavailableError, match=r"resized to 224 px, which needs torch here too"),
+    ):
+        RemotePolicy(server.address)
 
 
 # --- the double itself --------------------------------------------------------------------------

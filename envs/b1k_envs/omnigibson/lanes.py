@@ -227,7 +227,7 @@ class LaneEnv(Env):
     def step(self, action: Float32Array) -> StepResult:
         """Wait until every job that still runs has asked for a step; see `Env.step`."""
         r1pro.check_action(action)
-        return cast("StepResult", self._ask("step", action.copy()))
+        return cast("StepResult", self._ask("step", action))
 
     def observe(self, *, images: bool = True) -> Observation:
         """Read the current state; what is rendered is rendered for all envs at once."""

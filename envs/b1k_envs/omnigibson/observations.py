@@ -210,10 +210,6 @@ class PoseHistory:
             maxlen=_REMEMBERED_STATES
         )
 
-    def clear(self) -> None:
-        """Forget: the world was put somewhere else."""
-        self._states.clear()
-
     def add(self, base: Float64Array, cameras: Mapping[View, Float64Array]) -> None:
         """Remember a state; poses to the world, float64 [4, 4]."""
         self._states.append((base, cameras))

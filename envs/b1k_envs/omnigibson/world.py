@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -159,6 +160,7 @@ class OmniGibsonWorld:
                 "render_protocol": _RENDER_PROTOCOLS[render],
                 "rooms": _rooms(config),
                 "applied": {**self._application.applied, **applied},
+                "startup_checks": [asdict(finding) for finding in self.findings],
                 "near_distance_m": NEAR_DISTANCE,
             },
         )
@@ -177,7 +179,6 @@ class OmniGibsonWorld:
                 self._application, self._generation, self._env, self._data, dict(instances)
             )
             for index in instances:
-                self._history[index].clear()
                 self._hold[index] = None
                 self._grippers[index] = (r1pro.GRIPPER_OPEN, r1pro.GRIPPER_OPEN)
             self._moved()

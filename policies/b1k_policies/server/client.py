@@ -47,7 +47,6 @@ class _Arrived:
 class _Answered:
     data: bytes
     answer: bytes
-    at: float  # monotonic [s], before it was sent
 
 
 class Client:
@@ -79,7 +78,7 @@ class Client:
         self._bucket = TokenBucket(quota.rate, time.monotonic())
         self._reading: asyncio.Task[_Arrived] | None = None
         self._peers = 0
-        self._last: _Answered | None = None
+        self._early: _Answered | None = None
         self._previous_s: float | None = None
 
     async def talk(self, stopping: asyncio.Event) -> None:
@@ -138,10 +137,10 @@ class Client:
         return _Arrived(data, time.monotonic())
 
     async def _handle(self, arrived: _Arrived) -> None:
-        last, self._last = self._last, None
-        if last is not None and arrived.at < last.at and arrived.data == last.data:
+        early, self._early = self._early, None
+        if early is not None and arrived.data == early.data:
             LOG.info("%s: an observation came again, and is answered again", self._peer)
-            await self._connection.send(last.answer)
+            await self._connection.send(early.answer)
             return
         session = self._session
         message = unpack(arrived.data, self._quota.wire)
@@ -158,12 +157,11 @@ class Client:
         del message
         following = self._read_ahead()
         answer = await self._answer(question)
-        now = time.monotonic()
-        self._previous_s = now - arrived.at
+        self._previous_s = time.monotonic() - arrived.at
         if isinstance(answer, bytes):
             self.answers += 1
-            if following.done():
-                self._last = _Answered(arrived.data, answer, now)
+            if following.done():  # it came too early to be about this answer
+                self._early = _Answered(arrived.data, answer)
         await self._connection.send(answer)
 
     # --- answering ---------------------------------------------------------------------------
@@ -211,7 +209,9 @@ class Client:
             raise RuntimeError("a closed connection took a message")
         finally:
             gone.cancel()
-            answered.cancel()  # and with it the futures
+            if answered.cancel():  # and with it the futures
+                with contextlib.suppress(asyncio.CancelledError):
+                    await answered
 
     def _account_of(self, error: BaseException) -> str:
         """One line for the peer; the rest is for the log."""

@@ -11,7 +11,7 @@ from b1k_envs.errors import UsageError
 from b1k_policies.wire import keys
 
 SCHEMES = ("ws", "wss")
-DEFAULT_WAIT_S = 60.0
+DEFAULT_WAIT_S = 10.0
 
 _MOST_ROWS = 10_000
 _LONGEST_WAIT_S = 7 * 24 * 3600.0

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial.transform import Rotation
 
 from b1k_envs.base import Protocol
 from b1k_envs.mujoco_twin.env import TwinEnv
+from b1k_envs.mujoco_twin.robot import MODELLED_BASE_JOINTS
 from b1k_envs.omnigibson.env import OmniGibsonEnv
 from b1k_envs.omnigibson.lanes import LaneGroup
 from b1k_envs.tasks import get_task
@@ -26,7 +28,6 @@ class Double:
         self.installed = installed
         self.protocol: Protocol = installed.generation
         self.faults = installed.faults
-        (installed.data / "omnigibson.key").touch()  # TEMPORARY
 
     def env(self, **settings: Any) -> OmniGibsonEnv:
         return OmniGibsonEnv(TASK, protocol=self.protocol, **{**PUBLIC, **settings})
@@ -55,3 +56,40 @@ def drive(step: int) -> npt.NDArray[np.float32]:
     action[7] = action[15] = 0.03 * step
     action[14], action[22] = 1.0, -0.5
     return action
+
+
+def renders(double: Double, call: Any) -> int:
+    before = double.sim.renders
+    call()
+    after: int = double.sim.renders
+    return after - before
+
+
+def tick_shown(picture: Any) -> int:
+    """Stamped pictures tell the moment they show; see the double's fixtures."""
+    return int(picture[0, 0, 0]) + 256 * int(picture[0, 0, 1])
+
+
+def base_of(double: Double, qpos: Any, index: int = 0) -> Any:
+    """Base pose in the scene frame out of a remembered state, by the twin's own joints."""
+    model = double.physics(index).model
+    x, y, yaw = (qpos[model.joint(name).qposadr[0]] for name in MODELLED_BASE_JOINTS)
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.from_euler("z", yaw).as_matrix()
+    pose[:2, 3] = x, y
+    return pose
+
+
+def shown_camera(double: Double, view: str) -> tuple[Any, Any]:
+    """Camera and base pose of the moment in the picture, scene frame."""
+    moment = double.sim.in_the_picture(0)
+    camera = np.eye(4)
+    camera[:3, 3], camera[:3, :3] = moment.camera_pose(view)
+    return camera, base_of(double, moment.qpos)
+
+
+def camera_now(double: Double, view: str) -> Any:
+    physics = double.physics()
+    camera = np.eye(4)
+    camera[:3, 3], camera[:3, :3] = physics.camera_pose(view)
+    return np.linalg.inv(base_of(double, physics.data.qpos)) @ camera

@@ -20,6 +20,7 @@ from b1k_envs.errors import EnvError, UnavailableError
 from b1k_envs.omnigibson import application
 from b1k_envs.omnigibson.application import Application, grasp_window, launch
 from b1k_envs.omnigibson.generation import GENERATIONS, installed_generation
+from omnigibson_double import touch
 
 
 @pytest.fixture(autouse=True)
@@ -49,6 +50,9 @@ def test_the_application_starts_with_the_evaluators_macros(year, request):
         "RENDER_VIEWER_CAMERA": False,
     }
     assert {name: settings[name] for name in wanted} == wanted
+    # Two of them are the defaults, too, which an official run does not rely on.
+    written = {name for owner, name in touch.writes() if owner == "macros.globals"}
+    assert written == set(wanted) - {"ENABLE_OBJECT_STATES"}
 
 
 def test_a_window_is_opened_if_asked_for(og_2026):
@@ -97,6 +101,22 @@ def test_the_2026_grasp_window_is_left_alone_and_recorded(og_2026):
     assert macros().macros.robots.robot.GRASP_WINDOW == 3.0
     assert started.applied["macros"]["robots.robot.GRASP_WINDOW"] == 3.0
     assert "manipulation_robot" not in macros().macros.robots
+    assert "GRASP_WINDOW" not in {name for _, name in touch.writes()}
+
+
+def test_the_module_of_the_grasp_window_is_imported_before_it_is_set(og_2025, monkeypatch):
+    real, imported = importlib.import_module, []
+
+    window = ("macros.robots.manipulation_robot", "GRASP_WINDOW")
+
+    def note(name, *rest):
+        imported.append((name, window in touch.writes()))
+        return real(name, *rest)
+
+    monkeypatch.setattr(application.importlib, "import_module", note)
+    launch(installed_generation())
+    assert ("omnigibson.robots.manipulation_robot", False) in imported
+    assert window in touch.writes()
 
 
 def test_a_naive_write_to_the_other_years_path_changes_nothing_and_is_refused(og_2026):
@@ -247,10 +267,15 @@ def test_handlers_arguments_and_log_level_are_ours_again(og_2026, monkeypatch):
     assert logging.getLogger().level == level
 
 
-def test_arguments_that_the_import_replaces_come_back(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["b1k-eval"])
-    with application._own_arguments():
+def test_arguments_that_the_start_replaces_come_back(og_2026, monkeypatch):
+    """OmniGibson hands Isaac Sim its arguments in `sys.argv`."""
+
+    def replace_them():
         sys.argv = ["--portable-root", "/tmp"]
+
+    monkeypatch.setattr(application, "_seed", replace_them)
+    monkeypatch.setattr(sys, "argv", ["b1k-eval"])
+    launch(installed_generation())
     assert sys.argv == ["b1k-eval"]
 
 

@@ -193,10 +193,10 @@ def test_with_the_documented_limits_of_the_base_a_zero_command_drifts(asymmetric
     assert high.tolist() == ([1.0, 1.0, 1.0] if asymmetric else [0.75, 0.75, 1.0])
     hold = DRIVE.copy()
     hold[:3] = 0.0
-    start = env.robots[0].get_position_orientation()[0]
+    origin = env.robots[0].get_position_orientation()[0]
     for _ in range(30):
         env.step(hold)
-    moved = float((env.robots[0].get_position_orientation()[0] - start).norm())
+    moved = float((env.robots[0].get_position_orientation()[0] - origin).norm())
     assert moved == pytest.approx(0.177 if asymmetric else 0.0, abs=0.02)
 
 

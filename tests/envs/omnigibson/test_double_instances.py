@@ -140,7 +140,7 @@ def record(generation, number):
     expert.reset(episode_info(generation, number))
     while True:
         for row in expert.infer(twin.observe(images=False)).actions:
-            rows.append(row)
+            rows.append(row.copy())
             result = twin.step(row)
             if grasped is None and twin.subgoals()["glove_1_picked_up"]:
                 grasped = len(rows)
@@ -201,9 +201,8 @@ def test_without_a_reset_before_loading_a_glove_stays_in_the_hand(og):
     load_2025(installed, env, PUBLIC_IDS_2025[1])
     env.reset()
     assert robot.is_grasping("left", candidate_obj=glove) > 0
-    at_rest_again = env.scene
     robot.reset()
-    at_rest_again.update_initial_file()
+    env.scene.update_initial_file()
     env.reset()
     assert robot.is_grasping("left") < 0
 

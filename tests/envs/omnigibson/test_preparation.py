@@ -1,5 +1,6 @@
 """What is done to a fresh environment, and what a naive one that forgets it would have."""
 
+import gc
 import json
 
 import pytest
@@ -104,6 +105,13 @@ def test_what_was_applied_is_json(year, when, request):
         "image_sizes_px": {"head": 720, "left_wrist": 480, "right_wrist": 480},
         "image_sizes_set": when,
     }
+
+
+def test_the_garbage_collector_is_on_after_the_preparation(og_2026):
+    adapter = bring_up(prepared=False)
+    gc.disable()  # by an extension that came with the scene
+    adapter.prepare()
+    assert gc.isenabled()
 
 
 def test_the_head_lens_gives_the_published_focal_length():

@@ -6,43 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from omnigibson_bench import base_of, camera_now, drive, renders, shown_camera, tick_shown
 from scipy.spatial.transform import Rotation
 
 from b1k_envs.base import VIEWS
 from b1k_envs.errors import EnvError
-from b1k_envs.mujoco_twin.robot import MODELLED_BASE_JOINTS
-from omnigibson_bench import Double, drive
-
-
-def renders(double: Double, call: Any) -> int:
-    before = double.sim.renders
-    call()
-    after: int = double.sim.renders
-    return after - before
-
-
-def tick_shown(picture: Any) -> int:
-    """Stamped pictures tell the moment they show; see the double's fixtures."""
-    return int(picture[0, 0, 0]) + 256 * int(picture[0, 0, 1])
-
-
-def base_of(double: Double, qpos: Any, index: int = 0) -> Any:
-    """Base pose in the scene frame out of a remembered state, by the twin's own joints."""
-    model = double.physics(index).model
-    x, y, yaw = (qpos[model.joint(name).qposadr[0]] for name in MODELLED_BASE_JOINTS)
-    pose = np.eye(4)
-    pose[:3, :3] = Rotation.from_euler("z", yaw).as_matrix()
-    pose[:2, 3] = x, y
-    return pose
-
-
-def shown_camera(double: Double, view: str) -> tuple[Any, Any]:
-    """Camera and base pose of the moment in the picture, scene frame."""
-    moment = double.sim.in_the_picture(0)
-    camera = np.eye(4)
-    camera[:3, 3], camera[:3, :3] = moment.camera_pose(view)
-    return camera, base_of(double, moment.qpos)
-
 
 # --- On demand ------------------------------------------------------------------------------
 
@@ -162,13 +130,6 @@ def test_every_step_a_picture_lags_and_its_camera_pose_is_of_the_moment_it_shows
     assert tick_shown(observation.images["head"]) == double.physics().tick - 2
     now = env.observe(images=False)
     assert np.abs(now.camera_to_base["left_wrist"] - camera_now(double, "left_wrist")).max() < 1e-4
-
-
-def camera_now(double: Double, view: str) -> Any:
-    physics = double.physics()
-    camera = np.eye(4)
-    camera[:3, 3], camera[:3, :3] = physics.camera_pose(view)
-    return np.linalg.inv(base_of(double, physics.data.qpos)) @ camera
 
 
 def test_recorded_poses_are_those_of_the_generations_own_evaluator(double):

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from omnigibson_bench import drive
 
 from b1k_envs.base import Env, Protocol
 from b1k_eval.chunking import RecedingHorizon
 from b1k_eval.events import StepEvent, Subscriber
 from b1k_eval.runner import run_episode
 from b1k_policies.expert import ExpertPolicy
-from omnigibson_bench import drive
 from twin_bench import episode_info, make_twin
 
 pytestmark = pytest.mark.slow
@@ -157,5 +157,3 @@ def test_the_episode_loop_says_the_same_of_both(double, tmp_path):
     assert ours.outcome == "success"
     for name in ("outcome", "steps", "time", "terminated", "truncated", "goal", "inferences"):
         assert getattr(ours, name) == getattr(results[0], name)
-
-

@@ -12,7 +12,7 @@ from accesses import accesses, foreign_names
 from omnigibson_bench import PUBLIC, TASK, Double, drive
 
 from b1k_envs.base import Protocol
-from b1k_envs.omnigibson import touchpoints
+from b1k_envs.omnigibson import touchpoints, world
 from b1k_envs.omnigibson.touchpoints import (
     APPLICATION,
     CHECKS,
@@ -175,6 +175,43 @@ def test_nothing_is_declared_that_the_code_does_not_name(row):
         assert found, f"no module of the package names {name}"
 
 
+OWN_OBJECTS = {"self._dialect", "subgoals"}
+"""Objects of ours with methods named like some of OmniGibson's."""
+
+
+CALLED = {row.member for row in TOUCHPOINTS if row.kind in ("method", "function")}
+
+
+def forms(member: str) -> set[tuple[int, frozenset[str]]]:
+    """How a method may be called: number of positional arguments, and keywords."""
+    member = "__init__" if member == "launch" else member  # which passes everything on
+    rows = (r for r in TOUCHPOINTS if r.member == member and r.kind in ("method", "function"))
+    return {
+        (
+            sum(not argument.endswith("=") for argument in row.arguments),
+            frozenset(argument[:-1] for argument in row.arguments if argument.endswith("=")),
+        )
+        for row in rows
+        if row.member != "__init__" or row.owner == "sim"
+    }
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_a_call_passes_what_its_row_says(name):
+    for node in ast.walk(TREES[name]):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+            continue
+        spread = any(isinstance(argument, ast.Starred) for argument in node.args)
+        own = ast.unparse(node.func.value) in OWN_OBJECTS
+        if spread or own or node.func.attr not in CALLED:
+            continue
+        keywords = {keyword.arg for keyword in node.keywords} - {None}
+        assert any(
+            count == len(node.args) and keywords <= declared_
+            for count, declared_ in forms(node.func.attr)
+        ), f"{name}.py:{node.lineno}: {ast.unparse(node)}"
+
+
 def test_pure_modules_import_nothing_of_omnigibson():
     """Nothing is imported while a module is: what is touched, is touched by a call."""
     for tree in TREES.values():
@@ -182,6 +219,48 @@ def test_pure_modules_import_nothing_of_omnigibson():
             if isinstance(node, (ast.Import, ast.ImportFrom)):
                 module = getattr(node, "module", None) or node.names[0].name
                 assert module.partition(".")[0] not in ("omnigibson", "isaacsim", "bddl")
+
+
+# --- Against the config -----------------------------------------------------------------------
+
+DROPPED = {"debug_object_sampling"}
+"""Passed as the evaluators pass it; OmniGibson drops what no class takes."""
+
+CONTROLLERS = {
+    "JointController": "joint controller",
+    "MultiFingerGripperController": "gripper controller",
+    "HolonomicBaseJointController": "base controller",
+    "NullJointController": None,  # is given nothing
+}
+
+
+def test_every_key_of_the_config_has_a_row(double: Double, monkeypatch: pytest.MonkeyPatch):
+    configs = []
+    build = world.build_config
+    monkeypatch.setattr(
+        world, "build_config", lambda *a, **k: configs.append(build(*a, **k)) or configs[-1]
+    )
+    run(double.protocol, "on-demand", num_envs=1)
+    (config,) = configs
+    rows = [row for row in TOUCHPOINTS if double.protocol in row.generations]
+
+    def takes(owner: str) -> set[str]:
+        passed = (r.arguments for r in rows if r.owner == owner and r.member == "__init__")
+        return {argument.rstrip("=") for arguments in passed for argument in arguments}
+
+    keys = {(row.owner, row.member) for row in rows if row.kind == "key"}
+    of_env = {member for owner, member in keys if owner == "env"}
+    task, (robot,) = config["task"], config["robots"]
+    assert {*config, *config["env"]} <= of_env
+    assert {*config["scene"]} <= takes("scene") | of_env
+    assert {*task} <= takes("task") | of_env | DROPPED
+    assert {*task["termination_config"], *task["reward_config"]} <= {m for o, m in keys}
+    assert {*robot} <= takes("robot") | of_env
+    for sensor in robot["sensor_config"].values():
+        assert {*sensor["sensor_kwargs"]} <= takes("camera")
+    for controller in robot["controller_config"].values():
+        owner = CONTROLLERS[controller["name"]]
+        assert {*controller} - {"name"} <= (takes(owner) if owner else set())
 
 
 # --- Against a run ----------------------------------------------------------------------------

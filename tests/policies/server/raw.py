@@ -8,6 +8,8 @@ What an evaluator of each generation sends is made here by hand: keys, dtypes an
 from __future__ import annotations
 
 import http.client
+import socket
+import struct
 from urllib.parse import urlsplit
 
 import msgpack
@@ -16,6 +18,10 @@ from websockets.sync.client import connect
 
 CAMERAS = (("zed_link", 720), ("left_realsense_link", 480), ("right_realsense_link", 480))
 PROPRIO = {"2025": 256, "2026": 61}
+OPENING = (
+    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 SMALL = {"size": 32}
 """Pictures where their size is not the point."""
 
@@ -72,6 +78,22 @@ def observation(year, *, size=None, channels=4, envs=None, seed=0, task=31, **mo
     message["robot_r1::cam_rel_poses"] = np.broadcast_to(pose, (*lead, 21)).copy()
     message["task_id"] = np.full((*lead, 1), task, np.int64)
     return {**message, **more}
+
+
+def opened_socket(url):
+    """A TCP connection that has become a WebSocket; nobody reads or answers on it by itself."""
+    place = urlsplit(url)
+    raw = socket.create_connection((place.hostname, place.port), timeout=30)
+    raw.sendall(OPENING)
+    found = b""
+    while b"\r\n\r\n" not in found:
+        found += raw.recv(1024)
+    return raw
+
+
+def frame(data, code=0x82):
+    """One masked frame; a mask of zeros changes nothing. Default: a whole binary message."""
+    return struct.pack(">BBQI", code, 0xFF, len(data), 0) + data
 
 
 class RawClient:

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
-from raw import SMALL, RawClient, get, observation, pack
+from raw import SMALL, RawClient, frame, get, observation, opened_socket, pack
 from serving import LedgerEngine, served, until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
@@ -202,14 +202,12 @@ def test_a_client_that_vanishes_leaves_nothing_behind(engine):
             engine.gate.clear()
             other.socket.send(pack(observation("2026", seed=1, **SMALL)))
             assert engine.entered.wait(30)
-            client = RawClient(server.url)
-            client.socket.send(pack(observation("2026", **SMALL)))
+            client = opened_socket(server.url)
+            client.sendall(frame(pack(observation("2026", **SMALL))))
             until(lambda: server.batcher._queue.qsize() == 1)
             assert server.batcher.peers == 2
-            client.socket.socket.setsockopt(
-                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-            )
-            client.socket.socket.close()  # a reset of the connection, no goodbye
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()  # no goodbye, not even TCP's
             until(lambda: server.batcher.peers == 1)
             engine.gate.set()
             other.answer()
@@ -230,15 +228,9 @@ def test_pings_are_answered_during_an_inference(engine):
 
 def test_who_pings_and_never_reads_is_cut_off(engine):
     with served(engine) as server:
-        host, port = server.url.removeprefix("ws://").split(":")
-        frame = b"\x89\xfd\0\0\0\0" + b"p" * 125
-        with socket.create_connection((host, int(port)), timeout=30) as raw:
-            raw.sendall(
-                b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-            )
-            with pytest.raises(ConnectionError):
-                raw.sendall(frame * 500_000)
+        pings = b"\x89\xfd\0\0\0\0" + b"p" * 125
+        with opened_socket(server.url) as raw, pytest.raises(ConnectionError):
+            raw.sendall(pings * 500_000)
         assert_serves(server)
 
 
@@ -301,7 +293,8 @@ def test_a_client_too_many_is_turned_away_until_one_goes(engine):
         assert_serves(server)
 
 
-def test_connections_that_never_open_do_not_pile_up(engine):
+def test_connections_that_never_open_do_not_pile_up(engine, monkeypatch):
+    monkeypatch.setattr(limits, "OPEN_TIMEOUT_S", 1e6)
     quota = Quota(clients=1)
     most = quota.clients + limits.SPARE_CONNECTIONS
     with served(engine, quota=quota) as server:

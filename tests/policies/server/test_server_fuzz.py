@@ -19,7 +19,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from process import ServeProcess
-from raw import SMALL, RawClient, observation, pack
+from raw import OPENING, SMALL, RawClient, observation, pack
 from serving import LedgerEngine, served
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 
@@ -163,12 +163,6 @@ def test_a_thousand_frames_were_sent_and_many_refused_and_an_honest_client_is_se
         assert client.ask(HONEST)["action"][3] == MARK
 
 
-HEAD = (
-    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
-
-
 @settings(max_examples=100, derandomize=True, deadline=None, database=None)
 @given(
     opened=st.booleans(),
@@ -182,7 +176,7 @@ HEAD = (
 def test_anything_below_the_protocol_ends_that_connection_at_most(server, opened, data):
     host, port = server.url.removeprefix("ws://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as raw, suppress(OSError):
-        raw.sendall((HEAD if opened else b"") + data)
+        raw.sendall((OPENING if opened else b"") + data)
         raw.shutdown(socket.SHUT_WR)
         while raw.recv(4096):
             pass

@@ -7,6 +7,8 @@ answered; an observation is, by whatever `script` says.
 from __future__ import annotations
 
 import http
+import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -70,6 +72,7 @@ class ForeignServer:
         metadata: Sent first; raw bytes or text as they are, None for silence.
         healthy: Status of /healthz, asked anew each time.
         api_key: Wanted in the header; None for nobody's.
+        tls: Certificate and key; None for no encryption.
         resets: Messages with `reset`, per connection.
         observations: All others, in order.
         frames: Every message as it came.
@@ -79,6 +82,7 @@ class ForeignServer:
     metadata: Any = field(default_factory=dict)
     healthy: Callable[[], int] = lambda: 200
     api_key: str | None = None
+    tls: ssl.SSLContext | None = None
     port: int = 0
     connections: int = 0
     health_checks: int = 0
@@ -89,7 +93,7 @@ class ForeignServer:
 
     @property
     def address(self) -> str:
-        return f"ws://127.0.0.1:{self.port}"
+        return f"{'ws' if self.tls is None else 'wss'}://127.0.0.1:{self.port}"
 
     @property
     def kinds(self) -> list[str]:
@@ -113,12 +117,13 @@ class ForeignServer:
             compression=None,
             max_size=None,
             process_request=self._process_request,
+            ssl=self.tls,
         )
         self.port = self._server.socket.getsockname()[1]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def stop(self) -> None:
-        """Close all connections, and refuse new ones."""
+        """Refuse new connections."""
         server, self._server = self._server, None
         if server is not None:
             server.shutdown()
@@ -163,7 +168,7 @@ class ForeignServer:
         except DiesError as death:
             if isinstance(death, GoesError):
                 self._go()
-            connection.socket.close()
+            connection.socket.shutdown(socket.SHUT_RDWR)
         except ConnectionClosed:
             pass
 

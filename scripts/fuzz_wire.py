@@ -1,0 +1,423 @@
+"""Coverage-guided fuzzing of what comes over the wire; docs/fuzzing.md has the invariants.
+
+    pip install -e '.[fuzz]'                          # Python 3.11: atheris has no other wheel
+    python scripts/fuzz_wire.py codec|server|client [FOLDER ...] [-max_total_time=300 ...]
+    python scripts/fuzz_wire.py server FILE ...       # once each, what was found before
+
+Folders hold inputs; what reaches new code is added to the first. Options are libFuzzer's. An input
+is a sequence of messages, see `messages_of`; the codec is given the whole of it as one.
+
+The targets need no atheris: tests run them on the inputs in `tests/policies/wire/corpus`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import msgpack
+import numpy as np
+import websockets.sync.client
+from fuzz_wire_messages import (
+    crossed,
+    honest_observation,
+    messages_of,
+    mutated,
+    seeds,
+    tiny_observation,
+)
+from websockets.exceptions import ConnectionClosedOK
+
+if TYPE_CHECKING:
+    from b1k_policies.wire.limits import Limits
+
+MOST_S = 1.0
+"""Processor time of one input."""
+_ERRORS = 2**16
+"""What an error, its traceback and the interpreter's own stack take [bytes]."""
+_HANDLING = 2**19
+"""What a connection, its tasks and its answers take beside the messages [bytes]."""
+_PER_VALUE = 250
+"""`Limits` says about 200 bytes a value."""
+
+
+class BrokenInvariantError(AssertionError):
+    """What an input must not bring about."""
+
+
+@contextmanager
+def held_to(room: int) -> Iterator[None]:
+    """Hold what is inside to a peak of memory [bytes] and to `MOST_S`."""
+    tracemalloc.reset_peak()
+    before, begun = tracemalloc.get_traced_memory()[0], time.process_time()
+    yield
+    took, peak = time.process_time() - begun, tracemalloc.get_traced_memory()[1] - before
+    if peak > room:
+        raise BrokenInvariantError(f"{peak} bytes were allocated, {room} are allowed")
+    if took > MOST_S:
+        raise BrokenInvariantError(f"it took {took:.2f} s of processor time")
+
+
+def room_for(length: int, limits: Limits) -> int:
+    """What `Limits` lets the reading of a message of a length allocate [bytes]."""
+    return (
+        min(length, limits.size)
+        + 4 * min(length, limits.text)
+        + _PER_VALUE * min(length, limits.elements)
+        + _ERRORS
+    )
+
+
+# --- the codec ------------------------------------------------------------------------------------
+
+
+class CodecTarget:
+    """`unpack`: a `WireError`, or what the msgpack package reads, which can be sent again."""
+
+    def __init__(self) -> None:
+        from b1k_policies.server.limits import Quota
+        from b1k_policies.wire import codec
+
+        self._codec = codec
+        self._granted = Quota(envs=2).wire
+        self._tight = codec.Limits(size=2048, depth=3, elements=48, text=192)
+
+    def __call__(self, data: bytes) -> None:
+        """One message, under the server's limits and under such as it will meet."""
+        value, taken = self._read(data, self._granted)
+        _, taken_tightly = self._read(data, self._tight)
+        if taken_tightly and not taken:
+            raise BrokenInvariantError("tighter limits take what wider ones refuse")
+        if not taken:
+            return
+        theirs = msgpack.unpackb(data, strict_map_key=False)
+        if not _same(value, theirs):
+            raise BrokenInvariantError(f"read as {value!r}, by msgpack as {theirs!r}")
+        again = self._codec.pack(value)
+        if self._codec.pack(self._codec.unpack(again)) != again:
+            raise BrokenInvariantError("what was read cannot be sent and read again")
+
+    def _read(self, data: bytes, limits: Limits) -> tuple[Any, bool]:
+        with held_to(room_for(len(data), limits)):
+            try:
+                return self._codec.unpack(data, limits), True
+            except self._codec.WireError:
+                return None, False
+
+
+def _same(ours: Any, theirs: Any) -> bool:  # noqa: ANN401 - any message
+    """Whether a value is what the msgpack package has, where arrays and scalars are still maps."""
+    if isinstance(ours, np.ndarray):
+        name, data, shape = (theirs[key] for key in (b"dtype", b"data", b"shape"))
+        plain = name.decode() if isinstance(name, bytes) else name
+        dtype = np.dtype(plain.removeprefix("torch."))
+        return (ours.dtype, list(ours.shape), ours.tobytes()) == (dtype, shape, data)
+    if isinstance(ours, np.generic):
+        expected = np.dtype(theirs[b"dtype"]).type(theirs[b"data"])
+        return ours.dtype == expected.dtype and ours.tobytes() == expected.tobytes()
+    if type(ours) is not type(theirs):
+        return False
+    if isinstance(ours, dict):
+        return ours.keys() == theirs.keys() and all(_same(ours[key], theirs[key]) for key in ours)
+    if isinstance(ours, list):
+        return len(ours) == len(theirs) and all(map(_same, ours, theirs))
+    return bool(ours == theirs) or ours != ours
+
+
+# --- the server -----------------------------------------------------------------------------------
+
+
+class _Evaluator:
+    """In place of a connection: sends its messages, keeps the answers, then is gone.
+
+    Attributes:
+        answers: What it was sent; the first is the metadata.
+        code: Of the close frame; None where the server did not close.
+    """
+
+    remote_address = ("fuzz", 0)
+
+    def __init__(self, messages: Sequence[bytes | str]) -> None:
+        self.answers: list[bytes | str] = []
+        self.code: int | None = None
+        self._messages = iter(messages)
+
+    async def recv_streaming(self) -> AsyncIterator[bytes | str]:
+        for message in self._messages:
+            yield message
+            return
+        raise ConnectionClosedOK(None, None)
+
+    async def send(self, data: bytes | str) -> None:
+        self.answers.append(data)
+
+    async def wait_closed(self) -> None:
+        await asyncio.Event().wait()
+
+    async def leave(self, code: int, reason: str) -> None:
+        self.code = code
+
+
+class ServerTarget:
+    """All of the server between a connection and the policy, which is `hold` with pictures."""
+
+    def __init__(self) -> None:
+        from b1k_policies.baselines import HoldPolicy
+        from b1k_policies.server import limits
+        from b1k_policies.server.app import PolicyServer
+        from b1k_policies.server.batching import Batcher
+        from b1k_policies.server.engine import PolicyEngine
+        from b1k_policies.server.sessions import Terms
+        from b1k_policies.wire.codec import pack
+
+        class Watching(HoldPolicy):
+            """Hold has no use for pictures; they are to be read all the same."""
+
+            needs_images = True
+
+        engine = PolicyEngine(lambda: Watching(chunk_length=6))
+        self._quota = limits.Quota(envs=2)
+        self._copies = limits.MESSAGE_COPIES
+        terms = Terms(chunk_length=6, horizon=4)
+        batcher = Batcher(engine, most=1, window_s=0.0)
+        door = limits.Door("127.0.0.1", None)
+        self._server = PolicyServer(batcher, terms, self._quota, door, {})
+        self._faults: list[BaseException | str] = []
+        logging.getLogger("b1k_policies.server").addHandler(_Ear(self._faults))
+        self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(
+            lambda _, context: self._faults.append(context.get("exception") or context["message"])
+        )
+        self._reset = pack({"reset": True})
+        self._honest = pack(honest_observation(rows=4))
+        self._expected = self._talk([self._honest]).answers[-1]
+
+    def __call__(self, data: bytes) -> None:
+        """The messages, then an honest episode on that connection and one on the next."""
+        messages = messages_of(data)
+        granted = self._quota.wire
+        room = _HANDLING + sum(
+            self._copies * len(one) + room_for(len(one), granted) for one in messages
+        )
+        with held_to(room):
+            first = self._talk([*messages, self._reset, self._honest])
+        if first.code is None:
+            self._check(first)
+        self._check(self._talk([self._honest]))
+
+    def _talk(self, messages: Sequence[bytes | str]) -> _Evaluator:
+        evaluator = _Evaluator(messages)
+        self._loop.run_until_complete(self._server._serve_one(evaluator))  # type: ignore[arg-type]
+        if self._faults:
+            fault = self._faults.pop()
+            self._faults.clear()
+            cause = fault if isinstance(fault, BaseException) else None
+            raise BrokenInvariantError(f"the server failed: {fault}") from cause
+        if evaluator.code not in (None, 1003, 1008):
+            raise BrokenInvariantError(f"the server closed with {evaluator.code}")
+        for answer in evaluator.answers[1:]:
+            if isinstance(answer, str):
+                raise BrokenInvariantError(f"the policy was given what it cannot answer: {answer}")
+            _finite(msgpack.unpackb(answer)["action"])
+        return evaluator
+
+    def _check(self, evaluator: _Evaluator) -> None:
+        found, expected = (
+            msgpack.unpackb(data) for data in (evaluator.answers[-1], self._expected)
+        )
+        for key in ("action", "action_chunk"):
+            if found[key] != expected[key]:
+                raise BrokenInvariantError(f"an honest observation has another {key} now")
+
+
+def _finite(form: dict[bytes, Any]) -> None:
+    actions = np.frombuffer(form[b"data"], form[b"dtype"]).reshape(form[b"shape"])
+    if actions.shape[-1] != 23 or not np.isfinite(actions).all():
+        raise BrokenInvariantError(f"an action went out as {actions}")
+
+
+class _Ear(logging.Handler):
+    """Hears of tracebacks."""
+
+    def __init__(self, faults: list[BaseException | str]) -> None:
+        super().__init__()
+        self._faults = faults
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info and record.exc_info[1] is not None:
+            self._faults.append(record.exc_info[1])
+
+
+# --- the client -----------------------------------------------------------------------------------
+
+
+class _Answering:
+    """In place of the client's connection: metadata, then answers, then it is gone."""
+
+    def __init__(self, messages: Iterator[bytes | str]) -> None:
+        self._messages = messages
+        self.socket = SimpleNamespace(shutdown=lambda how: None)
+
+    def __enter__(self) -> _Answering:
+        return self
+
+    def recv(self, timeout: float | None = None) -> bytes | str:
+        for message in self._messages:
+            return message
+        raise ConnectionClosedOK(None, None)
+
+    def send(self, data: bytes) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class ClientTarget:
+    """`RemotePolicy` and its `Link`: the first message is the metadata, the others are answers."""
+
+    def __init__(self) -> None:
+        from b1k_envs import errors
+        from b1k_policies import remote
+        from b1k_policies.base import EpisodeInfo
+        from b1k_policies.wire import codec, link, messages
+
+        self._remote, self._codec, self._wire = remote, codec, messages
+        self._limits = link.ANSWERS
+        self._not_started = (errors.UnavailableError, errors.UsageError)
+        self._not_answered = (errors.PolicyFaultError, errors.HostFaultError)
+        self._observation = tiny_observation("2026")
+        self._episode = EpisodeInfo(
+            task="clean_boxing_gloves",
+            task_index=31,
+            instruction="clean the boxing gloves",
+            instance=0,
+            rollout=0,
+            seed=7,
+            protocol="2026",
+        )
+        self._metadata: bytes | str = b""
+        self._answers: list[bytes | str] = []
+        self._replaced = (
+            mock.patch.object(link.Link, "_check_health"),
+            mock.patch.object(websockets.sync.client, "connect", self._connect),
+            mock.patch.object(remote, "probe_observation", return_value=self._observation),
+            mock.patch.object(remote, "resized", lambda pictures, to: pictures),
+            mock.patch.object(remote, "require_torch"),
+        )
+
+    def __call__(self, data: bytes) -> None:
+        """A run against such a server, with single actions or those it offers, and with chunks."""
+        messages = messages_of(data)
+        room = _HANDLING + 2 * sum(room_for(len(one), self._limits) for one in messages)
+        for options in ("wait=0", "wait=0&chunk=3&batch=no"):
+            self._metadata, self._answers = messages[0], list(messages[1:])
+            with ExitStack() as stack:
+                for one in self._replaced:
+                    stack.enter_context(one)
+                with held_to(room):
+                    policy = self._begun(f"ws://127.0.0.1:9?{options}")
+                if policy is not None:
+                    self._check_honest(policy)
+
+    def _connect(self, *_: object, **__: object) -> _Answering:
+        def messages() -> Iterator[bytes | str]:
+            yield self._metadata
+            while self._answers:
+                yield self._answers.pop(0)
+
+        return _Answering(messages())
+
+    def _begun(self, spec: str) -> Any:  # noqa: ANN401 - a RemotePolicy
+        """A policy that has asked as long as there were answers; None if it did not begin."""
+        try:
+            policy = self._remote.RemotePolicy(spec, sleep=lambda _: None)
+        except self._not_started as error:
+            _printable(error)
+            return None
+        json.dumps(policy.describe(), allow_nan=False, ensure_ascii=False).encode()
+        for text in (policy.name, *policy.remarks):
+            _printable(text)
+        try:
+            policy.reset(self._episode)
+            while self._answers:
+                self._check(policy, policy.infer(self._observation))
+        except self._not_answered as error:
+            _printable(error)
+        return policy
+
+    def _check(self, policy: Any, chunk: Any) -> None:  # noqa: ANN401 - of the classes of those names
+        if chunk.actions.shape != (policy.chunk_length, 23):
+            raise BrokenInvariantError(f"a chunk of {chunk.actions.shape}")
+        said = asdict(chunk.skill) if chunk.skill is not None else {}
+        json.dumps([said, chunk.progress], allow_nan=False, ensure_ascii=False).encode()
+        if chunk.skill is not None:
+            _printable(chunk.skill.label or "")
+            if not -(2**31) <= (chunk.skill.index or 0) < 2**31:
+                raise BrokenInvariantError(f"the trace has no room for skill {chunk.skill.index}")
+            if not 0 <= (chunk.skill.probability or 0) <= 1:
+                raise BrokenInvariantError(f"a probability of {chunk.skill.probability}")
+
+    def _check_honest(self, policy: Any) -> None:  # noqa: ANN401 - a RemotePolicy
+        count = policy.chunk_length
+        rows = np.arange(count * 23, dtype=np.float32).reshape(1, count, 23)
+        answer = self._wire.answer_message(rows[:, 0], rows, batched=True)
+        self._answers = [self._codec.pack(answer)]
+        policy.reset(self._episode)
+        if not np.array_equal(policy.infer(self._observation).actions, rows[0]):
+            raise BrokenInvariantError("an honest answer is read as something else now")
+        policy.close()
+
+
+def _printable(said: object) -> None:
+    """What may go to a terminal: control characters would be obeyed there."""
+    if not str(said).isprintable():
+        raise BrokenInvariantError(f"a text with control characters: {str(said)!r}")
+
+
+# --- running --------------------------------------------------------------------------------------
+
+TARGETS: MappingProxyType[str, Callable[[], Callable[[bytes], None]]] = MappingProxyType(
+    {"codec": CodecTarget, "server": ServerTarget, "client": ClientTarget}
+)
+
+
+def main() -> None:
+    import atheris
+
+    if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
+        sys.exit(__doc__)
+    name, given = sys.argv[1], sys.argv[2:]
+    with atheris.instrument_imports(include=["b1k_policies.wire", "b1k_policies.server", "b1k_policies.remote"]):
+        target = TARGETS[name]()
+    inputs = seeds(name)
+    for data in inputs:  # what is imported at first use is no input's doing
+        target(data)
+    tracemalloc.start()
+    with tempfile.TemporaryDirectory() as folder:
+        for number, data in enumerate(inputs):
+            Path(folder, f"honest-{number}").write_bytes(data)
+        again = any(Path(one).is_file() for one in given)
+        atheris.Setup(
+            [sys.argv[0], "-max_len=8192", "-timeout=30", *given, *([] if again else [folder])],
+            target,
+            custom_mutator=lambda data, size, seed: mutated(data, size, seed, atheris.Mutate),
+            custom_crossover=crossed,
+        )
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
