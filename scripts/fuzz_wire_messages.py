@@ -143,13 +143,19 @@ def greetings() -> list[bytes]:
 
 def seeds(target: str) -> list[bytes]:
     """Inputs to begin with."""
+    from b1k_policies.wire.codec import pack
+
     asked, began, answered, greeted = observations(), resets(), answers(), greetings()
     if target == "codec":
         return [*asked, *began, *answered[:4], *greeted]
     if target == "server":
         pairs = [sequence(reset, one) for reset in began for one in asked]
         return [*asked, *pairs, sequence(asked[2], asked[2], began[0], asked[3]), TEXT + b"hello"]
-    return [sequence(hello, answer, answer) for hello in greeted for answer in answered]
+    nothing = pack({"observation": 1})  # what a client asks for again, twice
+    return [
+        *(sequence(hello, answer, answer) for hello in greeted for answer in answered),
+        *(sequence(hello, nothing, nothing, nothing) for hello in greeted),
+    ]
 
 
 # --- trees ----------------------------------------------------------------------------------------
@@ -254,7 +260,7 @@ class _Change:
             node[at] = self._changed_array(node[at])
             return
         changes: tuple[Callable[[], None], ...] = (
-            self._word, self._number, self._array, self._copy, self._wrap,
+            self._word, self._alike, self._number, self._array, self._copy, self._wrap,
             self._drop, self._twice, self._add, self._rename,
         )  # fmt: skip
         self._chance.choice(changes)()
@@ -287,6 +293,12 @@ class _Change:
             node[at] = _array("<f8", (self._chance.randint(0, 3),), struct.pack("<d", node[at]))
         else:
             node[at] = _array("<f4", (23,))
+
+    def _alike(self) -> None:
+        node, at = self._any()
+        words = [word for word in _WORDS if type(word) is type(node[at])]
+        if words:
+            node[at] = copy.deepcopy(self._chance.choice(words))
 
     def _copy(self) -> None:
         (node, at), (other, there) = self._any(), self._any()

@@ -51,12 +51,12 @@ class Assembly:
             replaced. None for a world that any process can build, again and again.
         make_group: Builds several envs of one simulator; None where there is one env a process.
         lanes: How many `make_group` builds.
-        gpus: GPUs to share out among the workers, who get `gpu=` for `make_env` or `make_group`;
-            empty to leave the choice to the simulator.
+        gpus: GPUs to share out among the workers, who get `gpu=` for `make_env` or `make_group`
+            and for `make_policy`; empty to leave the choice to simulator and policy.
     """
 
     make_env: Callable[..., Env]
-    make_policy: Callable[[], Policy]
+    make_policy: Callable[..., Policy]
     make_chunking: Callable[[int], Chunking]
     human: HumanFigures
     max_steps: int
@@ -79,6 +79,7 @@ class Assembly:
         return replace(
             self,
             make_env=partial(self.make_env, gpu=gpu),
+            make_policy=partial(self.make_policy, gpu=gpu),
             make_group=None if group is None else partial(group, gpu=gpu),
         )
 

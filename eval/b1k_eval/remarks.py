@@ -6,7 +6,7 @@ import os
 
 from b1k_envs.track import FORBIDDEN_PROPRIO
 from b1k_eval.execution import Execution
-from b1k_eval.settings import RunSettings
+from b1k_eval.settings import MEASURED, RunSettings
 from b1k_policies.base import Policy
 
 
@@ -17,6 +17,7 @@ def run_remarks(settings: RunSettings, execution: Execution, policy: Policy) -> 
         *_horizon_remark(settings, policy),
         *_track_remark(settings),
         *_render_remark(settings),
+        *_mode_remark(settings),
         *_threads_remark(execution, policy),
     )
 
@@ -62,3 +63,14 @@ def _render_remark(settings: RunSettings) -> tuple[str, ...]:
         "--render on-demand is not the official protocol, which renders and observes every step: "
         "a score to be reported needs --render every-step",
     )
+
+
+def _mode_remark(settings: RunSettings) -> tuple[str, ...]:
+    if settings.mode == "sync":
+        return ()
+    if settings.latency == MEASURED:
+        return (
+            "--mode realtime: the world goes on for as long as each inference is measured to take "
+            "on this machine; no other machine, or load, gives the same run",
+        )
+    return (f"--mode realtime: the world goes on for {settings.latency} ms at every inference",)

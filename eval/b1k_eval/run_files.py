@@ -6,6 +6,7 @@ The layout is described in `b1k_eval.store`, which writes it.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,9 @@ LINE_FIELDS: tuple[str, ...] = (
     "timing",
 )
 """Fields of result.json that the episode's line repeats."""
+
+SINCE: Mapping[str, str | None] = {"track": None, "mode": "sync", "latency": None}
+"""Settings that the first runs did not have, and what held then."""
 
 _OUTCOMES = ("success", "failure", "error")
 

@@ -177,6 +177,7 @@ def result_record(
         "terminated": result.terminated,
         "truncated": result.truncated,
         "inferences": result.inferences,
+        "stalled_steps": result.stalled_steps,
         "privileged": result.privileged,
         "initial_predicates": keeper.initial_predicates,
         "predicates": {} if result.goal is None else dict(result.goal.predicates),

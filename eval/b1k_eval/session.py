@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from b1k_envs.base import Env
+from b1k_envs.base import Env, Protocol
 from b1k_envs.errors import UsageError
 from b1k_eval import __version__, worlds
 from b1k_eval.episode import Assembly, is_privileged
@@ -101,7 +101,7 @@ class Session:
             limits=worlds.limits(settings),
             gpus=execution.gpus,
             make_policy=partial(
-                make_policy,
+                _make_policy,
                 settings.policy,
                 _pinned(settings.checkpoint, self.policy),
                 settings.protocol,
@@ -199,6 +199,23 @@ class Session:
         """Release everything, the folder's lock included; safe to call twice."""
         self.close_world()
         self.store.close()
+
+
+def _make_policy(
+    spec: str,
+    request: CheckpointRequest | None,
+    protocol: Protocol,
+    instruction: str,
+    *,
+    gpu: int | None = None,
+) -> Policy:
+    """`make_policy` for a worker: a checkpoint goes where the worker's simulator is."""
+    if request is not None and gpu is not None and request.device in ("auto", "cuda"):
+        from b1k_policies.model_loading import pick_device
+
+        if pick_device(request.device).type == "cuda":
+            request = replace(request, device=f"cuda:{gpu}")
+    return make_policy(spec, request, protocol, instruction)
 
 
 def _pinned(request: CheckpointRequest | None, policy: Policy) -> CheckpointRequest | None:

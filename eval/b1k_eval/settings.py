@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import partial
@@ -13,15 +14,20 @@ from b1k_envs.tasks import HumanStats, Task, get_task, human_stats, load_human_s
 from b1k_envs.track import Track
 from b1k_eval.chunking import Chunking, RecedingHorizon, TemporalEnsemble
 from b1k_eval.noise import NoiseSpec
+from b1k_eval.realtime import RealTime
+from b1k_eval.run_files import SINCE
 from b1k_eval.runner import Render
 from b1k_policies.checkpoint import CheckpointRequest
 
 ChunkingName = Literal["receding", "ensemble"]
+Mode = Literal["sync", "realtime"]
 RenderQuality = Literal["fast", "high"]
 
 DEFAULT_HORIZON = 10
 DEFAULT_ENSEMBLE_EVERY = 1
 DEFAULT_ENSEMBLE_DECAY = 0.01
+MEASURED = "measured"
+"""The latency of a realtime run in which every inference takes what it was measured to take."""
 
 MAX_INSTANCES = 10_000
 """Most instances of one run, far above any split's; a slip in a range is found before memory is."""
@@ -29,8 +35,8 @@ MAX_INSTANCES = 10_000
 CONSENTS: tuple[str, ...] = ("trust_code", "allow_pickle")
 """Fields of a checkpoint's request that a run does not record: a resume has to say them again."""
 
-_LATER: tuple[str, ...] = ("track", "num_envs", "gpus")
-"""Fields that the first runs did not have: where they are missing, their defaults hold."""
+_LATER: tuple[str, ...] = ("num_envs", "gpus")
+"""Fields of an execution that the first runs did not have: where missing, their defaults hold."""
 
 _MAX_DIGITS = 9
 
@@ -49,7 +55,8 @@ class RunSettings:
         rollouts: Tries per instance.
         max_steps: Time limit in control steps.
         chunking: Name of the strategy.
-        horizon: h of `receding`, else None.
+        horizon: h of `receding`; None for the default, or the whole of a shorter chunk, and with
+            any other strategy.
         ensemble_every: k of `ensemble`, else None.
         ensemble_decay: Decay of `ensemble`, else None.
         render: When pictures are made.
@@ -63,6 +70,9 @@ class RunSettings:
         against: Folder of a run: no further episode is started once it is decided which of the
             two is better; None to do all.
         track: What the policy may know; None for whatever the evaluator hands out.
+        mode: Whether the world waits for the policy (`sync`) or goes on (`realtime`).
+        latency: Of `realtime`: how long an inference takes [ms], as given, or `measured`; else
+            None.
     """
 
     task: str
@@ -85,6 +95,8 @@ class RunSettings:
     checkpoint: CheckpointRequest | None = None
     against: str | None = None
     track: Track | None = None
+    mode: Mode = "sync"
+    latency: str | None = None
 
     def __post_init__(self) -> None:
         for name, minimum in (("rollouts", 1), ("max_steps", 1), ("seed", 0)):
@@ -96,6 +108,7 @@ class RunSettings:
             ("split", Split),
             ("sim", Sim),
             ("chunking", ChunkingName),
+            ("mode", Mode),
             ("render", Render),
             ("render_quality", RenderQuality),
         ):
@@ -113,7 +126,30 @@ class RunSettings:
                 f"--render-quality {self.render_quality} is of the MuJoCo twin: OmniGibson renders "
                 "as the official evaluator has it; leave the option out, or take --sim mujoco"
             )
+        if (self.mode == "realtime") != (self.latency is not None):
+            raise UsageError("--latency goes with --mode realtime, and only with it")
+        if self.mode == "realtime" and self.chunking != "receding":
+            raise UsageError(
+                f"--mode realtime executes chunks itself: not --chunking {self.chunking}"
+            )
+        self.latency_s()
         self.noise()
+
+    def latency_s(self) -> float | None:
+        """How long an inference takes in a realtime run [s]; None where it is measured.
+
+        Raises:
+            UsageError: It is neither `measured` nor a finite number from 0 on.
+        """
+        if self.latency is None or self.latency == MEASURED:
+            return None
+        try:
+            latency_s = float(self.latency) / 1e3
+        except ValueError:
+            latency_s = math.nan
+        if not (math.isfinite(latency_s) and latency_s >= 0):
+            raise UsageError(f"--latency {self.latency} is neither a time in ms nor `{MEASURED}`")
+        return latency_s
 
     def noise(self) -> NoiseSpec | None:
         """The disturbance, parsed.
@@ -152,6 +188,8 @@ def given_settings(recorded: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever 
     Raises:
         UsageError: One is missing, or has a value that is none of its own.
     """
+    if isinstance(recorded, dict):
+        recorded = {**SINCE, **recorded}
     return recorded_fields(RunSettings, recorded, "identity.settings", others=True)
 
 
@@ -224,6 +262,9 @@ def build_chunking(
     decay: float | None,
     skipped_rows: int,
     chunk_length: int,
+    *,
+    realtime: bool = False,
+    latency_s: float | None = None,
 ) -> Chunking:
     """The strategy for a policy's chunk length.
 
@@ -234,9 +275,11 @@ def build_chunking(
         UsageError: A parameter does not fit the chunk length.
     """
     if name == "receding":
-        rows = DEFAULT_HORIZON if horizon is None else horizon
+        rows = min(DEFAULT_HORIZON, chunk_length) if horizon is None else horizon
         if chunk_length < rows <= chunk_length + skipped_rows:
             rows = chunk_length
+        if realtime:
+            return RealTime(rows, chunk_length, latency_s)
         return RecedingHorizon(rows, chunk_length)
     return TemporalEnsemble(
         DEFAULT_ENSEMBLE_EVERY if every is None else every,
@@ -254,6 +297,8 @@ def chunking_factory(settings: RunSettings, skipped_rows: int = 0) -> partial[Ch
         settings.ensemble_every,
         settings.ensemble_decay,
         skipped_rows,
+        realtime=settings.mode == "realtime",
+        latency_s=settings.latency_s(),
     )
 
 

@@ -33,6 +33,7 @@ from b1k_eval.run_files import (
     FORMAT,
     LINE_FIELDS,
     RUN_FILE,
+    SINCE,
     EpisodeKey,
     read_episodes,
     read_run,
@@ -337,7 +338,11 @@ def _probe(path: Path) -> None:
 
 def _check_identity(path: Path, known: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     now = json.loads(to_json(asked["identity"]))  # tuples and lists are the same thing on disk
-    differences = list(_differences("", known["identity"], now))
+    then = dict(known["identity"])
+    if isinstance(then.get("settings"), dict) and isinstance(now.get("settings"), dict):
+        since = {name: SINCE[name] for name in SINCE.keys() & now["settings"].keys()}
+        then["settings"] = {**since, **then["settings"]}
+    differences = list(_differences("", then, now))
     if differences:
         listed = "; ".join(f"{name} {old} -> {new}" for name, old, new in differences)
         raise UsageError(

@@ -53,8 +53,6 @@ from b1k_policies.wire.messages import (
 from b1k_policies.wire.metadata import Resizing, ServerInfo, json_value, read_info
 from b1k_policies.wire.pictures import require_torch, resized
 
-QUERY_TIMEOUT_S = 600.0
-"""For one answer, reconnections included."""
 MOST_RECONNECTIONS = 3
 """Of an episode."""
 MOST_RETRIES = 2
@@ -81,7 +79,7 @@ class RemotePolicy(Policy):
         spec: str,
         protocol: Protocol = "2026",
         *,
-        query_timeout_s: float = QUERY_TIMEOUT_S,
+        query_timeout_s: float | None = None,
         retry_wait_s: float = RETRY_WAIT_S,
         start_wait_s: float = START_WAIT_S,
         sleep: Callable[[float], None] = time.sleep,
@@ -91,7 +89,7 @@ class RemotePolicy(Policy):
         Args:
             spec: `ws://HOST:PORT` or `wss://HOST:PORT`, options as in `wire.address`.
             protocol: Of the run; decides about the leading dimension, see `Address.batch`.
-            query_timeout_s: How long an answer may take [s].
+            query_timeout_s: How long an answer may take [s]; None for what the address says.
             retry_wait_s: Between two attempts to reconnect [s].
             start_wait_s: Between two attempts to reach a server that may be starting [s].
             sleep: How to wait.
@@ -104,7 +102,7 @@ class RemotePolicy(Policy):
         require_websockets()
         self._key = _api_key()
         self._link = Link(address, self._key)
-        self._query_timeout_s = query_timeout_s
+        self._query_timeout_s = address.timeout_s if query_timeout_s is None else query_timeout_s
         self._retry_wait_s = retry_wait_s
         self._sleep = sleep
         self._metadata = self._first_metadata(start_wait_s)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from b1k_envs.errors import UsageError
 from b1k_eval.chunking import RecedingHorizon
+from b1k_eval.cli.main import app
 from b1k_eval.realtime import RealTime, delay_steps
 
 HOLD = np.full(23, 7.0, dtype=np.float32)
@@ -105,3 +110,77 @@ def test_a_measured_latency_is_that_of_each_inference():
 def test_what_cannot_be_meant_is_refused(arguments, words):
     with pytest.raises(UsageError, match=words):
         RealTime(*arguments)
+
+
+# --- whole runs -----------------------------------------------------------------------------
+
+FAST = ("--task", "31", "--policy", "random", "--max-steps", "40", "--no-video", "--sim", "mujoco")
+
+
+def cli(*arguments: object):
+    return CliRunner().invoke(app, [*map(str, arguments)])
+
+
+def trace(folder: Path):
+    import pandas as pd
+
+    return pd.read_parquet(folder / "episodes" / "clean_boxing_gloves-0-0" / "trace.parquet")
+
+
+def test_a_run_with_latency_0_is_the_synchronous_run(tmp_path):
+    assert cli("run", *FAST, "--out", tmp_path / "sync").exit_code == 0
+    realtime = ("--mode", "realtime", "--latency", "0")
+    assert cli("run", *FAST, *realtime, "--out", tmp_path / "now").exit_code == 0
+    one, two = trace(tmp_path / "sync"), trace(tmp_path / "now")
+    same = [name for name in one.columns if "latency" not in name]
+    assert "action_0" in same
+    assert one[same].equals(two[same])
+
+
+def test_a_run_holds_still_until_the_first_answer_and_says_how_long_it_stalled(tmp_path):
+    done = cli(
+        "run", *FAST, "--mode", "realtime", "--latency", "200", "--out", tmp_path, "--horizon", 12
+    )
+    assert done.exit_code == 0, done.output
+    steps = trace(tmp_path)
+    assert steps["step"][steps["inference"]].tolist() == [1, 13, 25, 37]
+    first = steps[[f"action_{i}" for i in range(23)]].to_numpy()
+    assert (first[:6] == first[0]).all()
+    assert (first[0, :3] == 0).all()
+    assert (first[0, [14, 22]] == 1).all()
+    assert (first[6] != first[5]).any()
+    episode = tmp_path / "episodes" / "clean_boxing_gloves-0-0" / "result.json"
+    assert json.loads(episode.read_text())["stalled_steps"] == 6
+    settings = json.loads((tmp_path / "run.json").read_text())["identity"]["settings"]
+    assert (settings["mode"], settings["latency"]) == ("realtime", "200")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--latency", "100"), "--latency goes with --mode realtime"),
+        (("--mode", "realtime", "--latency", "soon"), "--latency soon is neither a time in ms"),
+        (("--mode", "realtime", "--latency", "-5"), "--latency -5 is neither"),
+        (("--mode", "realtime", "--chunking", "ensemble"), "not --chunking ensemble"),
+        (("--mode", "lazy"), "choose one of sync, realtime"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(tmp_path, options, words):
+    done = cli("run", *FAST, *options, "--out", tmp_path / "run")
+    assert done.exit_code == 2
+    assert words in " ".join(done.output.split())
+
+
+def test_a_run_from_before_there_was_a_mode_compares_as_synchronous(tmp_path):
+    from b1k_eval.compare.comparable import differences
+    from b1k_eval.compare.loading import read_run_data
+
+    assert cli("run", *FAST, "--out", tmp_path / "new").exit_code == 0
+    assert cli("run", *FAST, "--out", tmp_path / "old").exit_code == 0
+    record = json.loads((tmp_path / "old" / "run.json").read_text())
+    for name in ("mode", "latency", "track"):
+        del record["identity"]["settings"][name]
+    (tmp_path / "old" / "run.json").write_text(json.dumps(record))
+    runs = [read_run_data(tmp_path / name) for name in ("new", "old")]
+    assert differences(*runs).notable == ()
+    assert cli("run", "--resume", "--out", tmp_path / "old").exit_code == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,6 +63,10 @@ class Controller(Touched):
     @property
     def command_output_limits(self) -> Limits | None:
         return self._command_output_limits
+
+    def fingerprint(self) -> str:
+        """Equal for equal configs, as the keys of controller groups are."""
+        return hashlib.sha256(repr(sorted(self.config.items())).encode()).hexdigest()
 
     def _natural(self) -> tuple[Any, Any]:
         if self.part in _JOINTS:

@@ -6,6 +6,7 @@ Import them in a conftest: `from omnigibson_double.fixtures import og_2025, og_2
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ import pytest
 
 from b1k_envs.base import Protocol
 from omnigibson_double import touch
+from omnigibson_double.application import SET_BY_ISAAC
 from omnigibson_double.data import write_data_folder
 from omnigibson_double.faults import VARIABLE, Faults, faults
 from omnigibson_double.sensors import VisionSensor
@@ -80,9 +82,10 @@ def install(
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    for name in (VARIABLE, "EXP_PATH", "CARB_APP_PATH", "ISAAC_PATH"):
+    for name in (VARIABLE, *SET_BY_ISAAC):
         monkeypatch.delenv(name, raising=False)
-    handler = signal.getsignal(signal.SIGINT)
+    handler, arguments = signal.getsignal(signal.SIGINT), list(sys.argv)
+    level = logging.getLogger().level
     _purge()
     faults.clear()
     touch.forget()
@@ -91,6 +94,10 @@ def install(
     faults.clear()
     VisionSensor.stamped = False
     signal.signal(signal.SIGINT, handler)
+    sys.argv = arguments
+    logging.getLogger().setLevel(level)
+    for name in SET_BY_ISAAC:
+        os.environ.pop(name, None)
     if collecting:
         gc.enable()
     _purge()

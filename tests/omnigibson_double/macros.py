@@ -45,7 +45,7 @@ class MacroDict:
         return name in self._values
 
     def __bool__(self) -> bool:
-        return bool(self._values)
+        return True  # its list of what was read counts as content
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, MacroDict) and self._values == other._values

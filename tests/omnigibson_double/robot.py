@@ -264,6 +264,18 @@ class ModelRobot(Robot):
     per_link_sensor_config = True
     model = "r1pro"
 
+    def __init__(self, scene: Scene, config: Mapping[str, Any]) -> None:
+        super().__init__(scene, config)
+        view = importlib.import_module("omnigibson.controllers").ControllerView
+        self._members = {
+            part: view.register(part, controller) for part, controller in self._controllers.items()
+        }
+
+    @property
+    def controllers(self) -> dict[str, Any]:
+        """Pairs of the controller's group and the number in it, no controllers."""
+        return self._members
+
     @staticmethod
     def _macro_group(robots: Any) -> Any:
         return robots.robot

@@ -167,22 +167,24 @@ def test_replay_names_the_file_it_cannot_read(tmp_path, name, content, message):
     assert str(tmp_path / name) in str(error.value)
 
 
+CHOICES = "expert, zero, hold, random, replay:FILE, ws://HOST:PORT, wss://HOST:PORT"
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
         (
             "holt",
-            "--policy 'holt' is unknown; did you mean hold? choose from expert, zero, hold, "
-            "random, replay:FILE",
+            f"--policy 'holt' is unknown; did you mean hold? choose from {CHOICES}",
         ),
         (
             "gr00t",
-            "--policy 'gr00t' is unknown; choose from expert, zero, hold, random, replay:FILE",
+            f"--policy 'gr00t' is unknown; choose from {CHOICES}",
         ),
         (
-            "ws://localhost:8000",
-            "--policy 'ws://localhost:8000': this version cannot drive a policy server (ws://); "
-            "choose from expert, zero, hold, random, replay:FILE",
+            "http://localhost:8000",
+            "--policy http:// is no address of a policy server, which begins with ws:// or "
+            f"wss://; choose from {CHOICES}",
         ),
         ("replay:", "--policy replay: needs a file, as in replay:RUN/.../trace.parquet"),
     ],

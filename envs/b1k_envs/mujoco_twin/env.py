@@ -49,6 +49,7 @@ from b1k_envs.mujoco_twin.robot import BASE_BODY, EEF_SITE, MODELLED_BASE_JOINTS
 from b1k_envs.mujoco_twin.states import NEAR_DISTANCE, TwinStates
 from b1k_envs.mujoco_twin.truth import TwinTruth
 from b1k_envs.mujoco_twin.video_rig import VideoRig
+from b1k_envs.poses import camera_matrices
 from b1k_envs.tasks import Task
 
 _SETTLE_SUBSTEPS = 50
@@ -212,11 +213,13 @@ class TwinEnv(Env):
             raise EnvError("observe was called after close")
         if images and self._pictures is None:
             self._pictures = MappingProxyType(native_pictures(self._rig, self._data))
-        poses = {view: camera_to_base(self._model, self._data, view) for view in VIEWS}
+        recorded = recorded_poses(
+            {view: camera_to_base(self._model, self._data, view) for view in VIEWS}
+        )
         return Observation(
             images=self._pictures if images and self._pictures is not None else {},
-            camera_to_base=MappingProxyType(poses),
-            cam_rel_poses=recorded_poses(poses),
+            camera_to_base=camera_matrices(recorded),  # of these, so that both say the same
+            cam_rel_poses=recorded,
             proprio=self._proprio.read(self._data),
             protocol=self._protocol,
             task_index=self._task.index,

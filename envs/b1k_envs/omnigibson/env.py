@@ -221,8 +221,10 @@ class OmniGibsonEnv(Env):
         raise UnavailableError(NO_PRIVILEGED_STATE)
 
     def close(self) -> None:
-        """Refuse further calls. The application itself ends with the process."""
-        self._closed = True
+        """Close the application; results must be on disk, as that may end the process."""
+        if not self._closed:
+            self._closed = True
+            self._world.close()
 
     def _open(self, call: str) -> None:
         if self._closed:

@@ -44,6 +44,9 @@ Job = Callable[[Env], None]
 class Mover(Protocol):
     """What of a world the server moves."""
 
+    def check_instance(self, instance: int) -> None:
+        """See `OmniGibsonWorld.check_instance`."""
+
     def load(self, instances: Mapping[int, int]) -> None:
         """See `OmniGibsonWorld.load`."""
 
@@ -163,15 +166,18 @@ class LaneServer:
         for lane, request in waiting.items():
             request.answer.set_result(results[lane])
 
-    def _load(self, waiting: Mapping[int, _Request]) -> None:
-        try:
-            self._mover.load({lane: request.what for lane, request in waiting.items()})
-        except EnvError:
-            raise
-        except B1kEvalError as error:  # e.g. no such instance: the world is as it was
-            for request in waiting.values():
-                request.answer.set_exception(_another(error))
+    def _load(self, waiting: dict[int, _Request]) -> None:
+        for lane, request in list(waiting.items()):
+            try:
+                self._mover.check_instance(request.what)
+            except EnvError:
+                raise
+            except B1kEvalError as error:  # no such instance, no file of it: its lane's own error
+                request.answer.set_exception(error)
+                del waiting[lane]
+        if not waiting:
             return
+        self._mover.load({lane: request.what for lane, request in waiting.items()})
         for lane in waiting:
             self._episodes[lane].begin()
         self._loaded = set(waiting)
@@ -318,8 +324,10 @@ class LaneGroup(EnvGroup):
         run_lanes(self._world, self._episodes, self.envs, jobs)
 
     def close(self) -> None:
-        """Refuse further calls. The application itself ends with the process."""
-        self._closed = True
+        """Close the application; results must be on disk, as that may end the process."""
+        if not self._closed:
+            self._closed = True
+            self._world.close()
 
 
 def run_lanes(

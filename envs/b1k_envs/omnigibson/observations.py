@@ -17,6 +17,7 @@ import numpy.typing as npt
 from b1k_envs import r1pro
 from b1k_envs.base import VIEWS, Float32Array, Float64Array, Protocol, UInt8Array, View
 from b1k_envs.errors import EnvError
+from b1k_envs.poses import rotation_matrix
 
 _REMEMBERED_STATES = 8
 """More than the renders by which a picture can lag (about three)."""
@@ -119,13 +120,8 @@ def pose_matrix(position: Any, quaternion: Any) -> Float64Array:  # noqa: ANN401
     length = float(np.linalg.norm(turn))
     if not (np.isfinite(at).all() and np.isfinite(length) and abs(length - 1.0) < 1e-2):
         raise EnvError(f"OmniGibson gave the pose {at.tolist()}, {turn.tolist()} (x, y, z, w)")
-    x, y, z, w = turn / length
     pose = np.eye(4)
-    pose[:3, :3] = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-    ]
+    pose[:3, :3] = rotation_matrix(turn / length)
     pose[:3, 3] = at
     return pose
 

@@ -4,8 +4,8 @@ A finding that would make numbers wrong ends the run before it begins. Any other
 the official set-up is a remark in run.json. Expected values come from where they are set: `config`,
 `preparation`, `application`, `generation`, `r1pro`, with their sources.
 
-What a pass does not prove: that a recorded demonstration replays to its end, or that pictures and
-camera poses belong together while the robot turns. Both need a run of their own.
+What a pass does not prove: that a recorded demonstration replays to its end, which needs a run of
+its own, or that what is in a picture was seen from the pose that the renderer gives with it.
 """
 
 from __future__ import annotations
@@ -19,15 +19,22 @@ from typing import Any
 
 import numpy as np
 
-from b1k_envs.base import VIEWS, Float32Array
+from b1k_envs.base import VIEWS, Float32Array, Float64Array
 from b1k_envs.errors import EnvError
 from b1k_envs.omnigibson.application import DISABLED_RULES, Application, grasp_window
 from b1k_envs.omnigibson.data import assets_version
+from b1k_envs.omnigibson.dialect import RENDERS_UNTIL_CURRENT
 from b1k_envs.omnigibson.generation import ROBOT_NAME, Generation
-from b1k_envs.omnigibson.observations import pose_matrix, sensor_name, to_numpy
+from b1k_envs.omnigibson.observations import (
+    pose_matrix,
+    rendered_camera_pose,
+    sensor_name,
+    to_numpy,
+)
 from b1k_envs.omnigibson.preparation import HEAD_APERTURE, robots_of
 from b1k_envs.r1pro import (
     ACTION_DIM,
+    ACTION_SLICES,
     ARMS,
     BASE_MASS,
     BASE_VELOCITY_LIMIT,
@@ -44,6 +51,13 @@ HOLD_STEPS = 30
 
 STILL_BASE, STILL_JOINT = 0.005, 0.01
 """How far base [m] and trunk and arm joints [rad] may move meanwhile."""
+
+LOPSIDED_DRIFT = 0.05
+"""A base that drifts further than this meanwhile is commanded to [m]; the lopsided limits that the
+2025 documentation prints would carry it 0.125 m in x and in y."""
+
+TURN_STEPS, TURN_SPEED = 8, 0.5
+"""Control steps in which the base turns, and how fast, as a share of its greatest speed."""
 
 EEF_TOLERANCE = 0.02
 """How far the hands' positions in the base frame may be from those in the world [m]."""
@@ -73,7 +87,7 @@ def check_startup(
     generation: Generation,
     env: Any,  # noqa: ANN401 - an object of OmniGibson
 ) -> list[Finding]:
-    """Measure a prepared environment; it is reset, and moved by a second of standing still.
+    """Measure a prepared environment; it is reset, holds still for a second, and turns a little.
 
     To be called before the first instance is loaded.
 
@@ -89,6 +103,13 @@ def check_startup(
         suffix = f" of env {index}" if len(robots) > 1 else ""
         findings += _of_robot(robot, generation, suffix)
         findings += _of_cameras(robot, observations[index][ROBOT_NAME], suffix)
+    _refuse(findings, generation)  # before actions are sent that it may not understand
+    findings += _of_standing_still(application, generation, env, robots)
+    _refuse(findings, generation)
+    return [*findings, _of_picture_lag(generation, env, robots)]
+
+
+def _refuse(findings: list[Finding], generation: Generation) -> None:
     wrong = [each for each in findings if each.fatal and not each.ok]
     if wrong:
         words = "; ".join(f"{e.name}: expected {e.expected}, found {e.found}" for e in wrong)
@@ -96,7 +117,6 @@ def check_startup(
             f"this simulator would give wrong numbers: {words}. It is not the official "
             f"{generation.tag}, or something changed it before this run"
         )
-    return [*findings, *_of_standing_still(application, generation, env, robots)]
 
 
 def _same(name: str, expected: object, found: object, *, fatal: bool = False) -> Finding:
@@ -171,7 +191,7 @@ def _of_robot(robot: Any, generation: Generation, suffix: str) -> Iterator[Findi
     proprio = _proprio(robot)
     dim = PROPRIO_DIM[generation.protocol]
     yield _same(f"proprio length{suffix}", dim, proprio.size, fatal=True)
-    limits = _base_limits(robot)
+    limits = _base_limits(robot, generation)
     expected = [(-BASE_VELOCITY_LIMIT).tolist(), BASE_VELOCITY_LIMIT.tolist()]
     yield Finding(
         name=f"base velocity limits{suffix}",
@@ -252,19 +272,13 @@ def _of_standing_still(
 ) -> Iterator[Finding]:
     """Hold still for a second; a base with lopsided limits would drift at command 0."""
     before = [_posture(robot, generation) for robot in robots]
-    actions = np.stack(
-        [
-            hold_action(_proprio(robot), generation.protocol, GRIPPER_OPEN, GRIPPER_OPEN)
-            for robot in robots
-        ]
-    )
-    action = importlib.import_module("torch").as_tensor(actions)
+    action = _action(robots, generation, turn=0.0)
     sim = application.og.sim
     rendering = sim._render_on_step
     try:
         with sim.render_on_step(False):
             for _ in range(HOLD_STEPS):
-                env.step(action if generation.vectorised else action[0])
+                env.step(action)
     finally:
         sim._render_on_step = rendering  # the context manager does not after an exception
     for index, robot in enumerate(robots):
@@ -277,7 +291,61 @@ def _of_standing_still(
             expected=f"base within {STILL_BASE} m, joints within {STILL_JOINT} rad",
             found=[round(base, 5), round(joint, 5)],
             ok=base <= STILL_BASE and joint <= STILL_JOINT,
+            fatal=base > LOPSIDED_DRIFT and _base_limits(robot, generation) is None,
         )
+
+
+def _of_picture_lag(
+    generation: Generation,
+    env: Any,  # noqa: ANN401 - an object of OmniGibson
+    robots: list[Any],
+) -> Finding:
+    """Turn on the spot, rendering as officially, and see how old the pose of the last frame is.
+
+    What is found is how many steps ago the head camera was where the last frame was taken; None if
+    it was there at none of them. More than expected, and pictures on demand are not of the present.
+    """
+    camera = robots[0].sensors[sensor_name("head")]
+    _rendered_pose(camera)  # the first access switches it on, and renders
+    places = []
+    for _ in range(TURN_STEPS):
+        env.step(_action(robots, generation, turn=TURN_SPEED))
+        places.append(pose_matrix(*camera.get_position_orientation()))
+    rendered = _rendered_pose(camera)
+    lag = None
+    if rendered is not None:
+        gaps = [float(np.abs(place - rendered).max()) for place in reversed(places)]
+        stride = float(np.abs(places[-1] - places[-2]).max())
+        if min(gaps) < stride / 2:
+            lag = int(np.argmin(gaps))
+    return Finding(
+        name="age of the pictures while the base turns [steps]",
+        expected=f"at most {RENDERS_UNTIL_CURRENT - 1}",
+        found=lag,
+        ok=lag is not None and lag < RENDERS_UNTIL_CURRENT,
+    )
+
+
+def _rendered_pose(camera: Any) -> Float64Array | None:  # noqa: ANN401 - of OmniGibson
+    return rendered_camera_pose(camera.camera_parameters["cameraViewTransform"])
+
+
+def _action(
+    robots: list[Any],
+    generation: Generation,
+    *,
+    turn: float,
+) -> Any:  # noqa: ANN401 - a tensor
+    """Hold the joints where they are and turn the base, as `env.step` of the generation takes it."""
+    actions = np.stack(
+        [
+            hold_action(_proprio(robot), generation.protocol, GRIPPER_OPEN, GRIPPER_OPEN)
+            for robot in robots
+        ]
+    )
+    actions[:, ACTION_SLICES["base"].stop - 1] = turn
+    tensor = importlib.import_module("torch").as_tensor(actions)
+    return tensor if generation.vectorised else tensor[0]
 
 
 def _posture(
@@ -295,9 +363,18 @@ def _proprio(robot: Any) -> Float32Array:  # noqa: ANN401 - an object of OmniGib
     return np.array(to_numpy(robot.get_proprioception()[0]), dtype=np.float32)
 
 
-def _base_limits(robot: Any) -> list[list[float]] | None:  # noqa: ANN401 - of OmniGibson
-    """Lower and upper output limits of the base controller; None where it does not tell."""
-    controllers = getattr(robot, "controllers", {})
-    base = controllers.get("base") if isinstance(controllers, Mapping) else None
+def _base_limits(
+    robot: Any,  # noqa: ANN401 - an object of OmniGibson
+    generation: Generation,
+) -> list[list[float]] | None:
+    """Lower and upper output limits of the base controller; None where it does not tell.
+
+    In 2026 a robot has a pair (group, number in it), and the group has the controller. Only some
+    states of `controllers/controller_view.py` have a method that gives it; the groups all have.
+    """
+    base = robot.controllers.get("base")
+    if generation.vectorised and isinstance(base, tuple):
+        view = importlib.import_module("omnigibson.controllers").ControllerView
+        base = view._controller_groups.get(base[0])
     limits = getattr(base, "command_output_limits", None)
     return None if limits is None else [to_numpy(side).tolist() for side in limits]

@@ -85,6 +85,8 @@ OWNERS: Mapping[str, Mapping[Protocol, str]] = MappingProxyType(
         "robot": _owner(
             y2025="omnigibson.robots.r1pro.R1Pro", y2026="omnigibson.robots.robot.Robot"
         ),
+        "controllers": _owner(y2026="omnigibson.controllers"),
+        "controller view": _owner(y2026="omnigibson.controllers.controller_view.ControllerView"),
         "controller": _owner("omnigibson.controllers.controller_base.BaseController"),
         "joint controller": _owner("omnigibson.controllers.joint_controller.JointController"),
         "gripper controller": _owner(
@@ -286,6 +288,14 @@ CHECKS = (
     *_rows("package", "attribute", "recorded", "__version__"),
     *_rows("robot", "attribute", "size of an action, controllers", "action_dim", "controllers"),
     *_rows("robot", "key", "the base's controller", "base"),
+    *_rows("controllers", "class", "where the base's controller is", "ControllerView", only=_2026),
+    *_rows(
+        "controller view",
+        "attribute",
+        "where the base's controller is",
+        "_controller_groups",
+        only=_2026,
+    ),
     *_rows("controller", "attribute", "speed of the base", "command_output_limits"),
     *_rows("camera", "attribute", "field of view", "focal_length", "image_width"),
     *_rows("camera", "key", "pictures", "rgb"),

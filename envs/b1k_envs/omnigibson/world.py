@@ -63,6 +63,10 @@ _RENDER_PROTOCOLS: Mapping[RenderMode, str] = MappingProxyType(
 )
 
 
+SHUTDOWN_DEADLINE_S = 20.0
+"""OmniGibson may take minutes to close, or for ever; then the process ends without."""
+
+
 class CameraPoses(NamedTuple):
     """Where the cameras were.
 
@@ -166,6 +170,16 @@ class OmniGibsonWorld:
         )
 
     # --- moving ------------------------------------------------------------------------------
+
+    def check_instance(self, instance: int) -> None:
+        """Find out whether an instance can be loaded, without touching the world.
+
+        Raises:
+            UsageError: The split has no such index.
+            UnavailableError: Its file is missing.
+        """
+        self.check_sound()
+        self._data.instance_file(instance)
 
     def load(self, instances: Mapping[int, int]) -> None:
         """Put envs into numbered initial states, all at once.
@@ -310,6 +324,17 @@ class OmniGibsonWorld:
         for index in range(self.num_envs):
             for view in VIEWS:
                 self._dialect.rendered_camera_pose(index, view)
+
+    # --- ending ------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the application, within seconds or not at all; the process is of no use after.
+
+        Closing may end the process. What has failed is left as it is: it would hang more likely.
+        """
+        if self._failure is None and threading.get_ident() == self._thread:
+            self._failure = "it was closed"
+            self._application.shutdown(SHUTDOWN_DEADLINE_S)
 
     # --- failing -----------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from b1k_eval.settings import (
     DEFAULT_ENSEMBLE_DECAY,
     DEFAULT_ENSEMBLE_EVERY,
     DEFAULT_HORIZON,
+    MEASURED,
     RunSettings,
     given_settings,
     option_name,
@@ -31,6 +32,7 @@ from b1k_eval.worlds import (
     resolve_sim,
 )
 from b1k_policies.registry import CHECKPOINT
+from b1k_policies.wire.address import is_address
 
 _DEFAULTS: Mapping[str, Any] = {
     "policy": "expert",
@@ -38,6 +40,7 @@ _DEFAULTS: Mapping[str, Any] = {
     "split": "public-test",
     "rollouts": 1,
     "chunking": "receding",
+    "mode": "sync",
     "render": "on-demand",
     "render_quality": "fast",
     "seed": 0,
@@ -106,8 +109,10 @@ def resolve_settings(given: Mapping[str, Any], recorded: Mapping[str, Any]) -> R
             raise UsageError(f"{option_name(name)} only means something with --chunking {only}")
     if ensemble:
         _fill(values, ensemble_every=DEFAULT_ENSEMBLE_EVERY, ensemble_decay=DEFAULT_ENSEMBLE_DECAY)
-    else:
-        _fill(values, horizon=DEFAULT_HORIZON)
+    elif not is_address(values["policy"]):
+        _fill(values, horizon=DEFAULT_HORIZON)  # else as the server's chunks allow
+    if values.get("mode") == "realtime":
+        values["latency"] = values.get("latency") or MEASURED
     return RunSettings(**values)
 
 

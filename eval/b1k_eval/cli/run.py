@@ -91,6 +91,22 @@ def run(
     chunking: Annotated[
         str | None, typer.Option(help="receding or ensemble.", show_default="receding")
     ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(
+            help="sync: the world waits for the policy. realtime: it goes on, and the old chunk is "
+            "executed until the new one arrives.",
+            show_default="sync",
+        ),
+    ] = None,
+    latency: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MS|measured",
+            help="With --mode realtime: how long an inference takes.",
+            show_default="measured",
+        ),
+    ] = None,
     ensemble_every: Annotated[
         int | None,
         typer.Option(help="Steps between inferences.", show_default=str(DEFAULT_ENSEMBLE_EVERY)),
@@ -209,6 +225,8 @@ def run(
         "rollouts": rollouts,
         "horizon": horizon,
         "chunking": chunking,
+        "mode": mode,
+        "latency": latency,
         "ensemble_every": ensemble_every,
         "ensemble_decay": ensemble_decay,
         "render": render,

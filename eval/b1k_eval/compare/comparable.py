@@ -8,6 +8,7 @@ from typing import Any
 
 from b1k_envs.errors import UsageError
 from b1k_eval.compare.loading import RunData
+from b1k_eval.run_files import SINCE
 from b1k_policies.contract_fields import FIELDS
 
 _MUST_AGREE: Mapping[str, str] = {
@@ -23,6 +24,8 @@ _MUST_AGREE: Mapping[str, str] = {
 _WORTH_KNOWING: Mapping[str, str] = {
     "chunking": "chunking",
     "horizon": "horizon",
+    "mode": "mode",
+    "latency": "latency",
     "ensemble_every": "steps between inferences",
     "ensemble_decay": "ensemble decay",
     "render": "rendering",
@@ -135,11 +138,12 @@ def stopped_early(first: RunData, second: RunData) -> bool:
 def _of(
     first: Mapping[str, Any], second: Mapping[str, Any], names: Mapping[str, str]
 ) -> list[Difference]:
-    return [
-        Difference(name=words, first=first.get(name), second=second.get(name))
-        for name, words in names.items()
-        if first.get(name) != second.get(name)
-    ]
+    found = []
+    for name, words in names.items():
+        one, two = (side.get(name, SINCE.get(name)) for side in (first, second))
+        if one != two:
+            found.append(Difference(name=words, first=one, second=two))
+    return found
 
 
 def _without_instances(env: Mapping[str, Any]) -> dict[str, Any]:

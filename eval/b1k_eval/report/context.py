@@ -18,6 +18,7 @@ from b1k_eval.report.figures import letter
 from b1k_eval.report.looks import RUN_COLOURS
 from b1k_eval.report.overview import Findings, RunFindings
 from b1k_eval.report.selfreport_words import progress_words, skill_words
+from b1k_eval.settings import DEFAULT_HORIZON, MEASURED
 
 GLYPHS: Mapping[Outcome, str] = {"success": "●", "failure": "✕", "error": "!"}
 """Never told by colour alone; the same as in dom.js."""
@@ -205,6 +206,10 @@ def _facts(run: RunFindings) -> Iterator[tuple[str, str]]:
         ),
     )
     yield "actions", f"{settings['chunking']}, {_chunking(settings)}"
+    if settings.get("mode", "sync") != "sync":
+        latency = settings["latency"]
+        unit = "" if latency == MEASURED else " ms"
+        yield "mode", f"{settings['mode']}, latency {latency}{unit}"
     if settings["action_noise"] is not None:
         yield "action noise", str(settings["action_noise"])
     if "checkpoint" in policy:
@@ -223,7 +228,8 @@ def _facts(run: RunFindings) -> Iterator[tuple[str, str]]:
 def _chunking(settings: Mapping[str, Any]) -> str:
     if settings["chunking"] == "ensemble":
         return f"every {settings['ensemble_every']} steps, decay {settings['ensemble_decay']}"
-    return f"{settings['horizon']} of a chunk"
+    rows = f"up to {DEFAULT_HORIZON}" if settings["horizon"] is None else settings["horizon"]
+    return f"{rows} of a chunk"
 
 
 def _grid(runs: Sequence[RunFindings]) -> dict[str, Any]:

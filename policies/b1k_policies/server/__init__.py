@@ -15,11 +15,11 @@ def require_websockets() -> None:
     """Before `app` is imported.
 
     Raises:
-        UnavailableError: The package is missing, or too old to have an asyncio server.
+        UnavailableError: The package is missing, or older than what our client needs.
     """
     try:
         import websockets.asyncio.server  # noqa: F401
     except ImportError as error:
         raise UnavailableError(
-            f"a policy server needs websockets 13 or newer ({error}): {INSTALL}"
+            f"a policy server needs websockets 15 or newer ({error}): {INSTALL}"
         ) from error

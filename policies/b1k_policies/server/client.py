@@ -20,6 +20,7 @@ from b1k_policies.server.batching import Batcher, Reply
 from b1k_policies.server.connection import GuardedConnection
 from b1k_policies.server.limits import Quota, TokenBucket
 from b1k_policies.server.sessions import Session
+from b1k_policies.wire import keys
 from b1k_policies.wire.codec import pack, unpack
 from b1k_policies.wire.limits import WireError
 from b1k_policies.wire.messages import (
@@ -216,9 +217,10 @@ class Client:
     def _account_of(self, error: BaseException) -> str:
         """One line for the peer; the rest is for the log."""
         if isinstance(error, HostFaultError):
-            kind, what = "host_fault", "the machine of the policy failed"
+            kind, what = keys.HOST_FAULT, "the machine of the policy failed"
         else:
-            kind = error.reason if isinstance(error, PolicyFaultError) else "policy_error"
+            kind = error.reason if isinstance(error, PolicyFaultError) else ""
+            kind = kind if kind in keys.POLICY_FAULTS else keys.POLICY_FAULTS[0]
             what = "the policy failed on this observation"
         LOG.error("%s: %s", self._peer, kind, exc_info=error)
         return f"{kind}: {what}; the server's log says why"

@@ -12,11 +12,16 @@ from b1k_policies.wire import keys
 
 SCHEMES = ("ws", "wss")
 DEFAULT_WAIT_S = 10.0
+QUERY_TIMEOUT_S = 600.0
+"""For one answer, reconnections included: the 2026 rules (docs/challenge)."""
 
 _MOST_ROWS = 10_000
 _LONGEST_WAIT_S = 7 * 24 * 3600.0
-_OPTIONS = ("chunk", "wait", "batch")
-_USAGE = "ws://HOST:PORT or wss://HOST:PORT, with ?chunk=K&wait=SECONDS&batch=yes|no where needed"
+_OPTIONS = ("chunk", "wait", "timeout", "batch")
+_USAGE = (
+    "ws://HOST:PORT or wss://HOST:PORT, with ?chunk=K&wait=SECONDS&timeout=SECONDS&batch=yes|no "
+    "where needed"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +34,7 @@ class Address:
         port: TCP port.
         chunk: Actions to ask for at a time; None leaves it to the server's metadata, else 1.
         wait_s: How long a server may take to start [s].
+        timeout_s: How long an answer may take, reconnections included [s].
         batch: Whether arrays get a leading dimension of the envs; None for what the protocol of
             the run has: 2026 (v3.9.3) yes, 2025 no.
     """
@@ -38,6 +44,7 @@ class Address:
     port: int
     chunk: int | None = None
     wait_s: float = DEFAULT_WAIT_S
+    timeout_s: float = QUERY_TIMEOUT_S
     batch: bool | None = None
 
     def __str__(self) -> str:
@@ -84,7 +91,8 @@ def parse_address(spec: str) -> Address:
         host=parts.hostname,
         port=port,
         chunk=_chunk(options.get("chunk")),
-        wait_s=_wait(options.get("wait", str(DEFAULT_WAIT_S))),
+        wait_s=_seconds("wait", options.get("wait", str(DEFAULT_WAIT_S))),
+        timeout_s=_seconds("timeout", options.get("timeout", str(QUERY_TIMEOUT_S))),
         batch=_batch(options.get("batch")),
     )
 
@@ -112,9 +120,9 @@ def _chunk(text: str | None) -> int | None:
     return int(text)
 
 
-def _wait(text: str) -> float:
+def _seconds(name: str, text: str) -> float:
     if not re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) or float(text) > _LONGEST_WAIT_S:
-        raise UsageError(f"--policy: wait={text} must be seconds, 0 to {_LONGEST_WAIT_S:.0f}")
+        raise UsageError(f"--policy: {name}={text} must be seconds, 0 to {_LONGEST_WAIT_S:.0f}")
     return float(text)
 
 

@@ -37,10 +37,13 @@ class Counters:
         self.threads: set[int] = set()
         self.failure: BaseException | None = None
 
+    def check_instance(self, instance: int) -> None:
+        self.threads.add(threading.get_ident())
+        if instance < 0:
+            raise UsageError("no such instance")
+
     def load(self, instances: Mapping[int, int]) -> None:
         self.threads.add(threading.get_ident())
-        if min(instances.values()) < 0:
-            raise UsageError("no such instance")
         self.loads.append(dict(instances))
 
     def advance(self, actions: Mapping[int, Any]) -> dict[int, Stepped]:

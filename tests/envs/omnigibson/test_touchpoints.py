@@ -43,7 +43,7 @@ DOUBLES = {
     "BDDLEntity": ("scope entry", "object"),
     "BehaviorTask": ("task",),
     "Controller": ("controller",),
-    "ControllerView": ("controllers",),
+    "ControllerView": ("controller view",),
     "CookingSystemRule": ("rule",),
     "DatasetObject": ("object",),
     "Environment": ("env",),

@@ -20,6 +20,7 @@ from b1k_policies.wire.address import Address, is_address, parse_address
          Address(scheme="ws", host="h", port=1, chunk=10, wait_s=600.0, batch=False), "ws://h:1"),
         ("ws://h:1?batch=yes&wait=0.5",
          Address(scheme="ws", host="h", port=1, wait_s=0.5, batch=True), "ws://h:1"),
+        ("ws://h:1?timeout=30", Address(scheme="ws", host="h", port=1, timeout_s=30.0), "ws://h:1"),
     ],
 )  # fmt: skip
 def test_an_address_is_read(spec, expected, shown):
@@ -37,7 +38,7 @@ def test_an_address_is_read(spec, expected, shown):
         ("ws://h:eight", "no address of a server"),
         ("ws://h:8000/policy", "nothing may follow the port but options"),
         ("ws://h:8000#x", "nothing may follow the port but options"),
-        ("ws://h:1?key=abc", "has no option 'key'; choose from chunk, wait, batch"),
+        ("ws://h:1?key=abc", "has no option 'key'; choose from chunk, wait, timeout, batch"),
         ("ws://h:1?chunk", "bad query field"),
         ("ws://h:1?chunk=0", "chunk=0 must be a whole number, 1 to 10000"),
         ("ws://h:1?chunk=-3", "chunk=-3 must be"),
@@ -46,6 +47,7 @@ def test_an_address_is_read(spec, expected, shown):
         ("ws://h:1?wait=nan", "wait=nan must be seconds"),
         ("ws://h:1?wait=99999999", "wait=99999999 must be seconds, 0 to 604800"),
         ("ws://h:1?batch=1", "batch=1 must be yes or no"),
+        ("ws://h:1?timeout=-1", "timeout=-1 must be seconds"),
         ("ws://h:1?chunk=2&chunk=3", "an option twice"),
     ],
 )

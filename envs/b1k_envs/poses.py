@@ -1,0 +1,61 @@
+"""Poses as the evaluator records them, and as matrices: one computation for everybody.
+
+Matrices are computed in double precision and rounded once, so that a policy gets the same bits
+whether it sits beside the simulator or is told `cam_rel_poses` over a wire.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+import numpy as np
+
+from b1k_envs.base import Float32Array, Float64Array, View
+from b1k_envs.r1pro import CAM_REL_POSES_ORDER
+
+_BLOCK = 7
+_UNIT = 1e-3
+"""How far a quaternion's length may be from 1; float32 leaves about 1e-7."""
+
+
+def rotation_matrix(quaternion: Float64Array) -> Float64Array:
+    """The rotation of a unit quaternion x, y, z, w, float64 [3, 3]."""
+    x, y, z, w = (float(number) for number in quaternion)
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+def camera_matrices(recorded: Float32Array) -> MappingProxyType[View, Float32Array]:
+    """The matrices of `cam_rel_poses`.
+
+    Args:
+        recorded: float32 [21], per camera position [m] and quaternion x, y, z, w, base frame, USD
+            camera axes.
+
+    Returns:
+        Per view float32 [4, 4], camera to base, read-only.
+
+    Raises:
+        ValueError: A quaternion is not of length 1.
+    """
+    poses: dict[View, Float32Array] = {}
+    for block, view in enumerate(CAM_REL_POSES_ORDER):
+        numbers = recorded[_BLOCK * block : _BLOCK * (block + 1)].astype(np.float64)
+        length = float(np.sqrt(numbers[3:] @ numbers[3:]))
+        if not abs(length - 1) <= _UNIT:
+            raise ValueError(
+                f"the pose of {view} has a quaternion of length {length:g}, expected 1: "
+                f"{', '.join(f'{number:g}' for number in numbers[3:])} (x, y, z, w)"
+            )
+        pose = np.eye(4)
+        pose[:3, :3] = rotation_matrix(numbers[3:] / length)
+        pose[:3, 3] = numbers[:3]
+        matrix = pose.astype(np.float32)
+        matrix.setflags(write=False)
+        poses[view] = matrix
+    return MappingProxyType(poses)
