@@ -160,7 +160,7 @@ GENERATIONS: Mapping[Protocol, Generation] = MappingProxyType(
     }
 )
 
-_FITTING = "v3.7.2 (--protocol 2025) and v3.9.3 with its post releases (--protocol 2026)"
+_FITTING = "v3.7.2 (--protocol 2025), or v3.9.3 with its post releases (--protocol 2026)"
 _NUMBER = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(?:[.-]?post\d+)?(?:\+.*)?")
 _VERSION_LINE = re.compile(r"""^__version__\s*=\s*["']([^"']+)["']""", re.MULTILINE)
 

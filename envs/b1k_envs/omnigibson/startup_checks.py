@@ -336,7 +336,7 @@ def _action(
     *,
     turn: float,
 ) -> Any:  # noqa: ANN401 - a tensor
-    """Hold the joints where they are and turn the base, as `env.step` of the generation takes it."""
+    """Joints as they are, the base turning; shaped as `env.step` of the generation takes it."""
     actions = np.stack(
         [
             hold_action(_proprio(robot), generation.protocol, GRIPPER_OPEN, GRIPPER_OPEN)
@@ -372,9 +372,9 @@ def _base_limits(
     In 2026 a robot has a pair (group, number in it), and the group has the controller. Only some
     states of `controllers/controller_view.py` have a method that gives it; the groups all have.
     """
-    base = robot.controllers.get("base")
+    base = getattr(robot, "controllers", {}).get("base")
     if generation.vectorised and isinstance(base, tuple):
-        view = importlib.import_module("omnigibson.controllers").ControllerView
-        base = view._controller_groups.get(base[0])
+        view = getattr(importlib.import_module("omnigibson.controllers"), "ControllerView", None)
+        base = getattr(view, "_controller_groups", {}).get(base[0])
     limits = getattr(base, "command_output_limits", None)
     return None if limits is None else [to_numpy(side).tolist() for side in limits]

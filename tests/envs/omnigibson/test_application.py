@@ -21,6 +21,7 @@ from b1k_envs.omnigibson import application
 from b1k_envs.omnigibson.application import Application, grasp_window, launch
 from b1k_envs.omnigibson.generation import GENERATIONS, installed_generation
 from omnigibson_double import touch
+from omnigibson_double.application import SET_BY_ISAAC
 
 
 @pytest.fixture(autouse=True)
@@ -233,7 +234,7 @@ def test_one_gpu_is_pinned(og_2026, monkeypatch, argument, variables, chosen):
     started = launch(installed_generation(), gpu=argument)
     assert started.og.app.settings["GPU_ID"] == chosen
     assert started.applied["environment"]["OMNIGIBSON_GPU_ID"] == chosen
-    assert dict(os.environ) == before
+    assert dict(os.environ) == before | SET_BY_ISAAC
 
 
 def test_two_starts_never_share_a_folder_and_a_later_one_finds_the_first_ones(tmp_path):
@@ -255,6 +256,7 @@ def test_handlers_arguments_and_log_level_are_ours_again(og_2026, monkeypatch):
     def handler(number, frame):
         raise AssertionError("not to be called")
 
+    logging.getLogger().setLevel(logging.INFO)  # put back by the double
     level = logging.getLogger().level
     monkeypatch.setattr(sys, "argv", ["b1k-eval", "run"])
     before = signal.signal(signal.SIGINT, handler)
@@ -267,16 +269,24 @@ def test_handlers_arguments_and_log_level_are_ours_again(og_2026, monkeypatch):
     assert logging.getLogger().level == level
 
 
-def test_arguments_that_the_start_replaces_come_back(og_2026, monkeypatch):
-    """OmniGibson hands Isaac Sim its arguments in `sys.argv`."""
-
-    def replace_them():
-        sys.argv = ["--portable-root", "/tmp"]
-
-    monkeypatch.setattr(application, "_seed", replace_them)
-    monkeypatch.setattr(sys, "argv", ["b1k-eval"])
-    launch(installed_generation())
-    assert sys.argv == ["b1k-eval"]
+def test_a_naive_start_loses_arguments_handler_and_log_level(og_2026, monkeypatch):
+    """What the start takes, so that the test above shows something."""
+    monkeypatch.setattr(sys, "argv", ["b1k-eval", "run"])
+    og = importlib.import_module("omnigibson")
+    taken = signal.getsignal(signal.SIGINT)
+    logging.getLogger().setLevel(logging.INFO)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    og.launch(
+        physics_dt=1 / 120,
+        rendering_dt=1 / 30,
+        sim_step_dt=1 / 30,
+        device="cpu",
+        viewer_width=1280,
+        viewer_height=720,
+    )
+    assert sys.argv[0] == "--portable-root"
+    assert logging.getLogger().level == logging.WARNING
+    assert signal.getsignal(signal.SIGINT) is taken is not signal.default_int_handler
 
 
 def test_off_the_main_thread_setting_a_handler_is_no_error():

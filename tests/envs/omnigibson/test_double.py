@@ -131,12 +131,42 @@ def test_the_fields_of_proprioception_are_those_of_the_config_in_its_order(og):
 
 
 @both
-def test_success_cannot_be_read_before_the_first_step(og):
-    _, env, _ = og
-    with pytest.raises(AssertionError, match="step"):
-        _ = env.task.success
+def test_in_2025_success_cannot_be_read_before_the_first_step(og):
+    _, env, installed = og
+    if installed.generation == "2025":
+        with pytest.raises(AssertionError, match="step"):
+            _ = env.task.success
+    else:
+        assert env.task.success.tolist() == [False]
     env.step(ZERO)
     assert not env.task.success
+
+
+def test_in_2026_alike_parts_of_all_robots_are_in_one_group(og_2026):
+    _, env = start(og_2026, num_envs=2)
+    view = importlib.import_module("omnigibson.controllers").ControllerView
+    pairs = [row[0].controllers for row in env.robots]
+    for part in ("base", "trunk", "arm_left"):
+        assert [pair[part][1] for pair in pairs] == [0, 1]
+        assert pairs[0][part][0] == pairs[1][part][0]
+    limits = view._controller_groups[pairs[0]["base"][0]].command_output_limits
+    assert np.allclose(limits, [[-0.75, -0.75, -1.0], [0.75, 0.75, 1.0]])
+
+
+@both
+def test_a_macro_that_does_not_exist_is_true_when_it_is_read(og):
+    macros = importlib.import_module("omnigibson.macros")
+    assert "ENABLE_WHATEVER" not in macros.gm
+    assert macros.gm.ENABLE_WHATEVER
+    assert "ENABLE_WHATEVER" in macros.gm
+
+
+@both
+def test_closing_without_an_application_ends_the_program(og, monkeypatch):
+    module, _, _ = og
+    monkeypatch.setattr(module, "app", None)
+    with pytest.raises(SystemExit):
+        module.shutdown()
 
 
 @pytest.mark.parametrize("generation", ["2025", "2026"])

@@ -4,6 +4,7 @@ import gc
 import importlib
 import json
 from dataclasses import asdict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from adapter_start import bring_up
 
 from b1k_envs.errors import EnvError
 from b1k_envs.omnigibson import startup_checks
-from b1k_envs.omnigibson.startup_checks import HOLD_STEPS
+from b1k_envs.omnigibson.startup_checks import HOLD_STEPS, TURN_STEPS
+from omnigibson_double import simulator
 
 HEAD = "robot_r1:zed_link:Camera:0"
 
@@ -66,13 +68,14 @@ def test_every_env_is_checked(og_of_2026):
             assert f"{name} of env {index}" in names
 
 
-def test_the_checks_render_only_for_the_reset(og):
+def test_the_checks_render_for_the_reset_and_while_the_base_turns_only(og):
     adapter = bring_up()
     sim = adapter.og.sim
     before, steps = sim.renders, sim.steps
     adapter.check()
-    assert sim.steps - steps == 1 + HOLD_STEPS
-    assert sim.renders - before == 4  # that of its step, and three
+    assert sim.steps - steps == 1 + HOLD_STEPS + TURN_STEPS
+    reset, switched_on = 4, 4  # that of its step, and three; the first access to a camera's pose
+    assert sim.renders - before == reset + switched_on + TURN_STEPS
     assert sim._render_on_step
 
 
@@ -104,6 +107,22 @@ def test_lopsided_base_limits_are_refused(og):
     text = refused(bring_up())
     assert "base velocity limits: expected [[-0.75, -0.75, -1.0], [0.75, 0.75, 1.0]]" in text
     assert "found [[-0.75, -0.75, -1.0], [1.0, 1.0, 1.0]]" in text
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_lopsided_limits_are_refused_in_every_env(og_of_2026, index):
+    """In 2026 alike robots share one controller; here one robot is in a group of its own."""
+    adapter = bring_up(num_envs=2)
+    view = importlib.import_module("omnigibson.controllers").ControllerView
+    key, number = adapter.robots[index].controllers["base"]
+    assert number == index
+    assert key == adapter.robots[1 - index].controllers["base"][0]
+    limits = (np.float32([-0.75, -0.75, -1.0]), np.float32([1.0, 1.0, 1.0]))
+    view._controller_groups["alone"] = SimpleNamespace(command_output_limits=limits)
+    adapter.robots[index].controllers["base"] = ("alone", 0)
+    text = refused(adapter)
+    assert f"base velocity limits of env {index}: expected" in text
+    assert f"base velocity limits of env {1 - index}" not in text
 
 
 def test_a_naive_config_without_the_proprio_fields_is_refused(og):
@@ -257,16 +276,73 @@ def test_assets_are_of_the_version_and_the_robots_at_least(og, monkeypatch, vers
     assert [findings[f"version of {name}"] for name in names] == ok
 
 
-def test_a_robot_that_drifts_while_it_holds_still_is_found(og, monkeypatch):
-    """Where a version does not tell the limits, this is how lopsided ones would show."""
-    og.faults.asymmetric_base_limits = True
-    monkeypatch.setattr(startup_checks, "_base_limits", lambda robot: None)
+def hide_limits(monkeypatch, adapter):
+    """A version whose controllers say nothing of limits."""
+    monkeypatch.setattr(type(adapter.robots[0]), "controllers", property(lambda robot: {"base": 7}))
+
+
+def test_limits_that_cannot_be_read_are_no_reason_to_refuse_a_base_that_stands(og, monkeypatch):
     adapter = bring_up()
+    hide_limits(monkeypatch, adapter)
     findings = {each.name: each for each in adapter.check()}
+    assert findings["base velocity limits"].found == "cannot be read here; see standing still"
     assert not findings["base velocity limits"].ok
-    still = findings[f"standing still for {HOLD_STEPS} steps"]
+    assert findings[f"standing still for {HOLD_STEPS} steps"].ok
+
+
+def test_lopsided_limits_that_cannot_be_read_are_refused_by_their_drift(og, monkeypatch):
+    og.faults.asymmetric_base_limits = True
+    adapter = bring_up()
+    hide_limits(monkeypatch, adapter)
+    text = refused(adapter)
+    assert f"standing still for {HOLD_STEPS} steps: expected base within 0.005 m" in text
+    drift = float(text.partition("found [")[2].partition(",")[0])
+    assert drift == pytest.approx(0.125 * np.sqrt(2), abs=0.02)  # in x and in y, in a second
+
+
+def test_a_base_that_is_pushed_is_only_remarked_where_the_limits_are_known(og, monkeypatch):
+    adapter = bring_up()
+    robot = adapter.robots[0]
+    real, sim = robot.get_position_orientation, adapter.og.sim
+    middle = sim.steps + HOLD_STEPS // 2
+
+    def pushed(frame="world"):
+        position, quaternion = real(frame)
+        return position + 0.1 * (sim.steps > middle), quaternion
+
+    monkeypatch.setattr(robot, "get_position_orientation", pushed)
+    still = finding(adapter, f"standing still for {HOLD_STEPS} steps")
     assert not still.ok
-    assert still.found[0] > 0.05  # 0.125 m/s for a second, in x and in y
+    assert still.found[0] == pytest.approx(0.1 * np.sqrt(3), abs=1e-3)
+
+
+# --- the age of the pictures ----------------------------------------------------------------
+
+AGE = "age of the pictures while the base turns [steps]"
+
+
+def test_the_age_of_the_pictures_is_told(og):
+    """The double's cameras show the state of two renders ago, and a step renders once."""
+    found = finding(bring_up(), AGE)
+    assert (found.found, found.expected, found.ok, found.fatal) == (2, "at most 2", True, False)
+
+
+@pytest.mark.parametrize(("renders", "age", "ok"), [(1, 0, True), (2, 1, True), (5, 4, False)])
+def test_pictures_of_another_age_are_found(og, monkeypatch, renders, age, ok):
+    monkeypatch.setattr(simulator, "RENDERS_UNTIL_CURRENT", renders)
+    found = finding(bring_up(), AGE)
+    assert (found.found, found.ok) == (age, ok)
+
+
+def test_a_camera_pose_that_was_never_there_is_no_age(og, monkeypatch):
+    adapter = bring_up()
+    camera = adapter.robots[0].sensors[HEAD]
+    elsewhere = np.eye(4, dtype=np.float32).ravel()
+    monkeypatch.setattr(
+        type(camera), "camera_parameters", property(lambda self: {"cameraViewTransform": elsewhere})
+    )
+    found = finding(adapter, AGE)
+    assert (found.found, found.ok, found.fatal) == (None, False, False)
 
 
 def test_a_naive_zero_action_would_not_be_standing_still(og, monkeypatch):

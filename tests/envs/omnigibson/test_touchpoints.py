@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ from b1k_envs.omnigibson.touchpoints import (
 )
 from b1k_envs.omnigibson.world import OmniGibsonWorld, RenderMode
 from omnigibson_double import touch
+from omnigibson_double.application import SET_BY_ISAAC
 
 PACKAGE = Path(touchpoints.__file__).parent
 TEXTS = {
@@ -175,7 +177,7 @@ def test_nothing_is_declared_that_the_code_does_not_name(row):
         assert found, f"no module of the package names {name}"
 
 
-OWN_OBJECTS = {"self._dialect", "subgoals"}
+OWN_OBJECTS = {"self._application", "self._dialect", "subgoals"}
 """Objects of ours with methods named like some of OmniGibson's."""
 
 
@@ -270,6 +272,8 @@ def run(protocol: Protocol, render: RenderMode, num_envs: int) -> None:
     """A short episode in a process that has not started OmniGibson yet."""
     for name in [n for n in sys.modules if n.partition(".")[0] == "omnigibson"]:
         del sys.modules[name]
+    for name in SET_BY_ISAAC:
+        os.environ.pop(name, None)
     world = OmniGibsonWorld(
         TASK, protocol=protocol, render=render, gpu=None, num_envs=num_envs, **PUBLIC
     )

@@ -1,5 +1,7 @@
 """Where 2026 keeps the controllers: one per group of alike parts, each robot a member of it."""
 
+from typing import ClassVar
+
 from omnigibson_double import touch
 from omnigibson_double.controllers import Controller
 
@@ -9,8 +11,8 @@ __all__ = ["ControllerView"]
 class ControllerView(metaclass=touch.TouchedMeta):
     """The groups by key. Newer states have no `get_controller`, and none has the output limits."""
 
-    _controller_groups: dict[str, Controller] = {}
-    _members: dict[str, int] = {}
+    _controller_groups: ClassVar[dict[str, Controller]] = {}
+    _members: ClassVar[dict[str, int]] = {}
 
     @classmethod
     def register(cls, body_part: str, controller: Controller) -> tuple[str, int]:
