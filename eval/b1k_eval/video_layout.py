@@ -21,6 +21,7 @@ takes the loop does not get.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -348,11 +349,17 @@ def _checked(views: Mapping[View, UInt8Array], view: View) -> UInt8Array:
 
 def truncate(text: str, width: int, scale: float, *, bold: bool = False) -> str:
     """The text, or its longest beginning that fits `width` pixels with `...` behind it."""
+    text = text[
+        : max(width, 0) + 1
+    ]  # no letter is narrower than a pixel, and names come from others
     if text_width(text, scale, bold=bold) <= width:
         return text
-    while text and text_width(text + "...", scale, bold=bold) > width:
-        text = text[:-1]
-    return text.rstrip() + "..."
+
+    def width_of(letters: int) -> int:
+        return text_width(text[:letters] + "...", scale, bold=bold)
+
+    fits = bisect_right(range(len(text)), width, key=width_of) - 1
+    return text[: max(fits, 0)].rstrip() + "..."
 
 
 def text_width(text: str, scale: float, *, bold: bool = False) -> int:

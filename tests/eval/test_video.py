@@ -512,3 +512,15 @@ def test_a_display_says_that_an_episode_is_finishing_its_video():
     lines = console.file.getvalue().splitlines()
     assert lines[-2].endswith(f"{key.folder} finishing the video, 1 picture left")
     assert lines[-1].endswith(f"{key.folder} finishing the video, 2 pictures left")
+
+
+def test_a_name_of_a_hundred_thousand_letters_is_cut_where_a_loop_over_letters_would_cut_it():
+    from b1k_eval.video_layout import text_width, truncate
+
+    text = "open the door of the washing machine that stands below the counter" * 2
+    kept = text
+    while text_width(kept + "...", 0.44) > 180:
+        kept = kept[:-1]
+    assert truncate(text, 180, 0.44) == kept.rstrip() + "..."
+    assert truncate(text * 1000, 180, 0.44) == truncate(text, 180, 0.44)
+    assert truncate("short", 180, 0.44) == "short"

@@ -160,11 +160,9 @@ class BehaviorTask2026(BehaviorTask):
         return env.scenes[env_idx].robots[0]
 
     def reset(self, env: Any, env_indices: Any = None) -> None:
-        if self._success is None:
-            self._success = torch.zeros(len(self._scenes), dtype=torch.bool)
         for index in range(len(self._scenes)) if env_indices is None else env_indices:
             self._reset_scene(int(index))
-            self._success[int(index)] = False
+        self._success = None
 
     def _presampled(self, robot: Any, poses: Mapping[str, Any]) -> Mapping[str, Any]:
         lowered = {key.lower(): value for key, value in poses.items()}

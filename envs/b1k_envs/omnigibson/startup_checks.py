@@ -87,7 +87,7 @@ def check_startup(
     generation: Generation,
     env: Any,  # noqa: ANN401 - an object of OmniGibson
 ) -> list[Finding]:
-    """Measure a prepared environment; it is reset, holds still for a second, and turns a little.
+    """Measure a prepared environment; it stands still for a second, turns a little, and is reset.
 
     To be called before the first instance is loaded.
 
@@ -106,7 +106,9 @@ def check_startup(
     _refuse(findings, generation)  # before actions are sent that it may not understand
     findings += _of_standing_still(application, generation, env, robots)
     _refuse(findings, generation)
-    return [*findings, _of_picture_lag(generation, env, robots)]
+    findings.append(_of_picture_lag(generation, env, robots))
+    env.reset()  # an env that is never loaded would go on turning
+    return findings
 
 
 def _refuse(findings: list[Finding], generation: Generation) -> None:

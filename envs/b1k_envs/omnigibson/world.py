@@ -193,6 +193,7 @@ class OmniGibsonWorld:
                 self._application, self._generation, self._env, self._data, dict(instances)
             )
             for index in instances:
+                self._history[index] = PoseHistory()  # no picture is of the episode before
                 self._hold[index] = None
                 self._grippers[index] = (r1pro.GRIPPER_OPEN, r1pro.GRIPPER_OPEN)
             self._moved()

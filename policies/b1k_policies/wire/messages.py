@@ -37,6 +37,8 @@ __all__ = [
     "to_wire",
 ]
 
+_LONGEST_NAME = 200
+
 
 class NoActionError(PolicyFaultError):
     """The server answered with a map that has no `action`; the same question may be asked again."""
@@ -111,8 +113,8 @@ def read_reset(message: Mapping[Any, Any]) -> Told | None:
     if not isinstance(block, dict) or set(block) != set(names):
         raise WireError(f"a reset's {keys.EXTENSION} must be a map of {', '.join(names)}")
     for name, value in block.items():
-        if type(value) is not int or not -1 <= value < 2**53:
-            raise WireError(f"a reset's {name} must be a whole number, got {str(value)[:40]}")
+        if type(value) is not int or not (-1 if name == "instance" else 0) <= value < 2**53:
+            raise WireError(f"a reset's {name} must be a whole number, got {_shown(value)}")
     return Told(**block)
 
 
@@ -166,7 +168,7 @@ def read_answer(message: object, *, rows: int | None, extended: bool = False) ->
     if not isinstance(message, dict):
         raise PolicyFaultError(f"the server answered with a {type(message).__name__}, not a map")
     if keys.ACTION not in message:
-        have = ", ".join(str(key)[:40] for key in list(message)[:12]) or "nothing"
+        have = ", ".join(_shown(key) for key in list(message)[:12]) or "nothing"
         raise NoActionError(f"the server's answer has no {keys.ACTION!r} (it has: {have})")
     action = _floats(message[keys.ACTION], keys.ACTION, ())
     actions = action[None]
@@ -218,10 +220,15 @@ def _timing(found: object) -> dict[str, float]:
     }
 
 
+def _shown(value: object) -> str:
+    """The beginning of a received value, for a terminal, which would obey control characters."""
+    return ascii(str(value)[:40])[1:-1]
+
+
 def _said(block: Mapping[Any, Any]) -> tuple[Skill | None, float | None]:
     skill, progress = block.get("skill"), block.get("progress")
     if progress is not None and not (isinstance(progress, float) and 0.0 <= progress <= 1.0):
-        raise WireError(f"the server's progress must lie in [0, 1], got {str(progress)[:40]}")
+        raise WireError(f"the server's progress must lie in [0, 1], got {_shown(progress)}")
     if skill is None:
         return None, progress
     kinds = {"index": int, "name": str, "probability": float}
@@ -233,4 +240,18 @@ def _said(block: Mapping[Any, Any]) -> tuple[Skill | None, float | None]:
                 f"the server's skill has a {type(skill[name]).__name__} for its {name}, "
                 f"expected {kind.__name__}"
             )
+    _check_skill(**skill)
     return Skill(**skill), progress
+
+
+def _check_skill(index: int | None, name: str | None, probability: float | None) -> None:
+    """Hold a skill to what `Skill` says, and its name to what a line of text can show."""
+    if index is not None and not 0 <= index < 2**31:
+        raise WireError(f"the server's skill has the index {index}, expected 0 to 2^31 - 1")
+    if name is not None and not (name.isprintable() and len(name) <= _LONGEST_NAME):
+        raise WireError(
+            f"the server's skill has the name {name[:40]!r}, expected at most {_LONGEST_NAME} "
+            "printable letters"
+        )
+    if probability is not None and not 0.0 <= probability <= 1.0:
+        raise WireError(f"the server's skill has the probability {probability}, not in [0, 1]")

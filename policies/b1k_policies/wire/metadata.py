@@ -95,9 +95,10 @@ def read_info(metadata: object) -> ServerInfo | None:
         return None
     if not isinstance(block, dict):
         raise _wrong("its own map", block)
-    if block.get("protocol_version") != VERSION:
+    version = block.get("protocol_version")
+    if type(version) is not int or version != VERSION:
         raise UnavailableError(
-            f"the server speaks version {str(block.get('protocol_version'))[:20]} of b1k-eval's "
+            f"the server speaks version {ascii(block.get('protocol_version'))[:20]} of b1k-eval's "
             f"own protocol, this client version {VERSION}: install the same b1k-eval on both sides"
         )
     remarks = block.get("remarks", [])
@@ -113,7 +114,7 @@ def read_info(metadata: object) -> ServerInfo | None:
         chunk_length=_whole(block, "chunk_length", 1, _LONGEST_CHUNK),
         skipped_rows=_whole(block, "skipped_rows", 0, _LONGEST_CHUNK),
         images=_images(block.get("images")),
-        remarks=tuple(text[:_LONGEST_TEXT] for text in remarks),
+        remarks=tuple(_printable(text[:_LONGEST_TEXT]) for text in remarks),
     )
 
 
@@ -132,6 +133,11 @@ def json_value(found: Any) -> Any:  # noqa: ANN401 - whatever a server says
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _printable(text: str) -> str:
+    """The text for a terminal, which would obey control characters."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 def _whole(block: dict[Any, Any], name: str, least: int, most: int) -> int:
     found = block.get(name)
     if type(found) is not int or not least <= found <= most:
@@ -140,18 +146,18 @@ def _whole(block: dict[Any, Any], name: str, least: int, most: int) -> int:
 
 
 def _images(found: object) -> Images:
-    if found == "native":
+    if isinstance(found, str) and found == "native":
         return "native"
-    if found == "none":
+    if isinstance(found, str) and found == "none":
         return "none"
     if not isinstance(found, dict) or set(found) != {"size", "filter", "antialias"}:
         raise _wrong("images", found)
     size, antialias = found["size"], found["antialias"]
-    square = isinstance(size, list) and len(size) == 2 and size[0] == size[1]
-    if not square or type(size[0]) is not int or not 1 <= size[0] <= _LARGEST_PICTURE:
+    whole = isinstance(size, list) and len(size) == 2 and all(type(n) is int for n in size)
+    if not whole or size[0] != size[1] or not 1 <= size[0] <= _LARGEST_PICTURE:
         raise _wrong("images.size", size)
     for name in get_args(ResizeFilter):
-        if found["filter"] == name and isinstance(antialias, bool):
+        if type(found["filter"]) is str and found["filter"] == name and isinstance(antialias, bool):
             return Resizing(size=size[0], filter=name, antialias=antialias)
     raise _wrong("images.filter or images.antialias", found)
 

@@ -131,13 +131,10 @@ def test_the_fields_of_proprioception_are_those_of_the_config_in_its_order(og):
 
 
 @both
-def test_in_2025_success_cannot_be_read_before_the_first_step(og):
-    _, env, installed = og
-    if installed.generation == "2025":
-        with pytest.raises(AssertionError, match="step"):
-            _ = env.task.success
-    else:
-        assert env.task.success.tolist() == [False]
+def test_success_cannot_be_read_before_the_first_step(og):
+    _, env, _ = og
+    with pytest.raises(AssertionError, match="step"):
+        _ = env.task.success
     env.step(ZERO)
     assert not env.task.success
 

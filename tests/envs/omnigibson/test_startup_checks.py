@@ -68,15 +68,25 @@ def test_every_env_is_checked(og_of_2026):
             assert f"{name} of env {index}" in names
 
 
-def test_the_checks_render_for_the_reset_and_while_the_base_turns_only(og):
+def test_the_checks_render_for_the_resets_and_while_the_base_turns_only(og):
     adapter = bring_up()
     sim = adapter.og.sim
     before, steps = sim.renders, sim.steps
     adapter.check()
-    assert sim.steps - steps == 1 + HOLD_STEPS + TURN_STEPS
+    assert sim.steps - steps == 2 + HOLD_STEPS + TURN_STEPS
     reset, switched_on = 4, 4  # that of its step, and three; the first access to a camera's pose
-    assert sim.renders - before == reset + switched_on + TURN_STEPS
+    assert sim.renders - before == 2 * reset + switched_on + TURN_STEPS
     assert sim._render_on_step
+
+
+def test_the_checks_leave_every_robot_where_and_as_it_was(og):
+    adapter = bring_up(num_envs=2 if og.generation == "2026" else 1)
+    adapter.env.reset()
+    before = [robot.get_joint_positions().numpy() for robot in adapter.robots]
+    adapter.check()
+    for robot, joints in zip(adapter.robots, before, strict=True):
+        np.testing.assert_allclose(robot.get_joint_positions().numpy(), joints, atol=1e-4)
+        assert np.abs(robot.get_joint_velocities().numpy()).max() < 0.01
 
 
 def test_rendering_is_on_again_where_the_simulator_fails_meanwhile(og):
