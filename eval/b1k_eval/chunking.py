@@ -68,8 +68,10 @@ def check_horizon(horizon: int, chunk_length: int) -> None:
         UsageError: Not 1 <= horizon <= chunk_length.
     """
     if not 1 <= horizon <= chunk_length:
+        single = "; it gives one action at a time: leave --horizon out" if chunk_length == 1 else ""
         raise UsageError(
-            f"--horizon {horizon} must lie between 1 and the policy's chunk length, {chunk_length}"
+            f"--horizon {horizon} must lie between 1 and the policy's chunk length, "
+            f"{chunk_length}{single}"
         )
 
 

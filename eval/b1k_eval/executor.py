@@ -85,10 +85,16 @@ class Executor:
             StorageError: Not even result.json can be written.
         """
         try:
-            env, policy = self._ready()
+            env = self._world()
         except Exception as error:  # noqa: BLE001 - a world that cannot be built is an "error"
             self._give_up_world()
             return broken(self._assembly, Assignment(episode, folder), error)
+        try:
+            if self._policy is None:
+                self._policy = self._assembly.make_policy()
+        except Exception as error:  # noqa: BLE001 - the world is as it was, and is kept
+            return broken(self._assembly, Assignment(episode, folder), error)
+        policy = self._policy
         if self._thread is None and self._assembly.video_fps is not None:
             self._thread = RenderThread()
         finished = execute(self._assembly, env, policy, episode, folder, send, self._thread)
@@ -103,15 +109,13 @@ class Executor:
         if thread is not None:
             thread.close()
 
-    def _ready(self) -> tuple[Env, Policy]:
+    def _world(self) -> Env:
         if self._env is None:  # before the policy: a simulator may want to choose the GPU
             with guard_of(self._watch)("start"):
                 env = self._assembly.make_env()
             self._env = env if self._watch is None else WatchedEnv(env, self._watch.phase)
             self._started(env.info)
-        if self._policy is None:
-            self._policy = self._assembly.make_policy()
-        return self._env, self._policy
+        return self._env
 
     def _give_up_world(self) -> None:
         """After an error nothing is known about their state: the next episode builds both anew."""

@@ -68,7 +68,12 @@ class LaneExecutor:
         """
         left = dict(enumerate(batch))
         try:
-            group = self._ready()
+            group = self._world()
+            try:
+                self._make_policies()
+            except Exception as error:  # noqa: BLE001 - the world is as it was, and is kept
+                self._all_broken(left, error, post)
+                return
             lanes = None if self._watch is None else LaneWatch(self._watch, len(batch))
             group.run(
                 [
@@ -80,8 +85,11 @@ class LaneExecutor:
             raise
         except Exception as error:  # noqa: BLE001 - whatever the simulator does is an "error"
             self.spent = True
-            for number, assignment in sorted(left.items()):
-                post(number, broken(self._assembly, assignment, error))
+            self._all_broken(left, error, post)
+
+    def _all_broken(self, left: dict[int, Assignment], error: Exception, post: Post) -> None:
+        for number, assignment in sorted(left.items()):
+            post(number, broken(self._assembly, assignment, error))
 
     def close(self) -> None:
         """Release everything; safe to call twice."""
@@ -123,7 +131,7 @@ class LaneExecutor:
         del left[number]
         post(number, finished)
 
-    def _ready(self) -> EnvGroup:
+    def _world(self) -> EnvGroup:
         assembly = self._assembly
         if self._group is None:
             if assembly.make_group is None:
@@ -131,13 +139,15 @@ class LaneExecutor:
             with guard_of(self._watch)("start"):
                 self._group = assembly.make_group()
             self._started(self._group.envs[0].info)
-        if not self._policies:
-            self._policies, self._close_policies = lane_policies(
-                assembly.make_policy, assembly.lanes
-            )
         if self._thread is None and assembly.video_fps is not None:
             self._thread = RenderThread()
         return self._group
+
+    def _make_policies(self) -> None:
+        if not self._policies:
+            self._policies, self._close_policies = lane_policies(
+                self._assembly.make_policy, self._assembly.lanes
+            )
 
 
 def lane_policies(

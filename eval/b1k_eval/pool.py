@@ -202,7 +202,7 @@ class Pool:
             self._record_world(message.info)
         elif isinstance(message, BatchDone):
             self._busy.remove(worker)
-            if message.spent:
+            if message.spent or worker.killed is not None:
                 self._kill(worker)
                 self._retired(worker)
             else:

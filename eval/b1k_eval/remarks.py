@@ -6,6 +6,7 @@ import os
 
 from b1k_envs.track import FORBIDDEN_PROPRIO
 from b1k_eval.execution import Execution
+from b1k_eval.realtime import delay_steps
 from b1k_eval.settings import MEASURED, RunSettings
 from b1k_policies.base import Policy
 
@@ -17,7 +18,7 @@ def run_remarks(settings: RunSettings, execution: Execution, policy: Policy) -> 
         *_horizon_remark(settings, policy),
         *_track_remark(settings),
         *_render_remark(settings),
-        *_mode_remark(settings),
+        *_mode_remark(settings, policy),
         *_threads_remark(execution, policy),
     )
 
@@ -65,7 +66,7 @@ def _render_remark(settings: RunSettings) -> tuple[str, ...]:
     )
 
 
-def _mode_remark(settings: RunSettings) -> tuple[str, ...]:
+def _mode_remark(settings: RunSettings, policy: Policy) -> tuple[str, ...]:
     if settings.mode == "sync":
         return ()
     if settings.latency == MEASURED:
@@ -73,4 +74,10 @@ def _mode_remark(settings: RunSettings) -> tuple[str, ...]:
             "--mode realtime: the world goes on for as long as each inference is measured to take "
             "on this machine; no other machine, or load, gives the same run",
         )
-    return (f"--mode realtime: the world goes on for {settings.latency} ms at every inference",)
+    words = f"--mode realtime: the world goes on for {settings.latency} ms at every inference"
+    if delay_steps(settings.latency_s() or 0.0) >= policy.chunk_length:
+        words += (
+            f", longer than a chunk of {policy.chunk_length} actions lasts: every chunk comes too "
+            "late, and the robot will not move"
+        )
+    return (words,)

@@ -65,6 +65,8 @@ class Session:
         self.settings = settings
         self._execution = execution
         check_folder(out, resume=resume)
+        if execution.gpus and settings.sim != "omnigibson":
+            raise UsageError("--gpus is for OmniGibson: the twin renders where OpenGL does")
         worlds.check_world(settings, execution.num_envs)
         self._human = worlds.human_stats_of(settings)
         self._until = _until_decided(settings)

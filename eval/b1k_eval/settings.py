@@ -127,7 +127,7 @@ class RunSettings:
                 "as the official evaluator has it; leave the option out, or take --sim mujoco"
             )
         if (self.mode == "realtime") != (self.latency is not None):
-            raise UsageError("--latency goes with --mode realtime, and only with it")
+            raise UsageError("--latency goes with --mode realtime: add that, or leave it out")
         if self.mode == "realtime" and self.chunking != "receding":
             raise UsageError(
                 f"--mode realtime executes chunks itself: not --chunking {self.chunking}"

@@ -127,12 +127,18 @@ class RemotePolicy(Policy):
         """Tell the server that an episode begins.
 
         Raises:
-            PolicyFaultError: It cannot be told.
+            HostFaultError: It cannot be told: no server is there, and nothing has been asked of
+                the policy that it could have failed.
         """
         self._reconnections = 0
         self._told = Told(seed=episode.seed, instance=episode.instance, rollout=episode.rollout)
         deadline = time.monotonic() + self._query_timeout_s
-        self._persist(lambda: self._greet(deadline), deadline)
+        try:
+            self._persist(lambda: self._greet(deadline), deadline)
+        except PolicyFaultError as error:
+            raise HostFaultError(
+                f"no server for this episode ({error}): start it again, then --resume"
+            ) from error
 
     def infer(self, observation: Observation) -> ActionChunk:
         """Ask the server.

@@ -18,6 +18,7 @@ from b1k_eval.challenge.export import export_run
 from b1k_eval.challenge.importing import import_results
 from b1k_eval.challenge.rules import Entry, objections
 from b1k_eval.compare.loading import read_run_data
+from b1k_eval.store import StorageError
 from b1k_eval.video import ffmpeg_exe
 from challenge_scorer import RefusedError, score
 from run_folders import TASK, finished_run
@@ -323,3 +324,84 @@ def test_an_imported_run_has_a_page(tmp_path, video):
     result = CliRunner().invoke(app, ["report", str(folder), "--out", str(tmp_path / "page")])
     assert result.exit_code == 0, result.output
     assert (tmp_path / "page" / "report.html").is_file()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"task": "turning_on_radio"}, "task is 'turning_on_radio'"),
+        ({"instance_id": 777}, "instance_id is 777, expected 301"),
+        ({"rollout_id": 3}, "rollout_id is 3, expected 0"),
+        ({"steps": 11}, "steps is 11, expected 600"),
+        ({"success": True}, "success is True, expected False"),
+    ],
+)
+def test_a_file_that_contradicts_its_name_or_itself_is_refused(tmp_path, changes, words):
+    content = {"task": TASK, "instance_id": 301, "rollout_id": 0, **OFFICIAL_2025, **changes}
+    source = filed(tmp_path / "out" / "json", {f"{TASK}_301_0.json": content})
+    with pytest.raises(UsageError, match=words):
+        import_results(source, tmp_path / "run")
+
+
+def test_results_of_the_other_year_are_refused_when_a_year_is_named(tmp_path):
+    source = filed(tmp_path / "log" / "metrics", {f"{TASK}_17_0.json": OFFICIAL_2025})
+    with pytest.raises(UsageError, match="results of the 2025 evaluator, not of 2026"):
+        import_results(source, tmp_path / "run", protocol="2026")
+
+
+@pytest.mark.parametrize("lost", ["human", "instance_ids", "env", "settings"])
+def test_a_damaged_record_of_an_export_is_named(tmp_path, video, lost):
+    run = read_run_data(submittable(tmp_path / "run", video=video))
+    folder = export_run(run, entry(), tmp_path).folder
+    record = json.loads((folder / "export.json").read_text())
+    del record[lost]
+    (folder / "export.json").write_text(json.dumps(record))
+    with pytest.raises(UsageError, match=r"export\.json"):
+        import_results(folder, tmp_path / "back")
+    assert not (tmp_path / "back").exists()
+
+
+def test_an_import_of_several_tasks_writes_all_of_them_or_none(tmp_path):
+    def result(task):
+        return {"task": task, "instance_id": 301, "rollout_id": 0, **OFFICIAL_2025}
+
+    files = {f"{task}_301_0.json": result(task) for task in (TASK, "turning_on_radio")}
+    source = filed(tmp_path / "out" / "json", files)
+    import_results(source, tmp_path / "runs")
+    shutil.rmtree(tmp_path / "runs" / "turning_on_radio")
+    with pytest.raises(UsageError, match="holds a run already: choose another --out"):
+        import_results(source, tmp_path / "runs")
+    assert not (tmp_path / "runs" / "turning_on_radio").exists()
+
+
+def test_an_export_that_fails_leaves_no_submission(tmp_path, video):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(video.read_bytes()[:1000])
+    run = read_run_data(submittable(tmp_path / "run", video=broken))
+    with pytest.raises(StorageError, match="the video is damaged") as caught:
+        export_run(run, entry(), tmp_path)
+    assert "0x" not in str(caught.value)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith("standard")]
+
+
+def test_official_results_compare_with_a_run_of_our_own(tmp_path, video):
+    from b1k_eval.compare.comparable import differences
+
+    original = read_run_data(submittable(tmp_path / "run", video=video))
+    done = export_run(original, entry(), tmp_path)
+    (done.folder / "export.json").unlink()  # somebody else's: only what the evaluator writes
+    (folder,) = import_results(done.folder, tmp_path / "back")
+    back = read_run_data(folder)
+    assert back.identity["settings"]["max_steps"] == LIMIT
+    assert differences(original, back).blocking == ()
+    assert [e.truncated for e in back.episodes] == [e.truncated for e in original.episodes]
+
+
+def test_imported_results_cannot_be_resumed(tmp_path):
+    from b1k_eval.cli.main import app
+
+    source = filed(tmp_path / "log" / "metrics", {f"{TASK}_17_0.json": OFFICIAL_2025})
+    (folder,) = import_results(source, tmp_path / "run")
+    done = CliRunner().invoke(app, ["run", "--resume", "--out", str(folder)])
+    assert done.exit_code == 2
+    assert "imported results cannot be resumed" in done.output

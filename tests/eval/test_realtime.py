@@ -162,6 +162,7 @@ def test_a_run_holds_still_until_the_first_answer_and_says_how_long_it_stalled(t
         (("--mode", "realtime", "--latency", "soon"), "--latency soon is neither a time in ms"),
         (("--mode", "realtime", "--latency", "-5"), "--latency -5 is neither"),
         (("--mode", "realtime", "--chunking", "ensemble"), "not --chunking ensemble"),
+        (("--gpus", "0"), "--gpus is for OmniGibson"),
         (("--mode", "lazy"), "choose one of sync, realtime"),
     ],
 )
@@ -184,3 +185,13 @@ def test_a_run_from_before_there_was_a_mode_compares_as_synchronous(tmp_path):
     runs = [read_run_data(tmp_path / name) for name in ("new", "old")]
     assert differences(*runs).notable == ()
     assert cli("run", "--resume", "--out", tmp_path / "old").exit_code == 0
+
+
+def test_a_latency_that_no_chunk_outlasts_is_said_before_the_run(tmp_path):
+    slow = ("--mode", "realtime", "--latency", "1000")
+    done = cli("run", *FAST, *slow, "--out", tmp_path)
+    assert done.exit_code == 0
+    assert "every chunk comes too late, and the robot will not move" in done.output
+    changed = cli("run", "--resume", "--out", tmp_path, "--mode", "sync")
+    assert changed.exit_code == 2
+    assert 'settings.mode "realtime" -> "sync"' in changed.output

@@ -515,8 +515,6 @@ def test_a_display_says_that_an_episode_is_finishing_its_video():
 
 
 def test_a_name_of_a_hundred_thousand_letters_is_cut_where_a_loop_over_letters_would_cut_it():
-    from b1k_eval.video_layout import text_width, truncate
-
     text = "open the door of the washing machine that stands below the counter" * 2
     kept = text
     while text_width(kept + "...", 0.44) > 180:

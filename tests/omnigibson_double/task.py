@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from copy import deepcopy
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from omnigibson_double.goal import CompiledGoal, GroundHead
@@ -139,21 +140,17 @@ class BehaviorTask2026(BehaviorTask):
         names = {name: BDDLEntity(name, entity) for name, entity in self.object_scopes[0].items()}
         symbolic = CompiledGoal(self.activity_name, self.activity_definition_id, names)
         self.ground_goal_state_options = [
-            [GroundHead(list(head.terms), self._of_env(0)) for head in option]
+            [GroundHead(list(head.terms), partial(self._evaluate_predicate, 0)) for head in option]
             for option in symbolic.options
         ]
         self.activity_natural_language_goal_conditions = symbolic.natural_language
 
-    def _of_env(self, env_idx: int) -> Any:
-        def ask(predicate: str, *names: str) -> bool:
-            scope = self.object_scopes[env_idx]
-            first, *others = (scope[name] for name in names)
-            return first.states[BY_PREDICATE[predicate]].get_value(*others)
-
-        return ask
+    def _evaluate_predicate(self, env_idx: int, predicate_name: str, *entities: str) -> bool:
+        first, *others = (self.object_scopes[env_idx][name] for name in entities)
+        return first.states[BY_PREDICATE[predicate_name]].get_value(*others)
 
     def get_goal_option_satisfaction(self, env_idx: int) -> list[list[bool]]:
-        ask = self._of_env(env_idx)
+        ask = partial(self._evaluate_predicate, env_idx)
         return [[head.evaluate(ask) for head in opt] for opt in self.ground_goal_state_options]
 
     def get_agent(self, env: Any, env_idx: int = 0) -> Any:

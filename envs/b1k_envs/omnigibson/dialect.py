@@ -7,8 +7,9 @@ sensors/vision_sensor.py} of StanfordVL/BEHAVIOR-1K.
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -44,7 +45,14 @@ class Stepped(NamedTuple):
 
 
 class Dialect(ABC):
-    """One environment of `num_envs` envs. To be used on the thread that built it only."""
+    """One environment of `num_envs` envs. To be used on the thread that built it only.
+
+    Attributes:
+        num_envs: How many envs.
+        options: The ground goal options, each the names of its literals, as bddl prints their
+            terms. Some tasks have hundreds of thousands of options of a few dozen literals, so
+            each distinct name is one string.
+    """
 
     def __init__(self, og: ModuleType, env: Any, num_envs: int) -> None:  # noqa: ANN401
         """Bind to a running environment.
@@ -55,6 +63,11 @@ class Dialect(ABC):
             num_envs: How many envs it has.
         """
         self._og, self._env, self.num_envs = og, env, num_envs
+        self.options = tuple(
+            tuple(map(_literal_name, option)) for option in env.task.ground_goal_state_options
+        )
+        self._literal_count = sum(map(len, self.options))
+        self._heads = self._first_heads()
 
     # --- where the generations differ --------------------------------------------------------
 
@@ -86,8 +99,8 @@ class Dialect(ABC):
         """The simulator's own count of steps since the reset."""
 
     @abstractmethod
-    def option_truths(self, index: int) -> list[list[bool]]:
-        """Per ground goal option, per literal, whether it holds now."""
+    def literal_truths(self, index: int) -> dict[str, bool]:
+        """By name, whether each literal of the ground goal options holds now."""
 
     @abstractmethod
     def instances(self, index: int) -> list[str]:
@@ -132,11 +145,6 @@ class Dialect(ABC):
         finally:
             sim._render_on_step = before
 
-    def option_names(self) -> list[list[str]]:
-        """Per ground goal option, the names of its literals, as bddl prints their terms."""
-        options: Sequence[Sequence[Any]] = self._env.task.ground_goal_state_options
-        return [[" ".join(map(str, literal.terms)) for literal in option] for option in options]
-
     def proprio(self, index: int) -> Any:  # noqa: ANN401 - a tensor
         """Proprioception now, without pictures."""
         return self.robot(index).get_proprioception()[0]
@@ -172,11 +180,24 @@ class Dialect(ABC):
             raise EnvError(f"the robot has no sensor {name}; it has {', '.join(sensors)}")
         return sensors[name]
 
+    def _first_heads(self) -> dict[str, Any]:
+        """Of all literals of the same name, which mean the same, the first; by name."""
+        heads: dict[str, Any] = {}
+        task = self._env.task
+        for names, option in zip(self.options, task.ground_goal_state_options, strict=True):
+            for name, literal in zip(names, option, strict=True):
+                heads.setdefault(name, literal)
+        return heads
+
     @staticmethod
     def _tensor(values: Float32Array) -> torch.Tensor:
         import torch
 
         return torch.as_tensor(values, dtype=torch.float32)
+
+
+def _literal_name(literal: Any) -> str:  # noqa: ANN401 - a `HEAD` of bddl
+    return sys.intern(" ".join(map(str, literal.terms)))
 
 
 def outcome(done: Mapping[str, Any]) -> Stepped:

@@ -44,12 +44,9 @@ class Dialect2025(Dialect):
         """The simulator's count."""
         return int(self._env.episode_steps)
 
-    def option_truths(self, index: int) -> list[list[bool]]:
+    def literal_truths(self, index: int) -> dict[str, bool]:
         """The literals evaluate themselves."""
-        return [
-            [bool(literal.evaluate()) for literal in option]
-            for option in self._env.task.ground_goal_state_options
-        ]
+        return {name: bool(literal.evaluate()) for name, literal in self._heads.items()}
 
     def instances(self, index: int) -> list[str]:
         """Those whose wrapper has something in it."""

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from b1k_envs.base import Float32Array, Float64Array, View
 from b1k_envs.errors import EnvError
 from b1k_envs.omnigibson.dialect import Dialect, Stepped, outcome
+
+MAX_LITERALS_OF_ALL_OPTIONS = 2_000
+"""Up to here the official method evaluates the goal; it evaluates every literal of every option,
+which may be millions, so beyond it the distinct ones are evaluated, in the way that it does."""
 
 
 class Dialect2026(Dialect):
@@ -44,10 +49,28 @@ class Dialect2026(Dialect):
         """The simulator's count."""
         return int(self._env.episode_steps[index])
 
-    def option_truths(self, index: int) -> list[list[bool]]:
-        """The task evaluates them against the objects of the env."""
-        options = self._env.task.get_goal_option_satisfaction(index)
-        return [[bool(truth) for truth in option] for option in options]
+    def literal_truths(self, index: int) -> dict[str, bool]:
+        """The task evaluates them against the objects of the env.
+
+        Raises:
+            EnvError: The truths it gives do not fit its options.
+        """
+        task = self._env.task
+        if self._literal_count > MAX_LITERALS_OF_ALL_OPTIONS:
+            ask = partial(task._evaluate_predicate, index)
+            return {name: bool(literal.evaluate(ask)) for name, literal in self._heads.items()}
+        truths = task.get_goal_option_satisfaction(index)
+        expected, got = [*map(len, self.options)], [*map(len, truths)]
+        if expected != got:
+            raise EnvError(
+                f"the task's ground goal options have {expected} literals, and OmniGibson gave "
+                f"the truth of {got}"
+            )
+        return {
+            name: bool(true)
+            for names, option in zip(self.options, truths, strict=True)
+            for name, true in zip(names, option, strict=True)
+        }
 
     def instances(self, index: int) -> list[str]:
         """Those that map to something."""

@@ -7,15 +7,16 @@ the same, so that traces of both simulators compare.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import chain
 
 from b1k_envs.base import GoalStatus
 from b1k_envs.errors import EnvError
 from b1k_envs.goals import partial_score
 
 Options = Sequence[Sequence[str]]
-Truths = Sequence[Sequence[bool]]
-"""Per ground goal option, per literal, whether it holds."""
+Truths = Mapping[str, bool]
+"""By the name of each distinct literal, whether it holds."""
 
 
 class GoalRecord:
@@ -31,10 +32,13 @@ class GoalRecord:
         Raises:
             EnvError: There is no option at all, so nothing could ever be scored.
         """
-        self.options = tuple(tuple(option) for option in options)
+        self.options = tuple(map(tuple, options))
         if not any(self.options):
             raise EnvError("OmniGibson's task has no ground goal option: nothing could be scored")
+        self._names = dict.fromkeys(chain.from_iterable(self.options))
         self._initial: dict[str, bool] | None = None
+        # The last set of gained literals and its score: most steps change nothing.
+        self._scored: tuple[frozenset[str], float] = (frozenset(), 0.0)
 
     def start(self, truths: Truths) -> None:
         """Store what is true at the start: it earns nothing from here on.
@@ -48,7 +52,7 @@ class GoalRecord:
         """The goal now.
 
         Args:
-            truths: As `dialect.Dialect.option_truths` gives them.
+            truths: As `dialect.Dialect.literal_truths` gives them.
             success: What the termination condition `predicate` said at the last step; None
                 before the first, where the task itself refuses to say: then whether every
                 literal of an option holds, which means the same.
@@ -58,21 +62,22 @@ class GoalRecord:
         """
         if self._initial is None:
             raise EnvError("the goal was asked for before the episode started")
-        now = self._by_name(truths)
+        now, initial = self._by_name(truths), self._initial
         if success is None:
-            success = any(truth and all(truth) for truth in truths)
-        gained = {name for name, true in now.items() if true and not self._initial[name]}
-        score = 1.0 if success else partial_score(self.options, gained)
+            success = any(option and all(map(now.get, option)) for option in self.options)
+        gained = frozenset(name for name, true in now.items() if true and not initial[name])
+        if gained != self._scored[0]:
+            self._scored = (gained, partial_score(self.options, gained))
+        score = 1.0 if success else self._scored[1]
         return GoalStatus(predicates=now, q_score=score, success=success)
 
     def _by_name(self, truths: Truths) -> dict[str, bool]:
-        expected, got = [*map(len, self.options)], [*map(len, truths)]
-        if expected != got:
+        """The truths in the order in which the options name their literals first."""
+        if truths.keys() != self._names.keys():
+            missing = sorted(self._names.keys() - truths.keys())
+            unknown = sorted(truths.keys() - self._names.keys())
             raise EnvError(
-                f"the task's ground goal options have {expected} literals, and OmniGibson gave "
-                f"the truth of {got}"
+                "the truths that OmniGibson gave do not fit the literals of the task's ground goal "
+                f"options: missing {missing}, not among them {unknown}"
             )
-        named: dict[str, bool] = {}
-        for option, truth in zip(self.options, truths, strict=True):
-            named.update(zip(option, map(bool, truth), strict=True))
-        return named
+        return {name: bool(truths[name]) for name in self._names}

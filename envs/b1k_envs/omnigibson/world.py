@@ -142,7 +142,7 @@ class OmniGibsonWorld:
             self._dialect: Dialect = dialect(og, self._env, num_envs)
             self._switch_camera_poses_on()
             self.findings = check_startup(self._application, generation, self._env)
-        self.options = self._dialect.option_names()
+        self.options = self._dialect.options
         self._history = [PoseHistory() for _ in range(num_envs)]
         self._hold: list[Float32Array | None] = [None] * num_envs
         self._grippers = [(r1pro.GRIPPER_OPEN, r1pro.GRIPPER_OPEN)] * num_envs
@@ -267,13 +267,13 @@ class OmniGibsonWorld:
         """The goal of an episode that starts now."""
         with self._calling("evaluating the goal"):
             goal = GoalRecord(self.options)
-            goal.start(self._dialect.option_truths(index))
+            goal.start(self._dialect.literal_truths(index))
             return goal
 
     def goal_status(self, index: int, goal: GoalRecord, success: bool | None) -> GoalStatus:
         """The goal now; `success` as in `GoalRecord.status`."""
         with self._calling("evaluating the goal"):
-            return goal.status(self._dialect.option_truths(index), success)
+            return goal.status(self._dialect.literal_truths(index), success)
 
     def subgoals(self, index: int) -> dict[str, bool]:
         """Truth of each sub-goal of the task now."""

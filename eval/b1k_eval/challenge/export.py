@@ -13,18 +13,20 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from b1k_envs.base import Split
 from b1k_envs.errors import UsageError
 from b1k_envs.tasks import HumanStats
-from b1k_eval.challenge.rules import Entry, objections
+from b1k_eval.challenge.rules import COUNTED_INSTANCES, Entry, objections
 from b1k_eval.challenge.videos import official_video
 from b1k_eval.compare.loading import EpisodeData, RunData
 from b1k_eval.episode import RESULT_FILE
-from b1k_eval.files import to_json, write_atomic
+from b1k_eval.files import TEMP_PREFIX, to_json, write_atomic
 from b1k_eval.official import official_name, official_text
 from b1k_eval.store import storing
 
@@ -33,7 +35,7 @@ EXPORT_FILE = "export.json"
 DRAFT_FILE = "DRAFT.txt"
 FORMAT = 1
 
-_FIRST_ID_2026 = {"public-test": 301, "hidden-test": 321, "train": 0}
+FIRST_ID_2026: Mapping[Split, int] = {"public-test": 301, "hidden-test": 321, "train": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +88,10 @@ def export_run(
     folder = parent / entry.folder(draft=bool(found))
     if folder.exists():
         raise UsageError(f"{folder} is there already: remove it, or choose another --out")
+    final, folder = folder, folder.with_name(f"{TEMP_PREFIX}{folder.name}")
     ids = _instance_ids(run)
     with storing(folder):
+        shutil.rmtree(folder, ignore_errors=True)
         for part in (JSON_FOLDER, VIDEO_FOLDER):
             (folder / part).mkdir(parents=True)
     files = 0
@@ -108,8 +112,9 @@ def export_run(
             words = "This is a draft, not a submission:\n" + "\n".join(f"- {f}" for f in found)
             write_atomic(folder / DRAFT_FILE, f"{words}\n".encode())
         write_atomic(folder / EXPORT_FILE, to_json(_provenance(run, entry, ids, found)).encode())
+        folder.replace(final)  # what is only half there never has the name of a submission
     return Exported(
-        folder=folder, files=files, objections=found, remarks=tuple(_remarks(run, entry, files))
+        folder=final, files=files, objections=found, remarks=tuple(_remarks(run, entry, files))
     )
 
 
@@ -119,7 +124,7 @@ def _instance_ids(run: RunData) -> dict[int, int]:
     recorded = run.identity.get("instance_ids")
     if recorded is not None:
         return {int(index): int(number) for index, number in recorded.items()}
-    first = _FIRST_ID_2026[settings["split"]] if settings["protocol"] == "2026" else 0
+    first = FIRST_ID_2026[settings["split"]] if settings["protocol"] == "2026" else 0
     return {index: first + index for index in settings["instances"]}
 
 
@@ -171,9 +176,11 @@ def _provenance(
 
 def _remarks(run: RunData, entry: Entry, files: int) -> list[str]:
     remarks = []
-    missing = 10 - files
-    if missing > 0:
-        remarks.append(f"{missing} of the task's 10 instances are missing and count as 0")
+    counted = len(COUNTED_INSTANCES)
+    if files < counted:
+        remarks.append(
+            f"{counted - files} of the task's {counted} instances are missing and count as 0"
+        )
     filed = len(run.scored) - files
     if filed:
         remarks.append(

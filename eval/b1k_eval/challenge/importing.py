@@ -3,7 +3,7 @@
 Read are the files of both generations: `<log path>/metrics/<task>_<id>_<rollout>.json` (2025) and
 `<output dir>/json/<task>_<id>_<rollout>.json` (2026), a submission's folder, or our own export,
 whose `export.json` says more. What the files do not have stays unknown: no trace, no predicates, no
-sub-goals, no seed; a run says in its policy's name that it was imported.
+sub-goals. A run says in its policy's name that it was imported, and `REMARKS` what was assumed.
 """
 
 from __future__ import annotations
@@ -20,19 +20,27 @@ from typing import Any
 from b1k_envs.base import Protocol, Split
 from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import CONTROL_HZ
-from b1k_envs.tasks import HumanStats, Task, get_task
+from b1k_envs.tasks import TIME_LIMIT_FACTORS, HumanStats, Task, get_task
 from b1k_eval import __version__
-from b1k_eval.challenge.export import EXPORT_FILE, JSON_FOLDER, VIDEO_FOLDER
+from b1k_eval.challenge.export import EXPORT_FILE, FIRST_ID_2026, JSON_FOLDER, VIDEO_FOLDER
 from b1k_eval.episode import RESULT_FILE, VIDEO_FILE
 from b1k_eval.files import to_json
 from b1k_eval.launch import episode_seed
 from b1k_eval.provenance import this_session
-from b1k_eval.run_files import FORMAT, EpisodeKey
+from b1k_eval.run_files import FORMAT, RUN_FILE, EpisodeKey
 from b1k_eval.scoring import BODIES
 from b1k_eval.store import open_run, storing
 
+REMARKS: Mapping[Protocol, str] = {
+    "2025": (
+        "files of 2025 do not say which set an instance is of, nor its index: taken for "
+        "public-test, with the number in the file's name for the index"
+    ),
+    "2026": "taken for rendered at every step and not privileged, as the official evaluator runs",
+}
+
 _FOLDERS = (JSON_FOLDER, "metrics")
-_FIRST_TEST_ID, _FIRST_HIDDEN_ID, _LAST_HIDDEN_ID = 301, 321, 340
+_LAST_HIDDEN_ID = 340
 _SUCCESS = 1.0
 
 
@@ -68,7 +76,7 @@ def import_results(
     Args:
         source: Where the results are.
         out: The run folder; with several tasks a folder of run folders, one per task.
-        protocol: Which year's evaluator wrote them; None finds out from the files.
+        protocol: Which year's evaluator should have written them; None for either.
         name: Of what produced them; None for the folder's name.
         argv: For the record.
 
@@ -82,18 +90,29 @@ def import_results(
     """
     files = read_official(source)
     exported = _exported(source)
-    if protocol is None:
-        protocol = exported["settings"]["protocol"] if exported else _year(files)
+    found = _year(files)
+    if protocol is not None and protocol != found:
+        raise UsageError(f"{source} has results of the {found} evaluator, not of {protocol}")
     by_task: dict[str, list[OfficialFile]] = defaultdict(list)
     for file in files:
         by_task[file.task.name].append(file)
-    folders = []
+    folders = {task: out if len(by_task) == 1 else out / task for task in by_task}
+    for folder in folders.values():
+        if (folder / RUN_FILE).exists():
+            raise UsageError(f"{folder} holds a run already: choose another --out")
+    try:
+        records = {
+            task: _record(source, rollouts, found, name, exported, argv)
+            for task, rollouts in by_task.items()
+        }
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UsageError(
+            f"{source / EXPORT_FILE} is damaged ({type(error).__name__}: {error}): remove it, to "
+            "import the results as somebody else's"
+        ) from error
     for task, rollouts in by_task.items():
-        folder = out if len(by_task) == 1 else out / task
-        record = _record(source, rollouts, protocol, name, exported, argv)
-        _write(folder, rollouts, record, source)
-        folders.append(folder)
-    return folders
+        _write(folders[task], rollouts, records[task], source)
+    return list(folders.values())
 
 
 def read_official(source: Path) -> list[OfficialFile]:
@@ -128,6 +147,7 @@ def _read(path: Path) -> OfficialFile:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         _check(content)
+        _check_name(content, task, int(number), int(rollout))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
             f"{path} is no result of the official evaluator ({type(error).__name__}: {error})"
@@ -162,6 +182,21 @@ def _check(content: Any) -> None:  # noqa: ANN401 - whatever JSON was found
         figures += [content[block][body] for body in BODIES]
     if not all(figure is None or figure >= 0 for figure in figures):
         raise ValueError("a figure is negative or no number")
+
+
+def _check_name(content: Mapping[str, Any], task: str, number: int, rollout: int) -> None:
+    """Hold what a 2026 file says it is of to its name, and its figures to each other.
+
+    Raises:
+        ValueError: They contradict.
+    """
+    steps = content["time"]["simulator_steps"]
+    expected = {"task": task, "instance_id": number, "rollout_id": rollout, "steps": steps}
+    if content.get("success") is not None:
+        expected["success"] = content["q_score"]["final"] == _SUCCESS
+    for key, value in expected.items():
+        if key in content and content[key] != value:
+            raise ValueError(f"{key} is {content[key]!r}, expected {value!r}")
 
 
 def _exported(source: Path) -> Mapping[str, Any] | None:
@@ -201,6 +236,7 @@ def _record(
     known = dict(exported["settings"]) if exported else {}
     split = known.get("split") or _split(ids, protocol)
     rollouts = max(file.rollout for file in files) + 1
+    human = dict(exported["human"]) if exported else asdict(_human_of(files))
     label = name or (exported["policy"] if exported else source.resolve().name)
     settings = {
         "task": task.name,
@@ -208,7 +244,7 @@ def _record(
         "sim": "omnigibson",
         "protocol": protocol,
         "split": split,
-        "max_steps": max(file.content["time"]["simulator_steps"] for file in files),
+        "max_steps": int(round(human["length"], 6) * TIME_LIMIT_FACTORS[protocol]),
         "chunking": None,
         "horizon": None,
         "ensemble_every": None,
@@ -226,7 +262,6 @@ def _record(
         "rollouts": rollouts,
     }
     env = dict(exported["env"]) if exported else _unknown_env(task, protocol, settings)
-    human = dict(exported["human"]) if exported else asdict(_human_of(files))
     return {
         "format": FORMAT,
         "identity": {
@@ -260,11 +295,12 @@ def _split(ids: Sequence[int], protocol: Protocol) -> Split:
     """Which set the numbers are of; those of 2025 do not tell, and are taken for the public one."""
     if protocol == "2025":
         return "public-test"
-    if all(_FIRST_TEST_ID <= number < _FIRST_HIDDEN_ID for number in ids):
+    public, hidden = FIRST_ID_2026["public-test"], FIRST_ID_2026["hidden-test"]
+    if all(public <= number < hidden for number in ids):
         return "public-test"
-    if all(_FIRST_HIDDEN_ID <= number <= _LAST_HIDDEN_ID for number in ids):
+    if all(hidden <= number <= _LAST_HIDDEN_ID for number in ids):
         return "hidden-test"
-    if all(number < _FIRST_TEST_ID for number in ids):
+    if all(number < public for number in ids):
         return "train"
     raise UsageError(
         f"the results are of several sets (instances {ids[0]} to {ids[-1]}): import one set at a "
@@ -278,12 +314,7 @@ def _indices(
     """Index within the split by number; for 2025 results of others the number itself."""
     if exported:
         return {number: int(index) for index, number in exported["instance_ids"].items()}
-    first = {
-        "public-test": _FIRST_TEST_ID,
-        "hidden-test": _FIRST_HIDDEN_ID,
-        "train": 0,
-    }
-    offset = 0 if protocol == "2025" else first[_split(ids, protocol)]
+    offset = 0 if protocol == "2025" else FIRST_ID_2026[_split(ids, protocol)]
     return {number: number - offset for number in ids}
 
 
@@ -338,7 +369,7 @@ def _result(file: OfficialFile, key: EpisodeKey, identity: Mapping[str, Any]) ->
     content, steps = file.content, file.content["time"]["simulator_steps"]
     q_score = float(content["q_score"]["final"])
     success = bool(content.get("success", q_score == _SUCCESS))
-    limit = identity["settings"]["max_steps"]
+    limit = identity["settings"]["max_steps"]  # an episode that times out lasts a step longer
     notes: list[str] = ["imported from the official evaluator's file"]
     return {
         "format": 1,
@@ -356,7 +387,7 @@ def _result(file: OfficialFile, key: EpisodeKey, identity: Mapping[str, Any]) ->
         "steps": steps,
         "simulated_s": steps / CONTROL_HZ,
         "terminated": success,
-        "truncated": not success and content.get("failure_reason") is None and steps >= limit,
+        "truncated": not success and content.get("failure_reason") is None and steps > limit,
         "inferences": 0,
         "stalled_steps": 0,
         "privileged": bool(identity["privileged"]),

@@ -16,9 +16,9 @@ from typing import Literal
 from b1k_envs.base import Protocol, Split
 from b1k_envs.errors import UsageError
 from b1k_envs.tasks import TIME_LIMIT_FACTORS, get_task
+from b1k_envs.track import Track
 from b1k_eval.compare.loading import RunData
 
-Track = Literal["standard", "privileged"]
 TestSet = Literal["public", "hidden"]
 
 TEST_SETS: Mapping[Split, TestSet] = MappingProxyType(

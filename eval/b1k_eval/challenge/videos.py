@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -59,8 +60,9 @@ def official_video(source: Path, target: Path, *, draft: bool) -> None:
         with contextlib.suppress(OSError):
             partial.unlink()
         said = " / ".join(done.stderr.decode("utf-8", "replace").strip().splitlines()[-2:])
+        said = re.sub(r"\[[^\]]* @ 0x[0-9a-f]+\] ", "", said)
         full = os.strerror(errno.ENOSPC) in said
-        advice = "free some space" if full else "is the video complete? --resume its run"
+        advice = "free some space" if full else "the video is damaged; run its episode again"
         raise StorageError(f"{source} cannot be turned into {target} ({said}): {advice}")
     partial.replace(target)
 

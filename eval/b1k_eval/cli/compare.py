@@ -51,7 +51,7 @@ def compare(
     document = summarise_runs(read, seed=seed, level=level, mix=mix)
     document["funnels"] = [_funnel(run) for run in read]
     for row, run in zip(document["runs"], read, strict=True):
-        row["failures"] = {}
+        row["failures"] = None
         if run.identity.get("imported_from") is None:  # else there are no traces to judge by
             failures = label_failures(run)
             row["failures"] = dict(failures.counts)
@@ -146,11 +146,14 @@ def _funnel_table(document: Mapping[str, Any]) -> Table:
             cells.append(f"{stage['count']} of {funnel['scored']}{step}")
         table.add_row(label, *cells)
     table.add_section()
-    modes = sorted({name for row in document["runs"] for name in row["failures"]})
+    modes = sorted({name for row in document["runs"] for name in row["failures"] or {}})
     for mode in modes:
         table.add_row(
             f"[dim]failed: {mode.replace('_', ' ')}[/]",
-            *(str(row["failures"].get(mode, 0)) for row in document["runs"]),
+            *(
+                "unknown" if row["failures"] is None else str(row["failures"].get(mode, 0))
+                for row in document["runs"]
+            ),
         )
     return table
 

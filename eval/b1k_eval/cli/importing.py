@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from b1k_envs.errors import UsageError
-from b1k_eval.cli.options import out_console, print_json
+from b1k_eval.cli.options import out_console, print_json, say_remark
 
 
 def importing(
@@ -26,9 +26,7 @@ def importing(
     ] = None,
     protocol: Annotated[
         str | None,
-        typer.Option(
-            help="2025 or 2026, whose evaluator it was.", show_default="as the files tell"
-        ),
+        typer.Option(help="2025 or 2026: refuse the other year's files.", show_default="either"),
     ] = None,
     name: Annotated[
         str | None, typer.Option(help="Of what produced them.", show_default="DIR's name")
@@ -41,7 +39,7 @@ def importing(
 
     What the files do not have stays unknown: there are no traces, predicates or sub-goals.
     """
-    from b1k_eval.challenge.importing import import_results
+    from b1k_eval.challenge.importing import REMARKS, import_results
     from b1k_eval.compare.loading import read_run_data
 
     if protocol not in (None, "2025", "2026"):
@@ -55,6 +53,7 @@ def importing(
         argv=sys.argv,
     )
     runs = [read_run_data(folder) for folder in folders]
+    say_remark(REMARKS[runs[0].identity["settings"]["protocol"]])
     if json_output:
         listed = [
             {

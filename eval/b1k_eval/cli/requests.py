@@ -64,7 +64,11 @@ def resolve_settings(given: Mapping[str, Any], recorded: Mapping[str, Any]) -> R
     }
     base = {**dict.fromkeys(field.name for field in fields(RunSettings)), **_DEFAULTS}
     if recorded:
+        if recorded["identity"].get("imported_from") is not None:
+            raise UsageError("imported results cannot be resumed: nothing of them was run here")
         base = given_settings(recorded["identity"].get("settings"))
+        if typed.get("mode", base["mode"]) != base["mode"]:
+            base["latency"] = None  # for the same reason as below
         if "chunking" in typed and typed["chunking"] != base["chunking"]:
             # Reported below as a difference, not as a contradiction of typed and recorded.
             base.update(horizon=None, ensemble_every=None, ensemble_decay=None)
@@ -111,8 +115,8 @@ def resolve_settings(given: Mapping[str, Any], recorded: Mapping[str, Any]) -> R
         _fill(values, ensemble_every=DEFAULT_ENSEMBLE_EVERY, ensemble_decay=DEFAULT_ENSEMBLE_DECAY)
     elif not is_address(values["policy"]):
         _fill(values, horizon=DEFAULT_HORIZON)  # else as the server's chunks allow
-    if values.get("mode") == "realtime":
-        values["latency"] = values.get("latency") or MEASURED
+    if values.get("mode") == "realtime" and values.get("latency") is None:
+        values["latency"] = MEASURED
     return RunSettings(**values)
 
 

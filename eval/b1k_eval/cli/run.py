@@ -45,7 +45,9 @@ def run(
     policy: Annotated[
         str | None,
         typer.Option(
-            help="expert, zero, hold, random or replay:FILE; or see --ckpt.", show_default="expert"
+            help="expert, zero, hold, random, replay:FILE, ws://HOST:PORT or wss://HOST:PORT; or "
+            "see --ckpt.",
+            show_default="expert",
         ),
     ] = None,
     ckpt: Annotated[

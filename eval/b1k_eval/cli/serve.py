@@ -261,9 +261,8 @@ class _Wanted:
         return CheckpointEngine(loaded)
 
     def terms(self, engine: Engine, horizon: int | None, seed: int) -> Terms:
-        rows = DEFAULT_HORIZON if horizon is None else horizon
         counted = build_chunking(
-            "receding", rows, None, None, engine.skipped_rows, engine.chunk_length
+            "receding", horizon, None, None, engine.skipped_rows, engine.chunk_length
         )
         return Terms(
             chunk_length=engine.chunk_length,

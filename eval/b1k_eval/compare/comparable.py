@@ -83,7 +83,11 @@ def differences(first: RunData, second: RunData) -> Differences:
     one, two = first.identity, second.identity
     blocking = _of(one["settings"], two["settings"], _MUST_AGREE)
     worlds = [_without_instances(run.identity["env"]) for run in (first, second)]
-    blocking += _of(worlds[0], worlds[1], {name: name for name in sorted({*worlds[0], *worlds[1]})})
+    known = {*worlds[0], *worlds[1]}
+    if any(identity.get("imported_from") is not None for identity in (one, two)):
+        known = {*worlds[0]} & {*worlds[1]}  # official files do not say what the world was made of
+    blocking += _of(worlds[0], worlds[1], {name: name for name in sorted(known)})
+    blocking += _numbers(one, two)
     blocking += _instances(first, second)
     notable = _of(one["settings"], two["settings"], _WORTH_KNOWING)
     notable += _of(one, two, {"b1k_eval": "b1k-eval version", "privileged": "privileged"})
@@ -144,6 +148,18 @@ def _of(
         if one != two:
             found.append(Difference(name=words, first=one, second=two))
     return found
+
+
+def _numbers(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[Difference]:
+    """Indices of both runs that stand for other official instances in one than in the other."""
+    first, second = (side.get("instance_ids") or {} for side in (one, two))
+    return [
+        Difference(
+            name=f"official number of instance {index}", first=first[index], second=second[index]
+        )
+        for index in first
+        if index in second and first[index] != second[index]
+    ]
 
 
 def _without_instances(env: Mapping[str, Any]) -> dict[str, Any]:

@@ -205,7 +205,7 @@ def _facts(run: RunFindings) -> Iterator[tuple[str, str]]:
             f"{_count(settings['rollouts'], 'rollout')} each, seed {settings['seed']}"
         ),
     )
-    yield "actions", f"{settings['chunking']}, {_chunking(settings)}"
+    yield "actions", f"{settings['chunking']}, {_chunking(settings, policy)}"
     if settings.get("mode", "sync") != "sync":
         latency = settings["latency"]
         unit = "" if latency == MEASURED else " ms"
@@ -225,10 +225,13 @@ def _facts(run: RunFindings) -> Iterator[tuple[str, str]]:
         yield "versions", ", ".join(f"{name} {value}" for name, value in versions.items())
 
 
-def _chunking(settings: Mapping[str, Any]) -> str:
+def _chunking(settings: Mapping[str, Any], policy: Mapping[str, Any]) -> str:
     if settings["chunking"] == "ensemble":
         return f"every {settings['ensemble_every']} steps, decay {settings['ensemble_decay']}"
-    rows = f"up to {DEFAULT_HORIZON}" if settings["horizon"] is None else settings["horizon"]
+    rows = settings["horizon"]
+    if rows is None:
+        length = policy.get("chunk_length")
+        rows = "unknown" if length is None else min(DEFAULT_HORIZON, length)
     return f"{rows} of a chunk"
 
 

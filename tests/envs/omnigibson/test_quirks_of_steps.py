@@ -149,11 +149,7 @@ class _OnlyMissing(GoalRecord):
 
     def start(self, truths: Any) -> None:
         super().start(truths)
-        missing = [
-            [name for name, true in zip(option, truth, strict=True) if not true]
-            for option, truth in zip(self.options, truths, strict=True)
-        ]
-        self._missing = missing
+        self._missing = [[n for n in option if not truths[n]] for option in self.options]
 
     def status(self, truths: Any, success: bool | None) -> Any:
         with pytest.MonkeyPatch.context() as patch:
@@ -191,12 +187,12 @@ def test_what_held_at_the_start_is_in_the_denominator_and_earns_nothing(double, 
 
 
 def test_a_literal_of_2026_answers_for_the_first_env_unless_the_task_is_asked(double_2026):
-    def naive(self: Any, index: int) -> list[list[bool]]:
-        options = self._env.task.ground_goal_state_options
-        return [[literal.evaluate() for literal in option] for option in options]
+    def naive(self: Any, index: int) -> dict[str, bool]:
+        (option,) = self._env.task.ground_goal_state_options
+        return {" ".join(literal.terms): literal.evaluate() for literal in option}
 
     check = _second_env_cleans_a_glove(double_2026, lambda env: env.goal().q_score, (0.0, 0.5))
-    assert_catches(check, put(Dialect2026, "option_truths", naive))
+    assert_catches(check, put(Dialect2026, "literal_truths", naive))
 
 
 def test_the_scope_of_2026_is_one_per_env(double_2026):
