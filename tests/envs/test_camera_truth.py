@@ -225,7 +225,9 @@ def test_cameras_sit_on_their_links_and_look_along_the_links_z(stage: Stage) -> 
             np.testing.assert_allclose(camera[:3, 3], links[link][:3, 3], atol=1e-6)
             np.testing.assert_allclose(-camera[:3, 2], links[link][:3, 2], atol=1e-6)
         # the head's link is an optical frame: x right, y down
-        np.testing.assert_allclose(seen.camera_to_base["head"][:3, 0], links["zed_link"][:3, 0])
+        np.testing.assert_allclose(
+            seen.camera_to_base["head"][:3, 0], links["zed_link"][:3, 0], atol=1e-6
+        )
 
 
 def test_the_head_looks_ahead_and_down_and_upright_after_a_reset(stage: Stage) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 from b1k_envs.base import Env, EnvGroup, Float32Array, Observation, StepResult
-from b1k_envs.errors import EnvError, HostFaultError
+from b1k_envs.errors import EnvError, HostFaultError, UnavailableError
 from b1k_envs.tasks import get_task, human_stats
 from b1k_eval.chunking import RecedingHorizon
 from b1k_eval.episode import Assembly
@@ -227,3 +227,14 @@ def run_stuck(folder, episodes=5, *, workers=1, lanes=0, limits=None, policy=Non
     finally:
         store.close()
     return store, reporter
+
+
+class AbsentPolicy(RandomWalkPolicy):
+    """Cannot be had while a file is not there, as a server that has gone."""
+
+    def __init__(self, there: str) -> None:
+        super().__init__()
+        if not os.path.exists(there):  # noqa: PTH110
+            with open(there, "w", encoding="utf-8"):  # noqa: PTH123
+                pass
+            raise UnavailableError("no policy server within 10 s")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+from functools import partial
 
 import pytest
-from stuck_worlds import StuckEnv, run_stuck
+from stuck_worlds import AbsentPolicy, StuckEnv, run_stuck
 
 from b1k_envs.errors import EnvError
 from b1k_eval.store import read_episodes
@@ -110,6 +111,19 @@ def test_a_process_that_is_killed_says_where_it_was(tmp_path):
     run_stuck(tmp_path / "run", 1, phase="step", how="hang", instances=[0], limits=SHORT)
     (log,) = (tmp_path / "run" / "logs").iterdir()
     assert "in hang" in log.read_text()
+
+
+@pytest.mark.parametrize("lanes", [0, 2])
+def test_a_policy_that_cannot_be_had_leaves_the_world_standing(tmp_path, lanes):
+    """A world takes minutes to start; it is no world's fault that a policy server is away."""
+    marker, there = tmp_path / "built", str(tmp_path / "there")
+    policy = partial(AbsentPolicy, there)
+    run_stuck(tmp_path / "run", 4, lanes=lanes, policy=policy, marker=str(marker))
+    lines = outcomes(tmp_path / "run")
+    away = [i for i in range(4) if lines[i]["outcome"] == "error"]
+    assert away == ([0, 1] if lanes else [0])
+    assert all("no policy server" in lines[i]["message"] for i in away)
+    assert len(set(marker.read_text().split())) == 1
 
 
 def test_a_world_that_never_comes_up_ends_the_run_after_three_tries(tmp_path):

@@ -70,6 +70,18 @@ def test_a_fourth_loss_in_an_episode_is_the_policys_fault(episode):
     assert server.connections == 4
 
 
+def test_an_episode_for_which_no_server_is_there_is_not_the_policys_failure(episode):
+    """It is unscored and tried again on --resume: nothing was asked that could have failed."""
+    with foreign_server(in_turn(OK)) as server:
+        policy = RemotePolicy(server.address, sleep=lambda _: None)
+    policy._query_timeout_s = 0.5
+    result = run_episode(ToyEnv(), policy, episode, RecedingHorizon(1, 1))
+    policy.close()
+    assert (result.outcome, result.failure_reason, result.steps) == ("error", None, 0)
+    assert "no server for this episode" in result.message
+    assert "--resume" in result.message
+
+
 def test_reconnections_are_counted_anew_in_every_episode(episode):
     script = in_turn(DiesError, DiesError, DiesError, OK, DiesError, DiesError, DiesError, OK)
     with foreign_server(script) as server:
@@ -98,9 +110,8 @@ def test_a_server_that_is_back_for_the_next_episode_is_used_again(episode):
         with pytest.raises(PolicyFaultError) as caught:
             policy.infer(ToyEnv().observe())
         assert caught.value.reason == "policy_connection_lost"
-        with pytest.raises(PolicyFaultError) as caught:
+        with pytest.raises(HostFaultError, match="no server for this episode"):
             policy.reset(episode)
-        assert caught.value.reason == "policy_connection_lost"
         server.start()
         policy.reset(episode)
         np.testing.assert_array_equal(policy.infer(ToyEnv().observe()).actions[0], row(0))
