@@ -10,10 +10,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 # Before torch: two of its threads wait for each other wherever tests share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# No example fails for being slow: machines that test are shared.
+hypothesis.settings.register_profile(
+    "b1k-eval", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("b1k-eval")
 
 # Spawned workers import the doubles by name, and inherit this path.
 sys.path.insert(0, str(Path(__file__).parent))
