@@ -16,18 +16,18 @@ import pytest
 # Before torch: two of its threads wait for each other wherever tests share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# No example fails for being slow: machines that test are shared.
-hypothesis.settings.register_profile(
-    "b1k-eval", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
-)
-hypothesis.settings.load_profile("b1k-eval")
-
 # Spawned workers import the doubles by name, and inherit this path.
 sys.path.insert(0, str(Path(__file__).parent))
 
 from b1k_envs.base import Protocol
 from b1k_policies.base import EpisodeInfo
 from doubles import DrivePolicy, ToyEnv
+
+# No example fails for being slow: machines that test are shared.
+hypothesis.settings.register_profile(
+    "b1k-eval", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("b1k-eval")
 
 if TYPE_CHECKING:  # the runner's tests need no mujoco
     from b1k_envs.mujoco_twin.env import TwinEnv

@@ -210,7 +210,7 @@ def test_a_job_busy_while_the_simulator_fails_hears_of_it_at_its_next_call(world
         env.reset(0, 0, 0)
         env.observe()
         asked.set()
-        assert told.wait(10)
+        assert told.wait(60)
         try:
             env.step(ACTION)
         except EnvError as error:
@@ -218,7 +218,7 @@ def test_a_job_busy_while_the_simulator_fails_hears_of_it_at_its_next_call(world
 
     def killer(env: Env) -> None:
         env.reset(0, 0, 0)
-        assert asked.wait(10)
+        assert asked.wait(60)
         episodes_env = env
         episodes_env._episode.failure = RuntimeError("segfault in the renderer")
         with pytest.raises(EnvError, match="segfault in the renderer"):
@@ -266,7 +266,7 @@ def test_a_real_ctrl_c_ends_jobs_that_wait_for_each_other(world, run, monkeypatc
             env.reset(0, 0, 0)
             if presses:
                 os.kill(os.getpid(), signal.SIGINT)
-                assert told.wait(10)
+                assert told.wait(60)
             try:
                 env.step(ACTION)
             except KeyboardInterrupt:
