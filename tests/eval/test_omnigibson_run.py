@@ -124,7 +124,7 @@ def test_a_fault_costs_one_episode_and_resume_makes_up_for_it(
     og.faults.plan(place, kind, after=after)
     for name, value in og.faults.save(tmp_path / "faults.json").items():
         monkeypatch.setenv(name, value)
-    limits = Limits(start_s=60.0, reset_s=30.0, step_s=5.0, observe_s=30.0)
+    limits = Limits(start_s=300.0, reset_s=120.0, step_s=10.0, observe_s=120.0)
     monkeypatch.setattr(worlds, "limits", lambda settings: limits)
     result = cli(
         *BASE, "--no-video", *more, "--max-steps", limit, "--instances", "0-1", "--out", "r"
