@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +29,10 @@ hypothesis.settings.register_profile(
     "b1k-eval", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("b1k-eval")
+
+# A shell's background job is born deaf to Ctrl-C, and would make its children so.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if TYPE_CHECKING:  # the runner's tests need no mujoco
     from b1k_envs.mujoco_twin.env import TwinEnv
