@@ -16,7 +16,7 @@ import numpy as np
 
 from b1k_envs.base import UInt8Array, View
 from b1k_envs.errors import EnvError
-from b1k_policies.contract import EvalContract
+from b1k_policies.contract import EvalContract, ResizeFilter
 
 if TYPE_CHECKING:
     import torch
@@ -75,23 +75,43 @@ def denormalise(tensor: torch.Tensor, contract: EvalContract) -> UInt8Array:
     return np.ascontiguousarray(picture)
 
 
+def resize(
+    pictures: Sequence[UInt8Array], size: int, resize_filter: ResizeFilter, *, antialias: bool
+) -> torch.Tensor:
+    """Resize as a checkpoint's pictures are; whoever needs the same pixels calls this.
+
+    Args:
+        pictures: uint8 [N, N, 3] RGB each, all of one size; only read.
+        size: S, side of the result [pixel].
+        resize_filter: `nearest` goes by pixel centres, and has nothing to antialias.
+        antialias: Whether the other filters widen when they shrink.
+
+    Returns:
+        uint8 [B, 3, S, S]; shares memory with a single picture that has the size already.
+    """
+    from torch.nn.functional import interpolate
+
+    # Memory stays in rows of pixels (channels last), for which torch has its fast uint8 path.
+    batch = _shared(pictures).permute(0, 3, 1, 2)
+    if batch.shape[2:] == (size, size):
+        return batch
+    if resize_filter == "nearest":
+        return interpolate(batch, (size, size), mode="nearest-exact")
+    return interpolate(batch, (size, size), mode=resize_filter, antialias=antialias)
+
+
 def _resized(pictures: Sequence[UInt8Array], contract: EvalContract) -> torch.Tensor:
     """uint8 [B, 3, S, S], planes in the contract's order."""
     import torch
-    from torch.nn.functional import interpolate
 
     if len({picture.shape for picture in pictures}) > 1:  # a batch from different cameras
         return torch.cat([_resized([picture], contract) for picture in pictures])
-    # Memory stays in rows of pixels (channels last), for which torch has its fast uint8 path.
-    batch = _shared(pictures).permute(0, 3, 1, 2)
-    size = (contract.image_size, contract.image_size)
-    if batch.shape[2:] != size:
-        if contract.resize_filter == "nearest":  # by pixel centres; nothing to antialias
-            batch = interpolate(batch, size, mode="nearest-exact")
-        else:
-            batch = interpolate(
-                batch, size, mode=contract.resize_filter, antialias=contract.resize_antialias
-            )
+    batch = resize(
+        pictures,
+        contract.image_size,
+        contract.resize_filter,
+        antialias=contract.resize_antialias,
+    )
     return batch.flip(1) if contract.colour_order == "bgr" else batch
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from b1k_envs.base import Split
 from b1k_envs.errors import UsageError
+from b1k_envs.omnigibson.data import FIRST_HIDDEN_ID, FIRST_PUBLIC_ID
 from b1k_envs.tasks import HumanStats
 from b1k_eval.challenge.rules import COUNTED_INSTANCES, Entry, objections
 from b1k_eval.challenge.videos import official_video
@@ -35,7 +36,11 @@ EXPORT_FILE = "export.json"
 DRAFT_FILE = "DRAFT.txt"
 FORMAT = 1
 
-FIRST_ID_2026: Mapping[Split, int] = {"public-test": 301, "hidden-test": 321, "train": 0}
+FIRST_ID_2026: Mapping[Split, int] = {
+    "public-test": FIRST_PUBLIC_ID,
+    "hidden-test": FIRST_HIDDEN_ID,
+    "train": 0,
+}
 
 
 @dataclass(frozen=True, kw_only=True)

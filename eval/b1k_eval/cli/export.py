@@ -5,14 +5,13 @@ from __future__ import annotations
 import datetime
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
 from b1k_envs.errors import UsageError
+from b1k_envs.track import Track
 from b1k_eval.cli.options import err_console, out_console, print_json, say_remark
-
-_TRACKS = ("standard", "privileged")
 
 
 def export(
@@ -44,8 +43,10 @@ def export(
     from b1k_eval.challenge.rules import TEST_SETS, Entry
     from b1k_eval.compare.loading import read_run_data
 
-    if track not in _TRACKS:
-        raise UsageError(f"--track {track!r} is unknown: choose one of {', '.join(_TRACKS)}")
+    if track not in get_args(Track):
+        raise UsageError(
+            f"--track {track!r} is unknown: choose one of {', '.join(get_args(Track))}"
+        )
     data = read_run_data(run)
     split = data.identity["settings"]["split"]
     entry = Entry(

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from b1k_envs.errors import UnavailableError
+from b1k_envs.omnigibson.application import FOREIGN_VARIABLES
 from b1k_envs.omnigibson.generation import (
     GENERATIONS,
     Generation,
@@ -25,7 +26,6 @@ from b1k_eval.machine.checks import (
 )
 from b1k_eval.machine.stacks import (
     DATA_VARIABLE,
-    FORBIDDEN_VARIABLES,
     OLD_VARIABLES,
     STACKS,
     dotted,
@@ -191,7 +191,7 @@ def _repository() -> Path:
 
 
 def _isaac_variables() -> Check:
-    found = [name for name in FORBIDDEN_VARIABLES if name in os.environ]
+    found = [name for name in FOREIGN_VARIABLES if name in os.environ]
     return Check(
         name="isaac variables",
         state="absent" if found else "ok",

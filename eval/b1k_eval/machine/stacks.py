@@ -41,9 +41,6 @@ STACKS: Mapping[Protocol, Stack] = MappingProxyType(
     }
 )
 
-FORBIDDEN_VARIABLES = ("EXP_PATH", "CARB_APP_PATH", "ISAAC_PATH")
-"""Of another Isaac Sim; OmniGibson's must not see them."""
-
 OLD_VARIABLES = ("OMNIGIBSON_DATASET_PATH", "OMNIGIBSON_ASSET_PATH", "OMNIGIBSON_KEY_PATH")
 """Of before OmniGibson moved into BEHAVIOR-1K; nothing reads them any more."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from b1k_envs.base import UInt8Array, View
 from b1k_envs.errors import UnavailableError
+from b1k_policies.images import resize
 from b1k_policies.wire.metadata import Resizing
 
 
@@ -46,19 +46,9 @@ def resized(pictures: Mapping[View, UInt8Array], to: Resizing) -> Mapping[View, 
 
 
 def _resized(picture: UInt8Array, to: Resizing) -> UInt8Array:
-    import torch
-    from torch.nn.functional import interpolate
-
     if picture.shape[:2] == (to.size, to.size):
         return picture
-    with warnings.catch_warnings():  # torch would rather have memory that it may write to
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        batch = torch.from_numpy(picture)[None].permute(0, 3, 1, 2)
-    size = (to.size, to.size)
-    if to.filter == "nearest":
-        batch = interpolate(batch, size, mode="nearest-exact")
-    else:
-        batch = interpolate(batch, size, mode=to.filter, antialias=to.antialias)
+    batch = resize([picture], to.size, to.filter, antialias=to.antialias)
     small: UInt8Array = np.ascontiguousarray(batch[0].permute(1, 2, 0).numpy())
     small.setflags(write=False)
     return small
