@@ -21,7 +21,7 @@ from twin_bench import FINGER_TIP, FORWARD, GLOVES, Bench, action, make_twin, ro
 GLOVE, OTHER = GLOVES
 CUFF_HALF = 0.032  # [m], half the cuff's width between the fingers
 BAR_RADIUS = 0.011  # [m], of the door's handle
-WINDOWS = {"2025": 6, "2026": 23}  # 0.19 s and 0.75 s at 30 Hz, rounded up
+WINDOWS = {"2025": 6, "2026": 9}  # 23 and 36 substeps, four to a control step, rounded up
 
 
 @cache

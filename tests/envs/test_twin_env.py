@@ -147,7 +147,7 @@ def test_physics_that_diverged_is_an_error_and_never_a_fresh_start(
 
 
 def test_the_info_says_what_was_applied():
-    for protocol, window in (("2025", 6), ("2026", 23)):
+    for protocol, window in (("2025", 6), ("2026", 9)):
         info = make_twin(protocol, split="train", max_steps=123).info
         assert (info.sim, info.protocol, info.task, info.task_index) == (
             "mujoco",

@@ -8,9 +8,10 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,6 +48,29 @@ class Installed:
     def touches(self) -> frozenset[tuple[str, str]]:
         """What the adapter touched; see `touch.touches`."""
         return touch.touches()
+
+    def rebuild(
+        self, monkeypatch: pytest.MonkeyPatch, folder: Path, file: str, changes: Mapping[str, str]
+    ) -> None:
+        """Install another build, before anything imported this one.
+
+        Args:
+            monkeypatch: Undoes it.
+            folder: An empty folder for the changed copy.
+            file: File of the package in which the text differs.
+            changes: For each text in it, what stands there instead.
+        """
+        package = shutil.copytree(_HERE / f"omnigibson_{self.generation}", folder / "package")
+        text = (package / "omnigibson" / file).read_text()
+        for old, new in changes.items():
+            assert old in text, f"{file} has no {old}"
+            text = text.replace(old, new)
+        (package / "omnigibson" / file).write_text(text)
+        monkeypatch.syspath_prepend(str(package))
+        self.environment["PYTHONPATH"] = os.pathsep.join(
+            (str(package), self.environment["PYTHONPATH"])
+        )
+        monkeypatch.setenv("PYTHONPATH", self.environment["PYTHONPATH"])
 
     def stamp_pictures(self, stamped: bool = True) -> None:
         """Cheap pictures: red and green are the tick of the frame shown, modulo and over 256."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import math
 from collections.abc import Mapping
 from enum import IntEnum
@@ -25,7 +26,7 @@ from omnigibson_double.touch import Touched
 if TYPE_CHECKING:
     from omnigibson_double.scene import Scene
 
-_HZ_OF_THE_FORMULA, _SUBSTEPS = 30.0, 4
+_SUBSTEPS = 4
 _BODIES = {layout.WASHER_DOOR: "washer.n.03_1"} | {
     body: instance for instance, body in layout.BDDL_BODIES.items()
 }
@@ -57,6 +58,7 @@ class Robot(Touched):
     owner = "Robot"
 
     per_link_sensor_config = False
+    _handler: str  # module of the grasping macro and of what is held against it
 
     def __init__(self, scene: Scene, config: Mapping[str, Any]) -> None:
         self.scene = scene
@@ -123,16 +125,11 @@ class Robot(Touched):
         self.scene.physics.set_grasp_window(self._window_steps())
 
     def _window_steps(self) -> int:
-        macros = importlib.import_module("omnigibson.macros").macros
-        window = float(self._macro_group(macros.robots).GRASP_WINDOW)
+        handler = importlib.import_module(self._handler)
+        substeps = next(n for n in itertools.count(1) if handler.window_is_over(n))
         if self.grasping_mode != "assisted":
             return 10**9
-        # The handler counts physics substeps, the formula takes them for control steps.
-        return math.ceil(math.ceil(window * _HZ_OF_THE_FORMULA) / _SUBSTEPS)
-
-    @staticmethod
-    def _macro_group(robots: Any) -> Any:
-        raise NotImplementedError
+        return math.ceil(substeps / _SUBSTEPS)
 
     # --- poses ------------------------------------------------------------------------------
 
@@ -252,10 +249,7 @@ class R1Pro(Robot):
     """2025: a class of its own, named by `type`."""
 
     model_name = "R1Pro"
-
-    @staticmethod
-    def _macro_group(robots: Any) -> Any:
-        return robots.manipulation_robot
+    _handler = "omnigibson.robots.manipulation_robot"
 
 
 class ModelRobot(Robot):
@@ -263,6 +257,7 @@ class ModelRobot(Robot):
 
     per_link_sensor_config = True
     model = "r1pro"
+    _handler = "omnigibson.robots.robot"
 
     def __init__(self, scene: Scene, config: Mapping[str, Any]) -> None:
         super().__init__(scene, config)
@@ -275,10 +270,6 @@ class ModelRobot(Robot):
     def controllers(self) -> dict[str, Any]:
         """Pairs of the controller's group and the number in it, no controllers."""
         return self._members
-
-    @staticmethod
-    def _macro_group(robots: Any) -> Any:
-        return robots.robot
 
     def _fields(self) -> dict[str, npt.NDArray[np.float64]]:
         fields = super()._fields()

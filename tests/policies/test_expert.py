@@ -258,12 +258,12 @@ def test_it_does_not_stop_and_go(undisturbed: Told):
     rows = np.array(undisturbed.actions)
     moving = np.abs(rows[1:, 0:3]).max(axis=1) > 0.02
     moving |= np.abs(np.diff(rows[:, [*range(3, 14), *range(15, 22)]], axis=0)).max(axis=1) > 0.002
-    # A grasp has its window (23 steps) plus the time of closing, at rest.
+    # A grasp has its window (9 steps) plus the time of closing, at rest.
     rest, longest = 0, 0
     for now in moving:
         rest = 0 if now else rest + 1
         longest = max(longest, rest)
-    assert longest <= 23 + 15
+    assert longest <= 9 + 15
 
 
 # --- a policy like any other ----------------------------------------------------------------

@@ -8,8 +8,9 @@ ball joint, so that a handle pivots in the hand. While held the fingers are froz
 open command releases, at once; the arm is free for a new grasp one control step later. Load never
 breaks a grasp. A closed fist holds nothing: with no gap between the fingers no ray hits.
 
-Windows: OmniGibson counts physics substeps as if they were control steps, so its nominal 0.75 s
-(2025) and 3.0 s (2026) are 0.19 s and 0.75 s of simulated time. The twin counts control steps.
+Windows: OmniGibson counts substeps of 1/120 s. 2025 takes them for control steps, so its nominal
+0.75 s are 23 substeps, 0.19 s of simulated time; 2026 holds 0.3 s against the physics step, 36
+substeps, since the pull requests 2072 and 2098. The twin counts control steps.
 
 Source: BEHAVIOR-1K, under OmniGibson/omnigibson/robots/: manipulation_robot.py (2025), robot.py
 (2026).
@@ -29,8 +30,8 @@ from b1k_envs.mujoco_twin.control import GRIPPER_COLUMN, Controller
 from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.robot import EEF_OFFSET, GROUP_OBJECT_COLLISION, PAD_HALF, PAD_INNER
 
-GRASP_WINDOW_STEPS: Mapping[Protocol, int] = MappingProxyType({"2025": 6, "2026": 23})
-"""Control steps a candidate must persist: 0.19 s and 0.75 s, rounded up."""
+GRASP_WINDOW_STEPS: Mapping[Protocol, int] = MappingProxyType({"2025": 6, "2026": 9})
+"""Control steps a candidate must persist: 23 and 36 substeps of a quarter, rounded up."""
 
 MASS_LIMIT = 10.0
 """Free bodies above this are not grasped [kg]; links of fixed objects are exempt."""

@@ -39,9 +39,14 @@ from typing import IO, Any
 import numpy as np
 
 from b1k_envs.errors import EnvError, UnavailableError
-from b1k_envs.omnigibson.config import ACTION_HZ, PHYSICS_HZ, RENDERING_HZ
 from b1k_envs.omnigibson.data import describe_installation, require_data
-from b1k_envs.omnigibson.generation import Generation, GraspWindow
+from b1k_envs.omnigibson.generation import (
+    ACTION_HZ,
+    PHYSICS_HZ,
+    RENDERING_HZ,
+    Generation,
+    GraspWindow,
+)
 
 FOREIGN_VARIABLES = ("EXP_PATH", "CARB_APP_PATH", "ISAAC_PATH")
 """Must be unset: they point the pip-installed Isaac Sim at another one."""

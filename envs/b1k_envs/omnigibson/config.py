@@ -20,14 +20,16 @@ from typing import Any
 
 from b1k_envs.errors import UsageError
 from b1k_envs.omnigibson.data import TaskData
-from b1k_envs.omnigibson.generation import ROBOT_NAME, Generation
+from b1k_envs.omnigibson.generation import (
+    ACTION_HZ,
+    PHYSICS_HZ,
+    RENDERING_HZ,
+    ROBOT_NAME,
+    Generation,
+)
 from b1k_envs.omnigibson.rooms import scene_rooms
 from b1k_envs.r1pro import ARMS, BASE_VELOCITY_LIMIT, CAMERAS, PROPRIO_LAYOUTS, RESET_JOINT_POSITION
 from b1k_envs.tasks import Task
-
-ACTION_HZ = 30
-RENDERING_HZ = 30
-PHYSICS_HZ = 120
 
 CREATION_SIZE = 1080
 """Pixels a side of a camera that the config does not size itself."""

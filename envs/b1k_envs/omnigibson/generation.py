@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,6 +29,13 @@ from typing import Literal
 from b1k_envs.base import Protocol, Split
 from b1k_envs.errors import UnavailableError
 
+ACTION_HZ = 30
+RENDERING_HZ = 30
+PHYSICS_HZ = 120
+
+GraspClock = Literal["get_sim_step_dt", "get_physics_dt"]
+"""Methods of the simulator that give a time step: of one action, and of one physics substep."""
+
 ROBOT_NAME = "robot_r1"
 """Name of the robot in scene, observation keys and sensor names, in both generations."""
 
@@ -36,23 +44,39 @@ ROBOT_NAME = "robot_r1"
 class GraspWindow:
     """How long fingers must close on an object before it sticks, a macro of a robot module.
 
-    The handler counts physics substeps (120 Hz) against a formula that assumes 30 Hz, so the
-    effective time is a quarter of the value.
+    The handler runs in every physics substep and multiplies its count with a time step. In 2025
+    that is the simulator's step, four substeps long, so the effective time is a quarter of the
+    value. 2026 came with the same formula and 3.0 s; BEHAVIOR-1K's pull request 2072 made it the
+    physics step and 0.7 s, 2098 made it 0.3 s. PR 1919 says that 2025 is to stay as it was.
 
     Attributes:
         path: Keys below `omnigibson.macros.macros`; the module of the same name defines it.
         value: What it must be in an official run [s].
+        clock: The time step that the handler must count with.
         set_by_evaluator: Whether the evaluator sets it; otherwise the default is left alone.
     """
 
     path: tuple[str, ...]
     value: float
+    clock: GraspClock
     set_by_evaluator: bool
 
     @property
     def module(self) -> str:
-        """The module that writes the default when it is imported."""
+        """The module that writes the default when it is imported, and has the handler."""
         return ".".join(("omnigibson", *self.path[:-1]))
+
+
+def grasp_steps(value: float, clock: GraspClock) -> tuple[int, int]:
+    """How long a grasp window is: physics substeps, and the control steps that have them.
+
+    Args:
+        value: The macro [s].
+        clock: The time step that the handler counts with.
+    """
+    rate = PHYSICS_HZ if clock == "get_physics_dt" else ACTION_HZ
+    substeps = math.ceil(value * rate - 1e-6)  # 0.3 s are 36 of them, not 37
+    return substeps, math.ceil(substeps * ACTION_HZ / PHYSICS_HZ)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +141,7 @@ GENERATIONS: Mapping[Protocol, Generation] = MappingProxyType(
             grasp_window=GraspWindow(
                 path=("robots", "manipulation_robot", "GRASP_WINDOW"),
                 value=0.75,
+                clock="get_sim_step_dt",
                 set_by_evaluator=True,
             ),
             instances=_DATA_2025,
@@ -142,7 +167,10 @@ GENERATIONS: Mapping[Protocol, Generation] = MappingProxyType(
             lower_pose_keys=True,
             pose_frame="scene",
             grasp_window=GraspWindow(
-                path=("robots", "robot", "GRASP_WINDOW"), value=3.0, set_by_evaluator=False
+                path=("robots", "robot", "GRASP_WINDOW"),
+                value=0.3,
+                clock="get_physics_dt",
+                set_by_evaluator=False,
             ),
             instances=_DATA_2026,
             instance_files=MappingProxyType(
@@ -161,6 +189,7 @@ GENERATIONS: Mapping[Protocol, Generation] = MappingProxyType(
 )
 
 _FITTING = "v3.7.2 (--protocol 2025), or v3.9.3 with its post releases (--protocol 2026)"
+_NEAR = 300  # characters before a use of the macro in which its time step must be named
 _NUMBER = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(?:[.-]?post\d+)?(?:\+.*)?")
 _VERSION_LINE = re.compile(r"""^__version__\s*=\s*["']([^"']+)["']""", re.MULTILINE)
 
@@ -203,6 +232,25 @@ def has_vectorised_api() -> bool | None:
     folder = package_folder()
     file = folder / "envs" / "env_base.py" if folder else None
     return "num_envs" in file.read_text("utf-8") if file and file.is_file() else None
+
+
+def grasp_clock(window: GraspWindow) -> GraspClock | None:
+    """The time step that the installed handler of grasps counts with, from its text.
+
+    Returns:
+        The one that is named next to each use of the macro; None if that cannot be told.
+    """
+    folder = package_folder()
+    file = folder.joinpath(*window.path[:-1]).with_suffix(".py") if folder else None
+    if file is None or not file.is_file():
+        return None
+    text, found = file.read_text("utf-8"), set[str]()
+    for use in re.finditer(rf"\b{window.path[-1]}\b(?!\s*=[^=])", text):
+        around = text[max(0, use.start() - _NEAR) : use.start()]
+        found.update(re.findall(r"get_sim_step_dt|get_physics_dt", around)[-1:])
+    if found == {"get_sim_step_dt"}:
+        return "get_sim_step_dt"
+    return "get_physics_dt" if found == {"get_physics_dt"} else None
 
 
 def installed_generation(protocol: Protocol | None = None) -> Generation:

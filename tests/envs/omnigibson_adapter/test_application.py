@@ -99,8 +99,8 @@ def test_the_2025_grasp_window_is_shortened_and_the_2026_one_left_alone(og_2025)
 
 def test_the_2026_grasp_window_is_left_alone_and_recorded(og_2026):
     started = launch(installed_generation())
-    assert macros().macros.robots.robot.GRASP_WINDOW == 3.0
-    assert started.applied["macros"]["robots.robot.GRASP_WINDOW"] == 3.0
+    assert macros().macros.robots.robot.GRASP_WINDOW == 0.3
+    assert started.applied["macros"]["robots.robot.GRASP_WINDOW"] == 0.3
     assert "manipulation_robot" not in macros().macros.robots
     assert "GRASP_WINDOW" not in {name for _, name in touch.writes()}
 
@@ -125,7 +125,7 @@ def test_a_naive_write_to_the_other_years_path_changes_nothing_and_is_refused(og
     tree = macros().macros
     with tree.unlocked():
         tree.robots.manipulation_robot.GRASP_WINDOW = 0.75
-    assert grasp_window(tree, GENERATIONS["2026"].grasp_window) == 3.0
+    assert grasp_window(tree, GENERATIONS["2026"].grasp_window) == 0.3
 
 
 def test_a_grasp_window_that_is_not_there_is_an_error(og_2026):

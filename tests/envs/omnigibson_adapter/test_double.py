@@ -73,11 +73,11 @@ def test_another_process_finds_the_same_double(og_2025):
 def test_a_macro_locks_when_it_is_read_and_a_misspelt_one_changes_nothing(og_2026):
     importlib.import_module("omnigibson")
     macros = importlib.import_module("omnigibson.macros").macros
-    assert macros.robots.robot.GRASP_WINDOW == 3.0
+    assert macros.robots.robot.GRASP_WINDOW == 0.3
     with pytest.raises(AttributeError, match="already been used"):
         macros.robots.robot.GRASP_WINDOW = 0.75
     macros.robots.manipulation_robot.GRASP_WINDOW = 0.75  # 2025's path
-    assert macros.robots.robot.GRASP_WINDOW == 3.0
+    assert macros.robots.robot.GRASP_WINDOW == 0.3
     with macros.unlocked():
         macros.robots.robot.GRASP_WINDOW = 0.75
     assert macros.robots.robot.GRASP_WINDOW == 0.75

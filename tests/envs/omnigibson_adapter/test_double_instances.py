@@ -208,11 +208,11 @@ def test_without_a_reset_before_loading_a_glove_stays_in_the_hand(og):
 
 
 @both
-def test_the_grasp_window_counts_substeps_as_if_they_were_steps(og):
+def test_2025_takes_substeps_of_the_grasp_window_for_steps_and_2026_does_not(og):
     module, env, installed = og
     assisted = env.scene.physics.env._grasp
     module.sim.step()
-    assert assisted._window == 23  # 3 s, as both come
+    assert assisted._window == {"2025": 23, "2026": 9}[installed.generation]  # 3.0 s and 0.3 s
     set_grasp_window(installed)
     module.sim.step()
-    assert assisted._window == {"2025": 6, "2026": 23}[installed.generation]
+    assert assisted._window == {"2025": 6, "2026": 9}[installed.generation]

@@ -32,6 +32,12 @@ def og_of_2026(og_2026):
     return og_2026
 
 
+GRASPS = {
+    "2025": "0.75 s by get_sim_step_dt: 23 substeps, 6 control steps",
+    "2026": "0.3 s by get_physics_dt: 36 substeps, 9 control steps",
+}
+
+
 def finding(adapter, name):
     found = {each.name: each for each in adapter.check()}
     return found[name]
@@ -231,7 +237,65 @@ def test_a_grasp_window_of_the_other_year_is_found(og):
     with macros.unlocked():
         getattr(macros.robots, window.path[1]).GRASP_WINDOW = 1.5
     found = finding(adapter, f"macro {'.'.join(window.path)}")
-    assert (found.expected, found.found, found.ok) == (window.value, 1.5, False)
+    assert (found.expected, found.ok, found.fatal) == (GRASPS[og.generation], False, False)
+    lasting = {"2025": "45 substeps, 12 control steps", "2026": "180 substeps, 45 control steps"}
+    assert lasting[og.generation] in found.found
+    assert found.found.endswith("than in the challenge's evaluation: something changed it")
+
+
+def test_the_official_grasp_window_is_found_with_the_time_step_it_is_held_against(og):
+    adapter = bring_up()
+    found = finding(adapter, f"macro {'.'.join(adapter.generation.grasp_window.path)}")
+    assert (found.expected, found.found, found.ok) == (*[GRASPS[og.generation]] * 2, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "lasting", "build"),
+    [
+        (
+            {"GRASP_WINDOW = 0.3": "GRASP_WINDOW = 3.0", "get_physics_dt": "get_sim_step_dt"},
+            "3 s by get_sim_step_dt: 90 substeps, 23 control steps",
+            "this build is from before pull request 2072 of BEHAVIOR-1K; take a newer one",
+        ),
+        (
+            {"GRASP_WINDOW = 0.3": "GRASP_WINDOW = 0.7"},
+            "0.7 s by get_physics_dt: 84 substeps, 21 control steps",
+            "between the pull requests 2072 and 2098 of BEHAVIOR-1K; take a newer one",
+        ),
+        (
+            {"get_physics_dt": "get_sim_step_dt"},
+            "0.3 s by get_sim_step_dt: 9 substeps, 3 control steps",
+            "something changed it",
+        ),
+    ],
+    ids=["before 2072", "before 2098", "only the time step"],
+)
+def test_a_2026_build_with_another_grasp_is_told_by_its_pull_request(
+    og_2026, monkeypatch, tmp_path, changes, lasting, build
+):
+    og_2026.rebuild(monkeypatch, tmp_path, "robots/robot.py", changes)
+    found = finding(bring_up(), "macro robots.robot.GRASP_WINDOW")
+    assert not found.ok
+    assert found.found.startswith(f"{lasting}. A grasp takes another time than in the challenge's")
+    assert build in found.found
+
+
+def test_a_2025_build_that_counts_by_the_physics_step_is_told(og_2025, monkeypatch, tmp_path):
+    """Its value alone looks right."""
+    changes = {"get_sim_step_dt": "get_physics_dt"}
+    og_2025.rebuild(monkeypatch, tmp_path, "robots/manipulation_robot.py", changes)
+    found = finding(bring_up(), "macro robots.manipulation_robot.GRASP_WINDOW")
+    assert not found.ok
+    assert "90 substeps, 23 control steps" in found.found
+    assert "has pull request 2072 of BEHAVIOR-1K, which is not for 2025" in found.found
+
+
+def test_a_time_step_that_cannot_be_read_is_told(og_2026, monkeypatch, tmp_path):
+    changes = {"og.sim.get_physics_dt()": "(1 / 120)"}
+    og_2026.rebuild(monkeypatch, tmp_path, "robots/robot.py", changes)
+    found = finding(bring_up(), "macro robots.robot.GRASP_WINDOW")
+    assert not found.ok
+    assert found.found == "0.3 s; which time step counts cannot be read in omnigibson.robots.robot"
 
 
 def test_a_rule_that_is_on_again_is_found(og):

@@ -1,5 +1,6 @@
 """Where 2026 keeps its grasping macros."""
 
+import omnigibson as og  # noqa: TID253
 from omnigibson.macros import macros  # noqa: TID253
 from omnigibson_double import touch
 from omnigibson_double.robot import IsGraspingState
@@ -7,5 +8,13 @@ from omnigibson_double.robot import ModelRobot as Robot
 
 __all__ = ["IsGraspingState", "Robot"]
 
-macros.robots.robot.GRASP_WINDOW = 3.0  # [s]
+m = macros.robots.robot
+m.GRASP_WINDOW = 0.3  # [s]
+
+
+def window_is_over(substeps: int) -> bool:
+    """Whether a candidate has persisted."""
+    return bool(substeps * og.sim.get_physics_dt() >= m.GRASP_WINDOW)
+
+
 touch.module(__name__)
