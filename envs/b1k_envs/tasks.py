@@ -17,9 +17,10 @@ import difflib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib import resources
 from pathlib import Path
+from statistics import fmean
 from types import MappingProxyType
 from typing import Any, get_args
 
@@ -29,6 +30,20 @@ from b1k_envs.r1pro import CONTROL_HZ
 
 TIME_LIMIT_FACTORS: Mapping[str, float] = MappingProxyType({"2025": 2.0, "2026": 1.5})
 """Time limit over mean human length; `EVAL_TIMEOUT_MULTIPLIER` of the 2026 evaluator is 1.5."""
+
+_EPISODE_INDEX = "episode_index"
+_EPISODES_PER_TASK = 10_000
+"""What a task's share of the `episode_index` of 2025 is."""
+
+_STATS_FILES: Mapping[Protocol, str] = MappingProxyType(
+    {"2025": "episodes.jsonl", "2026": "task.jsonl"}
+)
+"""The evaluator's file with the figures of the human demonstrations, in `metadata`."""
+
+_STATS_KEYS: Mapping[Protocol, tuple[str, ...]] = MappingProxyType(
+    {"2025": (_EPISODE_INDEX,), "2026": ("task_name", "task_index")}
+)
+"""By what a line of it is known to be about a task."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,19 +161,22 @@ def human_stats(task: Task) -> HumanStats:
     return HumanStats(length=float(task.human_steps), distance_traveled=known.get(task.index))
 
 
-def load_human_stats(path: str | Path, task: Task) -> HumanStats:
+def load_human_stats(path: str | Path, task: Task, protocol: Protocol) -> HumanStats:
     """Read the exact means of one task from the official metadata.
 
     Args:
-        path: `2026-challenge-task-instances/metadata/task.jsonl`: one JSON object a line, with
-            `task_name` or `task_index`, and `length` [steps], `distance_traveled` [m],
-            `left_eef_displacement` [m], `right_eef_displacement` [m].
+        path: 2025: `metadata/episodes.jsonl` of the challenge's instances, one JSON object per
+            demonstration with its `episode_index`, which is the task's index times 10,000 and
+            more; the means over the task's lines count. 2026: `metadata/task.jsonl`, one JSON
+            object a task, with `task_name` or `task_index`. Both have `length` [steps],
+            `distance_traveled` [m], `left_eef_displacement` [m], `right_eef_displacement` [m].
         task: Which one.
+        protocol: Which year's figures are wanted.
 
     Raises:
-        UsageError: The file is missing, a line is no JSON object or contradicts the task table,
-            the task has no line or more than one, or a figure is missing or not a positive
-            finite number. The text names file and line.
+        UsageError: The file is missing or that of the other year, a line is no JSON object or
+            contradicts the task table, the task has no line (2026: or more than one), or a figure
+            is missing or not a positive finite number. The text names file and line.
     """
     path = Path(path)
     try:
@@ -167,21 +185,30 @@ def load_human_stats(path: str | Path, task: Task) -> HumanStats:
         raise UsageError(f"cannot read human statistics from {path}: {error}") from error
     found: list[tuple[str, dict[str, Any]]] = []
     for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         where = f"{path}, line {number}"
-        if line.strip() and _is_about(record := _parse_record(line, where), task, where):
+        record = _parse_record(line, where)
+        _check_year(record, protocol, where)
+        is_about = _is_demonstration if protocol == "2025" else _is_of_task
+        if is_about(record, task, where):
             found.append((where, record))
-    if len(found) != 1:
+    if protocol == "2025" and not found:
+        raise UsageError(f"{path} has no demonstration of task {task.index} {task.name}")
+    if protocol == "2026" and len(found) != 1:
         raise UsageError(
             f"{path} has {len(found)} lines for task {task.index} {task.name}, expected one "
             "with its task_name or task_index"
         )
-    where, record = found[0]
-    return HumanStats(
-        length=_figure(record, "length", where),
-        distance_traveled=_figure(record, "distance_traveled", where),
-        left_eef_displacement=_figure(record, "left_eef_displacement", where),
-        right_eef_displacement=_figure(record, "right_eef_displacement", where),
-    )
+    names = [field.name for field in fields(HumanStats)]
+    if protocol == "2026":
+        ((where, record),) = found
+        return HumanStats(**{name: _figure(record, name, where) for name in names})
+    # A hand that was not used counts as 0 in the mean, as it does upstream.
+    means = {
+        name: fmean(_figure(r, name, where, least=0.0) for where, r in found) for name in names
+    }
+    return HumanStats(**{name: _figure(means, name, f"{path}, the mean") for name in names})
 
 
 def _parse_record(line: str, where: str) -> dict[str, Any]:
@@ -194,8 +221,30 @@ def _parse_record(line: str, where: str) -> dict[str, Any]:
     return record
 
 
-def _is_about(record: Mapping[str, Any], task: Task, where: str) -> bool:
-    """Say whether a line is about the task; its name and its index may not disagree."""
+def _check_year(record: Mapping[str, Any], protocol: Protocol, where: str) -> None:
+    """Tell the other year's file: its means are those of other demonstrations."""
+    if any(key in record for key in _STATS_KEYS[protocol]):
+        return
+    for year, keys in _STATS_KEYS.items():
+        if any(key in record for key in keys):
+            raise UsageError(
+                f"{where} is of the human statistics of {year} ({_STATS_FILES[year]}): protocol "
+                f"{protocol} takes {_STATS_FILES[protocol]}; give that, or --protocol {year}"
+            )
+    wanted = " or ".join(map(repr, _STATS_KEYS[protocol]))
+    raise UsageError(f"{where} lacks {wanted}; it has {', '.join(sorted(record)) or 'nothing'}")
+
+
+def _is_demonstration(record: Mapping[str, Any], task: Task, where: str) -> bool:
+    """Say whether a line of 2025 is a demonstration of the task."""
+    index = record[_EPISODE_INDEX]
+    if type(index) is not int or index < 0:
+        raise UsageError(f"{where}: {_EPISODE_INDEX!r} must be a whole number, got {index!r}")
+    return index // _EPISODES_PER_TASK == task.index
+
+
+def _is_of_task(record: Mapping[str, Any], task: Task, where: str) -> bool:
+    """Say whether a line of 2026 is about the task; its name and its index may not disagree."""
     verdicts = {
         key: record[key] == expected
         for key, expected in (("task_name", task.name), ("task_index", task.index))
@@ -209,13 +258,17 @@ def _is_about(record: Mapping[str, Any], task: Task, where: str) -> bool:
     return any(verdicts.values())
 
 
-def _figure(record: Mapping[str, Any], key: str, where: str) -> float:
+def _figure(
+    record: Mapping[str, Any], key: str, where: str, *, least: float | None = None
+) -> float:
+    """A finite number of a line: positive, or at least `least`."""
     if key not in record:
         raise UsageError(f"{where} lacks {key!r}; it has {', '.join(sorted(record))}")
     value = record[key]
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value <= 0:
-        raise UsageError(f"{where}: {key!r} must be a positive number, got {value!r}")
+    if not number or not math.isfinite(value) or not (value > 0 or value == least):
+        kind = "a positive number" if least is None else f"a number from {least:g} on"
+        raise UsageError(f"{where}: {key!r} must be {kind}, got {value!r}")
     return float(value)
 
 

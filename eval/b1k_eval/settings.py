@@ -302,13 +302,13 @@ def chunking_factory(settings: RunSettings, skipped_rows: int = 0) -> partial[Ch
     )
 
 
-def human_figures(task: Task, path: str | None) -> HumanStats:
-    """What is published about the task, or the exact means in the official metadata file.
+def human_figures(task: Task, path: str | None, protocol: Protocol) -> HumanStats:
+    """What is published about the task, or the exact means in the year's official metadata file.
 
     Raises:
         UsageError: The file cannot be used.
     """
-    return human_stats(task) if path is None else load_human_stats(path, task)
+    return human_stats(task) if path is None else load_human_stats(path, task, protocol)
 
 
 def parse_instances(text: str) -> tuple[int, ...]:

@@ -117,7 +117,7 @@ def human_stats_of(settings: RunSettings) -> HumanStats:
     task = settings.task_entry()
     if settings.human_stats is None and settings.sim == "omnigibson":
         return _task_data(task, settings.protocol, settings.split).human_stats
-    return human_figures(task, settings.human_stats)
+    return human_figures(task, settings.human_stats, settings.protocol)
 
 
 def has_twin_scene(task: Task) -> bool:

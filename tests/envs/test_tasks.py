@@ -151,7 +151,7 @@ def test_published_statistics_leave_out_what_is_not_published():
 def test_official_statistics_are_matched_on_name_or_index(tmp_path, key):
     other = {**FIGURES, "task_name": "make_pizza", "task_index": 49, "length": 1}
     path = write_lines(tmp_path / "task.jsonl", other, "", {**FIGURES, **key})
-    stats = load_human_stats(path, GLOVES)
+    stats = load_human_stats(path, GLOVES, "2026")
     assert stats.length == 8234.6
     assert stats.distance_traveled == 28.61
     assert stats.left_eef_displacement == 70.5
@@ -160,7 +160,7 @@ def test_official_statistics_are_matched_on_name_or_index(tmp_path, key):
 
 def test_statistics_of_an_absent_file_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"cannot read human statistics from .*nowhere\.jsonl"):
-        load_human_stats(tmp_path / "nowhere.jsonl", GLOVES)
+        load_human_stats(tmp_path / "nowhere.jsonl", GLOVES, "2026")
 
 
 @pytest.mark.parametrize(
@@ -196,5 +196,47 @@ def test_statistics_of_an_absent_file_are_refused(tmp_path):
 def test_damaged_statistics_are_refused_by_file_and_line(tmp_path, lines, message):
     path = write_lines(tmp_path / "task.jsonl", *lines)
     with pytest.raises(UsageError, match=re.escape(message)) as caught:
-        load_human_stats(path, GLOVES)
+        load_human_stats(path, GLOVES, "2026")
+    assert str(path) in str(caught.value)
+
+
+def demonstration(index, length, **changes):
+    distances = dict.fromkeys(set(FIGURES) - {"length"}, length / 100)
+    return {"episode_index": index, "tasks": ["?"], "length": length, **distances, **changes}
+
+
+def test_2025_statistics_are_the_means_over_the_demonstrations_of_the_task(tmp_path):
+    others = [demonstration(300_010, 1), demonstration(320_000, 1)]
+    mine = [demonstration(310_010, 8000), demonstration(319_990, 9000)]
+    path = write_lines(tmp_path / "episodes.jsonl", others[0], *mine, "", others[1])
+    stats = load_human_stats(path, GLOVES, "2025")
+    assert (stats.length, stats.right_eef_displacement) == (8500.0, 85.0)
+
+
+def test_a_hand_that_one_demonstration_did_not_use_counts_as_zero_in_the_mean(tmp_path):
+    still = demonstration(310_020, 100, left_eef_displacement=0)
+    path = write_lines(tmp_path / "e.jsonl", demonstration(310_010, 100), still)
+    assert load_human_stats(path, GLOVES, "2025").left_eef_displacement == 0.5
+    path = write_lines(tmp_path / "e.jsonl", still)
+    with pytest.raises(UsageError, match="the mean: 'left_eef_displacement' must be a positive"):
+        load_human_stats(path, GLOVES, "2025")
+
+
+@pytest.mark.parametrize(
+    ("year", "line", "message"),
+    [
+        ("2026", demonstration(310_010, 5), "statistics of 2025 (episodes.jsonl): protocol 2026"),
+        ("2025", {**FIGURES, "task_index": 31}, "statistics of 2026 (task.jsonl): protocol 2025"),
+        ("2025", demonstration(10, 5), "has no demonstration of task 31 clean_boxing_gloves"),
+        ("2025", {"length": 5}, "line 1 lacks 'episode_index'; it has length"),
+        ("2025", demonstration("31", 5), "'episode_index' must be a whole number, got '31'"),
+        ("2025", demonstration(310_010, -5), "'length' must be a number from 0 on, got -5"),
+    ],
+)
+def test_statistics_of_the_other_year_and_damaged_ones_of_2025_are_told(
+    tmp_path, year, line, message
+):
+    path = write_lines(tmp_path / "file.jsonl", line)
+    with pytest.raises(UsageError, match=re.escape(message)) as caught:
+        load_human_stats(path, GLOVES, year)
     assert str(path) in str(caught.value)

@@ -405,3 +405,16 @@ def test_imported_results_cannot_be_resumed(tmp_path):
     done = CliRunner().invoke(app, ["run", "--resume", "--out", str(folder)])
     assert done.exit_code == 2
     assert "imported results cannot be resumed" in done.output
+
+
+def test_replay_of_imported_results_says_that_there_is_nothing_to_replay(tmp_path):
+    from b1k_eval.cli.main import app
+
+    source = filed(tmp_path / "log" / "metrics", {f"{TASK}_17_0.json": OFFICIAL_2025})
+    (folder,) = import_results(source, tmp_path / "run")
+    done = CliRunner().invoke(app, ["replay", str(folder), "17", "--json"])
+    assert done.exit_code == 2
+    assert "the official evaluator files no actions, so there is nothing to replay" in done.stderr
+    assert json.loads(done.stdout)["error"]["exit_code"] == 2
+    done = CliRunner().invoke(app, ["report", str(folder), "--out", str(tmp_path / "page")])
+    assert done.exit_code == 0, done.output  # where the message sends people

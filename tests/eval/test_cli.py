@@ -344,6 +344,22 @@ def test_human_figures_from_elsewhere_are_another_setting(cli, tmp_path):
     assert cli("run", "--resume", "--out", "h").exit_code == 0
 
 
+def test_the_2025_file_of_human_figures_is_taken_for_2025_and_told_for_2026(cli, tmp_path):
+    means = {"length": 300.0, "distance_traveled": 3.0}
+    hands = {"left_eef_displacement": 4.0, "right_eef_displacement": 5.0}
+    lines = [{"episode_index": 310_010 + i, **means, **hands} for i in (0, 10)]
+    (tmp_path / "episodes.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    given = [*BASE, "--human-stats", "episodes.jsonl"]
+    result = cli(*given, "--protocol", 2025, "--out", "r")
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "r" / "run.json").read_text())
+    assert record["identity"]["human"] == {**means, **hands}
+    result = cli(*given, "--protocol", 2026, "--out", "s")
+    assert result.exit_code == 2
+    assert "protocol 2026 takes task.jsonl" in error_line(result)
+    assert not (tmp_path / "s").exists()
+
+
 def test_a_run_of_another_version_is_not_gone_on_with(cli, monkeypatch):
     assert cli(*BASE, "--out", "r").exit_code == 0
     monkeypatch.setattr(session, "__version__", "99.0")

@@ -17,7 +17,6 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from b1k_envs.base import Split
@@ -59,7 +58,6 @@ _WANTED = {
     "behavior-1k-assets": re.compile(r'BEHAVIOR_1K_(?:ASSET|DATASET)_VERSION = "([^"]+)"'),
     "omnigibson-robot-assets": re.compile(r'MINIMUM_ROBOT_ASSETS_VERSION = "([^"]+)"'),
 }
-_STATS = ("length", "distance_traveled", "left_eef_displacement", "right_eef_displacement")
 _EPISODES = "metadata/episodes.jsonl"
 _LIGHT_TASK = "turning_out_all_lights_before_sleep"
 
@@ -247,24 +245,19 @@ class TaskData:
         """The exact means over the human demonstrations.
 
         Raises:
-            UsageError: The file contradicts itself, see `tasks.load_human_stats`.
-            UnavailableError: The file is missing or has nothing on the task.
+            UnavailableError: The file is missing or cannot be used, see `tasks.load_human_stats`.
         """
         if not self.human_stats_file.is_file():
             raise missing(self.human_stats_file, DOWNLOADS[self.generation.instances])
-        if self.generation.protocol == "2026":
-            return load_human_stats(self.human_stats_file, self.task)
         try:
-            figures = {key: fmean(float(each[key]) for each in self._episodes) for key in _STATS}
-        except (KeyError, TypeError, ValueError) as error:
-            raise self._unusable(self.human_stats_file, error) from error
-        return HumanStats(**figures)
+            return load_human_stats(self.human_stats_file, self.task, self.generation.protocol)
+        except UsageError as error:
+            raise UnavailableError(f"{error}: {self._anew()}") from error
 
     def default_max_steps(self) -> int:
         """Give the evaluator's time limit, `int(mean length * factor)`.
 
         Raises:
-            UsageError: See `human_stats`.
             UnavailableError: See `human_stats`.
         """
         return int(self.human_stats.length * TIME_LIMIT_FACTORS[self.generation.protocol])
@@ -313,9 +306,12 @@ class TaskData:
     def _unusable(self, path: Path, error: Exception) -> UnavailableError:
         return UnavailableError(
             f"{path} is not as {self.generation.tag} reads it ({type(error).__name__}: {error}): "
-            f"download it anew with omnigibson.utils.asset_utils."
-            f"{DOWNLOADS[self.generation.instances]}"
+            f"{self._anew()}"
         )
+
+    def _anew(self) -> str:
+        download = DOWNLOADS[self.generation.instances]
+        return f"download it anew with omnigibson.utils.asset_utils.{download}"
 
 
 def find_task_data(generation: Generation, task: Task, split: Split) -> TaskData:

@@ -177,7 +177,8 @@ def run(
     human_stats: Annotated[
         str | None,
         typer.Option(
-            help="The evaluator's metadata/task.jsonl with exact human means.",
+            help="The evaluator's file with exact human means: metadata/episodes.jsonl (2025) or "
+            "metadata/task.jsonl (2026).",
             show_default="published figures, or those of OmniGibson's data",
         ),
     ] = None,

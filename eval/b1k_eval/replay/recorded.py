@@ -65,8 +65,14 @@ def world_settings(run: RunData) -> RunSettings:
     """The settings that the world of a run is built from; its policy is not asked again.
 
     Raises:
-        UsageError: It was no run of the twin, or run.json is damaged.
+        UsageError: It was imported, it was no run of the twin, or run.json is damaged.
     """
+    source = run.identity.get("imported_from")
+    if source is not None:
+        raise UsageError(
+            f"{run.path} was imported from {source}: the official evaluator files no actions, so "
+            "there is nothing to replay; `b1k-eval report` shows what there is"
+        )
     fields = given_settings(run.identity["settings"])
     if fields["sim"] != "mujoco":
         raise UsageError(
