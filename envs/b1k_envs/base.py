@@ -47,6 +47,9 @@ class Observation:
         task_index: Index of the task in the challenge table.
         step: Control steps since reset.
         time: Simulated time since reset [s].
+        depth: Per view of `images`, float32 [H, W], how far what is seen there is from the camera
+            along its axis [m] (distance to the image plane, as OmniGibson's `depth_linear`), inf
+            where nothing is; of the same frame. None from an env that was not asked for it.
     """
 
     images: Mapping[View, UInt8Array]
@@ -57,6 +60,7 @@ class Observation:
     task_index: int
     step: int
     time: float
+    depth: Mapping[View, Float32Array] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

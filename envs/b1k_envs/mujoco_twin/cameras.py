@@ -1,4 +1,4 @@
-"""The three robot cameras: pictures at native resolution, and the poses that belong to them.
+"""The three robot cameras: pictures and depth at native resolution, and the poses of both.
 
 A MuJoCo camera has USD/OpenGL axes (+x right, +y up, looking along -z), which is also how the
 evaluator records poses, so no axis is turned here.
@@ -17,6 +17,8 @@ from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.gl import ensure_gl
 from b1k_envs.mujoco_twin.model import RenderQuality
 from b1k_envs.mujoco_twin.robot import BASE_BODY, GROUP_VISUAL
+
+_FAR_TOLERANCE = 1e-4  # of the far plane's distance, which empty pixels have
 
 
 class CameraRig:
@@ -51,6 +53,25 @@ class CameraRig:
         picture: UInt8Array = renderer.render()
         picture.setflags(write=False)
         return picture
+
+    def depth(self, data: mujoco.MjData, camera: str, height: int, width: int) -> Float32Array:
+        """How far what a camera sees is along its axis; arguments and errors as of `render`.
+
+        Returns:
+            float32 [height, width] [m], inf where nothing is nearer than the far plane, a new
+            read-only array.
+        """
+        renderer = self._renderer(height, width)
+        renderer.enable_depth_rendering()
+        try:
+            renderer.update_scene(data, camera, self._option)
+            distance: Float32Array = renderer.render()
+        finally:
+            renderer.disable_depth_rendering()
+        far = self._model.vis.map.zfar * self._model.stat.extent
+        distance[distance > far * (1.0 - _FAR_TOLERANCE)] = np.inf
+        distance.setflags(write=False)
+        return distance
 
     def segment(
         self, data: mujoco.MjData, camera: str, height: int, width: int
@@ -110,5 +131,13 @@ def native_pictures(rig: CameraRig, data: mujoco.MjData) -> dict[View, UInt8Arra
     """All three views at their native resolution."""
     return {
         view: rig.render(data, view, r1pro.CAMERAS[view].size, r1pro.CAMERAS[view].size)
+        for view in VIEWS
+    }
+
+
+def native_depth(rig: CameraRig, data: mujoco.MjData) -> dict[View, Float32Array]:
+    """The same of depth."""
+    return {
+        view: rig.depth(data, view, r1pro.CAMERAS[view].size, r1pro.CAMERAS[view].size)
         for view in VIEWS
     }

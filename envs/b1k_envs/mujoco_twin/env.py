@@ -31,7 +31,13 @@ from b1k_envs.base import (
 from b1k_envs.errors import EnvError, UsageError
 from b1k_envs.goals import GoalTracker
 from b1k_envs.mujoco_twin import glove_looks, scene, scene_looks
-from b1k_envs.mujoco_twin.cameras import CameraRig, camera_to_base, native_pictures, recorded_poses
+from b1k_envs.mujoco_twin.cameras import (
+    CameraRig,
+    camera_to_base,
+    native_depth,
+    native_pictures,
+    recorded_poses,
+)
 from b1k_envs.mujoco_twin.control import Controller
 from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.grasping import GRASP_WINDOW_STEPS, AssistedGrasp
@@ -86,6 +92,7 @@ class TwinEnv(Env):
         split: Split,
         max_steps: int,
         render_quality: RenderQuality = "fast",
+        depth: bool = False,
     ) -> None:
         """Compile the model; the OpenGL context is made at the first picture.
 
@@ -95,6 +102,7 @@ class TwinEnv(Env):
             split: Which set `reset` takes its instances from.
             max_steps: Time limit; an episode lasts one action more, as in the evaluator.
             render_quality: `fast` or `high`.
+            depth: Whether observations with pictures have depth as well.
 
         Raises:
             UsageError: The task has no twin scene.
@@ -125,6 +133,8 @@ class TwinEnv(Env):
         self._look = Look()
         self._step = 0
         self._pictures: Mapping[View, UInt8Array] | None = None
+        self._with_depth = depth
+        self._depth: Mapping[View, Float32Array] | None = None
         self._goal_now: GoalStatus | None = None
         self.info = EnvInfo(
             sim="mujoco",
@@ -141,6 +151,7 @@ class TwinEnv(Env):
                 "base_mass_kg": r1pro.BASE_MASS,
                 "render_quality": render_quality,
                 "near_distance_m": NEAR_DISTANCE,
+                **({"depth": True} if depth else {}),
             },
         )
 
@@ -213,6 +224,9 @@ class TwinEnv(Env):
             raise EnvError("observe was called after close")
         if images and self._pictures is None:
             self._pictures = MappingProxyType(native_pictures(self._rig, self._data))
+            if self._with_depth:
+                self._depth = MappingProxyType(native_depth(self._rig, self._data))
+        depth = (self._depth if images else {}) if self._with_depth else None
         recorded = recorded_poses(
             {view: camera_to_base(self._model, self._data, view) for view in VIEWS}
         )
@@ -225,6 +239,7 @@ class TwinEnv(Env):
             task_index=self._task.index,
             step=self._step,
             time=self._step / r1pro.CONTROL_HZ,
+            depth=depth,
         )
 
     def goal(self) -> GoalStatus:
@@ -304,7 +319,7 @@ class TwinEnv(Env):
             self._dresser.show(look)
 
     def _forget_step(self) -> None:
-        self._pictures = None
+        self._pictures = self._depth = None
         self._goal_now = None
 
 
