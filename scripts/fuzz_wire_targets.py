@@ -186,6 +186,9 @@ class _Evaluator:
     async def leave(self, code: int, reason: str) -> None:
         self.code = code
 
+    async def refuse(self, code: int, reason: str) -> None:
+        self.code = code
+
 
 class ServerTarget:
     """All of the server between a connection and the policy, a `hold` that looks at everything."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from importlib import import_module
@@ -22,7 +23,8 @@ def commands(page: Path) -> list[list[str]]:
     text = re.sub(r"\\\n\s*", " ", page.read_text(encoding="utf-8"))
     blocks = re.findall(r"^```bash\n(.*?)^```", text, re.M | re.S)
     lines = [line for block in blocks for line in block.splitlines()]
-    return [shlex.split(line, comments=True) for line in lines if line.startswith("b1k-eval ")]
+    typed = [shlex.split(line, comments=True) for line in lines if line.startswith("b1k-eval ")]
+    return typed + [json.loads(words) for words in re.findall(r"^CMD (\[.*\])$", text, re.M)]
 
 
 def known(verb: str) -> set[str]:
@@ -43,4 +45,6 @@ def test_the_commands_of_a_page_exist(page: Path) -> None:
 
 
 def test_commands_are_found_at_all() -> None:
+    served = commands(ROOT / "docs" / "server.md")
+    assert ["b1k-eval", "serve", "--ckpt", "/checkpoint"] in [words[:4] for words in served]
     assert len(commands(ROOT / "docs" / "omnigibson.md")) >= 8

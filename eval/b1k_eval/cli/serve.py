@@ -73,7 +73,7 @@ def serve(
     host: Annotated[
         str,
         typer.Option(
-            help="Address to listen on; any but this machine's own needs an API key.",
+            help="Address to listen on; any but this machine's own needs an API key, or --no-key.",
             rich_help_panel=_PANEL,
         ),
     ] = "127.0.0.1",
@@ -91,6 +91,15 @@ def serve(
             rich_help_panel=_PANEL,
         ),
     ] = None,
+    no_key: Annotated[
+        bool,
+        typer.Option(
+            "--no-key",
+            help="Let in anybody who can reach --host, without a key: for the official evaluators, "
+            "which cannot send one, and for a container.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = False,
     images: Annotated[
         str,
         typer.Option(
@@ -122,8 +131,8 @@ def serve(
     max_envs: Annotated[
         int,
         typer.Option(
-            help="Envs in one observation (the evaluator's --num-envs); decides how large a "
-            "message may be.",
+            help="Environments in one observation (the evaluator's --num-envs); decides how large "
+            "a message may be.",
             rich_help_panel=_PANEL,
         ),
     ] = Quota.envs,
@@ -176,7 +185,7 @@ def serve(
         raise UsageError(f"--images {images!r} is unknown: choose native or contract")
     require_websockets()
     quota = Quota(clients=max_clients, envs=max_envs, rate=max_rate)
-    door = Door(host, api_key)
+    door = Door(host, api_key, no_key=no_key)
     sock = listen_on(host, port)
     try:
         engine = wanted.load()
@@ -190,7 +199,7 @@ def serve(
                 remarks=engine.remarks,
             )
             batching = _Batching(most=max_batch, window_s=batch_window_ms / 1e3)
-            _announce(err_console(), wanted, engine, terms, info, quota, batching)
+            _announce(err_console(), wanted, engine, terms, info, quota, door, batching)
             _serve(sock, engine, terms, info, quota, door, batching, json_output=json_output)
         finally:
             engine.close()
@@ -306,13 +315,24 @@ def _serve(
         needs = "an API key is needed" if door.locked else "no API key is needed"
         say(f"ready     {url} ({needs})")
         if json_output:
-            typer.echo(json.dumps({"url": url, "host": address, "port": port}))
+            typer.echo(
+                json.dumps(
+                    {
+                        "url": url,
+                        "host": address,
+                        "port": port,
+                        "key": door.locked,
+                        "max_envs": quota.envs,
+                        "warning": door.warning,
+                    }
+                )
+            )
 
     say = _sayer(err_console())
     _log_to_stderr()
     batcher = Batcher(engine, most=batching.most, window_s=batching.window_s)
     try:
-        server = PolicyServer(batcher, terms, quota, door, _metadata(engine, terms, info))
+        server = PolicyServer(batcher, terms, quota, door, _metadata(engine, terms, info, quota))
         asyncio.run(server.run(sock, ready))
     finally:
         ended = batcher.close(GRACE_S)
@@ -328,13 +348,14 @@ def _serve(
     )
 
 
-def _metadata(engine: Engine, terms: Terms, info: ServerInfo) -> dict[str, Any]:
+def _metadata(engine: Engine, terms: Terms, info: ServerInfo, quota: Quota) -> dict[str, Any]:
     """What clients are told: nothing of this machine, as paths would be."""
     described = engine.describe()
     checkpoint = described.get("checkpoint") or {}
     return {
         "policy": engine.name,
         "horizon": terms.horizon,
+        "max_envs": quota.envs,
         "task": None if terms.task is None else terms.task.name,
         "weights_sha256": checkpoint.get("weights_sha256"),
         **info.as_metadata(),
@@ -348,6 +369,7 @@ def _announce(
     terms: Terms,
     info: ServerInfo,
     quota: Quota,
+    door: Door,
     batching: _Batching,
 ) -> None:
     say = _sayer(console)
@@ -367,15 +389,18 @@ def _announce(
     pictures = info.images
     size = f"{pictures.size} px" if isinstance(pictures, Resizing) else pictures
     say(f"pictures  {size} from our own clients, any size from others")
+    say(f"envs      {quota.envs_words}")
     if engine.most_together is None:
         say(f"batches   up to {batching.most}, waiting {1e3 * batching.window_s:g} ms for company")
     say(
-        f"limits    {quota.clients} clients, {quota.envs} envs and "
-        f"{quota.message_bytes / 1e6:.1f} MB a message, {quota.rate:g} messages/s each; "
+        f"limits    {quota.clients} clients, {quota.message_bytes / 1e6:.1f} MB a message, "
+        f"{quota.rate:g} messages/s each; "
         f"{quota.memory_bytes / 2**30:.1f} GiB for all messages at worst"
     )
     for remark in engine.remarks:
         say_remark(remark)
+    if door.warning is not None:
+        console.print(f"WARNING   {door.warning}", style="bold red", markup=False, soft_wrap=True)
 
 
 def _sayer(console: Console) -> Any:  # noqa: ANN401 - a function of one text

@@ -102,6 +102,9 @@ class PolicyServer:
             logger=LIBRARY_LOG,
             create_connection=cast("Any", self._connection),  # a class, by its annotation
         )
+        LOG.info("%s", self._quota.envs_words)
+        if self._door.warning is not None:
+            LOG.warning("%s", self._door.warning)
         ready(*sock.getsockname()[:2])
         await self._stopping.wait()
         await self._end(server)
@@ -134,7 +137,8 @@ class PolicyServer:
 
     def _connection(self, *args: Any, **options: Any) -> ServerConnection:  # noqa: ANN401
         most = self._quota.clients + limits.SPARE_CONNECTIONS
-        return GuardedConnection(self._sockets, most, *args, **options)
+        told = self._quota.too_large_words
+        return GuardedConnection(self._sockets, most, told, *args, **options)
 
     def _process_request(self, connection: ServerConnection, request: Request) -> Response | None:
         if request.path.partition("?")[0] == keys.HEALTH_PATH:
@@ -166,7 +170,8 @@ class PolicyServer:
             pass
         except (WireError, RefusedError) as error:
             LOG.warning("%s: refused: %s", peer, ascii(str(error)))
-            await guarded.leave(CloseCode.POLICY_VIOLATION, str(error))
+            with contextlib.suppress(ConnectionClosed):  # it did not wait to hear why
+                await guarded.refuse(CloseCode.POLICY_VIOLATION, str(error))
         except TextError:
             LOG.warning("%s: refused: a text message", peer)
             await guarded.leave(CloseCode.UNSUPPORTED_DATA, "messages must be binary")

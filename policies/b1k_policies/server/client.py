@@ -19,11 +19,12 @@ from b1k_policies.server import limits
 from b1k_policies.server.batching import Batcher, Reply
 from b1k_policies.server.connection import GuardedConnection
 from b1k_policies.server.limits import Quota, TokenBucket
-from b1k_policies.server.sessions import Session
+from b1k_policies.server.sessions import RefusedError, Session
 from b1k_policies.wire import keys
 from b1k_policies.wire.codec import pack, unpack
 from b1k_policies.wire.limits import WireError
 from b1k_policies.wire.messages import (
+    ManyEnvsError,
     Question,
     answer_message,
     from_wire,
@@ -148,13 +149,16 @@ class Client:
         if is_reset(message):
             session.reset(read_reset(message))
             return
-        question = from_wire(
-            message,
-            images=session.terms.images,
-            task_index=session.terms.task_index,
-            step=session.step,
-            envs=self._quota.envs,
-        )
+        try:
+            question = from_wire(
+                message,
+                images=session.terms.images,
+                task_index=session.terms.task_index,
+                step=session.step,
+                envs=self._quota.envs,
+            )
+        except ManyEnvsError as error:
+            raise RefusedError(f"{error}: {self._quota.envs_words}") from error
         del message
         following = self._read_ahead()
         answer = await self._answer(question)

@@ -7,12 +7,14 @@ import logging
 from typing import Any, cast
 
 from websockets.asyncio.server import ServerConnection
-from websockets.frames import DATA_OPCODES, Frame
+from websockets.frames import DATA_OPCODES, CloseCode, Frame
+from websockets.protocol import State
 
 from b1k_policies.server import limits
 
 _LONGEST_REASON = 120
 """Of a close frame [bytes]; the protocol allows 123."""
+_LONGEST_TEXT = 1000
 
 LOG = logging.getLogger(__name__)
 
@@ -27,13 +29,40 @@ class GuardedConnection(ServerConnection):
         self,
         all_of_them: set[GuardedConnection],
         most: int,
+        too_large: str,
         *args: Any,  # noqa: ANN401 - the library's own
         **options: Any,  # noqa: ANN401
     ) -> None:
+        """Take the library's own arguments, and what holds for all connections.
+
+        Args:
+            all_of_them: Where it is entered.
+            most: How many there may be.
+            too_large: What who sends too large a message is told, in the protocol's way: a text.
+            args: The library's.
+            options: Likewise.
+        """
         super().__init__(*args, **options)
+        fail = self.protocol.fail
+
+        def fail_in_words(code: CloseCode | int, reason: str = "") -> None:
+            if code == CloseCode.MESSAGE_TOO_BIG and self.protocol.state is State.OPEN:
+                LOG.warning("%s: refused: %s", peer_of(self), too_large)
+                self.protocol.send_text(too_large.encode())
+            fail(code, reason)
+
+        self.protocol.fail = fail_in_words  # type: ignore[method-assign]
         self._all_of_them = all_of_them
         self._most = most
         self._leaving = False
+
+    async def refuse(self, code: int, reason: str) -> None:
+        """Say why, in a text as the protocol has it for errors, and close.
+
+        An evaluator that finds the connection closed connects again and asks the same once more.
+        """
+        await self.send(_plain(reason)[:_LONGEST_TEXT])
+        await self.leave(code, reason)
 
     async def leave(self, code: int, reason: str) -> None:
         """Close. What the other side sent before its own goodbye is read and dropped.
@@ -46,7 +75,7 @@ class GuardedConnection(ServerConnection):
         """
         self._leaving = True
         self.transport.resume_reading()
-        plain = "".join(letter if " " <= letter <= "~" else "?" for letter in reason)
+        plain = _plain(reason)
         if len(plain) > _LONGEST_REASON:
             plain = plain[: _LONGEST_REASON - 3] + "..."
         await self.close(code, plain)
@@ -84,6 +113,11 @@ class GuardedConnection(ServerConnection):
         """Pass it on."""
         if self in self._all_of_them:
             super().eof_received()
+
+
+def _plain(text: str) -> str:
+    """Printable ASCII."""
+    return "".join(letter if " " <= letter <= "~" else "?" for letter in text)
 
 
 def peer_of(connection: ServerConnection) -> str:

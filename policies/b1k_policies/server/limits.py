@@ -66,6 +66,23 @@ class Quota:
         return self.envs * (pixels * _PIXEL_BYTES + _REST_BYTES)
 
     @property
+    def envs_words(self) -> str:
+        """For how many environments is answered: at the start, and to whom it is too few."""
+        many = "1 environment" if self.envs == 1 else f"1 to {self.envs} environments"
+        return (
+            f"this server answers for {many} at a time; an evaluator with --num-envs N needs "
+            "b1k-eval serve --max-envs N"
+        )
+
+    @property
+    def too_large_words(self) -> str:
+        """For a message above `message_bytes`."""
+        return (
+            f"a message is larger than {self.message_bytes / 1e6:.1f} MB, all pictures of "
+            f"{self.envs} environment{'' if self.envs == 1 else 's'}: {self.envs_words}"
+        )
+
+    @property
     def memory_bytes(self) -> int:
         """What all clients together can make a server hold, the policy's own memory apart."""
         return self.clients * MESSAGE_COPIES * self.message_bytes + _BASE_BYTES
@@ -98,21 +115,46 @@ class TokenBucket:
 
 
 class Door:
-    """Who may connect: everybody without a key, else who sends it."""
+    """Who may connect: everybody without a key, else who sends it.
 
-    def __init__(self, host: str, api_key: str | None) -> None:
-        """Check that a door to the network has a key.
+    Attributes:
+        warning: What a person must know of a door that stands open to the network, else None.
+    """
+
+    def __init__(self, host: str, api_key: str | None, *, no_key: bool = False) -> None:
+        """Check that a door to the network has a key, or that it is meant to have none.
+
+        Args:
+            host: What is listened on.
+            api_key: Wanted from clients; None for nobody's.
+            no_key: Anybody may connect, from other machines too: the official evaluators' clients
+                cannot send a key.
 
         Raises:
-            UsageError: It has none, or one that is not fit to be one.
+            UsageError: It has none though others can reach it, one that is not fit to be one, or
+                one although it is to have none.
         """
+        if api_key is not None and no_key:
+            raise UsageError(
+                "--no-key lets in who has no key, and there is one: leave --no-key away, or "
+                f"--api-key and the environment variable {keys.KEY_VARIABLE}"
+            )
         if api_key is not None:
             _check_key(api_key)
-        elif not is_loopback(host):
+        open_to_others = api_key is None and not is_loopback(host)
+        if open_to_others and not no_key:
             raise UsageError(
                 f"--host {host} can be reached from other machines, and needs a key: set "
-                f"{keys.KEY_VARIABLE}, or give --api-key"
+                f"{keys.KEY_VARIABLE}, or give --api-key. The official evaluators cannot send one: "
+                "--no-key lets in anybody"
             )
+        self.warning = (
+            f"ANYBODY who can reach {host or 'this machine'} can use this policy: --no-key asks "
+            "nobody for a key, and nothing is encrypted. Let only the evaluator's machine through "
+            "to this port"
+            if open_to_others
+            else None
+        )
         self._expected = None if api_key is None else f"Api-Key {api_key}".encode()
 
     @property

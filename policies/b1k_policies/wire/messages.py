@@ -20,10 +20,11 @@ from b1k_envs.r1pro import ACTION_DIM
 from b1k_policies.base import ActionChunk, Skill
 from b1k_policies.wire import keys
 from b1k_policies.wire.limits import WireError
-from b1k_policies.wire.observations import Question, from_wire, to_wire
+from b1k_policies.wire.observations import ManyEnvsError, Question, from_wire, to_wire
 
 __all__ = [
     "Answer",
+    "ManyEnvsError",
     "NoActionError",
     "NoChunkError",
     "Question",

@@ -37,6 +37,10 @@ _MOST_STEPS = 2**53
 """Above, a step count is not one any more, and its time in seconds would be rounded."""
 
 
+class ManyEnvsError(WireError):
+    """An observation of more envs than there may be."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Question:
     """An observation message, read.
@@ -114,6 +118,7 @@ def from_wire(
         Observations whose arrays are read-only and may share the message's memory.
 
     Raises:
+        ManyEnvsError: More than `envs`.
         WireError: No such observation; the text names the key, what came and what was expected.
     """
     if not isinstance(message, dict):
@@ -124,9 +129,10 @@ def from_wire(
     batched = proprio.ndim == 2
     proprio = proprio if batched else proprio[None]
     count = len(proprio)
-    if count < 1 or (envs is not None and count > envs):
-        limit = "at least 1" if envs is None else f"1 to {envs}"
-        raise WireError(f"{PROPRIO_KEY} is of {count} envs, expected {limit}")
+    if count < 1:
+        raise WireError(f"{PROPRIO_KEY} is of 0 envs, expected at least 1")
+    if envs is not None and count > envs:
+        raise ManyEnvsError(f"{PROPRIO_KEY} is of {count} envs, expected 1 to {envs}")
     protocol = _protocol(proprio)
     poses = _recorded_poses(message, batched, count)
     for key, numbers in ((PROPRIO_KEY, proprio), (CAM_REL_POSES_KEY, poses)):

@@ -16,15 +16,16 @@ class ServeProcess:
 
     Attributes:
         url: Where it serves.
+        document: Its line on standard output.
         pid: Its process id.
         code: Its exit code, once it has been left.
         log: What it wrote to standard error, once it has been left.
     """
 
-    def __init__(self, folder, *arguments, **environment):
+    def __init__(self, folder, *arguments, prelude="", **environment):
         self._errors = folder / "stderr.txt"
         self._command = [
-            *(sys.executable, "-c", "from b1k_eval.cli.main import main; main()"),
+            *(sys.executable, "-c", f"{prelude}\nfrom b1k_eval.cli.main import main\nmain()"),
             *("serve", "--port", "0", "--json", *arguments),
         ]
         self._environment = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
@@ -37,7 +38,8 @@ class ServeProcess:
         self.pid = self._process.pid
         line = self._process.stdout.readline()
         assert line, self._errors.read_text()
-        self.url = json.loads(line)["url"]
+        self.document = json.loads(line)
+        self.url = self.document["url"]
         return self
 
     def send(self, number):

@@ -12,6 +12,7 @@ import typer
 from process import ServeProcess
 from raw import SMALL, RawClient, observation
 from typer.testing import CliRunner
+from websockets.exceptions import InvalidStatus
 
 from b1k_eval.cli.options import Verb
 from b1k_eval.cli.serve import serve
@@ -36,6 +37,7 @@ def typed(*arguments, **environment):
         (("--policy", "zero", "--device", "cpu"), "only mean something with --ckpt"),
         (("--policy", "zero", "--host", "0.0.0.0"), "needs a key"),
         (("--policy", "zero", "--api-key", "short"), "at least 16"),
+        (("--policy", "zero", "--no-key", "--api-key", KEY), "leave --no-key away, or --api-key"),
         (("--policy", "zero", "--protocol", "2027"), "choose auto, 2025 or 2026"),
         (("--policy", "zero", "--task", "60", "--protocol", "2025"), "not in the 2025 challenge"),
         (("--policy", "zero", "--images", "small"), "choose native or contract"),
@@ -50,6 +52,55 @@ def test_what_cannot_be_meant_is_refused_before_anybody_is_served(arguments, sai
     error = json.loads(result.stdout)["error"]
     assert said in error["message"]
     assert "Traceback" not in result.output
+
+
+def test_no_key_and_a_key_of_the_environment_contradict_each_other():
+    result = typed("--policy", "zero", "--no-key", "--json", B1K_EVAL_API_KEY=KEY)
+    assert result.exit_code == 2
+    assert "environment variable B1K_EVAL_API_KEY" in json.loads(result.stdout)["error"]["message"]
+    assert KEY not in result.output
+
+
+LOOPBACK_ALONE = """
+import b1k_eval.cli.serve as serve
+listen_on = serve.listen_on
+serve.listen_on = lambda host, port: listen_on("127.0.0.1", port)
+"""
+"""Everything as with --host 0.0.0.0, but that no other machine is let near a test."""
+
+
+def test_a_door_that_stands_open_is_said_loudly_and_nobody_needs_a_key(tmp_path):
+    arguments = ("--policy", "hold", "--host", "0.0.0.0", "--no-key", "--max-envs", "2")
+    with ServeProcess(tmp_path, *arguments, prelude=LOOPBACK_ALONE) as server:
+        with RawClient(server.url) as client:
+            asked = observation("2026", envs=2, **SMALL)
+            assert client.ask(asked)["action"].shape == (2, 23)
+        with pytest.raises(InvalidStatus):  # a browser is not let in, with or without a key
+            RawClient(server.url, origin="http://evil.example")
+    warning = "ANYBODY who can reach 0.0.0.0 can use this policy: --no-key asks nobody for a key"
+    assert server.document["warning"].startswith(warning)
+    assert (server.document["key"], server.document["max_envs"]) == (False, 2)
+    said, logged = [line for line in server.log.splitlines() if warning in line]
+    assert said.startswith("WARNING ")
+    assert " WARNING ANYBODY" in logged
+    assert "no API key is needed" in server.log
+
+
+def test_how_many_environments_are_answered_is_said_at_the_start_and_to_whom_it_is_too_few(
+    tmp_path,
+):
+    words = (
+        "this server answers for 1 environment at a time; an evaluator with --num-envs N needs "
+        "b1k-eval serve --max-envs N"
+    )
+    with ServeProcess(tmp_path, "--policy", "hold") as server, RawClient(server.url) as client:
+        assert client.metadata["max_envs"] == 1
+        told = client.ask(observation("2026", envs=4, **SMALL))
+    assert told == f"robot_r1::proprio is of 4 envs, expected 1 to 1: {words}"
+    said = [line for line in server.log.splitlines() if words in line]
+    assert [line.startswith("envs      ") for line in said] == [True, False, False]
+    assert "refused: " in said[2]
+    assert server.document["warning"] is None
 
 
 def test_a_port_in_use_is_known_before_a_checkpoint_is_looked_at():

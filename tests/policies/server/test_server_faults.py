@@ -96,6 +96,33 @@ def test_what_is_no_message_closes_the_connection_and_says_why(engine, name):
     assert "/" not in reason.replace("robot_r1", "")
 
 
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_refused_is_told_in_the_protocols_own_way_before_the_connection_closes(
+    engine, name
+):
+    """A client that only finds the connection closed would connect again and ask the same."""
+    data, hint = BAD[name]
+    with served(engine) as server, RawClient(server.url) as client:
+        client.socket.send(data)
+        told = client.answer()
+        assert closed_by(client)[0] == 1008
+    assert isinstance(told, str)
+    assert hint in told
+    assert told.isascii()
+    assert told.isprintable()
+
+
+def test_a_client_of_more_envs_than_the_message_may_hold_is_told_of_max_envs(engine, caplog):
+    """With depth, eight envs have more bytes than one is granted: it is not even read."""
+    with served(engine, quota=Quota(envs=2)) as server, RawClient(server.url) as client:
+        client.socket.send(b"\0" * (Quota(envs=8).message_bytes))
+        told = client.answer()
+        assert closed_by(client)[0] == 1009
+    assert "47.1 MB, all pictures of 2 environments: this server answers for 1 to 2 envi" in told
+    assert told.endswith("needs b1k-eval serve --max-envs N")
+    assert told in caplog.text
+
+
 def test_a_text_closes_the_connection(engine):
     with served(engine) as server:
         with RawClient(server.url) as client:

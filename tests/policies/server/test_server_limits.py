@@ -76,9 +76,26 @@ def test_this_machines_own_addresses_need_no_key(host):
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "", "192.0.2.7"])
 def test_any_other_address_needs_a_key(host):
-    with pytest.raises(UsageError, match="B1K_EVAL_API_KEY"):
+    with pytest.raises(UsageError, match=r"B1K_EVAL_API_KEY.*--no-key lets in anybody"):
         Door(host, None)
     assert Door(host, KEY).locked
+
+
+@pytest.mark.parametrize(
+    ("host", "warned"), [("0.0.0.0", True), ("", True), ("192.0.2.7", True), ("127.0.0.1", False)]
+)
+def test_a_door_without_a_key_warns_where_others_can_reach_it(host, warned):
+    door = Door(host, None, no_key=True)
+    assert not door.locked
+    assert door.admits(None)
+    assert (door.warning is not None) is warned
+    assert Door("127.0.0.1", KEY).warning is None
+
+
+def test_no_key_and_a_key_are_refused_together():
+    with pytest.raises(UsageError, match="leave --no-key away") as caught:
+        Door("0.0.0.0", KEY, no_key=True)
+    assert KEY not in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["", "short", "with a space in it....", "schlüssel-schlüssel"])
