@@ -1,6 +1,11 @@
 """A complete checkpoint folder of a few MB: config, weights, tokenizer, contract, code.
 
-    python scripts/make_tiny_checkpoint.py v4|v17 DIR [--seed 0]
+    python scripts/make_tiny_checkpoint.py v4|v17|family DIR [--seed 0]
+
+`v4` and `v17` are as their model cards say. `family` is as the public code of the X-VLA family is
+where that differs: no EVAL_CONTRACT.json, poses switched by an environment variable, pictures of
+224 px that the geometry encoder enlarges to 504, and weights in a pickle, because two names share a
+tensor.
 
 The weights are random. The folder exists to exercise every line from the disk to the robot, and to
 notice a client that sends the wrong thing; a result obtained with it says nothing about a model.
@@ -29,6 +34,10 @@ from b1k_policies.contract import PRESETS, EvalContract
 from b1k_policies.quiet import quietly
 
 CODE = Path(__file__).parent / "tiny_checkpoint" / "da3_xvla"
+FAMILY = "family"
+FAMILY_CODE = CODE.with_name(FAMILY)
+"""Laid over `CODE`: what the public family has otherwise."""
+KINDS = (*PRESETS, FAMILY)
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>")
 """BART's, in the order of their ids from 0; `<mask>` is the last id."""
 VOCABULARY = 640
@@ -39,26 +48,40 @@ def make_tiny_checkpoint(version: str, folder: Path, *, seed: int = 0) -> None:
     """Write a checkpoint folder.
 
     Args:
-        version: `v4` or `v17`.
+        version: `v4`, `v17` or `family`.
         folder: Where to; made with its parents, or empty.
         seed: Of the weights. torch's own generator is left as it was.
 
     Raises:
         UsageError: No such version, or the folder is in use.
     """
-    if version not in PRESETS:
-        raise UsageError(f"there is no version {version!r}: choose one of {', '.join(PRESETS)}")
+    if version not in KINDS:
+        raise UsageError(f"there is no version {version!r}: choose one of {', '.join(KINDS)}")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"{folder} exists and is not an empty folder: choose another")
     folder.mkdir(parents=True, exist_ok=True)
-    contract = PRESETS[version]
     package = folder / "code" / "da3_xvla"
     shutil.copytree(CODE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    if version == FAMILY:
+        _make_family(folder, package, seed)
+        return
+    contract = PRESETS[version]
     config = config_json(contract, vocabulary=write_tokenizer(folder, contract))
     write_weights(folder, package, config, seed)
     _write_json(folder / "config.json", config)  # over the library's, which differs by version
     _write_json(folder / "EVAL_CONTRACT.json", contract_json(contract))
     (folder / "README.md").write_text(readme(contract, seed), "utf-8")
+
+
+def _make_family(folder: Path, package: Path, seed: int) -> None:
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(FAMILY_CODE, package, ignore=ignored, dirs_exist_ok=True)
+    contract = PRESETS["v17"]  # its tokens
+    config = family_config_json(write_tokenizer(folder, contract))
+    write_pickle(folder, package, config, seed)
+    _write_json(folder / "config.json", config)
+    _write_json(folder / "preprocessor_config.json", family_preprocessor_json(contract))
+    (folder / "README.md").write_text(family_readme(seed), "utf-8")
 
 
 # --- config.json and EVAL_CONTRACT.json ----------------------------------------------------------
@@ -99,6 +122,59 @@ def config_json(contract: EvalContract, *, vocabulary: int) -> dict[str, Any]:
         "num_domains": 30,
         "len_soft_prompts": 8,
         "num_views": len(contract.view_order),
+    }
+
+
+def family_config_json(vocabulary: int) -> dict[str, Any]:
+    """What config.json holds in the public family: nothing of the poses, 504 px inside DA3."""
+    return {
+        "architectures": ["XVLA"],
+        "model_type": "xvla",
+        "torch_dtype": "float32",
+        "action_mode": "auto",
+        "real_action_dim": 23,
+        "max_action_dim": 23,
+        "dim_proprio": 23,
+        "num_actions": 30,
+        "num_skills": 34,
+        "use_progress_head": True,
+        "geometry_conditioning": {
+            "da3_model_name": "depth-anything/DA3-LARGE",
+            "da3_input_dim": 1024,
+            "da3_process_res": 504,
+            "da3_feature_layer": "last",
+            "num_geometry_tokens": 32,
+            "freeze_da3": True,
+            "width": 64,
+        },
+        "florence_config": {"image_size": 224, "patch_size": 32},
+        "vocab_size": vocabulary,
+        "hidden_size": 128,
+        "depth": 2,
+        "num_heads": 4,
+        "mlp_ratio": 2,
+        "num_domains": 30,
+        "len_soft_prompts": 8,
+        "num_views": 3,
+    }
+
+
+def family_preprocessor_json(contract: EvalContract) -> dict[str, Any]:
+    """What preprocessor_config.json holds: the size of the pictures, which config.json has not."""
+    return {
+        "image_processor_type": "CLIPImageProcessor",
+        "processor_class": "XVLAProcessor",
+        "do_resize": True,
+        "size": {"height": 224, "width": 224},
+        "resample": 3,  # PIL's number of bicubic
+        "do_center_crop": False,
+        "do_rescale": True,
+        "rescale_factor": 1 / 255,
+        "do_normalize": True,
+        "image_mean": list(contract.image_mean),
+        "image_std": list(contract.image_std),
+        "num_views": 3,
+        "language_max_length": 50,
     }
 
 
@@ -265,14 +341,27 @@ def _modules(package: str) -> list[str]:
 
 def write_weights(folder: Path, package: Path, config: dict[str, Any], seed: int) -> None:
     """Build the model with the code beside it, and save it as it saves itself."""
+    with built(package, config, seed) as model, quietly():
+        model.save_pretrained(folder, safe_serialization=True)
+
+
+def write_pickle(folder: Path, package: Path, config: dict[str, Any], seed: int) -> None:
+    """The same as a pickle, in which a tensor may have two names."""
+    import torch
+
+    with built(package, config, seed) as model:
+        torch.save(model.state_dict(), folder / "pytorch_model.bin")
+
+
+@contextmanager
+def built(package: Path, config: dict[str, Any], seed: int) -> Iterator[Any]:
+    """The model that the code makes of a configuration, with weights of the seed."""
     import torch
 
     with imported(package) as load, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model_config = load("models.configuration_xvla").XVLAConfig(**config)
-        model = load("models.modeling_xvla").XVLA(model_config)
-        with quietly():
-            model.save_pretrained(folder, safe_serialization=True)
+        yield load("models.modeling_xvla").XVLA(model_config)
 
 
 # --- for people ----------------------------------------------------------------------------------
@@ -303,10 +392,35 @@ Made by `scripts/make_tiny_checkpoint.py {name}` of b1k-eval.
 """
 
 
+def family_readme(seed: int) -> str:
+    """What README.md says of the family's stand-in."""
+    return f"""\
+# A tiny checkpoint in the shape of the public X-VLA family
+
+**Random weights** (seed {seed}). It was never trained, it solves nothing, and a score obtained
+with it says nothing about any model. It exists to meet what the family's code does and a model card
+does not say:
+
+- There is no EVAL_CONTRACT.json. `config.json` says nothing of poses: `XVLA_POSED_DA3=1` has them
+  read, and without it they change nothing. `XVLA_DA3_NATIVE_INPUT=1` shows the geometry encoder the
+  pictures as they are, `XVLA_ATTN_IMPL=eager` leaves fused attention out.
+- Pictures are 224 px always, as `preprocessor_config.json` says; `da3_process_res` 504 is what
+  they are enlarged to inside.
+- The weights are `pytorch_model.bin`: two names share a tensor.
+- `da3_inline.reload_pretrained_weights()` takes the geometry encoder from the hub's snapshot of
+  `da3_model_name`, so that its weights may be left out.
+- The server, the pictures of the recordings and a second vision tower import packages that
+  inference does not need.
+- Training hides columns of the proprio (`idx_for_mask_proprio` in `models/action_space.py`).
+
+Made by `scripts/make_tiny_checkpoint.py family` of b1k-eval.
+"""
+
+
 def main() -> int:
     """Run the command line; the exit status."""
     parser = argparse.ArgumentParser(description="Write a tiny checkpoint with random weights.")
-    parser.add_argument("version", choices=list(PRESETS))
+    parser.add_argument("version", choices=KINDS)
     parser.add_argument("folder", type=Path, metavar="DIR")
     parser.add_argument("--seed", type=int, default=0, help="of the weights (default 0)")
     arguments = parser.parse_args()

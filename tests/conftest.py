@@ -125,3 +125,9 @@ def tiny_v4(tmp_path_factory: pytest.TempPathFactory, tiny_maker: ModuleType) ->
 def tiny_v17(tmp_path_factory: pytest.TempPathFactory, tiny_maker: ModuleType) -> Path:
     """The same for v17."""
     return _tiny("v17", tmp_path_factory, tiny_maker)
+
+
+@pytest.fixture(scope="session")
+def tiny_family(tmp_path_factory: pytest.TempPathFactory, tiny_maker: ModuleType) -> Path:
+    """The same in the shape of the public X-VLA family."""
+    return _tiny("family", tmp_path_factory, tiny_maker)

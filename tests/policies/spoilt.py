@@ -20,6 +20,7 @@ MODEL = "models/modeling_xvla.py"
 DA3 = "models/da3_inline.py"
 CONFIG = "models/configuration_xvla.py"
 WEIGHTS = "model.safetensors"
+PICKLE = "pytorch_model.bin"
 RUN = ["run", "--task", "31", "--no-video", "--max-steps", "25", "--out", "r", "--json"]
 
 
@@ -57,9 +58,14 @@ class Spoilt:
         )
 
     def tensors(self, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        """Write the weights anew."""
+        """Write the weights anew, in the form that they have."""
+        import torch
         from safetensors.torch import load_file, save_file
 
+        pickled = self.folder / PICKLE
+        if pickled.is_file():
+            torch.save(change(torch.load(pickled, weights_only=True)), pickled)
+            return
         changed = change(load_file(self.folder / WEIGHTS))
         (self.folder / WEIGHTS).unlink()
         save_file(changed, self.folder / WEIGHTS, metadata={"format": "pt"})

@@ -128,7 +128,7 @@ def test_poses_that_the_model_does_not_take_are_a_conflict(spoilt):
 
 def test_a_model_without_poses_runs_without_them_when_its_files_leave_it_open(spoilt):
     without_poses(spoilt)
-    spoilt.edit('geometry["use_posed_da3"]', "False", DA3)
+    spoilt.edit('geometry.get("use_posed_da3", True)', "False", DA3)
     spoilt.unsaid("config.json", "geometry_conditioning", "use_posed_da3")
     for key in ("use_posed_da3", "extrinsics", "intrinsics"):
         spoilt.unsaid("EVAL_CONTRACT.json", key)

@@ -165,7 +165,7 @@ def test_importing_the_package_leaves_no_trace(tiny_v17, tiny_maker):
 def test_a_folder_in_use_and_an_unknown_version_are_refused(
     tiny_v17, tiny_maker, tmp_path, monkeypatch, capsys
 ):
-    with pytest.raises(UsageError, match=r"no version 'v18': choose one of v4, v17"):
+    with pytest.raises(UsageError, match=r"no version 'v18': choose one of v4, v17, family"):
         tiny_maker.make_tiny_checkpoint("v18", tmp_path)
     before = (tiny_v17 / "model.safetensors").read_bytes()
     monkeypatch.setattr(sys, "argv", ["make_tiny_checkpoint.py", "v4", str(tiny_v17)])

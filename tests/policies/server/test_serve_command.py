@@ -155,3 +155,12 @@ def test_loopback_and_no_key_is_the_default(tmp_path):
             action = client.ask(asked)["action"]
     np.testing.assert_array_equal(action[3:7], asked["robot_r1::proprio"][53:57])
     assert "no API key is needed" in server.log
+
+
+def test_a_checkpoint_of_the_public_family_is_served(tmp_path, tiny_family):
+    arguments = ("--ckpt", str(tiny_family), "--contract", "v17", "--force-contract")
+    arguments += ("--allow-pickle", "--device", "cpu", "--task", "31")
+    with ServeProcess(tmp_path, *arguments) as server, RawClient(server.url) as client:
+        answer = client.ask(observation("2026", **SMALL))
+    assert answer["action"].shape == (23,)
+    assert np.isfinite(answer["action"]).all()

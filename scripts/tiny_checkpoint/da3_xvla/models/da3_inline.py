@@ -49,7 +49,7 @@ class GeometryEncoder(nn.Module):
         width = geometry["width"]
         self.patches = nn.Conv2d(3, width, PATCH, stride=PATCH)
         self.view = nn.Embedding(config.num_views, width)
-        self.ray = nn.Linear(9, width) if geometry["use_posed_da3"] else None
+        self.ray = nn.Linear(9, width) if geometry.get("use_posed_da3", True) else None
         self.mix = Perceptron(width, 2 * width)
         self.queries = nn.Embedding(geometry["num_geometry_tokens"], width)
         self.gather = Attention(width, config.num_heads)
@@ -64,13 +64,21 @@ class GeometryEncoder(nn.Module):
         intrinsics: torch.Tensor | None,
     ) -> torch.Tensor:
         """Float [B, V, 3, S, S], bool [B, V] and poses to float [B, tokens, da3_input_dim]."""
-        tokens = self.patches(image_input.flatten(0, 1)).flatten(2).transpose(1, 2)
-        tokens = tokens.unflatten(0, image_input.shape[:2]) + self.view.weight[:, None]
+        tokens = self.look(image_input)
         if self.ray is not None:
             if extrinsics is None or intrinsics is None:
                 raise ValueError("use_posed_da3 is set: extrinsics and intrinsics must be given")
             rays = patch_rays(extrinsics, intrinsics, image_input.shape[-1])
             tokens = tokens + self.ray(RAY_GAIN * rays)
+        return self.collect(tokens, image_mask)
+
+    def look(self, image_input: torch.Tensor) -> torch.Tensor:
+        """Float [B, V, 3, S, S] to float [B, V, patches, W]."""
+        tokens = self.patches(image_input.flatten(0, 1)).flatten(2).transpose(1, 2)
+        return tokens.unflatten(0, image_input.shape[:2]) + self.view.weight[:, None]
+
+    def collect(self, tokens: torch.Tensor, image_mask: torch.Tensor) -> torch.Tensor:
+        """Float [B, V, patches, W] and bool [B, V] to float [B, tokens, da3_input_dim]."""
         tokens = normalise(self.mix(normalise(tokens))).flatten(1, 2)
         seen = image_mask.repeat_interleave(tokens.shape[1] // image_mask.shape[1], dim=1)
         queries = normalise(self.queries.weight).expand(len(tokens), -1, -1)

@@ -1,0 +1,1 @@
+"""How batches were made for training."""
