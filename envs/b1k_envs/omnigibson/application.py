@@ -208,6 +208,7 @@ def _set_macros(generation: Generation, *, headless: bool) -> dict[str, Any]:
         "HEADLESS": headless,
         "USE_GPU_DYNAMICS": False,
         "ENABLE_TRANSITION_RULES": True,
+        **generation.macros,
     }
     if headless:
         wanted["RENDER_VIEWER_CAMERA"] = False

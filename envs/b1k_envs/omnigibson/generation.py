@@ -2,8 +2,10 @@
 
 Everything that differs between v3.7.2 (2025 challenge) and v3.9.3 (2026) and is not a call stands
 in a `Generation`. Sources, repository StanfordVL/BEHAVIOR-1K, under `OmniGibson/omnigibson/`: 2025
-`learning/eval.py`@4c1184a6 and `learning/utils/eval_utils.py`@031729c4; 2026 `eval/evaluator.py`
-of the v3.9.3 era, `eval/r1pro.yaml`@c71025ad, `eval/utils/eval_utils.py`, `utils/asset_utils.py`
+`learning/eval.py`@4c1184a6 and of the tag v3.7.2, whose line 53 switches the flat cache on (another
+path through physics and particles, which the newer simulator does not have),
+`learning/utils/eval_utils.py`@031729c4; 2026 `eval/evaluator.py` of the v3.9.3 era,
+`eval/r1pro.yaml`@c71025ad, `eval/utils/eval_utils.py`, `utils/asset_utils.py`
 @01e1c036; `load_available_tasks` from `joylo/gello/.../og_teleop_utils.py` of either year.
 
 Nothing here imports omnigibson, which takes minutes and starts a GPU: the version is read from
@@ -94,6 +96,8 @@ class Generation:
         lower_pose_keys: Whether the file's keys are lower-cased before they are looked up.
         pose_frame: Frame of those poses.
         grasp_window: The macro, see `GraspWindow`.
+        macros: Global macros that its evaluator sets before launch beside those of both years;
+            what is not named here is left alone.
         instances: Folder of the challenge's instances below the data path.
         instance_files: Per split, path of an instance file below the data path, with `{scene}`,
             `{task}` and `{name}`.
@@ -113,6 +117,7 @@ class Generation:
     lower_pose_keys: bool
     pose_frame: Literal["world", "scene"]
     grasp_window: GraspWindow
+    macros: Mapping[str, bool]
     instances: str
     instance_files: Mapping[Split, str]
     table_files: tuple[tuple[Literal["data", "joylo"], str], ...]
@@ -144,6 +149,7 @@ GENERATIONS: Mapping[Protocol, Generation] = MappingProxyType(
                 clock="get_sim_step_dt",
                 set_by_evaluator=True,
             ),
+            macros=MappingProxyType({"ENABLE_FLATCACHE": True}),
             instances=_DATA_2025,
             instance_files=MappingProxyType(
                 {
@@ -172,6 +178,7 @@ GENERATIONS: Mapping[Protocol, Generation] = MappingProxyType(
                 clock="get_physics_dt",
                 set_by_evaluator=False,
             ),
+            macros=MappingProxyType({}),
             instances=_DATA_2026,
             instance_files=MappingProxyType(
                 {

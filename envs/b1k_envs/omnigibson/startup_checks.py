@@ -194,6 +194,7 @@ def _of_settings(generation: Generation) -> Iterator[Finding]:
         ("USE_GPU_DYNAMICS", False),
         ("ENABLE_TRANSITION_RULES", True),
         ("ENABLE_OBJECT_STATES", True),
+        *generation.macros.items(),
     ):
         yield _same(f"macro {name}", expected, bool(getattr(module.gm, name)))
     if "ENABLE_TILED_RENDERING" in module.gm:  # not in v3.7.2; its pictures have artefacts

@@ -149,6 +149,7 @@ APPLICATION = (
     *_rows("macros", "attribute", "the global macros, and all macros", "gm", "macros"),
     *_rows("macros", "macro", "set before launch", "HEADLESS", "RENDER_VIEWER_CAMERA"),
     *_rows("macros", "macro", "set, checked", "USE_GPU_DYNAMICS", "ENABLE_TRANSITION_RULES"),
+    *_rows("macros", "macro", "set before launch, checked", "ENABLE_FLATCACHE", only=_2025),
     *_rows("macros", "macro", "checked", "ENABLE_OBJECT_STATES"),
     *_rows("macros", "macro", "checked", "ENABLE_TILED_RENDERING", only=_2026),
     *_rows("macro dict", "method", "set a macro that was read", "unlocked", only=_2025),

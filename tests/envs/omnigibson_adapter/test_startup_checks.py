@@ -317,6 +317,19 @@ def test_macros_that_somebody_changed_are_found(og):
     assert not findings["macro ENABLE_TILED_RENDERING"]
 
 
+@pytest.mark.parametrize(("year", "checked"), [("og_2025", True), ("og_2026", False)])
+def test_a_flat_cache_that_somebody_switched_off_is_found_in_2025_and_not_read_in_2026(
+    year, checked, request
+):
+    request.getfixturevalue(year).stamp_pictures()
+    adapter = bring_up()
+    module = importlib.import_module("omnigibson.macros")
+    with module.macros.unlocked():
+        module.gm.ENABLE_FLATCACHE = False
+    findings = {each.name: each.ok for each in adapter.check()}
+    assert findings.get("macro ENABLE_FLATCACHE") is (False if checked else None)
+
+
 def test_a_sleeping_garbage_collector_is_found(og):
     adapter = bring_up()
     gc.disable()
