@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,25 @@ def write_atomic(path: Path, data: bytes | memoryview) -> None:
         temp.unlink(missing_ok=True)
         raise
     fsync_folder(path.parent)
+
+
+def make_new_folder(path: Path) -> Path:
+    """Make a folder that was not there: the path, or beside it the path with a number.
+
+    Of several processes that ask for the same one at the same time each gets its own.
+
+    Raises:
+        OSError: As the system has it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for number in count(1):
+        folder = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        return folder
+    raise AssertionError("unreachable: the count has no end")
 
 
 def fsync_folder(path: Path) -> None:

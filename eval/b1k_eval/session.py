@@ -47,6 +47,7 @@ class Session:
         *,
         argv: Sequence[str],
         resume: bool = False,
+        beside: bool = False,
     ) -> None:
         """Check everything that can be checked, cheapest first, and only then touch the disk.
 
@@ -56,6 +57,7 @@ class Session:
             out: The run folder.
             argv: For the record.
             resume: Take up the run in `out`.
+            beside: `out` is only a proposal: where it is there already, take another name.
 
         Raises:
             UsageError: The request cannot be meant; see `worlds`, `registry` and `store`.
@@ -64,7 +66,8 @@ class Session:
         """
         self.settings = settings
         self._execution = execution
-        check_folder(out, resume=resume)
+        if not beside:
+            check_folder(out, resume=resume)
         if execution.gpus and settings.sim != "omnigibson":
             raise UsageError("--gpus is for OmniGibson: the twin renders where OpenGL does")
         worlds.check_world(settings, execution.num_envs)
@@ -119,7 +122,9 @@ class Session:
             privileged=is_privileged(self.policy),
         )
         try:
-            self.store: RunStore = open_run(out, self._record(argv), resume=resume)
+            self.store: RunStore = open_run(out, self._record(argv), resume=resume, beside=beside)
+            if self.store.remark is not None:
+                self.remarks = (*self.remarks, self.store.remark)
         except BaseException:
             self.close_world()
             raise

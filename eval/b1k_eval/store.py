@@ -16,17 +16,17 @@ Lines hold the fields of `LINE_FIELDS`, JSON, in the order of the plan once the 
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from b1k_envs.claims import Claim, ClaimedError, claim
 from b1k_envs.errors import B1kEvalError, UsageError
-from b1k_eval.files import TEMP_PREFIX, fsync_folder, to_json, write_atomic
+from b1k_eval.files import TEMP_PREFIX, fsync_folder, make_new_folder, to_json, write_atomic
 from b1k_eval.run_files import (
     EPISODES_FILE,
     EPISODES_FOLDER,
@@ -58,6 +58,12 @@ __all__ = [
 
 LOCK_FILE = ".lock"
 
+RESUME = "--resume"
+"""What to do about a run once it can be written again."""
+
+START_AGAIN = "start again, or choose another --out"
+"""The same before there is a run."""
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _PROBE_BYTES = 1 << 20
 
@@ -76,20 +82,30 @@ def disk_full(error: BaseException | None) -> bool:
 
 
 class RunStore:
-    """The one writer of a run folder. Holds the folder's lock until `close`."""
+    """The one writer of a run folder. Has the folder's claim until `close`.
+
+    Attributes:
+        path: The folder.
+        record: Content of run.json.
+        episodes: The lines, by episode.
+        remark: What a person should know about the folder; None where all is as usual.
+    """
 
     def __init__(
         self,
         path: Path,
         record: dict[str, Any],
         episodes: dict[EpisodeKey, dict[str, Any]],
-        lock: IO[str],
+        lock: Claim,
+        then: str = RESUME,
     ) -> None:
         """Use `open_run`."""
         self.path = path
         self.record = record
         self.episodes = episodes
+        self.remark = lock.remark
         self._lock = lock
+        self._then = then
 
     def pending(self, plan: Iterable[EpisodeKey]) -> list[EpisodeKey]:
         """The episodes of the plan that have no result yet, or only an error."""
@@ -106,7 +122,7 @@ class RunStore:
             StorageError: It cannot be made.
         """
         folder = self.path / EPISODES_FOLDER / f"{TEMP_PREFIX}{key.folder}"
-        with storing(folder):
+        with storing(folder, self._then):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
         return folder
@@ -124,7 +140,7 @@ class RunStore:
         """
         final = self.path / EPISODES_FOLDER / key.folder
         line = {name: result[name] for name in LINE_FIELDS}
-        with storing(final):
+        with storing(final, self._then):
             for file in folder.iterdir():
                 _fsync_file(file)
             fsync_folder(folder)
@@ -153,7 +169,7 @@ class RunStore:
         order = [key for key in plan if key in self.episodes]
         if order != list(self.episodes):
             self.episodes = {key: self.episodes[key] for key in order}
-            with storing(self.path):
+            with storing(self.path, self._then):
                 self._rewrite()
 
     def close(self) -> None:
@@ -178,7 +194,7 @@ class RunStore:
                     f"is none of this run, as {RUN_FILE} has it: remove that line and --resume"
                 )
         episodes = self.path / EPISODES_FOLDER
-        with storing(self.path):
+        with storing(self.path, self._then):
             episodes.mkdir(exist_ok=True)
             orphans = [episodes / key.folder for key in plan if key not in self.episodes]
             for entry in [
@@ -194,13 +210,16 @@ class RunStore:
             if file.exists() and not file.read_bytes().endswith(b"\n"):
                 self._rewrite()
 
-    def write_record(self) -> None:
+    def write_record(self, then: str | None = None) -> None:
         """Write run.json.
+
+        Args:
+            then: What to do where that fails and the cause is put right; None as for the rest.
 
         Raises:
             StorageError: It cannot be written.
         """
-        with storing(self.path / RUN_FILE):
+        with storing(self.path / RUN_FILE, then or self._then):
             write_atomic(self.path / RUN_FILE, to_json(self.record).encode())
 
     def _append(self, line: Mapping[str, Any]) -> None:
@@ -228,34 +247,59 @@ class RunStore:
         write_atomic(self.path / EPISODES_FILE, lines.encode())
 
 
-def open_run(path: Path, record: dict[str, Any], *, resume: bool) -> RunStore:
+def open_run(
+    path: Path,
+    record: dict[str, Any],
+    *,
+    resume: bool,
+    beside: bool = False,
+    then: str = RESUME,
+) -> RunStore:
     """Start a run in a new or empty folder, or take up the one that is there.
+
+    A start that fails leaves nothing behind.
 
     Args:
         path: The run folder; made if need be.
         record: Content of run.json for a new run. On resume, its `identity` must equal the
             recorded one, and its `sessions` are appended to the recorded ones.
         resume: Take up a run; a folder without one is started anew.
+        beside: Where something is called `path` already, take a new folder of that name with a
+            number.
+        then: What to do where something cannot be written later on, once it can be.
 
     Raises:
         UsageError: The folder holds a run (without `resume`) or other things, cannot be written,
             is in use, is damaged, or was made with another identity.
         StorageError: The disk is full.
     """
-    check_folder(path, resume=resume)
-    lock = _open_folder(path)
+    if not beside:
+        check_folder(path, resume=resume)
+    made = beside or not path.exists()
+    path = _make_folder(path, beside=beside)
+    try:
+        lock = _claim_folder(path)
+    except BaseException:
+        if made:
+            with suppress(OSError):  # it is not empty: somebody else was quicker
+                path.rmdir()
+        raise
+    exists = True  # until it was looked at
     try:
         exists = check_folder(path, resume=resume)  # another process may have been quicker
         if exists:
             known = read_run(path)
             _check_identity(path, known, record)
             record = {**known, "sessions": [*known["sessions"], *record["sessions"]]}
-        store = RunStore(path, record, read_episodes(path) if exists else {}, lock)
-        with storing(path):
+        store = RunStore(path, record, read_episodes(path) if exists else {}, lock, then)
+        at_start = RESUME if exists else START_AGAIN
+        with storing(path, at_start):
             (path / EPISODES_FOLDER).mkdir(exist_ok=True)
             _probe(path)
-        store.write_record()
+        store.write_record(at_start)
     except BaseException:
+        if made and not exists:
+            shutil.rmtree(path, ignore_errors=True)  # it has only what a start makes
         lock.close()
         raise
     return store
@@ -293,38 +337,47 @@ def check_folder(path: Path, *, resume: bool) -> bool:
     return False
 
 
-def _open_folder(path: Path) -> IO[str]:
-    """Make the folder and take its lock."""
-    try:
+def _make_folder(path: Path, *, beside: bool) -> Path:
+    with _opening(path):
+        if beside:
+            return make_new_folder(path)
         path.mkdir(parents=True, exist_ok=True)
-        lock = (path / LOCK_FILE).open("a+", encoding="utf-8")
+        return path
+
+
+def _claim_folder(path: Path) -> Claim:
+    try:
+        with _opening(path):
+            return claim(path / LOCK_FILE)
+    except ClaimedError as error:
+        if error.remove is None:
+            raise UsageError(
+                f"{path} is being written by {error.owner}: wait for it, or choose another --out"
+            ) from error
+        raise UsageError(
+            f"{path} may still be written by {error.owner}: {error.remove.name} says so, and "
+            f"whether that has ended cannot be told from here: wait for it, remove {error.remove} "
+            "if you know that it has ended, or choose another --out"
+        ) from error
+
+
+@contextmanager
+def _opening(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         if disk_full(error):
-            raise StorageError(_full(path)) from error
+            raise StorageError(_full(path, START_AGAIN)) from error
         raise UsageError(
             f"the results folder {path} cannot be written ({error.strerror}): choose another --out"
         ) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock.seek(0)
-        owner = lock.read().strip() or "another process"
-        lock.close()
-        raise UsageError(
-            f"{path} is being written by {owner}: wait for it, or choose another --out"
-        ) from error
-    with storing(path):
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {os.uname().nodename}\n")
-        lock.flush()
-    return lock
 
 
 def _is_ours(entry: Path) -> bool:
     """Whether an entry of a folder without run.json is what a start that was killed leaves."""
     if entry.name == EPISODES_FOLDER:
         return entry.is_dir() and not any(entry.iterdir())
-    return entry.name == LOCK_FILE or entry.name.startswith(TEMP_PREFIX)
+    return entry.name.startswith((LOCK_FILE, TEMP_PREFIX))
 
 
 def _probe(path: Path) -> None:
@@ -365,8 +418,12 @@ def _differences(
 
 
 @contextmanager
-def storing(path: Path) -> Iterator[None]:
+def storing(path: Path, then: str = RESUME) -> Iterator[None]:
     """Turn what the file system refuses into one sentence.
+
+    Args:
+        path: What is written.
+        then: What to do once that can be done.
 
     Raises:
         StorageError: In place of OSError.
@@ -375,15 +432,15 @@ def storing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if disk_full(error):
-            raise StorageError(_full(path)) from error
+            raise StorageError(_full(path, then)) from error
         raise StorageError(
             f"{error.filename or path} cannot be written ({error.strerror}): "
-            "put it right, then --resume"
+            f"put it right, then {then}"
         ) from error
 
 
-def _full(path: Path) -> str:
-    return f"no space left to write {path}: free some space, then --resume"
+def _full(path: Path, then: str) -> str:
+    return f"no space left to write {path}: free some space, then {then}"
 
 
 def _fsync_file(path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import json
 import math
 import shutil
@@ -18,7 +19,7 @@ from b1k_eval.challenge.export import export_run
 from b1k_eval.challenge.importing import import_results
 from b1k_eval.challenge.rules import Entry, objections
 from b1k_eval.compare.loading import read_run_data
-from b1k_eval.store import StorageError
+from b1k_eval.store import RunStore, StorageError
 from b1k_eval.video import ffmpeg_exe
 from challenge_scorer import RefusedError, score
 from run_folders import TASK, finished_run
@@ -372,6 +373,34 @@ def test_an_import_of_several_tasks_writes_all_of_them_or_none(tmp_path):
     with pytest.raises(UsageError, match="holds a run already: choose another --out"):
         import_results(source, tmp_path / "runs")
     assert not (tmp_path / "runs" / "turning_on_radio").exists()
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_an_import_that_a_full_disk_ends_leaves_nothing_and_can_be_started_again(
+    tmp_path, monkeypatch, there
+):
+    def result(task):
+        return {"task": task, "instance_id": 301, "rollout_id": 0, **OFFICIAL_2025}
+
+    files = {f"{task}_301_0.json": result(task) for task in (TASK, "turning_on_radio")}
+    source = filed(tmp_path / "out" / "json", files)
+    if there:
+        (tmp_path / "runs" / "turning_on_radio").mkdir(parents=True)
+    append = RunStore._append
+
+    def full(store, line):
+        if line["task"] != TASK:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        append(store, line)
+
+    monkeypatch.setattr(RunStore, "_append", full)
+    with pytest.raises(StorageError, match=r"free some space, then start again, or choose another"):
+        import_results(source, tmp_path / "runs")
+    monkeypatch.undo()
+    assert [path.name for path in (tmp_path / "runs").rglob("*") if path.name != ".lock"] == (
+        ["turning_on_radio"] if there else []
+    )
+    assert len(import_results(source, tmp_path / "runs")) == 2
 
 
 def test_an_export_that_fails_leaves_no_submission(tmp_path, video):

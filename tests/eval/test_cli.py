@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import re
@@ -92,6 +94,16 @@ def test_without_out_the_run_lands_in_results(cli, tmp_path):
     assert cli(*BASE).exit_code == 0
     (folder,) = (tmp_path / "results").iterdir()
     assert re.fullmatch(r"\d{8}-\d{6}-clean_boxing_gloves-hold", folder.name)
+
+
+def test_runs_started_in_the_same_second_get_a_folder_each(cli, tmp_path, monkeypatch):
+    same = Path("results/20260101-000000-hold")
+    monkeypatch.setattr("b1k_eval.cli.run.proposed_folder", lambda _: same)
+    for _ in range(3):
+        assert cli(*BASE).exit_code == 0
+    names = sorted(folder.name for folder in (tmp_path / "results").iterdir())
+    assert names == [f"20260101-000000-hold{suffix}" for suffix in ("", "-2", "-3")]
+    assert all(len(read_episodes(folder)) == 1 for folder in (tmp_path / "results").iterdir())
 
 
 def test_json_is_one_document_on_standard_output(cli):
@@ -490,7 +502,24 @@ def test_a_full_disk_before_the_first_episode_exits_with_1(cli, monkeypatch):
     monkeypatch.setattr(store, "_probe", full)
     result = cli(*BASE, "--out", "r")
     assert result.exit_code == 1
-    assert error_line(result) == "no space left to write r: free some space, then --resume"
+    assert error_line(result) == (
+        "no space left to write r: free some space, then start again, or choose another --out"
+    )
+
+
+def test_smoke_on_a_full_disk_says_what_helps(cli, monkeypatch, tmp_path):
+    def full(_path):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store, "_probe", full)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    result = cli("smoke", "--sim", "mujoco", "--policy", "hold")
+    assert result.exit_code == 1, result.output
+    assert re.fullmatch(
+        r"smoke cannot write its episode \(no space left to write .*\): free some space, or set "
+        "TMPDIR to a folder that can be written",
+        error_line(result),
+    )
 
 
 def test_ctrl_c_says_how_to_go_on_and_exits_with_130(cli, monkeypatch):
@@ -511,6 +540,19 @@ def test_ctrl_c_says_how_to_go_on_and_exits_with_130(cli, monkeypatch):
     result = cli("run", "--resume", "--out", "r")
     assert result.exit_code == 0
     assert "0 success, 3 failure, 0 error" in result.stdout
+
+
+def test_no_flock_is_remarked_and_the_run_goes_on(cli, monkeypatch):
+    def no_flock(_file, _how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_flock)
+    result = cli(*BASE, "--out", "r", "--json")
+    assert result.exit_code == 0, result.output
+    remark = next(text for text in json.loads(result.stdout)["remarks"] if "flock" in text)
+    assert remark.startswith("r is on a file system without flock (No locks available): the file ")
+    assert f"note: {remark}" in result.stderr
+    assert cli("run", "--resume", "--out", "r").exit_code == 0
 
 
 def test_a_real_ctrl_c_ends_workers_too(tmp_path):

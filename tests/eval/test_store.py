@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -134,7 +136,7 @@ def test_a_file_that_is_called_as_our_folder_is_another_thing(path):
     assert (path / "episodes").read_text() == "S01E01"
 
 
-@pytest.mark.parametrize("leftover", [".lock", ".tmp-run.json"])
+@pytest.mark.parametrize("leftover", [".lock", ".lock.owner", ".tmp-run.json"])
 def test_a_start_that_was_killed_before_run_json_can_be_repeated(path, leftover):
     path.mkdir(parents=True)
     (path / leftover).write_text("")
@@ -278,6 +280,72 @@ def test_two_processes_cannot_write_one_run(made):
     open_run(made, record(), resume=True).close()
 
 
+SAME_NAME = """
+import sys; from pathlib import Path; from b1k_eval.store import open_run
+record = {"format": 1, "identity": {"settings": {}}, "sessions": [{}]}
+sys.stdout.write("ready\\n"); sys.stdout.flush()
+sys.stdin.read(1)
+sys.stdout.write(str(open_run(Path(sys.argv[1]), record, resume=False, beside=True).path))
+sys.stdout.flush()
+sys.stdin.read(1)
+"""
+
+
+def test_many_processes_that_propose_one_name_get_a_folder_each(path):
+    command = [sys.executable, "-c", SAME_NAME, str(path)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    some = [subprocess.Popen(command, **pipes) for _ in range(8)]
+    for process in some:
+        assert process.stdout.readline() == "ready\n"
+    for process in some:  # all at once
+        process.stdin.write(".")
+        process.stdin.flush()
+    got = [process.communicate(".", timeout=60)[0] for process in some]
+    assert sorted(got) == sorted([str(path), *(f"{path}-{n}" for n in range(2, 9))])
+    assert all(read_run(Path(folder)) for folder in got)
+
+
+def no_flock(_file, _how):
+    raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+
+def test_a_folder_without_flock_is_written_by_one_process_and_this_is_remarked(path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", no_flock)
+    run = open_run(path, record(), resume=False)
+    assert f"{path} is on a file system without flock (Operation not supported)" in run.remark
+    with pytest.raises(UsageError, match=f"is being written by process {os.getpid()} on .*: wait"):
+        open_run(path, record(), resume=True)
+    write(run, PLAN[0])
+    run.close()
+    assert open_run(path, record(), resume=True).pending(PLAN) == PLAN[1:]
+
+
+def test_a_run_without_flock_that_another_machine_began_says_what_to_remove(path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", no_flock)
+    open_run(path, record(), resume=False).close()
+    owner = path / ".lock.owner"
+    elsewhere = {"host": "node7", "boot": "b", "namespace": 1, "pid": 7, "started": 7}
+    owner.write_text(json.dumps(elsewhere))
+    text = (
+        f"{path} may still be written by process 7 on node7: .lock.owner says so, and whether "
+        f"that has ended cannot be told from here: wait for it, remove {owner} if you know that "
+        "it has ended, or choose another --out"
+    )
+    with pytest.raises(UsageError, match=f"^{re.escape(text)}$"):
+        open_run(path, record(), resume=True)
+    owner.unlink()
+    open_run(path, record(), resume=True).close()
+
+
+def test_a_lock_that_fails_otherwise_is_not_another_process(path, monkeypatch):
+    def broken(_file, _how):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", broken)
+    with pytest.raises(UsageError, match=r"cannot be written \(Input/output error\): choose ano"):
+        open_run(path, record(), resume=False)
+
+
 def test_an_unwritable_place_is_wrong_usage(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"cannot be written \(Not a directory\): choose another"):
@@ -288,10 +356,73 @@ def full(*_args, **_kwargs):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def test_a_full_disk_is_found_before_the_first_episode(path, monkeypatch):
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_full_disk_is_found_before_the_first_episode_and_a_second_start_is_free(
+    path, monkeypatch, beside
+):
     monkeypatch.setattr(files.os, "fsync", full)
-    with pytest.raises(StorageError, match=f"^no space left to write {re.escape(str(path))}"):
+    text = (
+        f"no space left to write {path}: free some space, then start again, or choose another --out"
+    )
+    with pytest.raises(StorageError, match=f"^{re.escape(text)}$"):
+        open_run(path, record(), resume=False, beside=beside)
+    assert not path.exists()
+    monkeypatch.undo()
+    assert open_run(path, record(), resume=False, beside=beside).path == path
+
+
+def test_a_full_disk_takes_nothing_away_from_a_run_that_is_there(made, monkeypatch):
+    before = {file: file.read_bytes() for file in made.rglob("*.json*")}
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(StorageError, match=r"free some space, then --resume$"):
+        open_run(made, record(), resume=True)
+    assert {file: file.read_bytes() for file in made.rglob("*.json*")} == before
+    monkeypatch.undo()
+    assert open_run(made, record(), resume=True).pending(PLAN) == [PLAN[1], PLAN[3]]
+
+
+def test_an_empty_folder_of_somebody_elses_stays_after_a_start_that_failed(path, monkeypatch):
+    path.mkdir(parents=True)
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(StorageError):
         open_run(path, record(), resume=False)
+    assert path.is_dir()
+    monkeypatch.undo()
+    open_run(path, record(), resume=False).close()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of three megabytes; needs the right to mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)]
+    try:
+        mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("no file system may be mounted here")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("left", [0, 8192])
+def test_on_a_disk_that_is_really_full_nothing_is_left_and_freeing_some_space_helps(
+    small_disk, left
+):
+    ballast = small_disk / "ballast"
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    os.truncate(ballast, ballast.stat().st_size - left)
+    for beside in (False, True):
+        with pytest.raises(StorageError, match="free some space, then start again"):
+            open_run(small_disk / "run", record(), resume=False, beside=beside)
+    assert list(small_disk.iterdir()) == [ballast]
+    ballast.unlink()
+    run = open_run(small_disk / "run", record(), resume=False)
+    write(run, PLAN[0])
 
 
 def test_a_disk_that_fills_up_leaves_no_line(path, monkeypatch):

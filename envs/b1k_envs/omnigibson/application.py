@@ -19,10 +19,8 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import fcntl
 import gc
 import importlib
-import itertools
 import logging
 import os
 import random
@@ -34,10 +32,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
+from b1k_envs.claims import Claim, ClaimedError, claim
 from b1k_envs.errors import EnvError, UnavailableError
 from b1k_envs.omnigibson.data import describe_installation, require_data
 from b1k_envs.omnigibson.generation import (
@@ -60,6 +59,9 @@ SEED = 0
 VIEWER_SIZE = (1280, 720)
 """Width and height of the viewer, OmniGibson's default [px]; a later env must have the same."""
 
+MOST_APPDATA = 256
+"""Folders for caches and logs that are tried, far more than processes fit on a machine."""
+
 _log = logging.getLogger(__name__)
 
 _STDERR = 2  # its file descriptor
@@ -72,12 +74,12 @@ class Application:
     Attributes:
         og: The module `omnigibson`.
         applied: What was set, JSON values, for run.json.
-        appdata: The locked file that keeps its folder from other processes.
+        appdata: The claimed file that keeps its folder from other processes.
     """
 
     og: ModuleType
     applied: Mapping[str, Any]
-    appdata: IO[str]
+    appdata: Claim
 
     def shutdown(self, deadline_s: float = 30.0, exit_code: int = 0) -> None:
         """Close the application; whatever must survive has to be on disk before.
@@ -257,25 +259,40 @@ def _choose_gpu(gpu: int | None) -> int:
     return 0
 
 
-def _claim_appdata() -> IO[str]:
-    """Take a folder for caches and logs that no running process has; give its lock file, open.
+def _claim_appdata() -> Claim:
+    """Take a folder for caches and logs that no running process has; give the claimed file in it.
 
     The folders are numbered and used again, because shaders are compiled into them for minutes.
+
+    Raises:
+        UnavailableError: None can be had there.
     """
     given = os.environ.get("OMNIGIBSON_APPDATA_PATH")
     fallback = Path(tempfile.gettempdir()) / f"b1k-eval-omnigibson-{os.getuid()}"
     base = Path(given).expanduser() if given else fallback
-    for number in itertools.count():
-        folder = base / f"process-{number}"
-        folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / "in-use").open("w", encoding="utf-8")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            continue
-        return file
-    raise AssertionError("unreachable: the count has no end")
+    refused: OSError | None = None
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+        for number in range(MOST_APPDATA):
+            folder = base / f"process-{number}"
+            try:
+                folder.mkdir(exist_ok=True)
+                claimed = claim(folder / "in-use")
+            except ClaimedError:
+                continue
+            except PermissionError as error:  # another user's
+                refused = error
+                continue
+            if claimed.remark is not None:
+                _log.warning("%s", claimed.remark)
+            return claimed
+    except OSError as error:
+        refused = error
+    why = "all are in use" if refused is None else str(refused.strerror or refused)
+    raise UnavailableError(
+        f"no folder for OmniGibson's caches and logs can be had below {base} ({why}): set "
+        "OMNIGIBSON_APPDATA_PATH to a folder that can be written"
+    ) from refused
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ from b1k_eval.compare.loading import EpisodeData, RunData
 from b1k_eval.episode import RESULT_FILE
 from b1k_eval.files import TEMP_PREFIX, to_json, write_atomic
 from b1k_eval.official import official_name, official_text
-from b1k_eval.store import storing
+from b1k_eval.store import START_AGAIN, storing
 
 JSON_FOLDER, VIDEO_FOLDER = "json", "videos"
 EXPORT_FILE = "export.json"
@@ -95,7 +95,7 @@ def export_run(
         raise UsageError(f"{folder} is there already: remove it, or choose another --out")
     final, folder = folder, folder.with_name(f"{TEMP_PREFIX}{folder.name}")
     ids = _instance_ids(run)
-    with storing(folder):
+    with storing(folder, START_AGAIN):
         shutil.rmtree(folder, ignore_errors=True)
         for part in (JSON_FOLDER, VIDEO_FOLDER):
             (folder / part).mkdir(parents=True)
@@ -105,14 +105,14 @@ def export_run(
         if text is None:
             continue
         name = official_name(episode.key.task, ids[episode.key.instance], episode.key.rollout)
-        with storing(folder):
+        with storing(folder, START_AGAIN):
             write_atomic(folder / JSON_FOLDER / name, text.encode())
         if episode.video is not None:
             target = folder / VIDEO_FOLDER / Path(name).with_suffix(".mp4")
             official_video(episode.video, target, draft=bool(found))
         files += 1
         wrote(name)
-    with storing(folder):
+    with storing(folder, START_AGAIN):
         if found:
             words = "This is a draft, not a submission:\n" + "\n".join(f"- {f}" for f in found)
             write_atomic(folder / DRAFT_FILE, f"{words}\n".encode())

@@ -27,9 +27,9 @@ from b1k_eval.episode import RESULT_FILE, VIDEO_FILE
 from b1k_eval.files import to_json
 from b1k_eval.launch import episode_seed
 from b1k_eval.provenance import this_session
-from b1k_eval.run_files import FORMAT, RUN_FILE, EpisodeKey
+from b1k_eval.run_files import EPISODES_FILE, EPISODES_FOLDER, FORMAT, RUN_FILE, EpisodeKey
 from b1k_eval.scoring import BODIES
-from b1k_eval.store import open_run, storing
+from b1k_eval.store import START_AGAIN, RunStore, open_run, storing
 
 REMARKS: Mapping[Protocol, str] = {
     "2025": (
@@ -110,8 +110,19 @@ def import_results(
             f"{source / EXPORT_FILE} is damaged ({type(error).__name__}: {error}): remove it, to "
             "import the results as somebody else's"
         ) from error
-    for task, rollouts in by_task.items():
-        _write(folders[task], rollouts, records[task], source)
+    new = [folder for folder in folders.values() if not folder.exists()]
+    begun: list[Path] = []
+    try:
+        for task, rollouts in by_task.items():
+            store = open_run(folders[task], records[task], resume=False, then=START_AGAIN)
+            begun.append(folders[task])
+            _write(store, rollouts, source)
+    except BaseException:  # half of the results are no run, and cannot be resumed
+        for folder in begun:
+            shutil.rmtree(folder if folder in new else folder / EPISODES_FOLDER, ignore_errors=True)
+            for leftover in (EPISODES_FILE, RUN_FILE):
+                (folder / leftover).unlink(missing_ok=True)
+        raise
     return list(folders.values())
 
 
@@ -343,20 +354,16 @@ def _human_of(files: Sequence[OfficialFile]) -> HumanStats:
     )
 
 
-def _write(
-    folder: Path, files: Sequence[OfficialFile], record: dict[str, Any], source: Path
-) -> None:
-    store = open_run(folder, record, resume=False)
+def _write(store: RunStore, files: Sequence[OfficialFile], source: Path) -> None:
+    identity = store.record["identity"]
     try:
-        index_of = {
-            number: int(index) for index, number in record["identity"]["instance_ids"].items()
-        }
+        index_of = {number: int(index) for index, number in identity["instance_ids"].items()}
         for file in files:
             key = EpisodeKey(file.task.name, index_of[file.instance_id], file.rollout)
-            result = _result(file, key, record["identity"])
+            result = _result(file, key, identity)
             temporary = store.begin(key)
             video = source / VIDEO_FOLDER / file.path.with_suffix(".mp4").name
-            with storing(temporary):
+            with storing(temporary, START_AGAIN):
                 (temporary / RESULT_FILE).write_text(to_json(result), encoding="utf-8")
                 if video.is_file():
                     shutil.copyfile(video, temporary / VIDEO_FILE)

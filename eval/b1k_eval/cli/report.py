@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, cast
@@ -11,6 +13,8 @@ import typer
 
 from b1k_envs.errors import UsageError
 from b1k_eval.cli.options import out_console, print_json, say_remark
+from b1k_eval.files import make_new_folder
+from b1k_eval.store import START_AGAIN, storing
 
 
 def report(
@@ -54,8 +58,9 @@ def report(
         tables=tuple(kind for kind, asked in wanted.items() if asked),
         figures=cast("FigureKind | None", figures),
     )
-    folder = out if out is not None else _folder(runs)
-    written = write_page([read_run_data(run) for run in runs], folder, extras)
+    read = [read_run_data(run) for run in runs]
+    with _folder(runs, out) as folder:
+        written = write_page(read, folder, extras)
     found = written.found
     for run in found.runs:
         for entry in run.data.damaged:
@@ -79,8 +84,19 @@ def report(
         webbrowser.open(written.page.resolve().as_uri())
 
 
-def _folder(runs: list[Path]) -> Path:
-    if len(runs) == 1:
-        return runs[0]
+@contextmanager
+def _folder(runs: list[Path], out: Path | None) -> Iterator[Path]:
+    """Where the page goes; a folder that was made for it goes again where no page was written."""
+    if out is not None or len(runs) == 1:
+        yield runs[0] if out is None else out
+        return
     now = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
-    return Path("results") / f"report-{now}"
+    proposed = Path("results") / f"report-{now}"
+    with storing(proposed, START_AGAIN):
+        folder = make_new_folder(proposed)
+    try:
+        yield folder
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()
+        raise

@@ -175,15 +175,10 @@ def resolve_execution(how: Mapping[str, Any], recorded: Mapping[str, Any]) -> Ex
     return Execution(**{**before, **typed})
 
 
-def new_folder(settings: RunSettings) -> Path:
-    """A folder under ./results that is not there yet, named by time, task and policy."""
+def proposed_folder(settings: RunSettings) -> Path:
+    """A folder under ./results, named by time, task and policy; it may be there already."""
     now = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
     policy = settings.policy.partition(":")[0]
     if settings.checkpoint is not None:
         policy = re.sub(r"[^\w.-]+", "-", Path(settings.checkpoint.ckpt).name)
-    stem = f"{now}-{settings.task}-{policy}"
-    folder, number = Path("results") / stem, 1
-    while folder.exists():
-        number += 1
-        folder = Path("results") / f"{stem}-{number}"
-    return folder
+    return Path("results") / f"{now}-{settings.task}-{policy}"

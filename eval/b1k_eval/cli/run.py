@@ -23,7 +23,7 @@ from b1k_eval.cli.options import (
 )
 from b1k_eval.cli.requests import (
     against_folder,
-    new_folder,
+    proposed_folder,
     resolve_execution,
     resolve_settings,
 )
@@ -271,8 +271,8 @@ def run(
         recorded = read_run(out)
     settings = resolve_settings(given, recorded)
     execution = resolve_execution(how, recorded)
-    folder = out if out is not None else new_folder(settings)
-    session = Session(settings, execution, folder, argv=sys.argv, resume=resume)
+    folder = proposed_folder(settings) if out is None else out
+    session = Session(settings, execution, folder, argv=sys.argv, resume=resume, beside=out is None)
     for remark in session.remarks:
         say_remark(remark)
     reporter = make_reporter(err_console())

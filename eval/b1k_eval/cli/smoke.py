@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -23,7 +24,7 @@ from b1k_eval.episode import RESULT_FILE, TRACE_FILE, VIDEO_FILE
 from b1k_eval.execution import Execution
 from b1k_eval.progress import make_reporter
 from b1k_eval.session import Session
-from b1k_eval.store import EPISODES_FOLDER, read_episodes
+from b1k_eval.store import EPISODES_FOLDER, StorageError, read_episodes
 from b1k_eval.worlds import resolve_sim
 
 SMOKE_STEPS = 40
@@ -69,9 +70,8 @@ def smoke(
         "max_steps": SMOKE_STEPS,
     }
     settings = resolve_settings(given, {})
-    with tempfile.TemporaryDirectory(prefix="b1k-eval-smoke-") as temp:
-        folder = Path(temp) / "run"
-        session = Session(settings, Execution(), folder, argv=sys.argv)
+    with _temporary_folder() as temp:
+        session = Session(settings, Execution(), temp / "run", argv=sys.argv)
         env = session.env
         try:
             checks = []
@@ -86,6 +86,28 @@ def smoke(
     _report(checks, json_output=json_output)
     if not all(check.passed for check in checks):
         raise typer.Exit(1)
+
+
+@contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """A folder that is gone afterwards.
+
+    Raises:
+        StorageError: It cannot be had, or not be written to.
+    """
+    try:
+        with ExitStack() as stack:
+            try:
+                temp = stack.enter_context(tempfile.TemporaryDirectory(prefix="b1k-eval-smoke-"))
+            except OSError as error:
+                raise StorageError(str(error.strerror)) from error
+            yield Path(temp)
+    except StorageError as error:
+        said = str(error).partition(": ")[0]
+        raise StorageError(
+            f"smoke cannot write its episode ({said}): free some space, or set TMPDIR to a folder "
+            "that can be written"
+        ) from error
 
 
 def _timed(name: str, check: Callable[[], tuple[bool, str]]) -> Check:

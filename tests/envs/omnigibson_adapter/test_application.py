@@ -1,5 +1,7 @@
 """Starting the application: what must be set before what, shown on a double that locks macros."""
 
+import errno
+import fcntl
 import gc
 import importlib
 import json
@@ -273,6 +275,36 @@ def test_two_starts_never_share_a_folder_and_a_later_one_finds_the_first_ones(tm
     claims[0].close()
     assert Path(application._claim_appdata().name).parent == folders[0]
     claims[1].close()
+
+
+def test_without_flock_two_starts_do_not_share_a_folder_either(tmp_path, monkeypatch, caplog):
+    def no_flock(_file, _how):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_flock)
+    claims = [application._claim_appdata() for _ in range(2)]
+    folders = [Path(claim.name).parent.name for claim in claims]
+    assert folders == ["process-0", "process-1"]
+    assert "is on a file system without flock (No locks available)" in caplog.text
+    for claim in claims:
+        claim.close()
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.ESTALE])
+def test_a_folder_that_cannot_be_claimed_is_said_and_not_tried_for_ever(monkeypatch, code):
+    def broken(*_arguments):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(application, "claim", broken)
+    with pytest.raises(UnavailableError, match=r"can be had below .*: set OMNIGIBSON_APPDATA_PATH"):
+        application._claim_appdata()
+
+
+def test_a_place_for_folders_that_cannot_be_made_is_said(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("OMNIGIBSON_APPDATA_PATH", str(tmp_path / "file" / "appdata"))
+    with pytest.raises(UnavailableError, match=r"below .*file/appdata \(Not a directory\): set"):
+        application._claim_appdata()
 
 
 def test_the_application_gets_its_own_folder(og_2026, tmp_path):

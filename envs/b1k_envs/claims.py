@@ -1,0 +1,246 @@
+"""One process at a time: a file that stands for a folder, claimed.
+
+A claim is the file's `flock`, which the kernel drops when the process ends, however it ends. Some
+mounts have none (Lustre without `-o flock`, NFS whose lock service is down, file systems in user
+space): flock(2) and open(2) of Linux name ENOLCK, ENOSYS, EOPNOTSUPP and EINVAL. There a second
+file is made that must not have been there (`O_EXCL`, exclusive over NFS from version 3 on) and says
+which process made it. It is taken over only from a process that is provably gone: of this very
+machine, boot and process namespace, where /proc no longer has it. Of any other nothing can be
+known from here, and a person is asked.
+
+What a pass does not prove: that nobody on another machine has the claim whose mount of the same
+folder has locks, or has them for itself alone.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+OWNER_SUFFIX = ".owner"
+"""What the name of the second file ends with; it begins with the claimed file's."""
+
+_TAKEOVER_SUFFIX = ".takeover"
+_TAKEN = (errno.EWOULDBLOCK, errno.EACCES)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
+_ATTEMPTS = 10
+_ENDED = 0
+
+
+class ClaimedError(Exception):
+    """Another process has the file.
+
+    Attributes:
+        owner: Which, in words.
+        remove: A file that keeps the claim, of a process that may have ended long ago: to be
+            removed by whoever knows that it has. None where the process is known to run.
+    """
+
+    def __init__(self, owner: str, remove: Path | None = None) -> None:
+        super().__init__(f"claimed by {owner}")
+        self.owner = owner
+        self.remove = remove
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Owner:
+    """A process, so that it can be told from every other one.
+
+    Attributes:
+        host: Name of its machine, for people.
+        boot: Id of the machine's start, and with it of the machine.
+        namespace: Of its process numbers; a container has its own.
+        pid: Its number.
+        started: When it was started, in ticks since the machine was: numbers are used again.
+    """
+
+    host: str
+    boot: str
+    namespace: int
+    pid: int
+    started: int
+
+    @classmethod
+    def this(cls) -> _Owner:
+        return cls(
+            host=os.uname().nodename,
+            boot=_boot(),
+            namespace=_namespace(),
+            pid=os.getpid(),
+            started=_started(os.getpid()) or _ENDED,
+        )
+
+    def lives(self) -> bool | None:
+        """Whether it still runs; None where that cannot be told from here."""
+        near = (self.boot, self.namespace) == (_boot(), _namespace())
+        if not (self.boot and self.started and near):
+            return None
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:  # another user's, which /proc may hide
+            pass
+        started = _started(self.pid)
+        return None if started is None else started == self.started
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+class Claim:
+    """A claimed file, until `close`.
+
+    Attributes:
+        name: Path of the file.
+        remark: What a person should know about how it is claimed; None where all is as usual.
+    """
+
+    def __init__(self, file: IO[str], owned: Path | None = None, remark: str | None = None) -> None:
+        """Use `claim`."""
+        self.name = file.name
+        self.remark = remark
+        self._file = file
+        self._owned = owned
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was let go."""
+        return self._file.closed
+
+    def close(self) -> None:
+        """Let it go; safe to call twice."""
+        if not self._file.closed and self._owned is not None:
+            with suppress(OSError):
+                self._owned.unlink()
+        self._file.close()
+
+
+def claim(path: Path) -> Claim:
+    """Claim a file, which is made if need be and afterwards says who has it.
+
+    Raises:
+        ClaimedError: Another process has it.
+        OSError: The file system refuses something else.
+    """
+    file = path.open("a+", encoding="utf-8")
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _TAKEN:
+                file.seek(0)
+                raise ClaimedError(file.read().strip() or "another process") from error
+            if error.errno not in _NO_LOCKS:
+                raise
+            owned = path.with_name(path.name + OWNER_SUFFIX)
+            _own(owned)
+            remark = (
+                f"{path.parent} is on a file system without flock ({error.strerror}): the file "
+                f"{owned.name} keeps other processes out, and stays behind if this one is killed"
+            )
+            return Claim(file, owned, remark)
+        if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            raise ClaimedError("another process, which has removed it meanwhile")
+        with suppress(OSError):  # only for people, and the disk may be full
+            os.ftruncate(file.fileno(), 0)
+            os.write(file.fileno(), f"{_Owner.this()}\n".encode())
+        return Claim(file)
+    except BaseException:
+        file.close()
+        raise
+
+
+def _own(path: Path) -> None:
+    """Make the file that says who has the claim, or take it over from a process that is gone.
+
+    Raises:
+        ClaimedError: Somebody has it, or is just taking it over.
+        OSError: It cannot be made.
+    """
+    me = _Owner.this()
+    for _ in range(_ATTEMPTS):
+        if _create(path, me):
+            return
+        owner = _read(path)
+        if owner is None:
+            if path.exists():  # being written, or left so by a machine that lost power
+                raise ClaimedError("another process", path)
+            continue
+        lives = owner.lives()
+        if lives is not False:
+            raise ClaimedError(str(owner), None if lives else path)
+        # Two may find it abandoned. One makes the next file, and only while it is there is the
+        # abandoned one replaced; who comes too late to that finds another owner in it.
+        successor = path.with_name(path.name + _TAKEOVER_SUFFIX)
+        if not _create(successor, me):
+            raise ClaimedError("another process", successor)
+        if _read(path) == owner:
+            successor.replace(path)
+            return
+        successor.unlink()
+    raise ClaimedError("other processes, which come and go", path)
+
+
+def _create(path: Path, owner: _Owner) -> bool:
+    """Write a file that is not there yet; False where it is."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:
+        return False
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(owner)) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        with suppress(OSError):
+            path.unlink()
+        raise
+    return True
+
+
+def _read(path: Path) -> _Owner | None:
+    """The process that a file names; None where there is no file, or it names none."""
+    try:
+        owner = _Owner(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    numbers = (owner.namespace, owner.pid, owner.started)
+    whole = all(type(number) is int and 0 <= number < 1 << 63 for number in numbers)
+    return owner if whole and 0 < owner.pid < 1 << 31 else None
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def _namespace() -> int:
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return 0
+
+
+def _started(pid: int) -> int | None:
+    """When a process was started, field 22 of proc(5)'s stat.
+
+    Returns:
+        `_ENDED` for one that has ended and that its parent has not asked after; None where it
+        cannot be told.
+    """
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    state, *numbers = text.rpartition(")")[2].split()  # a name may have spaces and brackets
+    return _ENDED if state in "ZX" else int(numbers[18])
