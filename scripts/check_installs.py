@@ -89,7 +89,7 @@ class Environment:
 
     def try_smoke(self) -> str | None:
         """The twin, its video and the run folder."""
-        return _tried(self.bin / "b1k-eval", "smoke", "--out", self.folder / "smoke")
+        return _tried(self.bin / "b1k-eval", "smoke")
 
     def try_checkpoint(self) -> str | None:
         """Torch, transformers and OpenGL in one process."""
@@ -172,7 +172,7 @@ def _tried(*words: object) -> str | None:
 
 
 def _last_line(text: str, code: int) -> str:
-    said = [line.strip() for line in text.splitlines() if line.strip()]
+    said = [line.strip(" │") for line in text.splitlines() if any(map(str.isalpha, line))]
     return f"exit {code}: {said[-1][:400] if said else 'says nothing'}"
 
 
