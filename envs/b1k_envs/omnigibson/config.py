@@ -91,11 +91,18 @@ def build_config(
             "include_robots": False,
         },
         "task": activity,
-        "robots": [_robot(generation, data)],
+        "robots": [
+            {
+                **robot_config(generation),
+                "position": list(data.entry.robot_start_position),
+                "orientation": list(data.entry.robot_start_orientation),
+            }
+        ],
     }
 
 
-def _robot(generation: Generation, data: TaskData) -> dict[str, Any]:
+def robot_config(generation: Generation) -> dict[str, Any]:
+    """The robot's part of the config without its start pose, which is the task's; JSON values."""
     return {
         **generation.robot,
         "name": ROBOT_NAME,
@@ -104,8 +111,6 @@ def _robot(generation: Generation, data: TaskData) -> dict[str, Any]:
         "grasping_mode": "assisted",
         "obs_modalities": ["proprio", "rgb"],
         "proprio_obs": list(PROPRIO_LAYOUTS[generation.protocol]),
-        "position": list(data.entry.robot_start_position),
-        "orientation": list(data.entry.robot_start_orientation),
         "reset_joint_pos": RESET_JOINT_POSITION.tolist(),
         "sensor_config": _sensors(generation),
         "controller_config": _controllers(),

@@ -1,12 +1,15 @@
-"""A run as the folder that the BEHAVIOR challenge's scorer reads.
+"""Runs as the folder that the BEHAVIOR challenge's scorer reads.
 
     TRACK.TESTSET.TEAM.AFFILIATION.DATE/
-        json/<task>_<instance id>_<rollout>.json      `b1k_eval.official`
+        json/<task>_<instance id>_<rollout>.json      all tasks, `b1k_eval.official`
         videos/<task>_<instance id>_<rollout>.mp4     448 x 672, `b1k_eval.challenge.videos`
-        export.json                                   which run this is, and of what
+        robot.yaml, wrapper.py, README.md             `b1k_eval.challenge.package`
+        export.json                                   which runs these are, and of what
 
-A draft of a run that is no submission says so everywhere: in the folder's name, which the scorer
-refuses, in a file, in every json and across every picture.
+A draft of what is no submission says so everywhere: in the folder's name, which the scorer refuses,
+in a file, in every json and across every picture. The scorer takes every folder beside a
+submission for another one and stops at a name that has not its five parts, so drafts have a place
+of their own.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,19 +25,33 @@ from typing import Any
 from b1k_envs.base import Split
 from b1k_envs.errors import UsageError
 from b1k_envs.omnigibson.data import FIRST_HIDDEN_ID, FIRST_PUBLIC_ID
-from b1k_envs.tasks import HumanStats
-from b1k_eval.challenge.rules import COUNTED_INSTANCES, Entry, objections
+from b1k_envs.tasks import TASKS, HumanStats
+from b1k_eval.challenge.package import package_files
+from b1k_eval.challenge.rules import (
+    COUNTED_INSTANCES,
+    DRAFT,
+    Entry,
+    objections,
+    require_one_entry,
+)
 from b1k_eval.challenge.videos import official_video
-from b1k_eval.compare.loading import EpisodeData, RunData
+from b1k_eval.compare.loading import EpisodeData, RunData, read_run_data
 from b1k_eval.episode import RESULT_FILE
 from b1k_eval.files import TEMP_PREFIX, to_json, write_atomic
 from b1k_eval.official import official_name, official_text
+from b1k_eval.run_files import RUN_FILE
 from b1k_eval.store import START_AGAIN, storing
+
+SUBMISSIONS, DRAFTS = Path("submissions"), Path("drafts")
+"""Where the folder goes if nothing is said."""
 
 JSON_FOLDER, VIDEO_FOLDER = "json", "videos"
 EXPORT_FILE = "export.json"
 DRAFT_FILE = "DRAFT.txt"
-FORMAT = 1
+FORMAT = 2
+"""Of export.json; 1 had the fields of its one run where 2 has `runs`."""
+
+_PARTS = 5
 
 FIRST_ID_2026: Mapping[Split, int] = {
     "public-test": FIRST_PUBLIC_ID,
@@ -60,70 +77,142 @@ class Exported:
     remarks: tuple[str, ...]
 
 
-def export_run(
-    run: RunData,
+def read_runs(paths: Sequence[Path]) -> list[RunData]:
+    """Read runs, each a run folder or a folder of them, one per task.
+
+    Raises:
+        UsageError: One is neither; see `read_run_data`.
+    """
+    runs = []
+    for path in paths:
+        inside = [] if (path / RUN_FILE).exists() else sorted(path.glob(f"*/{RUN_FILE}"))
+        runs += [read_run_data(file.parent) for file in inside] or [read_run_data(path)]
+    return runs
+
+
+def export_runs(
+    runs: Sequence[RunData],
     entry: Entry,
-    parent: Path,
+    parent: Path | None,
     *,
     draft: bool = False,
+    several_policies: bool = False,
     wrote: Callable[[str], None] = lambda name: None,
 ) -> Exported:
     """Write a submission.
 
     Args:
-        run: What was run.
+        runs: What was run, at least one; together one entry.
         entry: Who submits it, and to which track and test set.
-        parent: Where the folder goes.
-        draft: Write a draft where the run is no submission.
+        parent: Where the folder goes; None for `SUBMISSIONS` or `DRAFTS`.
+        draft: Write a draft where something is no submission.
+        several_policies: See `require_one_entry`.
         wrote: Told of every rollout.
 
     Raises:
-        UsageError: The run is no submission and no draft was asked for (lists every reason), or
-            the folder is there already.
+        UsageError: The runs are not one entry; one is no submission and no draft was asked for
+            (lists every reason); the folder is there already, or would stop the scorer.
         StorageError: Something cannot be written.
         UnavailableError: There is no ffmpeg.
     """
-    found = objections(run, entry.track)
+    require_one_entry(runs, several_policies=several_policies)
+    found = tuple(_all_objections(runs, entry))
     if found and not draft:
         listed = "; ".join(f"({number}) {why}" for number, why in enumerate(found, start=1))
+        what = str(runs[0].path) if len(runs) == 1 else "what these runs have"
         raise UsageError(
-            f"{run.path} cannot be submitted to the {entry.track} track: {listed}. --force-draft "
+            f"{what} cannot be submitted to the {entry.track} track: {listed}. --force-draft "
             "writes a watermarked draft, to look at the format"
         )
-    folder = parent / entry.folder(draft=bool(found))
-    if folder.exists():
-        raise UsageError(f"{folder} is there already: remove it, or choose another --out")
-    final, folder = folder, folder.with_name(f"{TEMP_PREFIX}{folder.name}")
-    ids = _instance_ids(run)
+    place = parent if parent is not None else DRAFTS if found else SUBMISSIONS
+    final = place / entry.folder(draft=bool(found))
+    _check_place(place, final, is_draft=bool(found))
+    folder = final.with_name(f"{TEMP_PREFIX}{final.name}")
+    try:
+        files = _write(runs, entry, folder, found, wrote)
+        with storing(folder, START_AGAIN):
+            folder.replace(final)  # what is only half there never has the name of a submission
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return Exported(
+        folder=final,
+        files=files,
+        objections=found,
+        remarks=tuple(_remarks(runs, entry, files, final)),
+    )
+
+
+def _all_objections(runs: Sequence[RunData], entry: Entry) -> Iterator[str]:
+    for run in runs:
+        named = f"{run.name}: " if len(runs) > 1 else ""
+        yield from (f"{named}{why}" for why in objections(run, entry.track))
+
+
+def _check_place(place: Path, final: Path, *, is_draft: bool) -> None:
+    """Keep drafts and submissions apart.
+
+    Raises:
+        UsageError: The folder is there, or `place` holds what it must not be beside.
+    """
+    if final.exists():
+        raise UsageError(f"{final} is there already: remove it, or choose another --out")
+    for name in _folders(place):
+        draft = name.startswith(DRAFT)
+        if draft != is_draft and len(name.split(".")) == _PARTS:
+            one, other = (
+                ("a draft", "the submission") if is_draft else ("a submission", "the draft")
+            )
+            raise UsageError(
+                f"{place} holds {other} {name}, and {one} must not lie beside it: the scorer takes "
+                "every folder there and stops at a draft's; choose another --out"
+            )
+
+
+def _folders(place: Path) -> list[str]:
+    return sorted(path.name for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
+
+
+def _write(
+    runs: Sequence[RunData],
+    entry: Entry,
+    folder: Path,
+    found: tuple[str, ...],
+    wrote: Callable[[str], None],
+) -> int:
+    """Write everything; returns how many rollouts that are."""
     with storing(folder, START_AGAIN):
         shutil.rmtree(folder, ignore_errors=True)
         for part in (JSON_FOLDER, VIDEO_FOLDER):
             (folder / part).mkdir(parents=True)
     files = 0
-    for episode in run.scored:
-        text = _text(run, episode, ids[episode.key.instance], found)
-        if text is None:
-            continue
-        name = official_name(episode.key.task, ids[episode.key.instance], episode.key.rollout)
-        with storing(folder, START_AGAIN):
-            write_atomic(folder / JSON_FOLDER / name, text.encode())
-        if episode.video is not None:
-            target = folder / VIDEO_FOLDER / Path(name).with_suffix(".mp4")
-            official_video(episode.video, target, draft=bool(found))
-        files += 1
-        wrote(name)
+    for run in runs:
+        ids = instance_ids(run)
+        for episode in run.scored:
+            number = ids[episode.key.instance]
+            text = _text(run, episode, number, found)
+            if text is None:
+                continue
+            name = official_name(episode.key.task, number, episode.key.rollout)
+            with storing(folder, START_AGAIN):
+                write_atomic(folder / JSON_FOLDER / name, text.encode())
+            if episode.video is not None:
+                target = folder / VIDEO_FOLDER / Path(name).with_suffix(".mp4")
+                steps = None if found else episode.steps
+                official_video(episode.video, target, steps=steps, draft=bool(found))
+            files += 1
+            wrote(name)
     with storing(folder, START_AGAIN):
         if found:
             words = "This is a draft, not a submission:\n" + "\n".join(f"- {f}" for f in found)
             write_atomic(folder / DRAFT_FILE, f"{words}\n".encode())
-        write_atomic(folder / EXPORT_FILE, to_json(_provenance(run, entry, ids, found)).encode())
-        folder.replace(final)  # what is only half there never has the name of a submission
-    return Exported(
-        folder=final, files=files, objections=found, remarks=tuple(_remarks(run, entry, files))
-    )
+        for name, text in package_files(runs, entry).items():
+            write_atomic(folder / name, text.encode())
+        write_atomic(folder / EXPORT_FILE, to_json(_provenance(runs, entry, found)).encode())
+    return files
 
 
-def _instance_ids(run: RunData) -> dict[int, int]:
+def instance_ids(run: RunData) -> dict[int, int]:
     """Number in each instance's own file, by index; the run's own record comes first."""
     settings = run.identity["settings"]
     recorded = run.identity.get("instance_ids")
@@ -155,19 +244,21 @@ def _without_nan(value: Any) -> Any:  # noqa: ANN401 - JSON values
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _provenance(
-    run: RunData, entry: Entry, ids: Mapping[int, int], found: tuple[str, ...]
-) -> dict[str, Any]:
-    settings = run.identity["settings"]
+def _provenance(runs: Sequence[RunData], entry: Entry, found: tuple[str, ...]) -> dict[str, Any]:
     return {
         "format": FORMAT,
-        "run": run.name,
-        "policy": run.label,
-        "settings": dict(settings),
-        "human": dict(run.identity["human"]),
-        "instance_ids": {str(index): number for index, number in ids.items()},
-        "privileged": run.privileged,
-        "env": dict(run.identity["env"]),
+        "runs": [
+            {
+                "run": run.name,
+                "policy": run.label,
+                "settings": dict(run.identity["settings"]),
+                "human": dict(run.identity["human"]),
+                "instance_ids": {str(i): number for i, number in instance_ids(run).items()},
+                "privileged": run.privileged,
+                "env": dict(run.identity["env"]),
+            }
+            for run in runs
+        ],
         "entry": {
             "track": entry.track,
             "testset": entry.testset,
@@ -179,21 +270,40 @@ def _provenance(
     }
 
 
-def _remarks(run: RunData, entry: Entry, files: int) -> list[str]:
-    remarks = []
+def _remarks(runs: Sequence[RunData], entry: Entry, files: int, final: Path) -> Iterator[str]:
     counted = len(COUNTED_INSTANCES)
-    if files < counted:
-        remarks.append(
-            f"{counted - files} of the task's {counted} instances are missing and count as 0"
-        )
-    filed = len(run.scored) - files
+    protocol = runs[0].identity["settings"]["protocol"]
+    done: dict[str, int] = {}
+    for run in runs:
+        done[run.task] = done.get(run.task, 0) + len(run.scored)
+    for task, count in done.items():
+        if count < counted:
+            yield (
+                f"{counted - count} of the {counted} instances of {task} are missing and count as 0"
+            )
+    tasks = sum(task.in_2025 or protocol == "2026" for task in TASKS)
+    if len(done) < tasks:
+        yield f"{tasks - len(done)} of the challenge's {tasks} tasks are missing and count as 0"
+    filed = sum(len(run.scored) for run in runs) - files
     if filed:
-        remarks.append(
+        yield (
             f"{filed} rollouts ended by the policy's fault, for which the 2025 evaluator files "
             "nothing"
         )
-    if run.identity["policy"].get("forced"):
-        remarks.append("the policy's contract overrules what its checkpoint states (forced)")
-    if entry.track == "privileged" and not run.privileged:
-        remarks.append("the policy reads nothing privileged: it could enter the standard track")
-    return remarks
+    if any(run.identity["policy"].get("forced") for run in runs):
+        yield "the policy's contract overrules what its checkpoint states (forced)"
+    if entry.track == "privileged" and not any(run.privileged for run in runs):
+        yield "the policy reads nothing privileged: it could enter the standard track"
+    versions = sorted({str(run.identity["env"].get("sim_version")) for run in runs})
+    if len(versions) > 1:
+        yield f"the runs were made with different versions of OmniGibson: {', '.join(versions)}"
+    yield (
+        "README.md does not know where the organisers will find the policy: add the Docker image, "
+        "or the address and its ports"
+    )
+    odd = [name for name in _folders(final.parent) if len(name.split(".")) != _PARTS]
+    if odd and not final.name.startswith(DRAFT):
+        yield (
+            f"{final.parent} also holds {', '.join(odd)}: the scorer takes every folder there for "
+            "a submission and stops at a name without five parts; move it away"
+        )

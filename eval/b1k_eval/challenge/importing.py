@@ -1,9 +1,9 @@
 """Official evaluator results as a run, so that they can be compared and reported.
 
-Read are the files of both generations: `<log path>/metrics/<task>_<id>_<rollout>.json` (2025) and
-`<output dir>/json/<task>_<id>_<rollout>.json` (2026), a submission's folder, or our own export,
-whose `export.json` says more. What the files do not have stays unknown: no trace, no predicates, no
-sub-goals. A run says in its policy's name that it was imported, and `REMARKS` what was assumed.
+Read are the evaluator's files (`b1k_eval.challenge.result_files`), a submission's folder, or our
+own export, whose `export.json` says more. What the files do not have stays unknown: no trace, no
+predicates, no sub-goals. A run says in its policy's name that it was imported, and `REMARKS` what
+was assumed.
 """
 
 from __future__ import annotations
@@ -12,17 +12,25 @@ import json
 import math
 import shutil
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from b1k_envs.base import Protocol, Split
 from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import CONTROL_HZ
-from b1k_envs.tasks import TIME_LIMIT_FACTORS, HumanStats, Task, get_task
+from b1k_envs.tasks import TIME_LIMIT_FACTORS, Task
 from b1k_eval import __version__
-from b1k_eval.challenge.export import EXPORT_FILE, FIRST_ID_2026, JSON_FOLDER, VIDEO_FOLDER
+from b1k_eval.challenge.export import EXPORT_FILE, FIRST_ID_2026, VIDEO_FOLDER
+from b1k_eval.challenge.result_files import (
+    SUCCESS,
+    OfficialFile,
+    human_of,
+    read_official,
+    remarks_on,
+    year_of,
+)
 from b1k_eval.episode import RESULT_FILE, VIDEO_FILE
 from b1k_eval.files import to_json
 from b1k_eval.launch import episode_seed
@@ -39,28 +47,7 @@ REMARKS: Mapping[Protocol, str] = {
     "2026": "taken for rendered at every step and not privileged, as the official evaluator runs",
 }
 
-_FOLDERS = (JSON_FOLDER, "metrics")
 _LAST_HIDDEN_ID = 340
-_SUCCESS = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class OfficialFile:
-    """One rollout as the evaluator filed it.
-
-    Attributes:
-        path: The file.
-        task: The task.
-        instance_id: Number in the instance's own file.
-        rollout: Try number.
-        content: What it holds.
-    """
-
-    path: Path
-    task: Task
-    instance_id: int
-    rollout: int
-    content: Mapping[str, Any]
 
 
 def import_results(
@@ -70,6 +57,7 @@ def import_results(
     protocol: Protocol | None = None,
     name: str | None = None,
     argv: Sequence[str] = (),
+    remark: Callable[[str], None] = lambda text: None,
 ) -> list[Path]:
     """Make a run folder of every task that the results have.
 
@@ -79,18 +67,19 @@ def import_results(
         protocol: Which year's evaluator should have written them; None for either.
         name: Of what produced them; None for the folder's name.
         argv: For the record.
+        remark: Told what was assumed and what is odd; recorded in run.json, too.
 
     Returns:
         The run folders.
 
     Raises:
-        UsageError: There are no results, a file is none of the evaluator's, a task has two years
-            in it, or `out` is taken.
+        UsageError: There are no results, a file is none of the evaluator's or contradicts another,
+            a task has two years in it, or `out` is taken.
         StorageError: Something cannot be written.
     """
     files = read_official(source)
     exported = _exported(source)
-    found = _year(files)
+    found = year_of(files)
     if protocol is not None and protocol != found:
         raise UsageError(f"{source} has results of the {found} evaluator, not of {protocol}")
     by_task: dict[str, list[OfficialFile]] = defaultdict(list)
@@ -102,7 +91,7 @@ def import_results(
             raise UsageError(f"{folder} holds a run already: choose another --out")
     try:
         records = {
-            task: _record(source, rollouts, found, name, exported, argv)
+            task: _record(source, rollouts, found, name, exported.get(task), argv)
             for task, rollouts in by_task.items()
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -123,111 +112,38 @@ def import_results(
             for leftover in (EPISODES_FILE, RUN_FILE):
                 (folder / leftover).unlink(missing_ok=True)
         raise
+    remark(REMARKS[found])
+    for record in records.values():
+        for text in record["sessions"][0]["remarks"]:
+            remark(text)
     return list(folders.values())
 
 
-def read_official(source: Path) -> list[OfficialFile]:
-    """Read every result in a folder of the evaluator's, in the order of task, instance, rollout.
+def _exported(source: Path) -> dict[str, dict[str, Any]]:
+    """What our own export says of its runs, by task; empty for results of others.
 
     Raises:
-        UsageError: There is none, or a file is not what it should be; names the file.
+        UsageError: The record cannot be read.
     """
-    places = [source / folder for folder in _FOLDERS if (source / folder).is_dir()]
-    folder = places[0] if places else source
-    paths = sorted(folder.glob("*.json")) if folder.is_dir() else []
-    files = [_read(path) for path in paths if path.name != EXPORT_FILE]
-    if not files:
-        raise UsageError(
-            f"{source} has no results of the official evaluator: give the folder with json/ "
-            "(2026) or metrics/ (2025) in it"
-        )
-    files.sort(key=lambda file: (file.task.index, file.instance_id, file.rollout))
-    return files
-
-
-def _read(path: Path) -> OfficialFile:
+    file = source / EXPORT_FILE
     try:
-        task, number, rollout = path.stem.rsplit("_", 2)
-        found = get_task(task)
-        if not (number.isdecimal() and rollout.isdecimal() and found.name == task):
-            raise ValueError
-    except (ValueError, UsageError):
-        raise UsageError(
-            f"{path} is not named <task>_<instance id>_<rollout>.json, with a task of the table"
-        ) from None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        _check(content)
-        _check_name(content, task, int(number), int(rollout))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"{path} is no result of the official evaluator ({type(error).__name__}: {error})"
-        ) from error
-    return OfficialFile(
-        path=path,
-        task=found,
-        instance_id=int(number),
-        rollout=int(rollout),
-        content=content,
-    )
-
-
-def _check(content: Any) -> None:  # noqa: ANN401 - whatever JSON was found
-    """Hold a result to what is read of it.
-
-    Raises:
-        ValueError: A figure is out of its range.
-        KeyError: A field is missing.
-        TypeError: A field is of another kind.
-    """
-    q_score, time = content["q_score"]["final"], content["time"]
-    if not 0.0 <= q_score <= 1.0:
-        raise ValueError(f"q_score {q_score} is not within 0 and 1")
-    steps = time["simulator_steps"]
-    if type(steps) is not int or steps < 0:
-        raise ValueError(f"simulator_steps is {steps!r}")
-    figures = [time["normalized_time"]]
-    if not math.isclose(time["simulator_time"], steps / CONTROL_HZ, rel_tol=1e-6):
-        raise ValueError(f"{steps} steps cannot last {time['simulator_time']} s")
-    for block in ("agent_distance", "normalized_agent_distance"):
-        figures += [content[block][body] for body in BODIES]
-    if not all(figure is None or figure >= 0 for figure in figures):
-        raise ValueError("a figure is negative or no number")
-
-
-def _check_name(content: Mapping[str, Any], task: str, number: int, rollout: int) -> None:
-    """Hold what a 2026 file says it is of to its name, and its figures to each other.
-
-    Raises:
-        ValueError: They contradict.
-    """
-    steps = content["time"]["simulator_steps"]
-    expected = {"task": task, "instance_id": number, "rollout_id": rollout, "steps": steps}
-    if content.get("success") is not None:
-        expected["success"] = content["q_score"]["final"] == _SUCCESS
-    for key, value in expected.items():
-        if key in content and content[key] != value:
-            raise ValueError(f"{key} is {content[key]!r}, expected {value!r}")
-
-
-def _exported(source: Path) -> Mapping[str, Any] | None:
-    try:
-        found = json.loads((source / EXPORT_FILE).read_text(encoding="utf-8"))
+        found = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return None
+        return {}
     except (OSError, ValueError) as error:
-        raise UsageError(f"{source / EXPORT_FILE} cannot be read: {error}") from error
-    if not isinstance(found, dict) or "settings" not in found:
-        raise UsageError(f"{source / EXPORT_FILE} is no record of an export")
-    return found
-
-
-def _year(files: Sequence[OfficialFile]) -> Protocol:
-    """The 2026 evaluator writes what a result is of into it, that of 2025 does not."""
-    years: set[Protocol] = {"2026" if "instance_id" in file.content else "2025" for file in files}
-    if len(years) != 1:
-        raise UsageError("the results are of both years' evaluators: import them one by one")
-    return years.pop()
+        raise UsageError(f"{file} cannot be read: {error}") from error
+    try:
+        runs = [found] if found["format"] == 1 else found["runs"]
+        by_task: dict[str, dict[str, Any]] = {}
+        for run in runs:
+            task = run["settings"]["task"]
+            ids = {**by_task.get(task, run)["instance_ids"], **run["instance_ids"]}
+            by_task[task] = {**by_task.get(task, run), "instance_ids": ids}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{file} is no record of an export ({type(error).__name__}: {error})"
+        ) from error
+    return by_task
 
 
 # --- as a run -------------------------------------------------------------------------------
@@ -247,7 +163,7 @@ def _record(
     known = dict(exported["settings"]) if exported else {}
     split = known.get("split") or _split(ids, protocol)
     rollouts = max(file.rollout for file in files) + 1
-    human = dict(exported["human"]) if exported else asdict(_human_of(files))
+    human = human_of(files, exported["human"] if exported else None)
     label = name or (exported["policy"] if exported else source.resolve().name)
     settings = {
         "task": task.name,
@@ -255,7 +171,7 @@ def _record(
         "sim": "omnigibson",
         "protocol": protocol,
         "split": split,
-        "max_steps": int(round(human["length"], 6) * TIME_LIMIT_FACTORS[protocol]),
+        "max_steps": int(round(human.length, 6) * TIME_LIMIT_FACTORS[protocol]),
         "chunking": None,
         "horizon": None,
         "ensemble_every": None,
@@ -280,12 +196,19 @@ def _record(
             "settings": settings,
             "policy": {"name": f"{label} (imported)", "chunk_length": None},
             "env": env,
-            "human": human,
+            "human": asdict(human),
             "privileged": bool(exported and exported["privileged"]),
             "instance_ids": {str(index_of[number]): number for number in ids},
             "imported_from": str(source.resolve()),
         },
-        "sessions": [{**this_session(argv).as_json(), "policy": {}, "execution": None}],
+        "sessions": [
+            {
+                **this_session(argv).as_json(),
+                "policy": {},
+                "execution": None,
+                "remarks": list(remarks_on(files, human, settings["max_steps"])),
+            }
+        ],
     }
 
 
@@ -329,31 +252,6 @@ def _indices(
     return {number: number - offset for number in ids}
 
 
-def _human_of(files: Sequence[OfficialFile]) -> HumanStats:
-    """The human figures, out of the first file that has a figure and its normalised form."""
-    found: dict[str, float | None] = {"length": None, **dict.fromkeys(BODIES)}
-    for file in files:
-        content = file.content
-        if content.get("failure_reason") is not None:
-            continue
-        pairs = {"length": (content["time"]["normalized_time"], content["time"]["simulator_steps"])}
-        for body in BODIES:
-            pairs[body] = (
-                content["normalized_agent_distance"][body],
-                content["agent_distance"][body],
-            )
-        for name, (normalized, measured) in pairs.items():
-            if found[name] is None and normalized is not None and math.isfinite(normalized):
-                found[name] = normalized * measured
-    length = found["length"]
-    return HumanStats(
-        length=float(files[0].task.human_steps) if length is None else length,
-        distance_traveled=found["base"],
-        left_eef_displacement=found["left"],
-        right_eef_displacement=found["right"],
-    )
-
-
 def _write(store: RunStore, files: Sequence[OfficialFile], source: Path) -> None:
     identity = store.record["identity"]
     try:
@@ -375,7 +273,7 @@ def _write(store: RunStore, files: Sequence[OfficialFile], source: Path) -> None
 def _result(file: OfficialFile, key: EpisodeKey, identity: Mapping[str, Any]) -> dict[str, Any]:
     content, steps = file.content, file.content["time"]["simulator_steps"]
     q_score = float(content["q_score"]["final"])
-    success = bool(content.get("success", q_score == _SUCCESS))
+    success = bool(content.get("success", q_score == SUCCESS))
     limit = identity["settings"]["max_steps"]  # an episode that times out lasts a step longer
     notes: list[str] = ["imported from the official evaluator's file"]
     return {

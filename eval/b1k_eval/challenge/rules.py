@@ -2,22 +2,27 @@
 
 Sources: StanfordVL/BEHAVIOR-1K, `OmniGibson/omnigibson/eval/utils/score_utils.py` (folder and file
 names, test instances, one rollout each) and `docs/challenge/{submission,evaluation}.md` (which
-instances count, videos, one prescribed rollout, official rendering).
+instances count, videos, one prescribed rollout, official rendering, several checkpoints of one
+model family in one entry).
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from b1k_envs.base import Protocol, Split
 from b1k_envs.errors import UsageError
+from b1k_envs.r1pro import CONTROL_HZ
 from b1k_envs.tasks import TIME_LIMIT_FACTORS, get_task
-from b1k_envs.track import Track
-from b1k_eval.compare.loading import RunData
+from b1k_envs.track import FORBIDDEN_PROPRIO, Track
+from b1k_eval.compare.comparable import differences
+from b1k_eval.compare.loading import EpisodeData, RunData
+from b1k_eval.report.mp4 import DamagedVideoError, read_index
 
 TestSet = Literal["public", "hidden"]
 
@@ -26,6 +31,9 @@ TEST_SETS: Mapping[Split, TestSet] = MappingProxyType(
 )
 COUNTED_INSTANCES = range(10)
 """Indices within the split that the leaderboard counts; the rest are free for validation."""
+
+VIDEO_FPS = CONTROL_HZ
+"""Pictures a second of a submission's videos: one per control step."""
 
 DRAFT = "draft"
 """Takes the track's place in a draft's name, which the official scorer then refuses."""
@@ -81,42 +89,66 @@ def objections(run: RunData, track: Track) -> tuple[str, ...]:
     return tuple(_objections(run, track))
 
 
-def _objections(run: RunData, track: Track) -> Iterator[str]:
-    settings = run.identity["settings"]
-    protocol: Protocol = settings["protocol"]
+def setting_objections(settings: Mapping[str, Any], track: Track) -> Iterator[tuple[str, str]]:
+    """Each setting with which nothing can be submitted, and why.
+
+    Args:
+        settings: By field of `RunSettings`; `protocol` may be None where it is not known yet.
+        track: The track it would be submitted to.
+    """
     if settings["sim"] != "omnigibson":
         yield (
+            "sim",
             "it was run in the MuJoCo twin, which is not the benchmark: run it with "
-            "--sim omnigibson"
+            "--sim omnigibson",
         )
-    if run.privileged and track == "standard":
-        yield "its policy reads the simulator's truth, which the standard track forbids"
-    if track == "standard" and protocol == "2025" and settings.get("track") != "standard":
+    if (
+        track == "standard"
+        and settings["protocol"] == "2025"
+        and settings.get("track") != "standard"
+    ):
         yield (
+            "track",
             "the policy was shown the slices of the 256 numbers that the standard track forbids: "
-            "run it with --track standard"
+            "run it with --track standard",
         )
     if settings["split"] not in TEST_SETS:
-        yield f"its instances are of the split {settings['split']}, not of a test set"
+        yield "split", f"its instances are of the split {settings['split']}, not of a test set"
     beyond = [index for index in settings["instances"] if index not in COUNTED_INSTANCES]
     if beyond:
         yield (
+            "instances",
             f"instance {beyond[0]} is none of those that count, "
-            f"{COUNTED_INSTANCES.start} to {COUNTED_INSTANCES.stop - 1}"
+            f"{COUNTED_INSTANCES.start} to {COUNTED_INSTANCES.stop - 1}",
         )
     if settings["rollouts"] != 1:
-        yield f"it has {settings['rollouts']} rollouts an instance, and one is prescribed"
+        yield (
+            "rollouts",
+            f"it has {settings['rollouts']} rollouts an instance, and one is prescribed",
+        )
     if settings["render"] != "every-step":
         yield (
+            "render",
             f"it was rendered {settings['render']}; the official evaluator renders and observes "
-            "every step: run it with --render every-step"
+            "every step: run it with --render every-step",
         )
     if settings.get("mode", "sync") != "sync":
-        yield "the world went on while the policy thought, which the official evaluator's does not"
+        yield (
+            "mode",
+            "the world went on while the policy thought, which the official evaluator's does not",
+        )
     if settings["action_noise"] is not None:
-        yield "its actions were disturbed on purpose (--action-noise)"
-    yield from _limit_objections(run, protocol)
+        yield "action_noise", "its actions were disturbed on purpose (--action-noise)"
+
+
+def _objections(run: RunData, track: Track) -> Iterator[str]:
+    settings = run.identity["settings"]
+    if run.privileged and track == "standard":
+        yield "its policy reads the simulator's truth, which the standard track forbids"
+    yield from (why for _, why in setting_objections(settings, track))
+    yield from _limit_objections(run, settings["protocol"])
     yield from _episode_objections(run)
+    yield from _video_objections(run)
 
 
 def _limit_objections(run: RunData, protocol: Protocol) -> Iterator[str]:
@@ -143,6 +175,143 @@ def _episode_objections(run: RunData) -> Iterator[str]:
         ("has no video", [e.name for e in run.scored if e.video is None]),
     ):
         if names:
-            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             repair = "" if what == "has no video" else ": --resume the run"
-            yield f"episode {names[0]}{more} {what}{repair}"
+            yield f"episode {_and_more(names)} {what}{repair}"
+
+
+def _video_objections(run: RunData) -> Iterator[str]:
+    """Videos that are not one picture a step at the control rate, all in a sentence a kind."""
+    found: dict[str, list[str]] = {}
+    for episode in run.scored:
+        if episode.video is not None and (why := _video_problem(episode)) is not None:
+            found.setdefault(why, []).append(episode.name)
+    for why, names in found.items():
+        yield f"the video of episode {_and_more(names)} {why}"
+
+
+def _video_problem(episode: EpisodeData) -> str | None:
+    if episode.video is None:
+        return None
+    try:
+        index = read_index(episode.video)
+    except DamagedVideoError as error:
+        return f"cannot be read ({error}): run the episode again"
+    if index.every != 1:
+        return (
+            f"has {index.fps:g} pictures a second, and one per step at {VIDEO_FPS:g} is wanted: "
+            f"run it with --video-fps {VIDEO_FPS:g}"
+        )
+    if not index.fits(episode.steps):
+        return (
+            f"has {index.frames} pictures for {episode.steps} steps, and one per step is wanted: "
+            "run the episode again"
+        )
+    return None
+
+
+def _and_more(names: Sequence[str]) -> str:
+    return f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
+
+
+# --- several runs in one submission ---------------------------------------------------------
+
+
+def require_one_entry(runs: Sequence[RunData], *, several_policies: bool) -> None:
+    """Hold runs against each other: together they have to be one entry.
+
+    Args:
+        runs: What is to go into one folder.
+        several_policies: Whether different tasks may be of different policies; one task never.
+
+    Raises:
+        UsageError: One was imported; two have an episode in common, or are of different
+            protocols, test sets or tracks, or of different policies; names both and says in what.
+    """
+    for run in runs:
+        source = run.identity.get("imported_from")
+        if source is not None:
+            raise UsageError(
+                f"{run.path} was imported from {source}: submit the evaluator's own files, which "
+                "must not be changed"
+            )
+    for one, two in combinations(runs, 2):
+        if one.path.resolve() == two.path.resolve():
+            raise UsageError(f"{one.path} is given twice")
+        mine, other = one.identity["settings"], two.identity["settings"]
+        for name in ("protocol", "split", "track"):
+            if _shown(mine, name) != _shown(other, name):
+                raise UsageError(
+                    f"{one.path} and {two.path} cannot be one entry ({name}: "
+                    f"{mine.get(name)} against {other.get(name)}): export them apart"
+                )
+        shared = [key for key in one.plan if key in set(two.plan)]
+        if shared:
+            raise UsageError(
+                f"{one.path} and {two.path} both have episode {shared[0].folder}"
+                f"{f' and {len(shared) - 1} more' if len(shared) > 1 else ''}: an entry has one "
+                "prescribed rollout of each; export only the run that was meant for it"
+            )
+        if one.task == two.task and dict(one.identity["human"]) != dict(two.identity["human"]):
+            raise UsageError(
+                f"{one.path} and {two.path} are of one task, but relative to different human "
+                "figures: run one of them again with the other's data"
+            )
+        different = _other_policy(one, two)
+        if different is None:
+            continue
+        if one.task == two.task:
+            raise UsageError(
+                f"{one.path} and {two.path} are of one task by different policies ({different}): "
+                "its instances must not be shared out among policies"
+            )
+        if not several_policies:
+            raise UsageError(
+                f"{one.path} and {two.path} are of different policies ({different}). The "
+                "challenge takes several checkpoints of one model family as one entry: if they are "
+                "that, add --several-policies; else export them apart"
+            )
+
+
+def _shown(settings: Mapping[str, Any], name: str) -> Any:  # noqa: ANN401 - a JSON value
+    """A setting, but for the track where it hides nothing."""
+    hides = name != "track" or FORBIDDEN_PROPRIO[settings["protocol"]]
+    return settings.get(name) if hides or settings.get(name) == "privileged" else "standard"
+
+
+_ASIDE = ("name", "chunk_length", "remarks", "device", "address", "batch", "query_timeout_s")
+"""What a policy's description has besides which policy it is: where and how it was asked."""
+
+
+def _other_policy(one: RunData, two: RunData) -> str | None:
+    """In what the policies of two runs differ, in words; None if they are the same."""
+    contracts = differences(one, two).contract
+    if contracts:
+        return f"contract, {contracts[0]}"
+    first, second = (_policy_facts(run.identity["policy"]) for run in (one, two))
+    for name in (*first, *second):
+        if first.get(name) != second.get(name):
+            return f"{name} {_short(first.get(name))} against {_short(second.get(name))}"
+    return None
+
+
+def _policy_facts(policy: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells a policy from another, best first.
+
+    A checkpoint is known by its weights and code. A served policy is known by what its server says
+    of it, from whichever address; without a word of it the address has to do.
+    """
+    facts: dict[str, Any] = {}
+    checkpoint = policy.get("checkpoint")
+    if checkpoint is not None:
+        facts = {name: checkpoint.get(name) for name in ("weights_sha256", "code_sha256")}
+    elif policy.get("address") is None:
+        facts["name"] = policy["name"]
+    elif not policy.get("metadata"):
+        facts["address"] = policy["address"]
+    aside = {*_ASIDE, "checkpoint", "contract"}
+    return {**facts, **{name: value for name, value in policy.items() if name not in aside}}
+
+
+def _short(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

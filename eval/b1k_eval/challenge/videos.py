@@ -7,7 +7,8 @@
     +----------+--------------------+
 
 Our own video has the same three pictures in the same sizes and writes below them
-(`b1k_eval.video_layout`), so that the layout is a matter of cutting. It is encoded anew.
+(`b1k_eval.video_layout`), so that the layout is a matter of cutting. It is encoded anew, one
+picture a step: the official evaluator films what each step leads to, ours shows where it began too.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from b1k_eval.files import TEMP_PREFIX
+from b1k_eval.report.mp4 import read_index
 from b1k_eval.store import StorageError
 from b1k_eval.video import ffmpeg_exe
 from b1k_eval.video_layout import RED, VIEW_BOXES, import_cv2
@@ -32,12 +34,14 @@ OFFICIAL_HEIGHT, OFFICIAL_WIDTH = 448, 672
 _QUALITY = 18
 
 
-def official_video(source: Path, target: Path, *, draft: bool) -> None:
+def official_video(source: Path, target: Path, *, steps: int | None, draft: bool) -> None:
     """Write a video in the official layout.
 
     Args:
         source: A video.mp4 of ours.
         target: Where it goes; its folder exists.
+        steps: Length of the episode, of whose every step `source` has a picture: what it has
+            besides, before the first step and after the last, is left out. None for all there is.
         draft: Write DRAFT across every picture.
 
     Raises:
@@ -51,7 +55,7 @@ def official_video(source: Path, target: Path, *, draft: bool) -> None:
             mark = Path(folder) / "draft.png"
             _write_mark(mark)
         done = subprocess.run(
-            [ffmpeg_exe(), *_arguments(source, partial, mark)],
+            [ffmpeg_exe(), *_arguments(source, partial, steps, mark)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
@@ -64,22 +68,30 @@ def official_video(source: Path, target: Path, *, draft: bool) -> None:
         full = os.strerror(errno.ENOSPC) in said
         advice = "free some space" if full else "the video is damaged; run its episode again"
         raise StorageError(f"{source} cannot be turned into {target} ({said}): {advice}")
+    if steps and (frames := read_index(partial).frames) != steps:
+        partial.unlink()
+        raise StorageError(
+            f"{source} has pictures of {frames} of {steps} steps: the video is damaged; run its "
+            "episode again"
+        )
     partial.replace(target)
 
 
-def _arguments(source: Path, target: Path, mark: Path | None) -> list[str]:
-    def cut(view: str, box: tuple[int, int, int, int]) -> str:
+def _arguments(source: Path, target: Path, steps: int | None, mark: Path | None) -> list[str]:
+    def cut(copy: str, view: str, box: tuple[int, int, int, int]) -> str:
         x, y, width, height = box
-        return f"[0:v]crop={width}:{height}:{x}:{y}[{view}]"
+        return f"[{copy}]crop={width}:{height}:{x}:{y}[{view}]"
 
-    cuts = [cut(view, box) for view, box in VIEW_BOXES.items()]
+    cuts = [cut(copy, *item) for copy, item in zip("abc", VIEW_BOXES.items(), strict=True)]
     stacked = ["[left_wrist][right_wrist]vstack[wrists]", "[wrists][head]hstack[all]"]
-    over = [] if mark is None else ["[all][1:v]overlay[marked]"]
+    # Picture n of ours is that of step n; an episode that ended before its first has only that.
+    kept = "null" if not steps else f"trim=start_frame=1:end_frame={steps + 1},setpts=PTS-STARTPTS"
+    out = ["[all]null[out]"] if mark is None else ["[all][1:v]overlay[out]"]
     inputs = ["-i", str(source), *([] if mark is None else ["-i", str(mark)])]
     return [
         *("-hide_banner", "-loglevel", "error", "-y", *inputs),
-        *("-filter_complex", ";".join([*cuts, *stacked, *over])),
-        *("-map", "[all]" if mark is None else "[marked]"),
+        *("-filter_complex", ";".join([f"[0:v]{kept},split=3[a][b][c]", *cuts, *stacked, *out])),
+        *("-map", "[out]"),
         *("-c:v", "libx264", "-preset", "fast", "-crf", str(_QUALITY), "-pix_fmt", "yuv420p"),
         *("-movflags", "+faststart", "-f", "mp4", str(target)),
     ]

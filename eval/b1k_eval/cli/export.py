@@ -1,4 +1,4 @@
-"""`b1k-eval export RUN`: the challenge's result folder."""
+"""`b1k-eval export RUN [RUN...]`: the challenge's result folder."""
 
 from __future__ import annotations
 
@@ -15,14 +15,29 @@ from b1k_eval.cli.options import err_console, out_console, print_json, say_remar
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="The run folder.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN [RUN...]", help="Run folders, or folders of run folders: one per task."
+        ),
+    ],
     team: Annotated[str, typer.Option(help="Name of the team.")],
     affiliation: Annotated[str, typer.Option(help="Where the team is from.")],
     track: Annotated[str, typer.Option(help="standard or privileged.")] = "standard",
     date: Annotated[
         str | None, typer.Option(help="Of the submission, YYYY-MM-DD.", show_default="today")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Where the folder goes.")] = Path("submissions"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Where the folder goes.", show_default="submissions; drafts for a draft"),
+    ] = None,
+    several_policies: Annotated[
+        bool,
+        typer.Option(
+            "--several-policies",
+            help="Different tasks may be of different checkpoints, of one model family.",
+        ),
+    ] = False,
     force_draft: Annotated[
         bool,
         typer.Option(
@@ -34,21 +49,20 @@ def export(
         bool, typer.Option("--json", help="One JSON document on standard output.")
     ] = False,
 ) -> None:
-    """Write a run's results as the BEHAVIOR challenge's scorer reads them.
+    """Write runs' results as the BEHAVIOR challenge's scorer reads them.
 
-    A run that is no submission (the twin's, a privileged one, one with errors, ...) is refused with
-    every reason.
+    All runs go into one folder. A run that is no submission (the twin's, a privileged one, one
+    with errors, ...) is refused with every reason.
     """
-    from b1k_eval.challenge.export import export_run
+    from b1k_eval.challenge.export import export_runs, read_runs
     from b1k_eval.challenge.rules import TEST_SETS, Entry
-    from b1k_eval.compare.loading import read_run_data
 
     if track not in get_args(Track):
         raise UsageError(
             f"--track {track!r} is unknown: choose one of {', '.join(get_args(Track))}"
         )
-    data = read_run_data(run)
-    split = data.identity["settings"]["split"]
+    data = read_runs(runs)
+    split = data[0].identity["settings"]["split"]
     entry = Entry(
         track=track,  # type: ignore[arg-type]  # just checked
         # A train split is objected to below; a draft of it needs some name.
@@ -57,11 +71,12 @@ def export(
         affiliation=affiliation,
         date=_date(date),
     )
-    done = export_run(
+    done = export_runs(
         data,
         entry,
         out,
         draft=force_draft,
+        several_policies=several_policies,
         wrote=lambda name: err_console().print(f"[dim]{name}[/]", highlight=False),
     )
     for remark in done.remarks:

@@ -39,21 +39,24 @@ def importing(
 
     What the files do not have stays unknown: there are no traces, predicates or sub-goals.
     """
-    from b1k_eval.challenge.importing import REMARKS, import_results
+    from b1k_eval.challenge.importing import import_results
     from b1k_eval.compare.loading import read_run_data
 
     if protocol not in (None, "2025", "2026"):
         raise UsageError(f"--protocol {protocol!r} is unknown: choose one of 2025, 2026")
     where = out or Path("results") / f"imported-{source.resolve().name}"
+    remarks: list[str] = []
     folders = import_results(
         source,
         where,
         protocol=protocol,  # type: ignore[arg-type]  # just checked
         name=name,
         argv=sys.argv,
+        remark=remarks.append,
     )
     runs = [read_run_data(folder) for folder in folders]
-    say_remark(REMARKS[runs[0].identity["settings"]["protocol"]])
+    for text in remarks:
+        say_remark(text)
     if json_output:
         listed = [
             {
@@ -63,7 +66,7 @@ def importing(
             }
             for run in runs
         ]
-        print_json({"runs": listed})
+        print_json({"runs": listed, "remarks": remarks})
         return
     for run in runs:
         counts = ", ".join(f"{count} {outcome}" for outcome, count in run.counts.items())

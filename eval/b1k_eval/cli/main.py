@@ -36,7 +36,7 @@ VERBS = {
         "Serve a policy to the official evaluators, to openpi's client and to --policy "
         "ws://HOST:PORT."
     ),
-    "export": "Write a run's results as the BEHAVIOR challenge's scorer reads them.",
+    "export": "Write runs' results as the BEHAVIOR challenge's scorer reads them.",
     "import": "Make a run of official evaluator results, to compare and report them.",
 }
 """What `--help` lists: each verb with the first sentence of its function's docstring."""

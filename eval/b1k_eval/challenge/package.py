@@ -1,0 +1,277 @@
+"""What a submission has beside its results: the robot, the wrapper, and how to evaluate the policy.
+
+    robot.yaml    the robot's part of the simulator's config, as the runs used it
+    wrapper.py    the cameras (2025: and the robot's base) as the runs had them, as a wrapper class
+                  of the official evaluator
+    README.md     how to run the official evaluator with both, and what was run here
+
+Sources, repository StanfordVL/BEHAVIOR-1K: `docs/challenge/submission.md`@28ee2dfb (what the
+package holds), `docs/challenge/evaluation.md`@01f0ed28 (command, `eval.camera_sensor_names`),
+`OmniGibson/omnigibson/eval/r1pro.yaml`@c71025ad (form of the robot's file), and the evaluators'
+wrappers: `camera_spec` of `eval/wrappers/` (2026, before the robot is made), sizes, aperture and
+mass set on a made robot in `learning/wrappers/` (2025).
+
+What a pass does not prove: that the official evaluator of either year, which is not to be had here,
+takes the wrapper. It is written to what its own wrappers do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from string import ascii_letters, digits
+from typing import Any
+
+from b1k_envs.base import Protocol, View
+from b1k_envs.errors import UsageError
+from b1k_envs.omnigibson.config import robot_config
+from b1k_envs.omnigibson.generation import GENERATIONS
+from b1k_envs.omnigibson.observations import sensor_name
+from b1k_envs.omnigibson.preparation import HEAD_APERTURE
+from b1k_envs.r1pro import BASE_MASS, CAMERAS
+from b1k_eval.challenge.rules import Entry
+from b1k_eval.compare.loading import RunData
+
+ROBOT_FILE, WRAPPER_FILE, README_FILE = "robot.yaml", "wrapper.py", "README.md"
+
+WRAPPER = "SubmittedWrapper"
+"""Name of the class in `WRAPPER_FILE`."""
+
+_PLAIN = frozenset(f"{ascii_letters}{digits}_:")
+_RESERVED = ("true", "false", "null", "yes", "no", "on", "off", "y", "n")
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """What of a run's world is the wrapper's choice.
+
+    Attributes:
+        protocol: Challenge year.
+        sizes_px: Pixels a side of each camera.
+        base_mass_kg: Mass of the base; None for the robot's own.
+    """
+
+    protocol: Protocol
+    sizes_px: Mapping[View, int]
+    base_mass_kg: float | None
+
+
+def package_files(runs: Sequence[RunData], entry: Entry) -> dict[str, str]:
+    """Text of each file by its name.
+
+    Raises:
+        UsageError: The runs' worlds differ in what one wrapper has to say.
+    """
+    world = _one_world(runs)
+    robot = robot_config(GENERATIONS[world.protocol])
+    if world.protocol == "2026":
+        names = {view: sensor_name(view) for view in CAMERAS}
+        robot = {**robot, "eval": {"camera_sensor_names": names}}
+    return {
+        ROBOT_FILE: "".join(f"{line}\n" for line in _yaml(robot)),
+        WRAPPER_FILE: _WRAPPERS[world.protocol].format(**_words(world)),
+        README_FILE: "\n".join(_readme(runs, entry, world)),
+    }
+
+
+def _one_world(runs: Sequence[RunData]) -> World:
+    first = _world(runs[0])
+    for run in runs[1:]:
+        other = _world(run)
+        if other != first:
+            raise UsageError(
+                f"{runs[0].path} and {run.path} need different wrappers ({first} against {other}): "
+                "export them apart"
+            )
+    return first
+
+
+def _world(run: RunData) -> World:
+    """What was applied when the run's simulators were started; else what this version applies."""
+    protocol: Protocol = run.identity["settings"]["protocol"]
+    started = [
+        world["settings"]["applied"]
+        for session in run.sessions
+        for world in session.get("worlds") or ()
+        if "applied" in world.get("settings", {})
+    ]
+    if not started:
+        sizes = {view: camera.size for view, camera in CAMERAS.items()}
+        return World(protocol=protocol, sizes_px=sizes, base_mass_kg=BASE_MASS)
+    applied = started[-1]
+    return World(
+        protocol=protocol,
+        sizes_px=dict(applied["image_sizes_px"]),
+        base_mass_kg=applied["base_mass_kg"],
+    )
+
+
+# --- robot.yaml -----------------------------------------------------------------------------
+
+
+def _yaml(value: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """Lines of a mapping in block style; lists of plain values in one line each."""
+    for name, inner in value.items():
+        key = f"{indent}{_scalar(name)}:"
+        if isinstance(inner, Mapping):
+            yield key
+            yield from _yaml(inner, f"{indent}  ")
+        elif isinstance(inner, list):
+            yield f"{key} {_flow(inner)}"
+        else:
+            yield f"{key} {_scalar(inner)}"
+
+
+def _flow(values: Sequence[Any]) -> str:
+    inner = (_flow(each) if isinstance(each, list) else _scalar(each) for each in values)
+    return f"[{', '.join(inner)}]"
+
+
+def _scalar(value: Any) -> str:  # noqa: ANN401 - a plain JSON value
+    """As JSON writes it, which YAML reads; names without quotes where that is safe."""
+    plain = isinstance(value, str) and value[:1].isalpha() and set(value) <= _PLAIN
+    if plain and value.lower() not in _RESERVED and not value.endswith(":"):
+        return str(value)
+    return json.dumps(value)
+
+
+# --- wrapper.py -----------------------------------------------------------------------------
+
+_WRAPPER_2026 = '''\
+"""Cameras as in the submitted runs: RGB, head {head} px, wrists {left_wrist} px.
+
+The evaluator sets base mass and head aperture itself. Depth was not used; with it the class is
+omnigibson.eval.wrappers.RGBDFullResWrapper.
+"""
+
+from omnigibson.envs import EnvironmentWrapper
+
+
+class {name}(EnvironmentWrapper):
+    @classmethod
+    def camera_spec(cls):
+        """Read by the evaluator before it makes the robot."""
+        return {{
+            "modalities": ["rgb"],
+            "resolution": {{
+                "left_wrist": ({left_wrist}, {left_wrist}),
+                "right_wrist": ({right_wrist}, {right_wrist}),
+                "head": ({head}, {head}),
+            }},
+        }}
+'''
+
+_WRAPPER_2025 = '''\
+"""Cameras and base as in the submitted runs.
+
+RGB, head {head} px, wrists {left_wrist} px, {mass}.
+"""
+
+import omnigibson as og
+from omnigibson.envs import EnvironmentWrapper
+
+BASE_MASS_KG = {base_mass}  # None: the robot's own
+HEAD_APERTURE_MM = {aperture}
+SIZES_PX = {{
+    "{left_wrist_sensor}": {left_wrist},
+    "{right_wrist_sensor}": {right_wrist},
+    "{head_sensor}": {head},
+}}
+
+
+class {name}(EnvironmentWrapper):
+    def __init__(self, env):
+        super().__init__(env=env)
+        robot = env.robots[0]
+        if BASE_MASS_KG is not None:
+            og.sim.stop()  # a mass written while physics runs is not taken over
+            robot.base_footprint_link.mass = BASE_MASS_KG
+            og.sim.play()
+        robot.sensors["{head_sensor}"].horizontal_aperture = HEAD_APERTURE_MM
+        for sensor, size in SIZES_PX.items():
+            robot.sensors[sensor].image_height = size
+            robot.sensors[sensor].image_width = size
+        env.load_observation_space()  # or the next reset refuses its own observation
+'''
+
+_WRAPPERS: Mapping[Protocol, str] = {"2025": _WRAPPER_2025, "2026": _WRAPPER_2026}
+
+
+def _words(world: World) -> dict[str, Any]:
+    mass = world.base_mass_kg
+    return {
+        "name": WRAPPER,
+        "mass": "the base's own mass" if mass is None else f"base of {mass:g} kg",
+        "base_mass": mass,
+        "aperture": HEAD_APERTURE,
+        **{str(view): size for view, size in world.sizes_px.items()},
+        **{f"{view}_sensor": sensor_name(view) for view in CAMERAS},
+    }
+
+
+# --- README.md ------------------------------------------------------------------------------
+
+
+def _readme(runs: Sequence[RunData], entry: Entry, world: World) -> Iterator[str]:
+    yield f"# {entry.team}, {entry.affiliation}: {entry.track} track, {entry.testset} test set"
+    yield ""
+    yield (
+        f"Results of the {world.protocol} BEHAVIOR challenge in `json/`, a video of each in "
+        f"`videos/`. `{ROBOT_FILE}` and `{WRAPPER_FILE}` are the robot and the wrapper they were "
+        "made with."
+    )
+    yield ""
+    yield "| run | policy | task | instances | OmniGibson |"
+    yield "|---|---|---|---|---|"
+    for run in runs:
+        settings = run.identity["settings"]
+        instances = " ".join(map(str, sorted(settings["instances"])))
+        version = run.identity["env"].get("sim_version", "unknown")
+        policy = run.label.replace("|", "/")
+        yield f"| {run.name} | {policy} | {run.task} | {instances} | {version} |"
+    yield ""
+    yield "## Evaluating the policy"
+    yield ""
+    yield (
+        "To be added by the team: the Docker image, or the address and its ports, and how to start "
+        "the policy server. Once it listens on port 8000, from a folder with this package's files:"
+    )
+    yield ""
+    yield "```bash"
+    for task in dict.fromkeys(run.task for run in runs):
+        yield from _EVALUATORS[world.protocol].format(task=task, wrapper=WRAPPER).splitlines()
+    yield "```"
+    yield ""
+    yield from _checkpoints(runs)
+    yield ""
+
+
+_EVALUATORS: Mapping[Protocol, str] = {
+    "2025": (
+        "PYTHONPATH=. python OmniGibson/omnigibson/learning/eval.py policy=websocket \\\n"
+        "    task.name={task} env_wrapper._target_=wrapper.{wrapper} log_path=outputs/{task}"
+    ),
+    "2026": (
+        "for index in 0 1 2 3 4 5 6 7 8 9; do\n"
+        "    PYTHONPATH=. python -m omnigibson.eval.eval --task-name {task} \\\n"
+        "        --host 127.0.0.1 --port 8000 --instance-indices $index --num-rollouts 1 \\\n"
+        "        --env-wrapper wrapper.{wrapper} --robot-config robot.yaml \\\n"
+        "        --output-dir outputs/{task} --write-video\n"
+        "done"
+    ),
+}
+
+
+def _checkpoints(runs: Sequence[RunData]) -> Iterator[str]:
+    """What tells each run's checkpoint from others."""
+    found = {
+        (one["origin"], one["weights_sha256"], one["code_sha256"]): None
+        for one in (run.identity["policy"].get("checkpoint") for run in runs)
+        if one is not None
+    }
+    if found:
+        yield "Checkpoints, which `b1k-eval serve --ckpt` serves as they were run:"
+        yield ""
+    for origin, weights, code in found:
+        yield f"- {origin}: weights {weights}, code {code} (SHA-256)"
