@@ -223,7 +223,7 @@ def share_rows(
     def around() -> None:
         policy._generate = lambda **_: ask(policy.model.model)
         try:
-            policy.read(policy.predict(batch, [0]), batch)
+            policy.read(policy.predict(batch, [0]), [query])
         finally:
             policy._generate = whole
 

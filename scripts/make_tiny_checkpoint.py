@@ -107,7 +107,7 @@ def config_json(contract: EvalContract, *, vocabulary: int) -> dict[str, Any]:
         "geometry_conditioning": {
             "da3_model_name": f"depth-anything/DA3-{'BASE' if v4 else 'LARGE'}",
             "da3_input_dim": 768 if v4 else 1024,
-            "da3_process_res": contract.image_size,
+            "da3_process_res": contract.geometry_size,
             "num_geometry_tokens": 32 if v4 else 240,
             "use_posed_da3": contract.posed,
             "freeze_da3": True,
@@ -213,6 +213,9 @@ def contract_json(contract: EvalContract) -> dict[str, Any]:
             "dim": contract.proprio_dim,
             "order": list(contract.proprio_parts),
             "gripper": gripper[contract.gripper_proprio],
+            "base_qvel_frame": contract.base_qvel_frame,
+            "normalization": contract.proprio_normalisation,
+            "mask": list(contract.proprio_mask),
         },
         "action": {
             "mode": contract.action_mode,
@@ -221,6 +224,9 @@ def contract_json(contract: EvalContract) -> dict[str, Any]:
             "delta_mask": f"make_bool_mask({', '.join(map(str, contract.delta_spec))})",
             "delta_reference": contract.delta_reference,
             "first_action": contract.first_action,
+            "normalization": contract.action_normalisation,
+            "steps_per_row": contract.steps_per_row,
+            "gripper_threshold": contract.gripper_threshold,
         },
         "domain_id": contract.domain_id,
         "language": {"max_length": contract.language_length, "instruction": contract.prompt},

@@ -16,7 +16,6 @@ Lines hold the fields of `LINE_FIELDS`, JSON, in the order of the plan once the 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,13 +26,13 @@ from typing import Any
 from b1k_envs.claims import Claim, ClaimedError, claim
 from b1k_envs.errors import B1kEvalError, UsageError
 from b1k_eval.files import TEMP_PREFIX, fsync_folder, make_new_folder, to_json, write_atomic
+from b1k_eval.identity import check_identity
 from b1k_eval.run_files import (
     EPISODES_FILE,
     EPISODES_FOLDER,
     FORMAT,
     LINE_FIELDS,
     RUN_FILE,
-    SINCE,
     EpisodeKey,
     read_episodes,
     read_run,
@@ -289,7 +288,7 @@ def open_run(
         exists = check_folder(path, resume=resume)  # another process may have been quicker
         if exists:
             known = read_run(path)
-            _check_identity(path, known, record)
+            check_identity(path, known, record)
             record = {**known, "sessions": [*known["sessions"], *record["sessions"]]}
         store = RunStore(path, record, read_episodes(path) if exists else {}, lock, then)
         at_start = RESUME if exists else START_AGAIN
@@ -387,34 +386,6 @@ def _probe(path: Path) -> None:
         write_atomic(probe, bytes(_PROBE_BYTES))
     finally:
         probe.unlink(missing_ok=True)
-
-
-def _check_identity(path: Path, known: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    now = json.loads(to_json(asked["identity"]))  # tuples and lists are the same thing on disk
-    then = dict(known["identity"])
-    if isinstance(then.get("settings"), dict) and isinstance(now.get("settings"), dict):
-        since = {name: SINCE[name] for name in SINCE.keys() & now["settings"].keys()}
-        then["settings"] = {**since, **then["settings"]}
-    differences = list(_differences("", then, now))
-    if differences:
-        listed = "; ".join(f"{name} {old} -> {new}" for name, old, new in differences)
-        raise UsageError(
-            f"{path} was made with other settings and cannot be resumed with these: {listed}. "
-            "Repeat the old ones, or choose another --out"
-        )
-
-
-def _differences(
-    prefix: str,
-    old: Any,  # noqa: ANN401 - JSON values
-    new: Any,  # noqa: ANN401 - JSON values
-) -> Iterator[tuple[str, str, str]]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in {**old, **new}:
-            inner = f"{prefix}.{name}" if prefix else name
-            yield from _differences(inner, old.get(name), new.get(name))
-    elif old != new:
-        yield prefix, json.dumps(old), json.dumps(new)
 
 
 @contextmanager

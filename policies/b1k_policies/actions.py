@@ -1,10 +1,13 @@
 """Between a model's predicted chunk and actions that the robot executes.
 
-A model predicts columns in the contract's order, some of them offsets from the proprio it was
-shown; the robot takes absolute commands in the order of `b1k_envs.r1pro`. The reference of an
-offset is the proprio at the inference, for every row of the chunk.
+A model predicts columns in the contract's order, normalised or not, some of them offsets from the
+state; the robot takes absolute commands in the order of `b1k_envs.r1pro`. The reference of an
+offset is the proprio at the inference, for every row of the chunk, in physical units and whole,
+even where the model is shown it normalised or with columns left out.
 
-Source: the decoding on the model card of DA3-XVLA v17.
+Sources: the decoding on the model card of DA3-XVLA v17; that statistics are undone before offsets
+are added, openpi (`Unnormalize`, then `AbsoluteActions`); that offsets are from the state before
+it is masked, the public X-VLA code (`action_slice`).
 """
 
 from __future__ import annotations
@@ -14,8 +17,10 @@ import numpy.typing as npt
 
 from b1k_envs.base import Float32Array
 from b1k_envs.errors import ActionError
-from b1k_envs.r1pro import ACTION_DIM
+from b1k_envs.r1pro import ACTION_DIM, ACTION_SLICES, ARMS, GRIPPER_CLOSED, GRIPPER_OPEN
 from b1k_policies.contract import EvalContract
+
+_GRIPPERS = [ACTION_SLICES[f"gripper_{arm}"].start for arm in ARMS]
 
 
 def decode(predicted: Float32Array, proprio: Float32Array, contract: EvalContract) -> Float32Array:
@@ -23,8 +28,8 @@ def decode(predicted: Float32Array, proprio: Float32Array, contract: EvalContrac
 
     Args:
         predicted: float32 [B, T, 23], T the contract's chunk_length, columns as the model's.
-        proprio: float32 [B, P], as sent with the same inference.
-        contract: Decides which columns are offsets, and their order.
+        proprio: float32 [B, P] of the same observations, as `batch.extract_proprio` gives it.
+        contract: Decides how it is normalised, which columns are offsets, and their order.
 
     Returns:
         float32 [B, T, 23], every row, columns as the robot's; a new array.
@@ -33,6 +38,8 @@ def decode(predicted: Float32Array, proprio: Float32Array, contract: EvalContrac
         ActionError: Another dtype or shape; the text names it and both.
     """
     _check("the predicted chunk", predicted, contract)
+    if contract.action_normalisation is not None:
+        predicted = contract.action_normalisation.undo(predicted)
     absolute = predicted + _reference(proprio, len(predicted), contract)[:, None]
     return np.ascontiguousarray(absolute[..., contract.robot_columns])
 
@@ -42,7 +49,7 @@ def encode(actions: Float32Array, proprio: Float32Array, contract: EvalContract)
 
     Args:
         actions: float32 [B, T, 23], absolute, columns as the robot's.
-        proprio: float32 [B, P], as sent.
+        proprio: As in `decode`.
         contract: As in `decode`.
 
     Returns:
@@ -54,12 +61,37 @@ def encode(actions: Float32Array, proprio: Float32Array, contract: EvalContract)
     _check("the actions", actions, contract)
     predicted = np.empty_like(actions)
     predicted[..., contract.robot_columns] = actions
-    return predicted - _reference(proprio, len(actions), contract)[:, None]
+    predicted -= _reference(proprio, len(actions), contract)[:, None]
+    stated = contract.action_normalisation
+    return predicted if stated is None else stated.apply(predicted)
 
 
 def executable(actions: Float32Array, contract: EvalContract) -> Float32Array:
-    """The rows that are still to be commanded, float32 [B, T - first_action, 23]; a view."""
-    return actions[:, contract.first_action :]
+    """What is still to be commanded, a row a control step.
+
+    A row that lasts longer is commanded again: the base and the grippers take a velocity and a
+    command, which hold, and where a joint is between two of a model's rows nobody states.
+
+    Args:
+        actions: float32 [B, T, 23], as `decode` gives them; not changed.
+        contract: Decides where execution starts, how long a row lasts, and whether the grippers
+            are opened and closed only.
+
+    Returns:
+        float32 [B, contract.executed_steps, 23]; a view of `actions` where nothing is changed.
+    """
+    rows = actions[:, contract.first_action :]
+    if contract.gripper_threshold is not None:
+        rows = rows.copy()
+        commands = rows[..., _GRIPPERS]
+        opened = commands >= np.float32(contract.gripper_threshold)
+        # What is not finite stays so, and is an error of the policy's, not a closed gripper.
+        rows[..., _GRIPPERS] = np.where(
+            np.isfinite(commands), np.where(opened, GRIPPER_OPEN, GRIPPER_CLOSED), commands
+        )
+    if contract.steps_per_row > 1:
+        rows = rows.repeat(contract.steps_per_row, axis=1)
+    return rows
 
 
 def _reference(proprio: Float32Array, count: int, contract: EvalContract) -> Float32Array:

@@ -14,6 +14,7 @@ import numpy as np
 from b1k_envs.base import Float32Array, Observation
 from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import PROPRIO_DIM, PROPRIO_LAYOUTS
+from b1k_policies.base_frame import in_frame
 from b1k_policies.contract import EvalContract
 from b1k_policies.images import image_tensor
 
@@ -28,18 +29,20 @@ _USD_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
 def extract_proprio(observation: Observation, contract: EvalContract) -> Float32Array:
-    """The robot's state as the model is shown it.
+    """The robot's state in the contract's columns, as it is.
 
     Args:
-        observation: With either of the evaluator's layouts. `base_qvel` is passed on in the frame
-            that the evaluator of that year records: world-fixed in 2025, the robot's in 2026.
-        contract: Decides which parts, their order, and how a gripper becomes one number.
+        observation: With either of the evaluator's layouts.
+        contract: Decides which parts, their order, the frame of the base's velocity, and how a
+            gripper becomes one number.
 
     Returns:
         float32 [P], P = contract.proprio_dim; rad, rad/s, m/s, grippers as `gripper_proprio`.
+        This is what offsets are added to; what the model is shown of it is `shown_proprio`.
 
     Raises:
-        UsageError: The layout lacks a part, or the vector has not the layout's length.
+        UsageError: The layout lacks a part, the vector has not the layout's length, or the frame
+            cannot be had (`base_frame.in_frame`).
     """
     layout = PROPRIO_LAYOUTS[observation.protocol]
     raw = observation.proprio
@@ -59,8 +62,24 @@ def extract_proprio(observation: Observation, contract: EvalContract) -> Float32
         values = raw[layout[part]].astype(np.float64)
         if part.startswith("gripper_") and part.endswith("_qpos"):
             values = slope * values.sum(keepdims=True) + offset
+        elif part == "base_qvel":
+            values = in_frame(values, observation, contract.base_qvel_frame)
         parts.append(values)
     return np.concatenate(parts).astype(np.float32)
+
+
+def shown_proprio(proprio: Float32Array, contract: EvalContract) -> Float32Array:
+    """What the model is shown of the state, float32 [..., P]: normalised, or some columns zero.
+
+    Args:
+        proprio: float32 [..., P], as `extract_proprio` gives it; not changed.
+        contract: Decides by what and which.
+    """
+    if contract.proprio_normalisation is not None:
+        return contract.proprio_normalisation.apply(proprio)
+    shown = proprio.copy()
+    shown[..., list(contract.proprio_mask)] = 0
+    return shown
 
 
 def extrinsics(observation: Observation, contract: EvalContract) -> Float32Array:
@@ -127,7 +146,7 @@ def build_batch(
         "input_ids": input_ids,
         "image_input": image_tensor([one.images for one in observations], contract),
         "image_mask": torch.ones(count, len(contract.view_order), dtype=torch.bool),
-        "proprio": torch.from_numpy(proprio),
+        "proprio": torch.from_numpy(shown_proprio(proprio, contract)),
         "domain_id": torch.full((count,), contract.domain_id, dtype=torch.int64),
     }
     if contract.posed:

@@ -22,7 +22,14 @@ import numpy as np
 import numpy.typing as npt
 
 from b1k_envs.base import Float64Array, View
-from b1k_envs.r1pro import ACTION_DIM, ACTION_SLICES, CAMERAS, FINGER_TRAVEL, PROPRIO_2025
+from b1k_envs.r1pro import (
+    ACTION_DIM,
+    ACTION_SLICES,
+    CAMERAS,
+    CONTROL_HZ,
+    FINGER_TRAVEL,
+    PROPRIO_2025,
+)
 from b1k_policies.contract_codecs import ContractValueError, NativeCamera
 from b1k_policies.contract_fields import (
     FIELDS,
@@ -30,14 +37,17 @@ from b1k_policies.contract_fields import (
     Effect,
     Sure,
     check_keys,
+    completed,
     decode_value,
 )
+from b1k_policies.contract_normalisation import Normalisation
 
 ResizeFilter = Literal["bicubic", "bilinear", "nearest"]
 ColourOrder = Literal["rgb", "bgr"]
 Direction = Literal["camera_to_base", "base_to_camera"]
 CameraAxes = Literal["usd", "opencv"]
 GripperProprio = Literal["signed", "fraction", "sum"]
+BaseFrame = Literal["as_recorded", "world", "robot"]
 DeltaReference = Literal["proprio"]
 ProgressOutput = Literal["probability", "logit", "none"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -92,6 +102,7 @@ class EvalContract:
 
     name: str
     image_size: int
+    geometry_size: int | None
     resize_filter: ResizeFilter
     resize_antialias: bool
     colour_order: ColourOrder
@@ -106,6 +117,9 @@ class EvalContract:
     camera_axes: CameraAxes
     proprio_parts: tuple[str, ...]
     gripper_proprio: GripperProprio
+    base_qvel_frame: BaseFrame
+    proprio_normalisation: Normalisation | None
+    proprio_mask: tuple[int, ...]
     domain_id: int
     language_length: int
     prompt: str | None
@@ -113,10 +127,13 @@ class EvalContract:
     dtype: Dtype
     action_mode: str
     action_parts: tuple[str, ...]
+    action_normalisation: Normalisation | None
     delta_spec: tuple[int, ...]
     delta_reference: DeltaReference
     chunk_length: int
     first_action: int
+    steps_per_row: int
+    gripper_threshold: float | None
     progress_output: ProgressOutput
     skill_count: int
     skill_names: tuple[str, ...] | None
@@ -142,6 +159,21 @@ class EvalContract:
             (any(run > 0 for run in self.delta_spec) and self.proprio_dim != ACTION_DIM,
              f"proprio_parts give {self.proprio_dim} numbers, but offsets are added to them "
              f"column by column: they must be {ACTION_DIM}"),
+            (max(self.proprio_mask, default=-1) >= self.proprio_dim,
+             f"proprio_mask names column {max(self.proprio_mask, default=-1)}, but the proprio's "
+             f"last is {self.proprio_dim - 1}"),
+            (bool(self.proprio_mask) and self.proprio_normalisation is not None,
+             "proprio_mask and proprio_normalisation are both given, and which comes first is "
+             "nowhere said: leave one out"),
+            *(
+                (stated is not None and len(stated.first) != width,
+                 f"{name} has {len(stated.first) if stated else 0} columns, {what} has {width}")
+                for name, stated, what, width in (
+                    ("proprio_normalisation", self.proprio_normalisation, "the proprio",
+                     self.proprio_dim),
+                    ("action_normalisation", self.action_normalisation, "the action", ACTION_DIM),
+                )
+            ),
             (self.first_action >= self.chunk_length,
              f"first_action is {self.first_action}, but a chunk ends at row "
              f"{self.chunk_length - 1}"),
@@ -168,14 +200,26 @@ class EvalContract:
         return np.stack([self.intrinsics(view) for view in self.view_order])
 
     @property
+    def proprio_slices(self) -> dict[str, slice]:
+        """Columns of the proprio by part, names as in `PROPRIO_2025`."""
+        slices: dict[str, slice] = {}
+        start = 0
+        for part in self.proprio_parts:
+            found = PROPRIO_2025[part]
+            width = 1 if part in _GRIPPER_PARTS else found.stop - found.start
+            slices[part] = slice(start, start + width)
+            start += width
+        return slices
+
+    @property
     def proprio_dim(self) -> int:
         """How many numbers the extracted proprio has."""
-        return sum(self._proprio_width(part) for part in self.proprio_parts)
+        return int(self.proprio_slices[self.proprio_parts[-1]].stop)
 
-    @staticmethod
-    def _proprio_width(part: str) -> int:
-        found = PROPRIO_2025[part]
-        return 1 if part in _GRIPPER_PARTS else found.stop - found.start
+    @property
+    def executed_steps(self) -> int:
+        """For how many control steps the rows to be executed of one chunk last."""
+        return (self.chunk_length - self.first_action) * self.steps_per_row
 
     @property
     def gripper_scaling(self) -> tuple[float, float]:
@@ -213,8 +257,8 @@ class EvalContract:
         action = [name for name, s in self.action_slices.items() for _ in range(s.start, s.stop)]
         proprio = [
             _ACTION_OF_PROPRIO.get(part, part)
-            for part in self.proprio_parts
-            for _ in range(self._proprio_width(part))
+            for part, s in self.proprio_slices.items()
+            for _ in range(s.start, s.stop)
         ]
         return tuple(
             int(column)
@@ -239,6 +283,9 @@ class EvalContract:
         figures["action_dim"] = ACTION_DIM
         figures["delta_columns"] = [int(c) for c in np.flatnonzero(self.delta_mask)]
         figures["progress_head"] = self.progress_output != "none"
+        figures["row_seconds"] = round(self.steps_per_row / CONTROL_HZ, 3)
+        figures["chunk_seconds"] = round(self.chunk_length * self.steps_per_row / CONTROL_HZ, 3)
+        figures["gripper_binarised"] = self.gripper_threshold is not None
         return figures
 
     # --- JSON -------------------------------------------------------------------------------
@@ -256,13 +303,14 @@ class EvalContract:
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> EvalContract:
-        """Read what `to_dict` wrote.
+        """Read what `to_dict` wrote, of this version or an earlier one.
 
         Raises:
             ContractValueError: A key is unknown (with near misses), missing, or its value cannot
                 be meant.
         """
         check_keys(document)
+        document = completed(document)
         missing = [name for name in FIELDS if name not in document]
         if missing:
             raise ContractValueError(f"the contract lacks {', '.join(missing)}")
@@ -321,6 +369,7 @@ def diff(first: EvalContract, second: EvalContract) -> tuple[Change, ...]:
 V17 = EvalContract(
     name="v17",
     image_size=224,
+    geometry_size=224,
     resize_filter="bicubic",
     resize_antialias=True,
     colour_order="rgb",
@@ -338,6 +387,9 @@ V17 = EvalContract(
     camera_axes="usd",
     proprio_parts=PROPRIO_GRIPPERS_INLINE,
     gripper_proprio="signed",
+    base_qvel_frame="as_recorded",
+    proprio_normalisation=None,
+    proprio_mask=(),
     domain_id=19,
     language_length=50,
     prompt=(
@@ -348,10 +400,13 @@ V17 = EvalContract(
     dtype="float32",
     action_mode="auto",
     action_parts=PARTS,
+    action_normalisation=None,
     delta_spec=(-3, 3, -1, 7, -1, 7, -1),
     delta_reference="proprio",
     chunk_length=30,
     first_action=0,
+    steps_per_row=1,
+    gripper_threshold=None,
     progress_output="logit",
     skill_count=34,
     skill_names=None,
@@ -362,6 +417,7 @@ V4 = replace(
     V17,
     name="v4",
     image_size=504,
+    geometry_size=504,
     # Blocks as recorded, never mapped to views: image 0 (head) was trained with the left wrist's
     # pose. Sending the right poses would be another model's input.
     extrinsics_rows=("left_wrist", "right_wrist", "head"),

@@ -62,6 +62,10 @@ def _json_or_raw(text: str) -> Any:  # noqa: ANN401 - any JSON value
         return {"true": True, "yes": True, "false": False, "no": False}.get(text.lower(), text)
 
 
+def _json_or_none(text: str) -> Any:  # noqa: ANN401 - any JSON value
+    return None if text.lower() in ("none", "null") else _json_or_raw(text)
+
+
 def _raw_or_none(text: str) -> str | None:
     return None if text.lower() in ("none", "null") else text
 
@@ -206,6 +210,42 @@ def _decode_bool_mask(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - judged h
 
 
 BOOL_MASK = Codec(_decode_bool_mask, _split, list)
+
+
+def _decode_columns(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - judged here
+    """Indices of columns, ascending: one set, one spelling."""
+    columns = _items(value, "indices of columns such as 0, 1, 2, or none")
+    for column in columns:
+        if isinstance(column, bool) or not isinstance(column, int) or column < 0:
+            raise ValueError(f"expects indices of columns from 0 up, got {column!r}")
+    if len(set(columns)) != len(columns):
+        raise ValueError(f"names columns {', '.join(map(str, columns))}: one occurs twice")
+    return tuple(sorted(columns))
+
+
+COLUMNS = Codec(
+    _decode_columns, lambda text: [] if text.lower() in ("none", "[]") else _split(text), list
+)
+
+
+def optional_real(low: float, high: float) -> Codec:
+    """A number in [low, high], or none."""
+
+    def decode(value: Any) -> float | None:  # noqa: ANN401 - judged here
+        if value is None:
+            return None
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not low <= value <= high:
+            raise ValueError(f"expects a number from {low:g} to {high:g}, or none, got {value!r}")
+        return float(value)
+
+    return Codec(decode, _json_or_none)
+
+
+def optional_whole(low: int, high: int) -> Codec:
+    """A whole number from `low` to `high`, or none."""
+    inner = whole(low, high)
+    return Codec(lambda value: None if value is None else inner.decode(value), _json_or_none)
 
 
 def _decode_cameras(value: Any) -> tuple[NativeCamera, ...]:  # noqa: ANN401 - judged here

@@ -16,6 +16,7 @@ from b1k_envs.r1pro import ACTION_SLICES, PROPRIO_2025
 from b1k_policies.contract_codecs import (
     BOOL_MASK,
     CAMERAS,
+    COLUMNS,
     FLAG,
     OPTIONAL_NAMES,
     OPTIONAL_TEXT,
@@ -25,9 +26,12 @@ from b1k_policies.contract_codecs import (
     choice,
     names,
     near_miss,
+    optional_real,
+    optional_whole,
     real_triple,
     whole,
 )
+from b1k_policies.contract_normalisation import NORMALISATION
 
 FORMAT = "b1k-eval-contract/1"
 """Value of the key `format` in the JSON of a contract."""
@@ -70,6 +74,13 @@ _FACTS: tuple[FieldInfo, ...] = (
     _fact("name", "label", "card", "Name of this contract, for people.", TEXT),
     _fact(
         "image_size", "bytes", "card", "Width and height of a view as sent [px].", whole(14, 4096)
+    ),
+    _fact(
+        "geometry_size",
+        "meaning",
+        "card",
+        "Width to which the geometry encoder inside the model brings its pictures [px].",
+        optional_whole(14, 4096),
     ),
     _fact(
         "resize_filter",
@@ -152,6 +163,27 @@ _FACTS: tuple[FieldInfo, ...] = (
         "fraction (q1+q2)/0.10, sum q1+q2.",
         choice("signed", "fraction", "sum"),
     ),
+    _fact(
+        "base_qvel_frame",
+        "bytes",
+        "open",
+        "Frame of base_qvel: world (fixed axes), robot, or as_recorded by the protocol in force.",
+        choice("as_recorded", "world", "robot"),
+    ),
+    _fact(
+        "proprio_normalisation",
+        "bytes",
+        "open",
+        "Statistics by which the proprio is normalised before it is sent, or none.",
+        NORMALISATION,
+    ),
+    _fact(
+        "proprio_mask",
+        "bytes",
+        "open",
+        "Columns of the proprio that are sent as 0; offsets are still added to what they were.",
+        COLUMNS,
+    ),
     _fact("domain_id", "bytes", "card", "Embodiment index sent to the model.", whole(0)),
     _fact(
         "language_length",
@@ -186,6 +218,13 @@ _FACTS: tuple[FieldInfo, ...] = (
         names(_PARTS, all_of_them=True),
     ),
     _fact(
+        "action_normalisation",
+        "meaning",
+        "card",
+        "Statistics by which the model's actions are normalised, undone before anything else.",
+        NORMALISATION,
+    ),
+    _fact(
         "delta_spec",
         "meaning",
         "card",
@@ -208,6 +247,20 @@ _FACTS: tuple[FieldInfo, ...] = (
         whole(0),
     ),
     _fact(
+        "steps_per_row",
+        "meaning",
+        "public",
+        "Control steps of 1/30 s for which each row is commanded.",
+        whole(1, 300),
+    ),
+    _fact(
+        "gripper_threshold",
+        "meaning",
+        "open",
+        "Gripper commands from this up are executed as +1 (open), others as -1; none: as they are.",
+        optional_real(-1, 1),
+    ),
+    _fact(
         "progress_output",
         "meaning",
         "card",
@@ -226,6 +279,30 @@ _FACTS: tuple[FieldInfo, ...] = (
 
 FIELDS: Mapping[str, FieldInfo] = MappingProxyType({fact.name: fact for fact in _FACTS})
 """Every field by name, in order."""
+
+_SINCE: Mapping[str, Any] = MappingProxyType(
+    {
+        "base_qvel_frame": "as_recorded",
+        "proprio_normalisation": None,
+        "proprio_mask": [],
+        "action_normalisation": None,
+        "steps_per_row": 1,
+        "gripper_threshold": None,
+    }
+)
+"""Fields that the first contracts did not have, and what held then."""
+
+
+def completed(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A whole contract's JSON of any version, with the fields that came later as they held then.
+
+    A document that lacks more than those is returned as it is.
+    """
+    # What is `geometry_size` now was taken for the size of the pictures.
+    later = {"geometry_size": document.get("image_size"), **_SINCE}
+    if not all(name in document for name in FIELDS if name not in later):
+        return dict(document)
+    return {**later, **document}
 
 
 def decode_value(name: str, value: Any) -> Any:  # noqa: ANN401 - the field's own type

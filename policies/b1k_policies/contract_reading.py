@@ -16,9 +16,10 @@ from types import MappingProxyType
 from typing import Any
 
 from b1k_policies import contract_words as words
+from b1k_policies import contract_words_control as control
 from b1k_policies.contract import PRESETS
 from b1k_policies.contract_codecs import ContractValueError, near_miss
-from b1k_policies.contract_fields import FIELDS, FORMAT, check_keys, decode_value
+from b1k_policies.contract_fields import FIELDS, FORMAT, check_keys, completed, decode_value
 from b1k_policies.contract_words import Found, Reader, as_is, flag, integer, view_list
 
 CONTRACT_FILE = "EVAL_CONTRACT.json"
@@ -94,8 +95,10 @@ _YES, _NO = ("progress_head", True), ("progress_head", False)
 _SYNONYMS: Mapping[str, Reader] = _table(
     # Pictures. `image_...` also stands for image_input, preprocessing and the like: _SEGMENTS.
     ("image_size img_size input_size input_resolution image_resolution image_hw image_shape "
-     "image_input_size image_tensor_shape target_size resize_to da3_process_res process_res "
-     "intrinsics_resolution intrinsics_image_size", words.image_size),
+     "image_input_size image_tensor_shape target_size resize_to intrinsics_resolution "
+     "intrinsics_image_size", words.image_size),
+    ("geometry_size da3_process_res process_res geometry_process_res",
+     control.renamed(words.image_size, "image_size", "geometry_size")),
     ("image image_tensor", words.image_text),
     ("resize resize_filter resize_mode resize_method resize_interpolation image_interpolation "
      "image_resample image_filter", words.resize),
@@ -131,6 +134,14 @@ _SYNONYMS: Mapping[str, Reader] = _table(
      words.parts("proprio_parts", proprio=True)),
     ("gripper_proprio gripper_scaling proprio_gripper proprio_gripper_scaling "
      "gripper_normalization proprio_gripper_normalization gripper_state", words.gripper),
+    ("base_qvel_frame base_velocity_frame base_vel_frame proprio_base_qvel_frame",
+     control.base_frame),
+    ("proprio_mask proprio_masked idx_for_mask_proprio mask_proprio_idx proprio_mask_idx "
+     "proprio_masked_columns", control.columns("proprio_mask")),
+    ("proprio_normalisation proprio_normalization proprio_norm normalize_proprio normalise_proprio "
+     "normalization_proprio", control.PROPRIO_NORMALISATION),
+    ("action_normalisation action_normalization action_norm normalize_actions normalize_action "
+     "normalise_actions normalization_action normalization_actions", control.ACTION_NORMALISATION),
     ("action_mode", as_is("action_mode")),
     ("action_dim real_action_dim", words.width("action_dim")),
     ("action_parts action_layout action_order", words.parts("action_parts", proprio=False)),
@@ -147,6 +158,17 @@ _SYNONYMS: Mapping[str, Reader] = _table(
      words.chunk_shape),
     ("first_action first_action_index first_executable_action first_action_to_execute "
      "execute_from execute_from_index skip_first_actions", integer("first_action")),
+    ("steps_per_row control_steps_per_row control_steps_per_action", integer("steps_per_row")),
+    ("row_period row_period_s row_seconds row_dt action_dt action_period action_period_s "
+     "seconds_per_row chunk_dt", control.row_seconds),
+    ("action_hz action_rate action_rate_hz action_frequency action_frequency_hz action_fps row_hz "
+     "chunk_hz", control.row_rate),
+    ("chunk_seconds chunk_duration chunk_duration_s action_duration qdur", control.chunk_seconds),
+    ("gripper_threshold gripper_binarize_threshold gripper_binarization_threshold "
+     "binarize_gripper_threshold action_gripper_threshold", control.threshold),
+    ("gripper_binarised binarize_gripper gripper_binarize gripper_binarized binarise_gripper "
+     "action_gripper_binarized",
+     flag(("gripper_binarised", True), ("gripper_binarised", False))),
     # Inputs besides the pictures.
     ("domain_id", integer("domain_id")),
     ("language_length language_max_length max_language_length tokenizer_max_length "
@@ -209,16 +231,13 @@ _OF_PICTURES = re.compile(r"images?|img|pixels?|rgb|imagenet|colou?rs?|vision|vi
 _STATISTICS = re.compile(
     r"(un|de)?norm(ali[sz]\w*)?|means?|stds?|stdev|q\d\d|quantiles?|stats?|statistics"
 )
-_NOT_NORMALISED = re.compile(
-    r"|none|null|no|false|off|identity|raw|unnormali[sz]ed|not normali[sz]ed"
-)
-
 _CONFIG_KEYS: tuple[str, ...] = (
     "action_mode", "real_action_dim", "dim_proprio", "num_actions", "num_skills", "skill_names",
     "use_progress_head", "num_denoising_steps", "num_views", "num_image_views", "domain_id",
     "language_max_length", "tokenizer_max_length", "torch_dtype", "dtype", "da3_process_res",
     "use_posed_da3", "geometry_conditioning.da3_process_res",
-    "geometry_conditioning.use_posed_da3",
+    "geometry_conditioning.use_posed_da3", "idx_for_mask_proprio", "qdur", "action_hz",
+    "gripper_threshold", "base_qvel_frame",
 )  # fmt: skip
 
 
@@ -269,6 +288,8 @@ def read_config(document: Mapping[str, Any]) -> Reading:
 def _read_own_format(reading: Reading, document: Mapping[str, Any]) -> None:
     try:
         check_keys(document, also=("base",))
+        if "base" not in document:
+            document = completed(document)
         stated = {name: decode_value(name, document[name]) for name in FIELDS if name in document}
         if "base" in document:
             base = str(document["base"])
@@ -314,11 +335,11 @@ def _walk(
             continue
         table = _SYNONYMS if path else {**_SYNONYMS, **_TOP}
         readers = [table[name] for name in _canonical(here) if name in table]
-        # A gripper's scaling has a field; no other statistics of the robot's numbers do, and the
-        # readers of a picture's must not take them.
+        # The readers of a picture's statistics must not take those of the robot's numbers.
         statistics = words.gripper not in readers and _is_statistics(here)
         if statistics:
-            readers = []
+            own = (control.PROPRIO_NORMALISATION, control.ACTION_NORMALISATION)
+            readers = [reader for reader in readers if reader in own]
         found: Found = None
         for reader in readers:
             found = reader(value)
@@ -342,12 +363,6 @@ def _is_statistics(path: tuple[str, ...]) -> bool:
     )
 
 
-def _says_no(value: object) -> bool:
-    if isinstance(value, str):
-        return _NOT_NORMALISED.fullmatch(value.strip().lower()) is not None
-    return value is None or value is False or value == []
-
-
 def _take(
     reading: Reading,
     found: Found,
@@ -358,7 +373,7 @@ def _take(
     statistics: bool = False,
 ) -> None:
     if found is None:
-        counts = statistics and not _says_no(value)
+        counts = statistics and not control.says_no(value)
         reading.unread.append(Unread(file=file, key=key, why=_short(value), statistics=counts))
         return
     try:

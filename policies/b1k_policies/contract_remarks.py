@@ -4,27 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from b1k_policies.contract import EvalContract
 from b1k_policies.contract_fields import FIELDS
+from b1k_policies.contract_fitting import CARD_CONFIG
 from b1k_policies.contract_reading import CONFIG_FILE, CONTRACT_FILE, Reading
 from b1k_policies.contract_resolved import FieldSource, json_value
-
-# What the cards say of config.json that no batch depends on. A departure is worth a remark: the
-# size alone chose the preset, and this may be another model of that size.
-_CARD_CONFIG: Mapping[str, Mapping[str, Any]] = {
-    "v4": {
-        "skill_classifier_weight": 0.1,
-        "geometry_conditioning.da3_model_name": "depth-anything/DA3-BASE",
-        "geometry_conditioning.num_geometry_tokens": 32,
-    },
-    "v17": {
-        "skill_classifier_weight": 0.5,
-        "geometry_conditioning.da3_model_name": "depth-anything/DA3-LARGE",
-        "geometry_conditioning.num_geometry_tokens": 240,
-    },
-}
+from b1k_policies.contract_statistics import Unsettled, told
 
 
 def find_remarks(
@@ -33,10 +19,12 @@ def find_remarks(
     *,
     base: EvalContract | None,
     base_source: str,
-    by_size: bool,
+    fitted: str | None,
     by_hand: Sequence[str],
     contract_file: Reading,
     config: Reading,
+    unsettled: Sequence[Unsettled] = (),
+    also: Sequence[str] = (),
 ) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
     """Remarks on a contract.
 
@@ -45,10 +33,12 @@ def find_remarks(
         sources: Where each field came from.
         base: What filled in the fields that nobody stated; None if every field was stated.
         base_source: What to call it.
-        by_size: Whether it was chosen by what the files say, not by hand.
+        fitted: By what it was chosen, in words, where nobody named it.
         by_hand: Fields that were spelt out by hand.
         contract_file: What EVAL_CONTRACT.json says.
         config: What config.json says.
+        unsettled: What speaks of normalised numbers and is not honoured.
+        also: Remarks that were made on the way.
 
     Returns:
         (all of them in order, those that are about one field by field).
@@ -64,8 +54,11 @@ def find_remarks(
     if config.document and not contract_file.document:
         remarks.append(f"the checkpoint has no {CONTRACT_FILE}")
     remarks += _unread(contract_file)
-    if by_size and sources["name"].by_default:
-        remarks.append(f"taken for {contract.name} by its image size; no file names it")
+    if unsettled:
+        remarks.append(f"{told(unsettled)}: not honoured, numbers are sent and executed without")
+    remarks += also
+    if fitted is not None and sources["name"].by_default:
+        remarks.append(f"taken for {contract.name} by {fitted}")
     remarks += [*departures, *_not_the_cards(config, base), *rows]
     if contract.misaligned_deltas:
         columns = ", ".join(map(str, contract.misaligned_deltas))
@@ -82,12 +75,6 @@ def _unread(contract_file: Reading) -> Iterator[str]:
         count = f"{len(unread)} key{'s' if len(unread) != 1 else ''}"
         first = ", ".join(each.key for each in unread[:3]) + (", ..." if len(unread) > 3 else "")
         yield f"{CONTRACT_FILE}: {count} not understood ({first}); see `b1k-eval contract CKPT`"
-    statistics = ", ".join(each.key for each in unread if each.statistics)
-    if statistics:
-        yield (
-            f"{CONTRACT_FILE}: {statistics} speaks of normalised proprio or actions: not honoured, "
-            "the numbers are sent and executed without"
-        )
 
 
 def _departure(
@@ -109,7 +96,7 @@ def _departure(
 def _not_the_cards(config: Reading, base: EvalContract | None) -> Iterator[str]:
     if base is None:
         return
-    for key, wanted in _CARD_CONFIG.get(base.name, {}).items():
+    for key, wanted in CARD_CONFIG.get(base.name, {}).items():
         found = config.value(key)
         if found is not None and found != wanted:
             yield (

@@ -28,6 +28,9 @@ _FIELDS_OF_FIGURE: Mapping[str, tuple[str, ...]] = {
     "proprio_dim": ("proprio_parts",),
     "action_dim": ("action_parts",),
     "progress_head": ("progress_output",),
+    "row_seconds": ("steps_per_row",),
+    "chunk_seconds": ("steps_per_row", "chunk_length"),
+    "gripper_binarised": ("gripper_threshold",),
 }
 
 

@@ -1,6 +1,7 @@
 """Which contract a checkpoint is evaluated under, and where each field of it came from.
 
-Order of reading: EVAL_CONTRACT.json, config.json, then the preset that fits. What the files state
+Order of reading: EVAL_CONTRACT.json, config.json, statistics and the image processor's file, then
+the preset that fits. What the files state
 and what would be sent must agree, or `ContractConflictError` (exit code 3) lists the differences.
 A field that the model card leaves open is a default of the preset: there the files win. What is
 given by hand (`--contract`, `--set`) may fill in and may depart from a preset, but may contradict
@@ -17,7 +18,9 @@ from typing import Any, Literal
 from b1k_envs.errors import UsageError
 from b1k_policies.contract import PRESETS, EvalContract
 from b1k_policies.contract_codecs import ContractValueError, near_miss
-from b1k_policies.contract_fields import FIELDS, check_keys, decode_value, field_info
+from b1k_policies.contract_fields import FIELDS, check_keys, completed, decode_value, field_info
+from b1k_policies.contract_fitting import fit_preset, how_it_fits, presets_of
+from b1k_policies.contract_processor import give_way, read_processor
 from b1k_policies.contract_reading import (
     CONFIG_FILE,
     CONTRACT_FILE,
@@ -36,7 +39,9 @@ from b1k_policies.contract_resolved import (
     fields_of_figure,
     json_value,
 )
+from b1k_policies.contract_statistics import find_statistics, refuse_unsettled
 
+_SIZES = ("image_size", "geometry_size")
 INTRINSICS_TOLERANCE = 0.1
 """How far a stated K may be from the one that would be sent [px]; the cards round to 0.1."""
 
@@ -100,8 +105,8 @@ def resolve(
         contract: Value of `--contract`: `v4`, `v17`, or a JSON file as `to_dict` writes it, whole
             or with a `base` (`{"base": "v17", "name": "v18", "first_action": 1}`).
         settings: Values of `--set`, later ones win.
-        force: Whether what is given by hand may contradict the files. The result is marked. Keys
-            of EVAL_CONTRACT.json that speak of normalised proprio or actions get a remark only.
+        force: Whether what is given by hand may contradict the files. The result is marked. What
+            speaks of normalised proprio or actions and is no value of a field gets a remark only.
 
     Raises:
         ContractConflictError: The files contradict each other or what would be sent (exit 3).
@@ -109,12 +114,19 @@ def resolve(
             says what no field can express (exit 2).
     """
     contract_file, config = read_folder(folder)
-    if not force:
-        _refuse_statistics(folder, contract_file)
-    statements = (*contract_file.statements, *config.statements)
-    stated = {s.name: s for s in reversed(statements)}  # the first one stands
+    statistics = find_statistics(folder, contract_file, config)
+    settings = [statistics.spelt_out(text) for text in settings]
     by_hand = _by_hand(contract, settings, alone=folder is None)
-    base = _find_base(folder, stated, by_hand)
+    unsettled = statistics.left(by_hand.values)
+    if not force:
+        refuse_unsettled(folder, unsettled)
+    statements = (*contract_file.statements, *config.statements, *statistics.statements)
+    processor, overruled = give_way(
+        read_processor(folder), lambda name: _firmer(name, statements, by_hand)
+    )
+    statements += tuple(processor)
+    stated = {s.name: s for s in reversed(statements)}  # the first one stands
+    base = _find_base(folder, stated, by_hand, config)
     conflicts = _among_themselves(statements)
     values: dict[str, Any] = {}
     sources: dict[str, FieldSource] = {}
@@ -143,10 +155,12 @@ def resolve(
         sources,
         base=base.contract,
         base_source=base.source,
-        by_size=base.standing == "fitted",
+        fitted=how_it_fits(stated) if base.standing == "fitted" else None,
         by_hand=[*by_hand.values],
         contract_file=contract_file,
         config=config,
+        unsettled=unsettled,
+        also=overruled,
     )
     return ResolvedContract(
         contract=result,
@@ -182,7 +196,21 @@ def _choose(
     return says.value, own, conflict  # when forced: the files over a preset nobody named
 
 
-def _find_base(folder: Path | None, stated: Mapping[str, Statement], by_hand: _ByHand) -> _Base:
+def _firmer(name: str, statements: Sequence[Statement], by_hand: _ByHand) -> tuple[Any, str] | None:
+    """What is said of a field by hand, or else by a file that is there for the contract."""
+    if name in by_hand.values:
+        return by_hand.values[name], by_hand.sources[name]
+    says = next((s for s in statements if s.name == name), None)
+    if says is not None:
+        return says.value, says.where
+    if by_hand.base is None or name not in FIELDS:
+        return None
+    return getattr(by_hand.base, name), by_hand.base_source
+
+
+def _find_base(
+    folder: Path | None, stated: Mapping[str, Statement], by_hand: _ByHand, config: Reading
+) -> _Base:
     if by_hand.base is not None:
         return _Base(contract=by_hand.base, source=by_hand.base_source, standing="named")
     missing = [n for n in FIELDS if n not in stated and n not in by_hand.values]
@@ -208,46 +236,8 @@ def _find_base(folder: Path | None, stated: Mapping[str, Statement], by_hand: _B
             f"({names}), and nothing states {', '.join(missing)}; say them in {CONTRACT_FILE}, or "
             f'a base ("base": "v17"), or pass --contract'
         )
-    size = stated.get("image_size")
-    if size is not None:
-        chosen = _by_size(folder, size, called)
-    elif called is not None:
-        chosen = called.value
-    else:
-        raise ContractValueError(
-            f"{folder}: neither {CONTRACT_FILE} nor {CONFIG_FILE} states the size of the images "
-            f"(geometry_conditioning.da3_process_res), so no preset can be chosen; pass "
-            f"--contract with one of {names}, or a file"
-        )
+    chosen = fit_preset(folder, stated, config, by_hand.values.get("image_size"))
     return _Base(contract=PRESETS[chosen], source=f"preset {chosen}", standing="fitted")
-
-
-def _of_size(size: Statement) -> list[str]:
-    return [name for name, preset in PRESETS.items() if preset.image_size == size.value]
-
-
-def _by_size(folder: Path, size: Statement, called: Statement | None) -> str:
-    """The preset of a stated size; among several of that size the one that the files name.
-
-    Raises:
-        ContractValueError: None is of that size, or several are and the files name none of them.
-    """
-    fitting, says = _of_size(size), f"{folder}: {size.where} says {size.value} px"
-    if len(fitting) == 1:
-        return fitting[0]
-    if not fitting:
-        have = ", ".join(f"{name} {preset.image_size}" for name, preset in PRESETS.items())
-        raise ContractValueError(
-            f"{says}, which fits no preset ({have}); pass --contract FILE (or one of "
-            f"{', '.join(PRESETS)}) and say what this checkpoint expects"
-        )
-    if called is not None and called.value in fitting:
-        return str(called.value)
-    named = "no file names one" if called is None else f"{called.where} says {called.value!r}"
-    raise ContractValueError(
-        f"{says}, which fits several presets ({', '.join(fitting)}), and {named}; pass --contract "
-        f"with the one it is, or a file, or give {CONTRACT_FILE} the name"
-    )
 
 
 def _by_hand(contract: str | None, settings: Sequence[str], *, alone: bool) -> _ByHand:
@@ -277,6 +267,8 @@ def _read_hand_file(word: str, by_hand: _ByHand, source: str) -> None:
     try:
         check_keys(document, also=("base",))
         base = document.get("base")
+        if base is None:
+            document = completed(document)
         if base is not None:
             if base not in PRESETS:
                 hint = near_miss(str(base), [*PRESETS])
@@ -311,18 +303,6 @@ def read_folder(folder: Path | None) -> tuple[Reading, Reading]:
         read_contract_file(read_json(contract_path)) if contract_path.is_file() else Reading()
     )
     return contract_file, read_config(read_json(folder / CONFIG_FILE))
-
-
-def _refuse_statistics(folder: Path | None, contract_file: Reading) -> None:
-    """Stop where a checkpoint normalises what no field says: it would be sent raw numbers."""
-    keys = [each.key for each in contract_file.unread if each.statistics]
-    if keys:
-        raise ContractValueError(
-            f"{folder}: {CONTRACT_FILE}: {', '.join(keys)} speaks of normalised proprio or "
-            "actions, which no field of a contract can express: the state would be sent, and the "
-            "actions executed, without. Such a checkpoint needs code (docs/contract.md); if the "
-            "key means something else, pass --force-contract to go on without it"
-        )
 
 
 # --- what is said of the result --------------------------------------------------------------
@@ -395,8 +375,8 @@ def _check_figures(
 
 def _advice(stated: Mapping[str, Statement], by_hand: _ByHand, base: _Base) -> str:
     marked = "pass --force-contract for an ablation (the run is then marked)"
-    size = stated.get("image_size")
-    fitting = [] if size is None else _of_size(size)
+    sizes = [stated[name].value if name in stated else None for name in _SIZES]
+    fitting = [] if sizes == [None, None] else presets_of(*sizes)
     if by_hand.base is not None or by_hand.values:
         fits = f" (by size the files fit {' or '.join(fitting)})" if fitting else ""
         return f"Leave out what --contract or --set says against the files{fits}, or {marked}."

@@ -17,8 +17,8 @@ import numpy as np
 
 from b1k_envs.base import Observation, UInt8Array
 from b1k_envs.errors import ActionError, UsageError
-from b1k_policies.actions import decode
 from b1k_policies.base import Skill
+from b1k_policies.base_frame import frame_doubt
 from b1k_policies.batch import Batch
 from b1k_policies.checkpoint import CheckpointError
 from b1k_policies.contract import EvalContract
@@ -114,12 +114,14 @@ def inspect_policy(policy: XVLAPolicy, saved: SavedObservation) -> Inspection:
         B1kEvalError: The batch of the contract cannot be made of the observation.
     """
     observation, found = saved.observation, policy.resolved
-    batch = policy.prepare(
-        [Query(observation=observation, instruction=saved.instruction, seed=saved.seed)]
-    )
+    query = Query(observation=observation, instruction=saved.instruction, seed=saved.seed)
+    batch = policy.prepare([query])
     sent, reference = _sent(batch), own_contract(policy.checkpoint.folder)
     reading = reference.contract if isinstance(reference, ResolvedContract) else found.contract
     images, findings = look_at(sent, observation, found, reference)
+    doubt = frame_doubt(found.contract, observation.protocol)
+    if doubt is not None and observation.protocol == "2026":
+        findings.append(Finding(level="doubt", field="base_qvel_frame", text=doubt))
     findings += _remarks(policy, findings)
     chunk, answer, raw = None, None, None
     try:
@@ -127,12 +129,12 @@ def inspect_policy(policy: XVLAPolicy, saved: SavedObservation) -> Inspection:
             raise policy.refusal
         prediction = policy.predict(batch, [saved.seed])
         raw = None if prediction.progress is None else float(prediction.progress[0, 0])
-        (answer,) = policy.read(prediction, batch)
+        (answer,) = policy.read(prediction, [query])
     except (ActionError, CheckpointError) as error:
         text = f"the model gives no chunk: {error}"
         findings.append(Finding(level="wrong", field="chunk", text=text))
     else:
-        absolute = decode(prediction.actions, batch["proprio"].numpy(), found.contract)[0]
+        (absolute,) = policy.absolute(prediction, [query])
         chunk = chunk_facts(absolute, observation, found.contract)
         findings += chunk_findings(chunk)
     return Inspection(
@@ -204,7 +206,7 @@ def _remarks(policy: XVLAPolicy, said: Sequence[Finding]) -> Iterator[Finding]:
         if text != remark:
             heads = (name for name in (PROGRESS_HEAD, SKILL_HEAD) if text.startswith(name))
             yield Finding(level="wrong", field=next(heads, "model"), text=f"in the model: {text}")
-        elif remark not in said_already:
+        elif remark not in said_already and remark not in {finding.text for finding in said}:
             yield Finding(level="note", field="", text=remark)
 
 

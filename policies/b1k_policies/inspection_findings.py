@@ -16,7 +16,7 @@ import numpy as np
 
 from b1k_envs.base import Float32Array, Observation
 from b1k_envs.errors import UsageError
-from b1k_policies.batch import extract_proprio, extrinsics
+from b1k_policies.batch import extract_proprio, extrinsics, shown_proprio
 from b1k_policies.contract import EvalContract
 from b1k_policies.contract_fields import FIELDS, decode_value
 from b1k_policies.contract_resolved import (
@@ -42,7 +42,9 @@ _K_FIELDS = ("native_intrinsics", "scale_intrinsics", "image_size", "view_order"
 _POSE_FIELDS = (
     "extrinsics_rows", "extrinsics_direction", "camera_axes", "view_order", "posed",
 )  # fmt: skip
-_PROPRIO_FIELDS = ("proprio_parts", "gripper_proprio")
+_PROPRIO_FIELDS = (
+    "proprio_parts", "gripper_proprio", "base_qvel_frame", "proprio_normalisation", "proprio_mask",
+)  # fmt: skip
 
 _SAME_K = 1e-3
 _SAME = 1e-5
@@ -91,7 +93,7 @@ def would_send(observation: Observation, contract: EvalContract) -> Sent:
         images=image_tensor([observation.images], contract)[0].numpy(),
         k=contract.intrinsics_matrices.astype(np.float32) if posed else None,
         poses=extrinsics(observation, contract) if posed else None,
-        proprio=extract_proprio(observation, contract),
+        proprio=shown_proprio(extract_proprio(observation, contract), contract),
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from b1k_envs.r1pro import ACTION_SLICES, CONTROL_HZ
 from b1k_policies.contract import EvalContract
 from b1k_policies.contract_fields import FIELDS
+from b1k_policies.contract_normalisation import Normalisation
 from b1k_policies.contract_resolved import json_value
 
 _Words = tuple[str, str]
@@ -189,6 +190,31 @@ def _gripper_proprio(sent: EvalContract, trained: str) -> _Words:
     )
 
 
+def _base_qvel_frame(sent: EvalContract, trained: str) -> _Words:
+    return (
+        f"base_qvel is sent {_of_frame(sent.base_qvel_frame)}",
+        "once the robot has turned, the model reads other speeds than in training, which had it "
+        f"{_of_frame(trained)}",
+    )
+
+
+def _of_frame(frame: str) -> str:
+    return {"world": "in world-fixed axes", "robot": "in the robot's frame"}.get(
+        frame, "as the protocol records it"
+    )
+
+
+def _proprio_normalisation(sent: EvalContract, trained: Normalisation | None) -> _Words:
+    return (
+        f"the state is sent {_normalised(sent.proprio_normalisation)}",
+        f"the model learnt it {_normalised(trained)}",
+    )
+
+
+def _normalised(value: Normalisation | None) -> str:
+    return "as it is" if value is None else f"normalised by {value.kind.replace('_', ' and ')}"
+
+
 # --- what comes back -----------------------------------------------------------------------------
 
 
@@ -210,6 +236,40 @@ def _delta_spec(sent: EvalContract, trained: tuple[int, ...]) -> _Words:
 def _columns(columns: Any) -> str:  # noqa: ANN401 - an array of indices
     names = [column_name(int(column)) for column in columns]
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _action_normalisation(sent: EvalContract, trained: Normalisation | None) -> _Words:
+    return (
+        f"actions are read {_normalised(sent.action_normalisation)}",
+        f"the model gives them {_normalised(trained)}",
+    )
+
+
+def _steps_per_row(sent: EvalContract, trained: int) -> _Words:
+    return (
+        f"each row is commanded for {sent.steps_per_row / CONTROL_HZ:.3f} s",
+        f"in training it stood for {trained / CONTROL_HZ:.3f} s: the robot moves "
+        f"{trained / sent.steps_per_row:.3g} times as fast as it learnt",
+    )
+
+
+def _gripper_threshold(sent: EvalContract, trained: float | None) -> _Words:
+    ours = sent.gripper_threshold
+    done = (
+        "gripper commands are executed as they are"
+        if ours is None
+        else f"gripper commands from {ours:g} up open, others close"
+    )
+    if trained is None:
+        return done, "the model's commands between open and closed are lost"
+    return done, f"the model's are meant to open from {trained:g} up"
+
+
+def _geometry_size(sent: EvalContract, trained: int | None) -> _Words:
+    return (
+        f"{sent.geometry_size} px are taken for the size inside the geometry encoder",
+        "the contract is of another model",
+    )
 
 
 def _first_action(sent: EvalContract, trained: int) -> _Words:
@@ -249,6 +309,7 @@ def _progress_output(sent: EvalContract, trained: str) -> _Words:
 _WORDS: Mapping[str, Callable[[EvalContract, Any], _Words]] = MappingProxyType(
     {
         "image_size": _image_size,
+        "geometry_size": _geometry_size,
         "resize_filter": _resize_filter,
         "resize_antialias": _resize_antialias,
         "colour_order": _colour_order,
@@ -260,8 +321,13 @@ _WORDS: Mapping[str, Callable[[EvalContract, Any], _Words]] = MappingProxyType(
         "posed": _posed,
         "proprio_parts": _proprio_parts,
         "gripper_proprio": _gripper_proprio,
+        "base_qvel_frame": _base_qvel_frame,
+        "proprio_normalisation": _proprio_normalisation,
+        "action_normalisation": _action_normalisation,
         "delta_spec": _delta_spec,
         "first_action": _first_action,
+        "steps_per_row": _steps_per_row,
+        "gripper_threshold": _gripper_threshold,
         "progress_output": _progress_output,
     }
 )

@@ -14,7 +14,7 @@ import numpy as np
 
 from b1k_envs.base import VIEWS, Float32Array, Observation, Protocol, UInt8Array, View
 from b1k_envs.errors import ContractMismatchError
-from b1k_envs.r1pro import CAMERAS, PROPRIO_DIM
+from b1k_envs.r1pro import CAMERAS, PROPRIO_DIM, PROPRIO_LAYOUTS
 from b1k_policies.contract import EvalContract
 from b1k_policies.taps import PROGRESS_HEAD, SKILL_HEAD, HeadTap
 
@@ -188,6 +188,8 @@ def probe_observation(protocol: Protocol) -> Observation:
         pose[:3, 3] = (0.1 * offset, 0.2 * (offset - 1), 1.2)
         poses[view] = pose
     proprio = np.zeros(PROPRIO_DIM[protocol], dtype=np.float32)
+    if protocol == "2025":  # heads along x; zero is what the standard track shows of a heading
+        proprio[PROPRIO_LAYOUTS[protocol]["base_qpos_cos"]] = 1.0
     return Observation(
         images=images,
         camera_to_base=poses,

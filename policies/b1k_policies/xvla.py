@@ -20,7 +20,8 @@ from b1k_envs.errors import ActionError, B1kEvalError, ContractMismatchError, Ho
 from b1k_envs.r1pro import ACTION_DIM
 from b1k_policies.actions import decode, executable
 from b1k_policies.base import ActionChunk, EpisodeInfo, Policy
-from b1k_policies.batch import Batch, build_batch
+from b1k_policies.base_frame import frame_doubt
+from b1k_policies.batch import Batch, build_batch, extract_proprio
 from b1k_policies.checkpoint import CheckpointError, CheckpointRequest, locate
 from b1k_policies.contract_sources import resolve
 from b1k_policies.language import Tokenizer
@@ -129,7 +130,7 @@ class XVLAPolicy(Policy):
         self._skill_head = HeadTap(self.model.model, SKILL_HEAD)
         self._progress_head = HeadTap(self.model.model, PROGRESS_HEAD)
         self.name = contract.name
-        self.chunk_length = contract.chunk_length - contract.first_action
+        self.chunk_length = contract.executed_steps
         self.skipped_rows = contract.first_action
         self._ids: dict[str, torch.Tensor] = {}
         self._episode: EpisodeInfo | None = None
@@ -179,7 +180,7 @@ class XVLAPolicy(Policy):
             if _is_the_machines(error):
                 raise HostFaultError(f"{type(error).__name__}: {error}") from error
             raise
-        return self.read(prediction, batch)
+        return self.read(prediction, queries)
 
     def describe(self) -> dict[str, Any]:
         """Everything that decides the actions, for run.json."""
@@ -279,14 +280,23 @@ class XVLAPolicy(Policy):
             progress=self._progress_head.take(count),
         )
 
-    def read(self, prediction: Prediction, batch: Batch) -> list[ActionChunk]:
-        """Absolute chunks, and what the model says of itself.
+    def absolute(self, prediction: Prediction, queries: Sequence[Query]) -> Float32Array:
+        """Every row the model predicted, as the robot takes it; float32 [B, T, 23]."""
+        states = [extract_proprio(query.observation, self.contract) for query in queries]
+        return decode(prediction.actions, np.stack(states), self.contract)
+
+    def read(self, prediction: Prediction, queries: Sequence[Query]) -> list[ActionChunk]:
+        """Absolute chunks to be executed, and what the model says of itself.
+
+        Args:
+            prediction: As `predict` gives it.
+            queries: Those it answers.
 
         Raises:
             ActionError: An action is not finite.
         """
         count = len(prediction.actions)
-        absolute = decode(prediction.actions, batch["proprio"].numpy(), self.contract)
+        absolute = self.absolute(prediction, queries)
         chunks = np.ascontiguousarray(executable(absolute, self.contract))
         skills = read_skills(prediction.skill_logits, self.contract, count)
         progress = read_progress(prediction.progress, self.contract, count)
@@ -365,12 +375,8 @@ class XVLAPolicy(Policy):
             )
         if contract.prompt is not None and task is not None and contract.prompt != task:
             remarks.append(f"the contract's prompt is sent, not the task's own: {task!r}")
-        if "base_qvel" in contract.proprio_parts:
-            frame = "world-fixed" if protocol == "2025" else "the robot's"
-            remarks.append(
-                f"base_qvel is sent as protocol {protocol} records it, in {frame} frame; which "
-                "frame the model was trained with is open"
-            )
+        if (doubt := frame_doubt(contract, protocol)) is not None:
+            remarks.append(doubt)
         self._generate: Callable[..., torch.Tensor] = self.model.model.generate_actions  # type: ignore[assignment]
         if request.compile:
             import torch
@@ -378,7 +384,7 @@ class XVLAPolicy(Policy):
             # Otherwise compiled code has a noise of its own, and a batch another than its singles.
             self._generate = torch.compile(self._generate, options={"fallback_random": True})
         try:
-            prediction = self._tried(batch)
+            prediction = self._tried(probe, batch)
         except CheckpointError as error:
             if not keep_refusal:
                 raise
@@ -392,11 +398,11 @@ class XVLAPolicy(Policy):
                 remarks.append(f"generate_actions does not call {head.name}: nothing to read")
         return tuple(remarks)
 
-    def _tried(self, batch: Batch) -> Prediction:
+    def _tried(self, probe: Query, batch: Batch) -> Prediction:
         """One inference whose answer does not count."""
         try:
-            prediction = self.predict(batch, [_PROBE_SEED])
-            self.read(prediction, batch)
+            prediction = self.predict(batch, [probe.seed])
+            self.read(prediction, [probe])
             wrong = unreadable(prediction.skill_logits, prediction.progress, self.contract)
             if wrong and not self.request.force_contract:
                 raise ContractMismatchError(f"{self.checkpoint.origin}: {'; '.join(wrong)}")

@@ -94,10 +94,11 @@ def test_the_mask_cannot_be_written_to():
         V17.delta_mask[0] = True
 
 
-def test_v4_and_v17_differ_in_four_fields_and_no_other():
+def test_v4_and_v17_differ_in_five_fields_and_no_other():
     changed = {c.name: (c.first, c.second) for c in diff(V4, V17) if c.effect is not None}
     assert changed == {
         "image_size": (504, 224),
+        "geometry_size": (504, 224),
         "extrinsics_rows": (
             ["left_wrist", "right_wrist", "head"],
             ["head", "left_wrist", "right_wrist"],
@@ -170,6 +171,11 @@ def test_one_mask_has_one_spelling():
 
 # --- refusals --------------------------------------------------------------------------------
 
+
+def stats(columns=23, std=0.5):
+    return {"kind": "mean_std", "mean": [0.0] * columns, "std": [std] * columns}
+
+
 REFUSED = [
     ({"image_size": "224"}, "image_size expects a whole number from 14 to 4096, got '224'"),
     ({"image_size": True}, "image_size expects a whole number from 14 to 4096, got True"),
@@ -186,6 +192,23 @@ REFUSED = [
     ({"native_intrinsics": {"head": {"size": 720, "focal": 306.0}}}, "lacks left_wrist, right_wri"),
     ({"native_intrinsics": {"head": {"size": 720}}}, "head: expects size and focal"),
     ({"native_intrinsics": {"head": {"size": 720, "focal": -1.0}}}, "pixels above 0, got -1.0"),
+    ({"geometry_size": 7}, "geometry_size expects a whole number from 14 to 4096, got 7"),
+    ({"base_qvel_frame": "spawn"}, "expects one of as_recorded, world, robot, got 'spawn'"),
+    ({"proprio_mask": (0, 0)}, "names columns 0, 0: one occurs twice"),
+    ({"proprio_mask": (-1,)}, "expects indices of columns from 0 up, got -1"),
+    ({"proprio_mask": (2, 23)}, "proprio_mask names column 23, but the proprio's last is 22"),
+    ({"steps_per_row": 0}, "steps_per_row expects a whole number from 1 to 300, got 0"),
+    ({"gripper_threshold": 1.5}, "expects a number from -1 to 1, or none, got 1.5"),
+    ({"proprio_normalisation": "mean_std"}, "expects the numbers with the kind"),
+    ({"proprio_normalisation": {"kind": "robust"}}, "expects none, or an object such as"),
+    ({"proprio_normalisation": stats(22)}, "proprio_normalisation has 22 columns, the proprio has"),
+    ({"action_normalisation": stats(32)}, "action_normalisation has 32 columns, the action has 23"),
+    ({"action_normalisation": {**stats(), "max": []}}, "got the keys kind, mean, std, max"),
+    ({"action_normalisation": {**stats(), "std": [1.0]}}, "has 23 numbers of one kind and 1 of"),
+    ({"action_normalisation": stats(std=-1.0)}, "std of column 0 are 0 and -1, epsilon 1e-06"),
+    ({"action_normalisation": {**stats(std=0.0), "epsilon": 0}}, "has a column without width"),
+    ({"action_normalisation": {**stats(), "mean": [None] * 23}}, "mean expects finite numbers"),
+    ({"proprio_normalisation": stats(), "proprio_mask": (0,)}, "which comes first is nowhere said"),
     ({"proprio_parts": ("base_qve",)}, "did you mean base_qvel"),
     ({"proprio_parts": ("base_qvel", "trunk_qpos")}, "proprio_parts give 7 numbers"),
     ({"gripper_proprio": "mean"}, "expects one of signed, fraction, sum, got 'mean'"),
@@ -203,7 +226,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("change", "text"), REFUSED, ids=[str(c) for c, _ in REFUSED])
+@pytest.mark.parametrize(("change", "text"), REFUSED, ids=[str(c)[:60] for c, _ in REFUSED])
 def test_a_contract_that_cannot_be_meant_is_refused(change, text):
     with pytest.raises(ContractValueError) as refused:
         dataclasses.replace(V17, **change)
@@ -232,6 +255,9 @@ def test_json_and_pickle_lose_nothing(preset):
         image_mean=(0.1 + 0.2, 1 / 3, 0.0),
         skill_names=tuple(f"skill {i}" for i in range(34)),
         prompt=None,
+        proprio_normalisation={"kind": "quantiles", "q01": [-1 / 3] * 23, "q99": [0.1 + 0.2] * 23},
+        action_normalisation=stats(),
+        gripper_threshold=0.1 + 0.2,
     )
     again = EvalContract.from_json(contract.to_json())
     assert again == contract
@@ -262,6 +288,19 @@ def test_unknown_and_missing_keys_of_the_json_are_refused():
         EvalContract.from_json("{")
     with pytest.raises(ContractValueError, match="a contract is a JSON object, got list"):
         EvalContract.from_json("[]")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_contract_of_before_the_newer_fields_means_what_held_then(preset):
+    newer = {
+        "geometry_size", "base_qvel_frame", "proprio_normalisation", "proprio_mask",
+        "action_normalisation", "steps_per_row", "gripper_threshold",
+    }  # fmt: skip
+    old = {k: v for k, v in PRESETS[preset].to_dict().items() if k not in newer}
+    assert len(old) == 31
+    assert EvalContract.from_dict(old) == PRESETS[preset]
+    with pytest.raises(ContractValueError, match=r"the contract lacks geometry_size, .* dtype, "):
+        EvalContract.from_dict({k: v for k, v in old.items() if k != "dtype"})
 
 
 def test_the_json_is_plain():

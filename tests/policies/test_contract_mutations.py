@@ -39,6 +39,7 @@ from b1k_policies.batch import build_batch
 from b1k_policies.contract import PRESETS, PROPRIO_GRIPPERS_LAST, V4, V17, EvalContract, diff
 from b1k_policies.contract_codecs import NativeCamera
 from b1k_policies.contract_fields import FIELDS
+from b1k_policies.contract_normalisation import Normalisation
 from b1k_policies.contract_resolved import ContractConflictError
 from b1k_policies.contract_sources import resolve
 
@@ -89,6 +90,7 @@ _OTHER_FOCAL = tuple(
     NativeCamera(view=c.view, size=c.size, focal=300.0 if c.view == "head" else c.focal)
     for c in V17.native_intrinsics
 )
+_SHIFTED = Normalisation(kind="mean_std", first=(0.1,) * 23, second=(2.0,) * 23, epsilon=0.0)
 _ARMS_SWAPPED = ("base", "trunk", "arm_right", "gripper_right", "arm_left", "gripper_left")
 
 MUTATIONS: Mapping[str, Mutation] = {
@@ -107,16 +109,23 @@ MUTATIONS: Mapping[str, Mutation] = {
     "camera_axes": _wrong("opencv", "extrinsics", "sight"),
     "proprio_parts": _wrong(PROPRIO_GRIPPERS_LAST, "proprio"),
     "gripper_proprio": _wrong("fraction", "proprio"),
+    "base_qvel_frame": _wrong("robot", "proprio"),
+    "proprio_normalisation": _wrong(_SHIFTED, "proprio"),
+    "proprio_mask": _wrong((0, 1, 2, 6, 14, 22), "proprio"),
     "domain_id": _wrong(0, "batch"),
     "language_length": _wrong(64, "refused"),
     "action_parts": _wrong(_ARMS_SWAPPED, "decode"),
+    "action_normalisation": _wrong(_SHIFTED, "decode"),
     "delta_spec": _wrong((-3, 4, 7, -1, 7, -1), "decode"),
     "chunk_length": _wrong(50, "refused"),
     "first_action": _the_others("executable"),
+    "steps_per_row": _wrong(4, "executable"),
+    "gripper_threshold": _wrong(0.0, "executable"),
 }
 """Field: its wrong value and what notices it. docs/contract.md shows the same table."""
 
 EXEMPT: Mapping[str, str] = {
+    "geometry_size": "inside the model; compared with config.json when the contract is found",
     "prompt": "becomes input_ids in the tokenizer, before a batch is built",
     "denoising_steps": "an argument of generate_actions beside the batch, free to choose",
     "dtype": "of the weights and of autocast, free to choose; the batch is float32 on the CPU",
@@ -130,6 +139,7 @@ EXEMPT: Mapping[str, str] = {
 
 FREE = ("denoising_steps", "dtype")
 OTHERWISE: Mapping[str, Any] = {
+    "geometry_size": 336,
     "prompt": "Fold the towels.",
     "denoising_steps": 5,
     "dtype": "bfloat16",

@@ -10,7 +10,7 @@ import pickle
 import pytest
 
 from b1k_envs.errors import ContractMismatchError, UsageError
-from b1k_policies import contract_reading, contract_sources
+from b1k_policies import contract_fitting, contract_reading, contract_sources
 from b1k_policies.contract import V4, V17, EvalContract
 from b1k_policies.contract_reading import read_contract_file
 from b1k_policies.contract_resolved import ContractConflictError
@@ -89,8 +89,10 @@ def rows(error):
 def test_the_size_chooses_the_preset(folder, config, preset):
     found = resolve(folder(config))
     assert found.contract == preset
-    assert found.sources["image_size"].source == "config.json:geometry_conditioning.da3_process_res"
-    assert found.sources["image_size"].confirmed_by == (f"preset {preset.name}",)
+    inside = found.sources["geometry_size"]
+    assert inside.source == "config.json:geometry_conditioning.da3_process_res"
+    assert inside.confirmed_by == (f"preset {preset.name}",)
+    assert found.sources["image_size"].source == f"preset {preset.name}"
     assert found.sources["chunk_length"].source == "config.json:num_actions"
     assert found.sources["extrinsics_rows"].source == f"preset {preset.name}"
     assert "config.json:dim_proprio" in found.sources["proprio_parts"].confirmed_by
@@ -98,7 +100,8 @@ def test_the_size_chooses_the_preset(folder, config, preset):
     assert not found.is_forced
     assert found.remarks[:2] == (
         "the checkpoint has no EVAL_CONTRACT.json",
-        f"taken for {preset.name} by its image size; no file names it",
+        f"taken for {preset.name} by the size inside its geometry encoder; no file names it or "
+        "states that of the pictures",
     )
 
 
@@ -113,15 +116,15 @@ def test_a_size_that_fits_no_preset_asks_for_a_contract(folder):
     with pytest.raises(UsageError) as refused:
         resolve(folder(config_with(da3_process_res=336)))
     text = str(refused.value)
-    assert "config.json:geometry_conditioning.da3_process_res says 336 px" in text
-    assert "fits no preset (v4 504, v17 224); pass --contract FILE" in text
+    assert "config.json:geometry_conditioning.da3_process_res says 336 px inside" in text
+    assert "fits no preset (v4 504 with 504 inside, v17 224 with 224 inside); pass --contr" in text
 
 
 @pytest.fixture
 def a_v18_of_v17s_size(monkeypatch):
     v18 = dataclasses.replace(V17, name="v18", first_action=2)
     presets = {"v4": V4, "v17": V17, "v18": v18}
-    for module in (contract_sources, contract_reading):
+    for module in (contract_sources, contract_reading, contract_fitting):
         monkeypatch.setattr(module, "PRESETS", presets)
     return v18
 
@@ -311,12 +314,12 @@ def test_v4_named_for_a_v17_folder_is_refused_with_every_difference_the_files_sh
     with pytest.raises(ContractConflictError) as stopped:
         resolve(path, contract="v4")
     assert set(rows(stopped.value)) == {
-        "image_size", "intrinsics.head", "extrinsics_rows", "first_action", "progress_output",
+        "geometry_size", "intrinsics.head", "extrinsics_rows", "first_action", "progress_output",
     }  # fmt: skip
     assert "(by size the files fit v17), or pass --force-contract" in str(stopped.value)
     forced = resolve(path, contract="v4", force=True)
     assert forced.contract == V4
-    assert forced.sources["image_size"].forced
+    assert forced.sources["geometry_size"].forced
     assert forced.sources["image_size"].source == "--contract v4"
     assert forced.sources["native_intrinsics"].forced  # the K the file states is not the one sent
     assert not forced.sources["domain_id"].forced
@@ -344,8 +347,8 @@ def test_a_set_field_that_the_files_leave_open_is_taken_and_recorded(folder):
 
 
 def test_a_set_field_that_the_files_state_is_refused_unless_forced(folder):
-    path = folder(CONFIG_V17)
-    with pytest.raises(ContractConflictError, match=r"da3_process_res says 224, --set says 504;"):
+    path = folder(CONFIG_V17, {"image_size": 224})
+    with pytest.raises(ContractConflictError, match=r"json:image_size says 224, --set says 504;"):
         resolve(path, settings=["image_size=504"])
     forced = resolve(path, settings=["image_size=504"], force=True)
     assert forced.contract.image_size == 504
@@ -450,7 +453,7 @@ def test_a_contract_file_is_read_whole_partly_or_as_printed(tmp_path):
             "'first_acton' is no field of a contract; did you me",
         ),
         ('{"base": "v71"}', "base 'v71' is no preset; did you mean v17?"),
-        ('{"name": "v18", "image_size": 224}', "the contract lacks resize_filter"),
+        ('{"name": "v18", "image_size": 224}', "the contract lacks geometry_size, resize"),
         ('{"base": "v17", "image_size": "x"}', "image_size expects a whole number"),
     ],
 )

@@ -103,15 +103,29 @@ def test_normalised_proprio_or_actions_are_refused_since_no_field_says_so(folder
         {"image": {"normalization": {"mean": "theirs"}}},
         {"normalization": {"type": "unknown"}},
         {"image_std": [58.4, 57.1, 57.4]},
-        {"normalize_actions": False},
-        {"proprio_normalization": "none"},
-        {"action_norm": None},
         {"proprio_gripper_normalization": "unsigned [0, 1]"},  # that has a field
         {"action_space": "joint"},
     ],
     ids=str,
 )
-def test_pictures_and_what_is_not_normalised_are_only_told(folder, contract):
+def test_what_is_no_normalisation_of_the_robots_numbers_is_only_told(folder, contract):
     found = resolve(folder(contract))
     assert len(found.not_understood) == 1
     assert not any("speaks of normalised" in remark for remark in found.remarks)
+
+
+@pytest.mark.parametrize(
+    ("contract", "field"),
+    [
+        ({"normalize_actions": False}, "action_normalisation"),
+        ({"proprio_normalization": "none"}, "proprio_normalisation"),
+        ({"action_norm": None}, "action_normalisation"),
+        ({"state": {"normalization": "identity"}}, "proprio_normalisation"),
+    ],
+    ids=str,
+)
+def test_that_nothing_is_normalised_is_understood(folder, contract, field):
+    found = resolve(folder(contract))
+    assert found.not_understood == ()
+    assert getattr(found.contract, field) is None
+    assert found.sources[field].source.startswith("EVAL_CONTRACT.json:")

@@ -334,7 +334,8 @@ def test_files_that_contradict_each_other_give_no_reference_but_what_they_say(si
     (silent / "EVAL_CONTRACT.json").write_text(json.dumps({"image_size": 504}))
     images, findings = looked_at(silent, observation, contract="v17")
     (text,) = texts(findings, "contract", "doubt")
-    assert "contract and checkpoint disagree" in text
+    assert "EVAL_CONTRACT.json:image_size says 504 px, config.json:" in text
+    assert "which fits no preset" in text
     (text,) = texts(findings, "image_size")
     assert "another size" in text
     assert all(sighting.agrees for image in images for sighting in image.sightings)

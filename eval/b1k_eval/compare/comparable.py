@@ -9,7 +9,7 @@ from typing import Any
 from b1k_envs.errors import UsageError
 from b1k_eval.compare.loading import RunData
 from b1k_eval.run_files import SINCE
-from b1k_policies.contract_fields import FIELDS
+from b1k_policies.contract_fields import FIELDS, completed
 
 _MUST_AGREE: Mapping[str, str] = {
     "sim": "simulator",
@@ -188,7 +188,7 @@ def _contracts(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[Differenc
     documents = [identity["policy"].get("contract") for identity in (one, two)]
     if None in documents:
         return []
-    first, second = (document["contract"] for document in documents)
+    first, second = (completed(document["contract"]) for document in documents)
     names = dict.fromkeys((*first, *second))
     labels = {"format", *(name for name, info in FIELDS.items() if info.effect == "label")}
     fields = {name: name.replace("_", " ") for name in names if name not in labels}

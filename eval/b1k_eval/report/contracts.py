@@ -7,7 +7,7 @@ from typing import Any
 
 from b1k_eval.compare.loading import RunData
 from b1k_eval.report.figures import letter
-from b1k_policies.contract_fields import FIELDS
+from b1k_policies.contract_fields import FIELDS, completed
 from b1k_policies.contract_resolved import as_text
 
 
@@ -18,11 +18,11 @@ def contracts_context(runs: Sequence[RunData]) -> dict[str, Any]:
         `columns`, the runs that have a contract; `differing` and `equal`, rows of a `name`, a
         `meaning` and `cells`; `without`, a line on runs that have none.
     """
-    documents = {
-        number: run.identity["policy"]["contract"]
-        for number, run in enumerate(runs)
-        if "contract" in run.identity["policy"]
-    }
+    documents = {}
+    for number, run in enumerate(runs):
+        if "contract" in run.identity["policy"]:
+            found = run.identity["policy"]["contract"]
+            documents[number] = {**found, "contract": completed(found["contract"])}
     names = dict.fromkeys(name for found in documents.values() for name in found["contract"])
     rows: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
     for name in names:
