@@ -9,7 +9,6 @@ none that lies there is run in place of the source that was hashed and read.
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import importlib.util
 import sys
 import traceback
@@ -22,6 +21,7 @@ from types import CodeType, ModuleType
 from typing import ClassVar
 
 from b1k_policies.checkpoint import PACKAGE, CheckpointError
+from b1k_policies.required_packages import beside, failed_import, package_advice, words
 
 
 class _SourceLoader(SourceFileLoader):
@@ -151,9 +151,8 @@ class CodePackage:
     # --- what is said when it fails -----------------------------------------------------------
 
     def _explained(self, error: BaseException) -> str:
-        said = " ".join(f"{type(error).__name__}: {error}".split())
         return (
-            f"the checkpoint's code ({self.root}) failed at import: {said}"
+            f"the checkpoint's code ({self.root}) failed at import: {words(error)}"
             f"{self._place(error)}{self._advice(error)}"
         )
 
@@ -169,25 +168,13 @@ class CodePackage:
         return f" ({own[-1][0]}:{own[-1][1]})" if own else ""
 
     def _advice(self, error: BaseException) -> str:
-        if not isinstance(error, ImportError) or error.name is None:
-            return ""
-        top = error.name.partition(".")[0]
-        if top == self.name:
-            return ""
-        for folder in (self.root.parent, self.root):
-            if (folder / top).is_dir() or (folder / f"{top}.py").is_file():
-                return (
-                    f"; {folder / top} is there, but only the package {self.name} is imported, so "
-                    f"an import of what lies in it must be relative (or begin with {self.name}), "
-                    f"and what lies beside it cannot be imported"
-                )
-        if top not in sys.modules and importlib.util.find_spec(top) is None:
-            return f"; install it: pip install {top} (or the name it is published under)"
-        return f"; {_installed(top)} lacks it: the code needs another version"
-
-
-def _installed(top: str) -> str:
-    try:
-        return f"the installed {top} {importlib.metadata.version(top)}"
-    except importlib.metadata.PackageNotFoundError:  # published under another name
-        return f"the installed {top}"
+        top = (failed_import(error) or "").partition(".")[0]
+        near = beside(self.root, top) if top and top != self.name else None
+        if near is not None:
+            return (
+                f"; {near} is there, but only the package {self.name} is imported, so an import of "
+                f"what lies in it must be relative (or begin with {self.name}), and what lies "
+                "beside it cannot be imported"
+            )
+        advice = None if top == self.name else package_advice(error)
+        return "" if advice is None else f"; {advice}"

@@ -7,7 +7,7 @@ The classes and calls are those of the model card of DA3-XVLA v17: `XVLAConfig.f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from b1k_policies.checkpoint_folder import INSTALL
 from b1k_policies.code_package import CodePackage
 from b1k_policies.contract import EvalContract
 from b1k_policies.quiet import quietly
+from b1k_policies.required_packages import chain, check_packages, package_advice, words
 
 if TYPE_CHECKING:
     import torch
@@ -108,10 +109,13 @@ def load_model(checkpoint: Checkpoint, contract: EvalContract, device: torch.dev
     Raises:
         CheckpointError: Code, configuration or weights cannot be used; or the code asks for
             weights of the geometry encoder that are not on this machine.
+        UnavailableError: Packages that the code needs are missing or do not fit; names all.
     """
     import torch
 
     code = CodePackage(checkpoint.code_root)
+    with quietly():
+        check_packages(code.root, code.name)
     folder = checkpoint.folder
     config_class = _class(code, "models.configuration_xvla", "XVLAConfig")
     model_class = _class(code, "models.modeling_xvla", "XVLA")
@@ -290,7 +294,7 @@ def _some(names: list[str]) -> str:
 
 def _explained(error: Exception, checkpoint: Checkpoint) -> CheckpointError:
     """The error a person can act on."""
-    if any(_wants_the_hub(link) for link in _chain(error)):
+    if any(_wants_the_hub(link) for link in chain(error)):
         from huggingface_hub import constants
 
         encoder = checkpoint.geometry_model
@@ -300,17 +304,10 @@ def _explained(error: Exception, checkpoint: Checkpoint) -> CheckpointError:
             f"config.json names {encoder} as geometry encoder: run `hf download {encoder}` where "
             "there is a network and copy the cache"
         )
-    said = " ".join(str(error).split())
+    advice = package_advice(error) or "weights, config.json and code have to be of one checkpoint"
     return CheckpointError(
-        f"the model in {checkpoint.folder} cannot be built ({type(error).__name__}: {said[:300]}); "
-        "weights, config.json and code have to be of one checkpoint"
+        f"the model in {checkpoint.folder} cannot be built ({words(error)}); {advice}"
     )
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _wants_the_hub(error: BaseException) -> bool:

@@ -27,6 +27,7 @@ from b1k_policies.contract_sources import resolve
 from b1k_policies.language import Tokenizer
 from b1k_policies.model_loading import load_model, pick_device, require_torch
 from b1k_policies.preflight import check_heads, probe_observation, read_signature
+from b1k_policies.required_packages import package_advice, words
 from b1k_policies.seeding import inference_seed, seeded
 from b1k_policies.taps import (
     PROGRESS_HEAD,
@@ -411,11 +412,11 @@ class XVLAPolicy(Policy):
         except B1kEvalError as error:
             raise CheckpointError(f"{self.checkpoint.origin}: trial inference: {error}") from error
         except Exception as error:
-            said = " ".join(str(error).split())[:300]
             compiled = " (compiled; try without --compile)" if self.request.compile else ""
+            advice = package_advice(error)
             raise CheckpointError(
                 f"{self.checkpoint.origin}: generate_actions failed in a trial inference"
-                f"{compiled}: {type(error).__name__}: {said}"
+                f"{compiled}: {words(error)}{'' if advice is None else f'; {advice}'}"
             ) from error
         return prediction
 

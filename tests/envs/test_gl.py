@@ -5,12 +5,15 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
 from importlib.metadata import version
 
 import pytest
+
+from crashing_triton import environment_with_it
 
 # Stands for a machine without these libraries: every way to load one ends in ctypes.CDLL.
 WITHOUT_LIBRARIES = """
@@ -210,3 +213,32 @@ def test_a_backend_set_but_missing_is_a_sentence_where_importing_mujoco_would_br
 def test_a_run_without_pictures_needs_no_opengl_at_all(value):
     answer = python(IMPORT_MUJOCO, missing=("libEGL", "libOSMesa"), MUJOCO_GL=value)
     assert answer == {"mujoco": version("mujoco"), "opengl before mujoco": False}
+
+
+# --- a native library that crashes when it comes after a context
+
+
+@needs_egl
+def test_what_crashes_after_opengl_is_loaded_before_it(tmp_path):
+    environment = environment_with_it(tmp_path)
+    naive = "import mujoco.egl; mujoco.egl.GLContext(16, 16)"
+    ours = "from b1k_envs.mujoco_twin.gl import ensure_gl; ensure_gl()"
+    wanted = "\ntry:\n    import triton\nexcept ImportError:\n    print('end')"
+    died, lived = (
+        subprocess.run(
+            [sys.executable, "-c", code + wanted],
+            env={**environment, "MUJOCO_GL": "egl"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for code in (naive, ours)
+    )
+    assert died.returncode == -signal.SIGSEGV
+    assert (lived.returncode, lived.stdout) == (0, "end\n"), lived.stderr
+
+
+@needs_egl
+def test_one_that_cannot_be_imported_is_left_to_those_who_need_it(tmp_path):
+    (tmp_path / "triton.py").write_text("raise OSError('libcuda.so.1: cannot open')\n")
+    assert python(CHOOSE, PYTHONPATH=str(tmp_path))["backend"] == "egl"

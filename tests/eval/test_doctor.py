@@ -21,7 +21,18 @@ from typer.testing import CliRunner
 
 from b1k_envs.errors import UnavailableError
 from b1k_eval.cli.doctor import doctor
-from b1k_eval.machine import FORMAT, Check, State, Subject, Verdict, basics, examine, judge
+from b1k_eval.machine import (
+    FORMAT,
+    Check,
+    State,
+    Subject,
+    Verdict,
+    basics,
+    examine,
+    judge,
+    policies,
+)
+from b1k_policies.required_packages import FAMILY_TRANSFORMERS
 from fake_machines import FakeMachine, verdict_of
 
 NO_GL = "no OpenGL: egl: libEGL.so.1 not found; install with: apt-get install libegl1"
@@ -365,3 +376,72 @@ def test_checkpoints_alone_are_no_simulator_and_omnigibson_alone_is_one(machine,
     assert run_doctor("--out", str(machine.folder)).exit_code == 4
     machine.ready_2026()
     assert run_doctor("--out", str(machine.folder)).exit_code == 0
+
+
+# --- torch's compiler beside OpenGL
+
+
+@pytest.mark.parametrize(
+    ("source", "state", "detail"),
+    [
+        ("__version__ = '3.8.0'", "ok", "triton 3.8.0 and OpenGL in one process"),
+        (
+            "import os; os.abort()",
+            "absent",
+            "triton 3.8.0: a process that loads it beside OpenGL dies of SIGABRT",
+        ),
+        (
+            "raise OSError('libcuda.so.1: no such file')",
+            "absent",
+            "triton 3.8.0: a process that loads it beside OpenGL fails (OSError: libcuda.so.1: no "
+            "such file)",
+        ),
+    ],
+)
+def test_triton_and_opengl_are_tried_together_in_a_process_that_may_die(
+    machine, monkeypatch, source, state, detail
+):
+    machine.distribution("triton", "3.8.0")
+    for name in ("triton", "torch"):
+        (machine.folder / "site" / f"{name}.py").write_text(source if name == "triton" else "")
+    monkeypatch.setenv("PYTHONPATH", str(machine.folder / "site"))
+    check = machine.check("triton and opengl")
+    assert (check.state, check.detail) == (state, detail)
+    assert (check.advice is None) is (state == "ok")
+
+
+def test_without_triton_or_opengl_there_is_nothing_to_try_together(machine, monkeypatch):
+    assert machine.check("triton and opengl").detail == "triton or torch is not installed"
+    monkeypatch.setattr(basics, "gl_info", refuse(NO_GL))
+    assert machine.check("triton and opengl").detail == "there is no OpenGL"
+
+
+# --- what the public family's code imports
+
+
+def test_the_packages_of_the_public_family_are_looked_up_and_their_extra_named(machine):
+    for name, oldest in policies.FAMILY_PACKAGES.items():
+        machine.distribution(name, ".".join(map(str, oldest)))
+    assert machine.check("da3 packages").state == "ok"
+    shutil.rmtree(next((machine.folder / "site").glob("timm-*.dist-info")))
+    shutil.rmtree(next((machine.folder / "site").glob("transformers-*.dist-info")))
+    machine.distribution("transformers", "4.57.6")
+    check = machine.check("da3 packages")
+    assert (check.state, check.detail) == (
+        "note",
+        "the X-VLA family's public code would find no timm, transformers 4.57.6, which is too new",
+    )
+    assert check.advice.startswith("pip install 'b1k-eval[da3]'")
+
+
+def test_they_are_those_of_the_extra():
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    listed = text.partition("\nda3 = [")[2].partition("]\n")[0]
+    stated = {
+        name: tuple(map(int, oldest.split(".")))
+        for name, oldest in re.findall(r'"([a-z0-9-]+)>=([\d.]+)', listed)
+    }
+    assert stated == policies.FAMILY_PACKAGES
+    upper = ".".join(map(str, policies.FAMILY_TRANSFORMERS_BELOW))
+    assert f"<{upper}" in listed
+    assert f"<{upper}" in FAMILY_TRANSFORMERS

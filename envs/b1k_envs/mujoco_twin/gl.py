@@ -10,6 +10,12 @@ shared library first, then really makes a context, and works before and after `i
 Importing this module touches neither OpenGL nor the environment. `ensure_gl` sets `MUJOCO_GL`, so
 that child processes need not search again; PyOpenGL's `PYOPENGL_PLATFORM` is set by MuJoCo.
 
+Some native libraries crash a process when they are loaded after a context exists, and do not when
+they are loaded before it. They are loaded here first, wherever they are installed: all contexts of
+a process come from here, and whether a policy will want them is not known yet. Measured: triton
+3.8.0 beside Mesa 22.3.6 with LLVM 15 ends with SIGSEGV, whether or not torch was there before;
+3.3, 3.4 and 3.6 do not. Loading it takes about a second and imports no torch.
+
 A context belongs to the thread that made it. Several threads may each make their own; a process
 that was forked after `ensure_gl` may not use EGL: start workers with `spawn`.
 
@@ -20,9 +26,11 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import importlib.util
 import os
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +43,9 @@ INSTALL = (
     "install with: apt-get install libegl1 libgl1-mesa-dri libgl1 (EGL) or libosmesa6 (OSMesa), "
     "or set MUJOCO_GL"
 )
+
+_BEFORE_CONTEXT = ("triton",)
+"""Packages whose native libraries crash when they are loaded after a context exists."""
 
 _AUTOMATIC = ("egl", "osmesa")
 # The spellings mujoco accepts on Linux, and the context module that each one means.
@@ -110,6 +121,7 @@ def gl_info() -> GlInfo:
     global _current
     with _lock:
         if _current is None:
+            _load_what_must_come_first()
             _current = _choose()
         return _current
 
@@ -125,6 +137,14 @@ def before_mujoco_import() -> None:
     """
     if os.environ.get("MUJOCO_GL", "").strip().lower() not in ("", *_DISABLED):
         ensure_gl()
+
+
+def _load_what_must_come_first() -> None:
+    for name in _BEFORE_CONTEXT:
+        if name not in sys.modules and importlib.util.find_spec(name) is not None:
+            # One that cannot be imported is for those to report who need it.
+            with suppress(Exception):
+                importlib.import_module(name)
 
 
 def _choose() -> GlInfo:

@@ -1,7 +1,8 @@
 """What this machine has for each simulator and for checkpoints, without importing a heavy one.
 
 torch, OmniGibson and Isaac Sim are looked up in the installed packages' metadata and files only:
-importing them takes minutes or starts a GPU. OpenGL is tried for real, by rendering.
+importing them takes minutes or starts a GPU. OpenGL is tried for real, by rendering; where triton
+is installed, a child process loads torch and OpenGL together.
 
 What a pass does not prove: that OmniGibson's assets are complete or that its driver works.
 """
@@ -30,19 +31,23 @@ def examine(results: Path) -> tuple[Check, ...]:
         results: Where runs would land; need not exist.
     """
     cards = gpu_checks()
+    graphics = basics.graphics()
     return (
         basics.python(),
         basics.numpy(),
         basics.twin_engine(),
         basics.bddl(),
-        *basics.graphics(),
+        *graphics,
         basics.opencv(),
         basics.ffmpeg(),
         basics.disk(results),
         basics.cpus(),
         *cards,
         basics.memory(),
-        *checkpoint_checks(has_gpu=cards[0].state == "ok"),
+        *checkpoint_checks(
+            has_gpu=cards[0].state == "ok",
+            has_gl=graphics[0].state == "ok",
+        ),
         *omnigibson_checks(),
         *data_checks(),
     )
