@@ -7,7 +7,9 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
 
 _NICE = 15
 
@@ -40,19 +42,24 @@ def deaf_to_ctrl_c() -> Iterator[None]:
     numerical library may take the signal, and Python then calls the handler in the main thread,
     half way through the start. So the handler is swapped as well, where that is possible, in the
     main thread. A Ctrl-C that comes herein is not lost: the old handler gets it at the end.
+
+    SIGTERM waits for the end as well, but children do hear it: a thread of theirs that hangs can
+    then be ended without `kill -9`.
     """
-    handler = signal.getsignal(signal.SIGINT)
     heard: list[int] = []
-    # Where Ctrl-C is ignored (nohup) or ends the process at once, it may.
-    swaps = threading.current_thread() is threading.main_thread() and callable(handler)
-    if swaps:
-        signal.signal(signal.SIGINT, lambda number, _: heard.append(number))
+    swapped: dict[int, Callable[[int, FrameType | None], Any]] = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handler = signal.getsignal(number)
+            if callable(handler):  # else it is ignored (nohup) or ends the process at once
+                swapped[number] = handler
+                signal.signal(number, lambda caught, _: heard.append(caught))
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if swaps:
-            signal.signal(signal.SIGINT, handler)
-        if heard and callable(handler):
-            handler(signal.SIGINT, None)
+        for caught, handler in swapped.items():
+            signal.signal(caught, handler)
+        if heard:
+            swapped[heard[0]](heard[0], None)

@@ -19,7 +19,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from b1k_envs.errors import EnvError
@@ -224,6 +224,8 @@ class Pool:
         """The worker is gone: what it was busy with is an error, the next gets a new worker."""
         self._busy.remove(worker)
         worker.process.join(_STOP_GRACE_S)
+        if worker.process.exitcode == -signal.SIGTERM:
+            sleep(_LAST_WORDS_S)  # what ends a whole group of processes comes to this one as well
         why = worker.killed or f"the worker process died (exit code {worker.process.exitcode})"
         if worker.log is not None:
             why += f"; its output is in {LOGS_FOLDER}/{worker.log.name}"

@@ -149,7 +149,7 @@ def complete_checkpoint(
     """
     if recorded is None and "ckpt" not in typed:
         if typed:
-            names = ", ".join(_option(name) for name in typed)
+            names = ", ".join(option_of(name) for name in typed)
             raise UsageError(f"{names} only mean something with --ckpt")
         return None
     if policy is not None:
@@ -175,5 +175,6 @@ def _code_dir(word: str, ckpt: str) -> str:
     return str(holding.pop()) if len(holding) == 1 else word
 
 
-def _option(field: str) -> str:
+def option_of(field: str) -> str:
+    """The command line's name of a field of `CheckpointRequest`."""
     return _OPTIONS.get(field, "--" + field.replace("_", "-"))

@@ -53,9 +53,9 @@ EXIT_CODES = """\
 Exit codes: 0 done (the robot may have failed); 1 an episode ended as error, the success rate is
 below --fail-under, a check of smoke failed, a replay differs from its trace, or results cannot be
 written, as on a full disk; 2 wrong usage; 3 the contract and the checkpoint disagree; 4 the
-simulator or the policy cannot be had here; 130 interrupted. With --json an error is the one
-document on standard output, except for an option or value that the command line cannot even read:
-that is told on standard error alone, with exit code 2."""
+simulator or the policy cannot be had here; 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
+With --json an error is the one document on standard output, except for an option or value that the
+command line cannot even read: that is told on standard error alone, with exit code 2."""
 
 app = typer.Typer(
     name="b1k-eval",
@@ -72,7 +72,16 @@ class _Uncalled(TyperCommand):
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - click's signature
         """The context in which click runs the verb."""
-        return _load(str(self.name)).make_context(*args, **kwargs)
+        try:
+            return _load(str(self.name)).make_context(*args, **kwargs)
+        except KeyboardInterrupt as stop:  # while its module is imported
+            from b1k_eval.cli.options import report_error, stop_code, stop_word
+
+            words = [*args, *kwargs.values()]
+            wants_json = any(isinstance(word, list) and "--json" in word for word in words)
+            code = stop_code(stop)
+            report_error(stop_word(stop), type(stop).__name__, code, wants_json=wants_json)
+            raise typer.Exit(code) from stop
 
 
 def _load(verb: str) -> Any:  # noqa: ANN401 - click's command, which typer re-exports nowhere
@@ -112,4 +121,7 @@ def _options(
 
 def main() -> None:
     """Entry point of the command `b1k-eval`."""
-    app()
+    from b1k_eval.cli.options import hearing_sigterm
+
+    with hearing_sigterm():
+        app()

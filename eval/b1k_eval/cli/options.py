@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from types import FrameType
 from typing import Any
 
 import typer
@@ -17,6 +25,55 @@ from b1k_envs.errors import B1kEvalError
 from b1k_policies.contract_resolved import ContractConflictError, Difference, as_text
 
 EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+_SAME_WISH_S = 2.0
+"""A SIGTERM within this time of the first is the same one, sent to process and group."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends whatever Ctrl-C ends and in the same way, with a word and code of its own."""
+
+
+def stop_word(stop: KeyboardInterrupt) -> str:
+    """What happened to a verb that did not come to its end."""
+    return "terminated" if isinstance(stop, Terminated) else "interrupted"
+
+
+def stop_code(stop: KeyboardInterrupt) -> int:
+    """Its exit code, as shells count: 128 and the signal's number."""
+    return EXIT_TERMINATED if isinstance(stop, Terminated) else EXIT_INTERRUPTED
+
+
+@contextmanager
+def hearing_sigterm() -> Iterator[None]:
+    """Have SIGTERM raise `Terminated` in the main thread, unless it is ignored."""
+    before = signal.getsignal(signal.SIGTERM)
+    if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    first: list[float] = []
+
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        if not first:
+            first.append(monotonic())
+        elif monotonic() - first[0] < _SAME_WISH_S:
+            return
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:  # the exit code is decided once it has come
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if first else before)
+
+
+def shell_word(path: Path) -> str:
+    """A path as a shell has to be given it, whatever bytes it is of."""
+    text = str(path)
+    if any("\ud800" <= letter <= "\udfff" for letter in text):  # bytes that are no text
+        return "$'" + "".join(f"\\{byte:03o}" for byte in os.fsencode(path)) + "'"  # as in bash
+    return shlex.quote(text)
 
 
 def out_console() -> Console:
@@ -73,13 +130,18 @@ class Verb(TyperCommand):
             self._report(ctx, str(error), type(error).__name__, error.exit_code)
             raise typer.Exit(error.exit_code) from error
         except KeyboardInterrupt as error:
-            self._report(ctx, "interrupted", "KeyboardInterrupt", EXIT_INTERRUPTED)
-            raise typer.Exit(EXIT_INTERRUPTED) from error
+            self._report(ctx, stop_word(error), type(error).__name__, stop_code(error))
+            raise typer.Exit(stop_code(error)) from error
 
     @staticmethod
     def _report(ctx: Any, message: str, kind: str, exit_code: int) -> None:  # noqa: ANN401
-        line = " ".join(message.split())
-        typer.echo(f"error: {line}", err=True)
         wants_json = any("--json" in p.opts and ctx.params.get(p.name) for p in ctx.command.params)
-        if wants_json:
-            print_json({"error": {"type": kind, "message": line, "exit_code": exit_code}})
+        report_error(message, kind, exit_code, wants_json=wants_json)
+
+
+def report_error(message: str, kind: str, exit_code: int, *, wants_json: bool) -> None:
+    """An error in one line on standard error, and as the one document where that is wanted."""
+    line = " ".join(message.split())
+    typer.echo(f"error: {line}", err=True)
+    if wants_json:
+        print_json({"error": {"type": kind, "message": line, "exit_code": exit_code}})

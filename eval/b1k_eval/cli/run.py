@@ -15,11 +15,13 @@ from rich.text import Text
 from b1k_envs.errors import UsageError
 from b1k_eval.cli import checkpoint_options as options
 from b1k_eval.cli.options import (
-    EXIT_INTERRUPTED,
     err_console,
     out_console,
     print_json,
     say_remark,
+    shell_word,
+    stop_code,
+    stop_word,
 )
 from b1k_eval.cli.requests import (
     against_folder,
@@ -32,6 +34,7 @@ from b1k_eval.progress import OUTCOME_STYLES, duration, make_reporter
 from b1k_eval.run_files import EPISODES_FOLDER, RUN_FILE, read_run
 from b1k_eval.session import Session, summarise
 from b1k_eval.settings import (
+    CONSENTS,
     DEFAULT_ENSEMBLE_DECAY,
     DEFAULT_ENSEMBLE_EVERY,
     DEFAULT_HORIZON,
@@ -276,18 +279,18 @@ def run(
     for remark in session.remarks:
         say_remark(remark)
     reporter = make_reporter(err_console())
-    interrupted = False
+    stop: KeyboardInterrupt | None = None
     try:
         session.run(reporter)
-    except KeyboardInterrupt:
-        interrupted = True
+    except KeyboardInterrupt as caught:
+        stop = caught
     finally:
         reporter.close()
         session.close()
-    _conclude(session, json_output=json_output, interrupted=interrupted)
+    _conclude(session, json_output=json_output, stop=stop)
     summary = summarise(session.store.episodes)
-    if interrupted:
-        raise typer.Exit(EXIT_INTERRUPTED)
+    if stop is not None:
+        raise typer.Exit(stop_code(stop))
     if summary["counts"]["error"]:
         raise typer.Exit(1)
     rate = summary["success_rate"]
@@ -296,13 +299,13 @@ def run(
         raise typer.Exit(1)
 
 
-def _conclude(session: Session, *, json_output: bool, interrupted: bool) -> None:
+def _conclude(session: Session, *, json_output: bool, stop: KeyboardInterrupt | None) -> None:
     """Say what came out: the table, or the document."""
     store, settings = session.store, session.settings
     summary = summarise(store.episodes)
-    if interrupted:
+    if stop is not None:
         err_console().print(
-            f"interrupted; go on with: b1k-eval run --resume --out {store.path}",
+            f"{stop_word(stop)}; go on with: {_resuming(session)}",
             markup=False,
             highlight=False,
             soft_wrap=True,
@@ -312,7 +315,7 @@ def _conclude(session: Session, *, json_output: bool, interrupted: bool) -> None
         print_json(
             {
                 "run": str(store.path),
-                "interrupted": interrupted,
+                "interrupted": stop is not None,
                 "sim": settings.sim,
                 "protocol": settings.protocol,
                 "track": settings.track,
@@ -349,6 +352,15 @@ def _conclude(session: Session, *, json_output: bool, interrupted: bool) -> None
         console.print("MuJoCo twin: not a benchmark score.", style="dim", highlight=False)
     for label, path in _places(session):
         console.print(f"{label:<8}{path}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _resuming(session: Session) -> str:
+    """The command that goes on with a run; consent has to be given again."""
+    words = ["b1k-eval run --resume --out", shell_word(session.store.path)]
+    checkpoint = session.settings.checkpoint
+    if checkpoint is not None:
+        words += [options.option_of(name) for name in CONSENTS if getattr(checkpoint, name)]
+    return " ".join(words)
 
 
 def _table(session: Session) -> Table:
