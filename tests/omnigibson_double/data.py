@@ -54,6 +54,7 @@ def write_data_folder(
     *,
     assets_version: str | None = None,
     instances: Sequence[int] | None = None,
+    human: Mapping[str, float] = HUMAN_STATS,
 ) -> Path:
     """Write everything task 31 needs.
 
@@ -62,6 +63,7 @@ def write_data_folder(
         generation: Whose layout.
         assets_version: Content of the VERSION files; the generation's own if None.
         instances: Indices of the test splits that get a file; all if None.
+        human: Means of task 31; a short length makes short episodes.
 
     Returns:
         The folder for OMNIGIBSON_DATA_PATH.
@@ -74,10 +76,10 @@ def write_data_folder(
     _write_available_tasks(folder / "joylo" / "sampled_task" / "available_tasks.yaml", generation)
     root = data / f"{generation}-challenge-task-instances"
     if generation == "2025":
-        _write_metadata_2025(root / "metadata")
+        _write_metadata_2025(root / "metadata", human)
         places = _places_2025(data, root)
     else:
-        _write_metadata_2026(root / "metadata")
+        _write_metadata_2026(root / "metadata", human)
         places = _places_2026(root)
     for split, number, path in places:
         if split == "train" or instances is None or number in instances:
@@ -172,7 +174,7 @@ def _write_available_tasks(path: Path, generation: Protocol) -> None:
     )
 
 
-def _write_metadata_2025(folder: Path) -> None:
+def _write_metadata_2025(folder: Path, human: Mapping[str, float]) -> None:
     folder.mkdir(parents=True)
     with (folder / "test_instances.csv").open("w", newline="") as file:
         writer = csv.writer(file)
@@ -181,7 +183,7 @@ def _write_metadata_2025(folder: Path) -> None:
             ids = PUBLIC_IDS_2025 if task == TASK else [(task.index + 3 * i) for i in range(10)]
             writer.writerow([task.index, task.name, ", ".join(map(str, ids))])
     rows = []
-    for task, stats in ((TASKS[0], {key: 1.5 for key in HUMAN_STATS}), (TASK, HUMAN_STATS)):
+    for task, stats in ((TASKS[0], {key: 1.5 for key in human}), (TASK, human)):
         spread = np.linspace(0.9, 1.1, len(TRAIN_IDS))  # their mean is what counts
         for instance_id, share in zip(TRAIN_IDS, spread, strict=True):
             index = task.index * 10_000 + instance_id * 10
@@ -190,7 +192,7 @@ def _write_metadata_2025(folder: Path) -> None:
     _write(folder / "episodes.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 
 
-def _write_metadata_2026(folder: Path) -> None:
+def _write_metadata_2026(folder: Path, human: Mapping[str, float]) -> None:
     folder.mkdir(parents=True)
     with (folder / "B100_task_misc.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -200,7 +202,7 @@ def _write_metadata_2026(folder: Path) -> None:
             writer.writerow([task.name, task.index, "\n".join(rooms)])
     rows = [
         {"task_index": task.index, "task_name": task.name, **stats}
-        for task, stats in ((TASKS[0], {key: 1.5 for key in HUMAN_STATS}), (TASK, HUMAN_STATS))
+        for task, stats in ((TASKS[0], {key: 1.5 for key in human}), (TASK, human))
     ]
     _write(folder / "task.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
 

@@ -96,24 +96,17 @@ def setting_objections(settings: Mapping[str, Any], track: Track) -> Iterator[tu
         settings: By field of `RunSettings`; `protocol` may be None where it is not known yet.
         track: The track it would be submitted to.
     """
-    if settings["sim"] != "omnigibson":
-        yield (
-            "sim",
-            "it was run in the MuJoCo twin, which is not the benchmark: run it with "
-            "--sim omnigibson",
-        )
-    if (
-        track == "standard"
-        and settings["protocol"] == "2025"
-        and settings.get("track") != "standard"
-    ):
+    sim, protocol, split = (settings[name] for name in ("sim", "protocol", "split"))
+    if sim != "omnigibson":
+        yield "sim", "the MuJoCo twin is not the benchmark: --sim omnigibson is"
+    if track == "standard" and protocol == "2025" and settings.get("track") != "standard":
         yield (
             "track",
-            "the policy was shown the slices of the 256 numbers that the standard track forbids: "
-            "run it with --track standard",
+            "the policy sees the slices of the 256 numbers that the standard track forbids: "
+            "--track standard hides them",
         )
-    if settings["split"] not in TEST_SETS:
-        yield "split", f"its instances are of the split {settings['split']}, not of a test set"
+    if split not in TEST_SETS:
+        yield "split", f"the split {split} is no test set: {' and '.join(TEST_SETS)} are"
     beyond = [index for index in settings["instances"] if index not in COUNTED_INSTANCES]
     if beyond:
         yield (
@@ -122,23 +115,23 @@ def setting_objections(settings: Mapping[str, Any], track: Track) -> Iterator[tu
             f"{COUNTED_INSTANCES.start} to {COUNTED_INSTANCES.stop - 1}",
         )
     if settings["rollouts"] != 1:
-        yield (
-            "rollouts",
-            f"it has {settings['rollouts']} rollouts an instance, and one is prescribed",
-        )
+        yield "rollouts", f"{settings['rollouts']} rollouts an instance, and one is prescribed"
     if settings["render"] != "every-step":
         yield (
             "render",
-            f"it was rendered {settings['render']}; the official evaluator renders and observes "
-            "every step: run it with --render every-step",
+            f"rendered {settings['render']}, and the official evaluator renders and observes every "
+            "step: --render every-step does",
         )
     if settings.get("mode", "sync") != "sync":
         yield (
             "mode",
-            "the world went on while the policy thought, which the official evaluator's does not",
+            "the world goes on while the policy thinks, which the official evaluator's does not: "
+            "--mode sync waits",
         )
     if settings["action_noise"] is not None:
-        yield "action_noise", "its actions were disturbed on purpose (--action-noise)"
+        yield "action_noise", "actions are disturbed on purpose (--action-noise)"
+    if settings.get("against") is not None:
+        yield "against", "results decide which instances are run (--until-decided)"
 
 
 def _objections(run: RunData, track: Track) -> Iterator[str]:

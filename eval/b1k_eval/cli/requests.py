@@ -52,17 +52,23 @@ def resolve_settings(given: Mapping[str, Any], recorded: Mapping[str, Any]) -> R
 
     Args:
         given: By field of `RunSettings`, as typed; None where it was not. `checkpoint` is by
-            field of `CheckpointRequest` again.
+            field of `CheckpointRequest` again; `official` is whether a submission is wanted.
         recorded: run.json of the run to resume; empty for a new run.
 
     Raises:
         UsageError: Unknown or contradicting values.
         UnavailableError: The simulator cannot be had.
     """
+    apart = ("checkpoint", "official")
+    official = bool(given.get("official"))
     typed = {
-        name: value for name, value in given.items() if value is not None and name != "checkpoint"
+        name: value for name, value in given.items() if value is not None and name not in apart
     }
     base = {**dict.fromkeys(field.name for field in fields(RunSettings)), **_DEFAULTS}
+    if official:
+        from b1k_eval.challenge import official_run
+
+        base.update(official_run.SETTINGS)
     if recorded:
         if recorded["identity"].get("imported_from") is not None:
             raise UsageError("imported results cannot be resumed: nothing of them was run here")
@@ -84,6 +90,12 @@ def resolve_settings(given: Mapping[str, Any], recorded: Mapping[str, Any]) -> R
     values["task"] = task.name
     if values["protocol"] is not None:
         check_protocol(task, values["protocol"])
+    if isinstance(values["instances"], str):
+        values["instances"] = parse_instances(values["instances"])
+    if official:
+        if values["sim"] == "auto":
+            values["sim"] = official_run.SETTINGS["sim"]
+        official_run.hold_settings(values)
     if not recorded or "sim" in typed:
         values["sim"] = resolve_sim(
             values["sim"],
@@ -93,8 +105,9 @@ def resolve_settings(given: Mapping[str, Any], recorded: Mapping[str, Any]) -> R
         )
     if not recorded:
         _fill_official(values, task)
-    if isinstance(values["instances"], str):
-        values["instances"] = parse_instances(values["instances"])
+    if official:
+        world = values["sim"], task, values["protocol"], values["split"]
+        official_run.hold_limit(values["max_steps"], default_max_steps(*world))
     values["instances"] = tuple(values["instances"])
     if "against" in typed:
         from b1k_eval.until_decided import drawn_instances
@@ -158,12 +171,16 @@ def _fill(values: dict[str, Any], **defaults: object) -> None:
 
 
 def resolve_execution(how: Mapping[str, Any], recorded: Mapping[str, Any]) -> Execution:
-    """The same for how a run is carried out; a resume may differ freely.
+    """The same for how a run is carried out; a resume may differ freely, if it is not `official`.
 
     Raises:
         UsageError: A value out of range, or damage in run.json.
     """
     typed = {name: value for name, value in how.items() if value is not None}
+    if typed.pop("official", False):
+        from b1k_eval.challenge import official_run
+
+        typed = official_run.execution(typed, recorded["sessions"] if recorded else ())
     if isinstance(typed.get("gpus"), str):
         typed["gpus"] = parse_gpus(typed["gpus"])
     before: dict[str, Any] = {}

@@ -158,6 +158,14 @@ def run(
             help="GPUs to share out among OmniGibson's processes, e.g. 0,1.", show_default="first"
         ),
     ] = None,
+    official: Annotated[
+        bool,
+        typer.Option(
+            "--official",
+            help="As a submission needs it: OmniGibson, every step rendered and filmed, instances "
+            "0-9, one rollout each, the task's own time limit, the standard track.",
+        ),
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="The run folder.", show_default="results/<run-id>")
     ] = None,
@@ -221,6 +229,7 @@ def run(
 ) -> None:
     """Run a policy in closed loop and score it."""
     given = {
+        "official": official,
         "task": task,
         "policy": policy,
         "sim": sim,
@@ -259,6 +268,7 @@ def run(
         },
     }
     how = {
+        "official": official,
         "workers": workers,
         "num_envs": num_envs,
         "gpus": gpus,

@@ -1,0 +1,97 @@
+"""`run --official`: everything that a submission needs, set where it was not said and held to.
+
+The rules are those of the export (`b1k_eval.challenge.rules`), asked before the first episode
+instead of after the last. What is recorded are the settings that come of it, as of any run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from b1k_envs.errors import UsageError
+from b1k_eval.challenge.rules import COUNTED_INSTANCES, VIDEO_FPS, setting_objections
+from b1k_eval.settings import option_name
+
+SETTINGS: Mapping[str, Any] = MappingProxyType(
+    {
+        "sim": "omnigibson",
+        "render": "every-step",
+        "track": "standard",
+        "instances": tuple(COUNTED_INSTANCES),
+    }
+)
+"""In place of the other defaults of `RunSettings`; what is not here is official by default."""
+
+_OPTIONS: Mapping[str, str] = MappingProxyType({"against": "--until-decided --against"})
+"""Options that are not named as their setting."""
+
+
+def hold_settings(values: Mapping[str, Any]) -> None:
+    """Refuse settings with which nothing can be submitted.
+
+    Args:
+        values: By field of `RunSettings`, instances as numbers; `protocol` and `max_steps` may be
+            None where they were not given.
+
+    Raises:
+        UsageError: Names the option, its value and the reason.
+    """
+    for field, why in setting_objections(values, values["track"] or "standard"):
+        raise _contradiction(_OPTIONS.get(field, option_name(field)), _text(values[field]), why)
+    if values["human_stats"] is not None:
+        raise _contradiction(
+            "--human-stats",
+            values["human_stats"],
+            "the evaluator takes the figures that come with OmniGibson's data",
+        )
+
+
+def hold_limit(max_steps: int, official: int) -> None:
+    """Refuse a time limit that is not the task's.
+
+    Args:
+        max_steps: What was given, or comes of nothing given.
+        official: The task's own.
+
+    Raises:
+        UsageError: They differ.
+    """
+    if max_steps != official:
+        why = f"the official limit of the task is {official}, and it holds without the option"
+        raise _contradiction("--max-steps", str(max_steps), why)
+
+
+def execution(typed: Mapping[str, Any], sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What was typed of an `Execution`, with a picture per step.
+
+    Args:
+        typed: By field, where it was given.
+        sessions: Those of the run that is gone on with.
+
+    Raises:
+        UsageError: Something else was asked for, or filmed before.
+    """
+    why = f"a submission has a video of every rollout, {VIDEO_FPS:g} pictures a second, one a step"
+    if typed.get("video") is False:
+        raise _contradiction("--no-video", "", why)
+    if typed.get("video_fps", VIDEO_FPS) != VIDEO_FPS:
+        raise _contradiction("--video-fps", f"{typed['video_fps']:g}", why)
+    for session in sessions:
+        before = session.get("execution") or {}
+        if not before.get("video") or before.get("video_fps") != VIDEO_FPS:
+            raise UsageError(
+                f"--official does not go with the run in --out, which was filmed otherwise before: "
+                f"{why}; start it again under another --out"
+            )
+    return {**typed, "video": True, "video_fps": float(VIDEO_FPS)}
+
+
+def _contradiction(option: str, value: str, why: str) -> UsageError:
+    given = f"{option} {value}".strip()
+    return UsageError(f"--official does not go with {given}: {why}; leave one of the two out")
+
+
+def _text(value: Any) -> str:  # noqa: ANN401 - a setting
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
