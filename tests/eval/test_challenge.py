@@ -380,3 +380,122 @@ def test_replay_of_imported_results_says_that_there_is_nothing_to_replay(tmp_pat
     assert json.loads(done.stdout)["error"]["exit_code"] == 2
     done = CliRunner().invoke(app, ["report", str(folder), "--out", str(tmp_path / "page")])
     assert done.exit_code == 0, done.output  # where the message sends people
+
+
+# --- figures that cannot be, or are odd -----------------------------------------------------------
+
+
+def official(steps=600, human=8235.0, *, turned=False, **changes):
+    """A file of the 2025 evaluator, by hand: ratios are human over policy, or turned."""
+    distance = {"base": 2.0, "left": 1.5, "right": 1.0}
+    theirs = {"base": 28.6, "left": 30.0, "right": 20.0}
+    ratios = {body: theirs[body] / distance[body] for body in distance}
+    time = human / steps
+    if turned:
+        ratios, time = {body: 1 / ratio for body, ratio in ratios.items()}, 1 / time
+    return {
+        "agent_distance": distance,
+        "normalized_agent_distance": ratios,
+        "q_score": {"final": 0.5},
+        "time": {"simulator_steps": steps, "simulator_time": steps / 30, "normalized_time": time},
+        **changes,
+    }
+
+
+def put(result, path, value):
+    *blocks, last = path.split("/")
+    inner = result
+    for name in blocks:
+        inner = inner[name]
+    inner[last] = value
+    return result
+
+
+IMPOSSIBLE = {
+    "a ratio the wrong way round": (
+        [official(turned=True)],
+        "the task table has 8235: the ratios are the wrong way round, policy over human",
+    ),
+    "the same in two files": (
+        [official(600, turned=True), official(900, turned=True)],
+        "do not agree on the human length.*the wrong way round",
+    ),
+    "two human lengths": (
+        [official(600), official(600, 9000.0)],
+        "do not agree on the human length: their figures and ratios make 8235 and 9000",
+    ),
+    "two human distances": (
+        [official(), put(official(), "normalized_agent_distance/left", 1.0)],
+        "do not agree on the human left: their figures and ratios make 30 and 1.5",
+    ),
+    "a ratio of nothing": ([put(official(), "time/normalized_time", 0.0)], "length is 600 and 0"),
+    "a way without length": (
+        [put(official(), "agent_distance/base", 0.0)],
+        "base is 0 and 14.3 relative to the human figure",
+    ),
+    "an endless ratio": (
+        [put(official(), "normalized_agent_distance/right", math.inf)],
+        "right is 1 and inf relative",
+    ),
+    "a limit of nothing": ([official(60_000, 0.4)], "with which there is no time limit"),
+    "an endless way": ([put(official(), "agent_distance/base", math.inf)], "not finite"),
+    "a missing way": ([put(official(), "agent_distance/base", None)], "no result of the official"),
+}
+
+
+@pytest.mark.parametrize("fault", IMPOSSIBLE)
+def test_figures_that_cannot_be_are_refused_by_file(tmp_path, fault):
+    contents, words = IMPOSSIBLE[fault]
+    results = {f"{TASK}_{number}_0.json": each for number, each in enumerate(contents)}
+    source = filed(tmp_path / "log" / "metrics", results)
+    with pytest.raises(UsageError, match=words) as caught:
+        import_results(source, tmp_path / "run")
+    assert f"{TASK}_0_0.json" in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+ODD = {
+    "other demonstrations": (
+        [official(9001, 6000.0), official(12_001, 6000.0)],
+        ["the human mean is 6000 steps in these results and 8235 in the task table"],
+    ),
+    "a lower limit": (
+        [official(16_471), official(600)],
+        ["_1_0.json is a failure after 600 steps, before the official limit of 16470"],
+    ),
+    "a higher limit": (
+        [official(16_471), official(20_001)],
+        ["_1_0.json has 20001 steps, more than the official limit of 16470"],
+    ),
+    "nothing": ([official(16_471), official(600, q_score={"final": 1.0})], []),
+}
+
+
+@pytest.mark.parametrize("oddity", ODD)
+def test_figures_that_are_odd_are_remarked_and_recorded(tmp_path, oddity):
+    from b1k_eval.cli.main import app
+
+    contents, words = ODD[oddity]
+    results = {f"{TASK}_{number}_0.json": each for number, each in enumerate(contents)}
+    source = filed(tmp_path / "log" / "metrics", results)
+    command = ["import", str(source), "--out", str(tmp_path / "run"), "--json"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.stdout)["remarks"][1:]  # after what is assumed of the year
+    recorded = json.loads((tmp_path / "run" / "run.json").read_text())["sessions"][0]["remarks"]
+    assert said == recorded
+    for word in words:
+        assert any(word in text for text in said), said
+        assert word in " ".join(done.stderr.split())
+    if not words:
+        assert said == []
+
+
+def test_an_export_whose_files_were_changed_is_refused(tmp_path, video):
+    run = read_run_data(submittable(tmp_path / "run", video=video))
+    folder = export_run(run, entry(), tmp_path).folder
+    file = folder / "json" / f"{TASK}_301_0.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(put(content, "normalized_agent_distance/left", 9.0)))
+    with pytest.raises(UsageError, match=r"export\.json says 41|do not agree on the human left"):
+        import_results(folder, tmp_path / "back")
