@@ -38,22 +38,23 @@ def camera_matrices(recorded: Float32Array) -> MappingProxyType[View, Float32Arr
             camera axes.
 
     Returns:
-        Per view float32 [4, 4], camera to base, read-only.
+        Per view float32 [4, 4], camera to base, read-only; the rotation is NaN where the
+        quaternion is not finite.
 
     Raises:
-        ValueError: A quaternion is not of length 1.
+        ValueError: A quaternion is finite and not of length 1.
     """
     poses: dict[View, Float32Array] = {}
     for block, view in enumerate(CAM_REL_POSES_ORDER):
         numbers = recorded[_BLOCK * block : _BLOCK * (block + 1)].astype(np.float64)
         length = float(np.sqrt(numbers[3:] @ numbers[3:]))
-        if not abs(length - 1) <= _UNIT:
+        if abs(length - 1) > _UNIT and np.isfinite(length):
             raise ValueError(
                 f"the pose of {view} has a quaternion of length {length:g}, expected 1: "
                 f"{', '.join(f'{number:g}' for number in numbers[3:])} (x, y, z, w)"
             )
         pose = np.eye(4)
-        pose[:3, :3] = rotation_matrix(numbers[3:] / length)
+        pose[:3, :3] = rotation_matrix(numbers[3:] / length) if np.isfinite(length) else np.nan
         pose[:3, 3] = numbers[:3]
         matrix = pose.astype(np.float32)
         matrix.setflags(write=False)

@@ -19,7 +19,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from b1k_envs.base import VIEWS, Float32Array, Float64Array, Protocol, View
+from b1k_envs.base import VIEWS, Float32Array, Float64Array, Observation, Protocol, View
 from b1k_envs.errors import ActionError
 
 Arm = Literal["left", "right"]
@@ -276,7 +276,7 @@ def hold_action(
         gripper_right: Last right gripper command in [-1, 1].
 
     Returns:
-        float32 [23].
+        float32 [23]; not finite where the proprio is not.
     """
     layout = PROPRIO_LAYOUTS[protocol]
     action = np.zeros(ACTION_DIM, dtype=np.float32)
@@ -289,3 +289,22 @@ def hold_action(
     action[ACTION_SLICES["gripper_left"]] = gripper_left
     action[ACTION_SLICES["gripper_right"]] = gripper_right
     return action
+
+
+# --- Helpers on observations ----------------------------------------------------------------
+
+
+def not_finite(observation: Observation) -> tuple[str, ...]:
+    """Which parts of an observation hold a NaN or an infinity: proprio fields, camera poses.
+
+    The evaluators hand such numbers on, and so does an env: who drives it tells of them.
+    """
+    proprio, found = observation.proprio, []
+    if not np.isfinite(proprio).all():
+        layout = PROPRIO_LAYOUTS[observation.protocol]
+        found += [name for name, part in layout.items() if not np.isfinite(proprio[part]).all()]
+    if not np.isfinite(observation.cam_rel_poses).all():
+        found.append("cam_rel_poses")
+    poses = observation.camera_to_base
+    found += [f"camera_to_base of {view}" for view in poses if not np.isfinite(poses[view]).all()]
+    return tuple(found)

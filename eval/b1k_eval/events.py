@@ -43,6 +43,8 @@ class StepEvent:
         goal: Goal after the step.
         subgoals: Sub-goals after the step.
         inference: Whether the policy was asked right before this step.
+        not_finite: Whether a number of the observation made right before this step was not
+            finite; None where none was made.
         skill: The policy's last word on its skill; None if it has none.
         progress: The policy's last word on its progress in [0, 1]; None if it has none.
         latency_s: Wall time of the inference [s]; None where `inference` is False.
@@ -54,9 +56,33 @@ class StepEvent:
     goal: GoalStatus
     subgoals: Mapping[str, bool]
     inference: bool
+    not_finite: bool | None
     skill: Skill | None
     progress: float | None
     latency_s: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotFinite:
+    """Observations with numbers that are not finite, which the world made and the policy saw.
+
+    Attributes:
+        observations: How many.
+        first_step: Control steps executed before the first of them.
+        parts: What was not finite, in the order in which it came up: proprio fields, poses.
+    """
+
+    observations: int
+    first_step: int
+    parts: tuple[str, ...]
+
+    def words(self) -> str:
+        """One sentence without a full stop."""
+        several = "" if self.observations == 1 else "s"
+        return (
+            f"the simulator gave numbers that are not finite in {self.observations} "
+            f"observation{several}, first after step {self.first_step}: {', '.join(self.parts)}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +120,8 @@ class EpisodeResult:
         privileged: The policy read the simulator's truth.
         goal: Goal at the end; None if the episode did not get as far as a goal.
         failure_reason: Machine-readable cause where the policy is at fault, else None.
-        message: The fault or error in words, else None.
+        message: The fault or error in words, and what the simulator did wrong, else None.
+        not_finite: Numbers that are not finite in observations; None if there were none.
         traceback: Where the fault or error came from, else None.
         timing: Wall times.
     """
@@ -111,6 +138,7 @@ class EpisodeResult:
     goal: GoalStatus | None
     failure_reason: str | None
     message: str | None
+    not_finite: NotFinite | None = None
     traceback: str | None
     timing: EpisodeTiming
 

@@ -4,7 +4,7 @@ Sources, repository StanfordVL/BEHAVIOR-1K under `OmniGibson/omnigibson/`: names
 the files from `learning/eval.py`@4c1184a6 (2025: one line, figures only) and `eval/evaluator.py`
 of the v3.9.3 era (2026: indented by two, what it is of in front); the figures from
 `metrics/agent_metric.py` and `metrics/task_metric.py`. A file has Infinity where the robot did not
-move, which JSON does not know and Python reads.
+move, and NaN where a position was none, which JSON does not know and Python reads.
 
 A policy's fault is filed as the client after v3.9.3 does; earlier ones die of it and file nothing.
 Where `failure_reason` stands among the fields could not be read and is our choice.
@@ -16,6 +16,7 @@ float32 vectors, this package float64 ones.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -89,7 +90,10 @@ def _figures(
 ) -> dict[str, dict[str, Any]]:
     """What both years' files have, in their order."""
     steps = record["steps"]
-    distance = record["efficiency"]["agent_distance"]
+    distance = {
+        body: math.nan if way is None else way
+        for body, way in record["efficiency"]["agent_distance"].items()
+    }
     if at_fault:
         normalized = dict.fromkeys(BODIES, 0.0)
         normalized_time = 1.0 / TIME_LIMIT_FACTORS["2026"]

@@ -4,6 +4,9 @@ Three outcomes. What a policy does wrong (it raises, it returns something that i
 chunk of the length it declared) is a `failure` with q = 0, as the 2026 challenge rules have it
 (docs/challenge of StanfordVL/BEHAVIOR-1K). What the simulator, a subscriber or this loop does
 wrong is an `error` and is not scored. Ctrl-C is neither and passes through.
+
+A number in an observation that is not finite is none of the three: as in the official evaluators
+the policy sees it and the episode goes on. It is counted, and the result says so.
 """
 
 from __future__ import annotations
@@ -17,12 +20,21 @@ import numpy as np
 
 from b1k_envs.base import Env, Float32Array, GoalStatus, Observation
 from b1k_envs.errors import ActionError, EnvError, HostFaultError, PolicyFaultError
-from b1k_envs.r1pro import hold_action
+from b1k_envs.r1pro import (
+    ACTION_SLICES,
+    GRIPPER_OPEN,
+    JOINT_ORDER,
+    RESET_JOINT_POSITION,
+    TRUNK_JOINTS,
+    hold_action,
+    not_finite,
+)
 from b1k_eval.chunking import Chunking
 from b1k_eval.events import (
     EpisodeResult,
     EpisodeStart,
     EpisodeTiming,
+    NotFinite,
     Outcome,
     StepEvent,
     Subscriber,
@@ -75,6 +87,9 @@ def run_episode(
     except Exception as error:  # noqa: BLE001 - any crash of world or harness is the outcome "error"
         outcome, message = "error", f"{type(error).__name__}: {error}"
         trace = traceback.format_exc()
+    strange = loop.not_finite()
+    if strange is not None:
+        message = "; ".join(text for text in (message, strange.words()) if text)
     result = EpisodeResult(
         episode=episode,
         outcome=outcome,
@@ -88,6 +103,7 @@ def run_episode(
         goal=loop.goal,
         failure_reason=reason,
         message=message,
+        not_finite=strange,
         traceback=trace,
         timing=EpisodeTiming(
             wall_s=perf_counter() - started,
@@ -130,6 +146,8 @@ class _Loop:
         self.goal: GoalStatus | None = None
         self.skill: Skill | None = None
         self.progress: float | None = None
+        self.strange_at: list[int] = []  # steps before observations that were not all finite
+        self.strange_parts: dict[str, None] = {}
         self.reset_s = self.step_s = self.observe_s = self.policy_s = 0.0
 
     def run(self) -> None:
@@ -141,10 +159,12 @@ class _Loop:
             step = self.steps
             inference = chunking.wants_inference(step)
             latency: float | None = None
+            strange: bool | None = None
             if inference or self.every_step:
                 begun = perf_counter()
                 observation = env.observe(images=images)
                 self.observe_s += perf_counter() - begun
+                strange = self._strange(step, observation)
                 if images:
                     for subscriber in subscribers:
                         subscriber.on_pictures()
@@ -172,12 +192,31 @@ class _Loop:
                 goal=goal,
                 subgoals=env.subgoals(),
                 inference=inference,
+                not_finite=strange,
                 skill=self.skill,
                 progress=self.progress,
                 latency_s=latency,
             )
             for subscriber in subscribers:
                 subscriber.on_step(event)
+
+    def not_finite(self) -> NotFinite | None:
+        """What of the observations so far was not finite."""
+        if not self.strange_at:
+            return None
+        return NotFinite(
+            observations=len(self.strange_at),
+            first_step=self.strange_at[0],
+            parts=tuple(self.strange_parts),
+        )
+
+    def _strange(self, step: int, observation: Observation) -> bool:
+        """Note what of an observation is not finite."""
+        parts = not_finite(observation)
+        if parts:
+            self.strange_at.append(step)
+            self.strange_parts.update(dict.fromkeys(parts))
+        return bool(parts)
 
     def _reset(self) -> None:
         env, policy, episode = self.env, self.policy, self.episode
@@ -220,8 +259,16 @@ class _Loop:
 
 
 def _hold(observation: Observation) -> Float32Array:
-    """The action that keeps the robot as it was reset; a reset leaves the grippers open."""
-    return hold_action(observation.proprio, observation.protocol, 1.0, 1.0)
+    """The action that keeps the robot as it was reset; a reset leaves the grippers open.
+
+    Where the proprio is not finite it is the posture that a reset aims at: this action is the
+    loop's own, and must not be taken for the policy's.
+    """
+    action = hold_action(observation.proprio, observation.protocol, GRIPPER_OPEN, GRIPPER_OPEN)
+    reset = np.zeros_like(action)  # of the arms
+    first = JOINT_ORDER.index(TRUNK_JOINTS[0])
+    reset[ACTION_SLICES["trunk"]] = RESET_JOINT_POSITION[first : first + len(TRUNK_JOINTS)]
+    return np.where(np.isfinite(action), action, reset)
 
 
 class _WorldFailedError(Exception):

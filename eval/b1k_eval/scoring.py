@@ -9,6 +9,7 @@ the robot did not move: here that is None, and `notes` says why.
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from b1k_envs.base import AgentPositions
@@ -100,11 +101,18 @@ def efficiency(
         and `normalized_agent_distance` by body; `notes`.
     """
     notes: list[str] = []
+    travelled = {body: way if math.isfinite(way) else None for body, way in distance.items()}
+    notes += [
+        f"agent_distance.{body} is null: the simulator gave a position that is not finite, "
+        "officially NaN, which JSON does not have"
+        for body, way in travelled.items()
+        if way is None
+    ]
     normalized_time = _ratio("normalized_time", human.length, steps, "steps", notes)
     figures = human_distances(human)
     normalized = {
         body: _ratio(
-            f"normalized_agent_distance.{body}", figures[body], distance[body], "motion", notes
+            f"normalized_agent_distance.{body}", figures[body], travelled[body], "motion", notes
         )
         for body in BODIES
     }
@@ -118,7 +126,7 @@ def efficiency(
             "simulator_time": steps / CONTROL_HZ,
             "normalized_time": normalized_time,
         },
-        "agent_distance": dict(distance),
+        "agent_distance": travelled,
         "normalized_agent_distance": normalized,
         "notes": notes,
     }
@@ -134,8 +142,11 @@ def human_distances(human: HumanFigures) -> dict[str, float | None]:
 
 
 def _ratio(
-    name: str, human: float | None, measured: float, what: str, notes: list[str]
+    name: str, human: float | None, measured: float | None, what: str, notes: list[str]
 ) -> float | None:
+    if measured is None:
+        notes.append(f"{name} is null: {what} was not finite")
+        return None
     if human is None:
         notes.append(f"{name} is null: the human figure of this task is not published")
         return None
@@ -171,6 +182,7 @@ def result_record(
         "q_score": q_score,
         "failure_reason": result.failure_reason,
         "message": result.message,
+        "not_finite": None if result.not_finite is None else asdict(result.not_finite),
         "traceback": result.traceback,
         "steps": result.steps,
         "simulated_s": result.time,

@@ -6,6 +6,8 @@ Columns, all describing the state after the step unless said otherwise:
 - `action_0` .. `action_22` float32, the executed action; with action noise also `command_0` ..
   `command_22`, what the policy asked for;
 - `q_score` float32; `predicate:NAME` and `subgoal:NAME` bool;
+- `not_finite` bool, the observation made right before the step had a NaN or an infinity in proprio
+  or camera poses, null where none was made;
 - `inference` bool, the policy was asked right before the step; `latency_s` float32 [s], null
   elsewhere (a wall time: the one column that differs between equal runs);
 - `skill` string, `skill_index` int32, `skill_prob` float32, `progress` float32: the policy's last
@@ -44,6 +46,7 @@ _NUMBERS: tuple[str, ...] = (
     "step",
     "time",
     "q_score",
+    "not_finite",
     "inference",
     "latency_s",
     "skill",
@@ -125,6 +128,7 @@ class Trace(Subscriber):
                 result.step,
                 result.time,
                 event.goal.q_score,
+                _NAN if event.not_finite is None else event.not_finite,
                 event.inference,
                 _NAN if event.latency_s is None else event.latency_s,
                 code,
@@ -172,6 +176,9 @@ class Trace(Subscriber):
             table.update(_action_columns("command", self._commands))
         table["q_score"] = pa.array(column["q_score"].astype(np.float32))
         table.update({name: pa.array(truths[:, i]) for i, name in enumerate(names)})
+        unseen = np.isnan(column["not_finite"])
+        strange = np.where(unseen, 0.0, column["not_finite"]).astype(np.bool_)
+        table["not_finite"] = pa.array(strange, mask=unseen)
         table["inference"] = pa.array(column["inference"].astype(np.bool_))
         code = column["skill"].astype(np.int32)
         skills = [name for name in self._skills if name is not None]

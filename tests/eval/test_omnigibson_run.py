@@ -108,7 +108,6 @@ FAULTS = [
     ("2025", "reset", "crash", "OmniGibson failed during", ()),
     ("2026", "load", "crash", "OmniGibson failed during loading instance 0", ()),
     ("2025", "launch", "crash", "OmniGibson failed during starting", ()),
-    ("2026", "get_obs", "nan_proprio", "trunk_qpos", ("--render", "every-step")),
     ("2025", "render", "out_of_memory", "HostFaultError: out of memory during", ("--video",)),
 ]
 
@@ -140,6 +139,30 @@ def test_a_fault_costs_one_episode_and_resume_makes_up_for_it(
     lines = outcomes(tmp_path / "r")
     assert lines[1] == scored  # its wall time too: it was not run again
     assert lines[0]["outcome"] == "failure"
+
+
+@pytest.mark.slow
+def test_a_proprio_that_is_not_finite_is_scored_and_told(cli, tmp_path, monkeypatch, og):
+    """It is the policy's to cope with, and the result has to say that the world began."""
+    # The start reads proprioception too; a rendered step reads it once, and our observation again.
+    og.faults.plan("get_obs", "nan_proprio", after=60, times=4)
+    for name, value in og.faults.save(tmp_path / "faults.json").items():
+        monkeypatch.setenv(name, value)
+    result = cli(
+        *("run", "--task", "31", "--policy", "zero", "--sim", "omnigibson", "--no-video"),
+        *("--render", "every-step", "--max-steps", 60, "--out", "r"),
+    )
+    assert result.exit_code == 0, result.output
+    line = outcomes(tmp_path / "r")[0]
+    assert (line["outcome"], line["failure_reason"], line["steps"]) == ("failure", None, 61)
+    assert "time limit: the simulator gave numbers that are" in " ".join(result.output.split())
+    folder = tmp_path / "r" / "episodes" / "clean_boxing_gloves-0-0"
+    told = json.loads((folder / "result.json").read_text())["not_finite"]
+    assert told["parts"] == ["trunk_qpos"]
+    assert told["observations"] in (1, 2, 3)
+    trace = pd.read_parquet(folder / "trace.parquet")
+    assert trace["not_finite"].sum() == told["observations"]
+    assert trace["not_finite"][told["first_step"]]
 
 
 @pytest.mark.slow

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from b1k_envs.base import GoalStatus
 from b1k_envs.errors import ActionError, EnvError, HostFaultError, PolicyFaultError
+from b1k_envs.r1pro import PROPRIO_LAYOUTS
+from b1k_envs.tasks import HumanStats
 from b1k_eval.chunking import RecedingHorizon
-from b1k_eval.events import Subscriber
+from b1k_eval.events import NotFinite, Subscriber
+from b1k_eval.files import to_json
 from b1k_eval.noise import ActionNoise, NoiseSpec
+from b1k_eval.official import official_text
+from b1k_eval.realtime import RealTime
 from b1k_eval.runner import run_episode
+from b1k_eval.scoring import ScoreKeeper, result_record
 from b1k_eval.trace import Trace
 from b1k_policies.base import ActionChunk
+from b1k_policies.baselines import HoldPolicy
 from doubles import (
     BreakingEnv,
     DrivePolicy,
@@ -312,3 +322,126 @@ def test_timing_adds_up(toy_env, episode):
     wall = time.perf_counter() - begun
     parts = timing.reset_s + timing.step_s + timing.observe_s + timing.policy_s
     assert 0 < parts <= timing.wall_s <= wall
+
+
+# --- numbers that are not finite ------------------------------------------------------------
+
+HUMAN = HumanStats(
+    length=25.0,
+    distance_traveled=2.25,
+    left_eef_displacement=4.5,
+    right_eef_displacement=1.125,
+)
+
+
+class NanEnv(ToyEnv):
+    """Gives a NaN in some observations, and positions that are none at some steps."""
+
+    def __init__(self, *, field="trunk_qpos", at=(4,), nowhere=()):
+        super().__init__(max_steps=12)
+        self.field, self.at, self.nowhere = field, at, nowhere
+
+    def observe(self, *, images=True):
+        seen = super().observe(images=images)
+        if self.step_count not in self.at:
+            return seen
+        if self.field == "poses":
+            poses = {**seen.camera_to_base, "head": np.full((4, 4), np.nan, dtype=np.float32)}
+            lost = np.full(21, np.inf, dtype=np.float32)
+            return replace(seen, camera_to_base=poses, cam_rel_poses=lost)
+        proprio = seen.proprio.copy()
+        proprio[PROPRIO_LAYOUTS[seen.protocol][self.field].start] = np.nan
+        return replace(seen, proprio=proprio)
+
+    def step(self, action):
+        done = super().step(action)
+        if done.step not in self.nowhere:
+            return done
+        nowhere = replace(done.agent, left_eef=np.array([np.nan, 0.0, 0.0]))
+        return replace(done, agent=nowhere)
+
+
+def trace_of(env, policy, episode, tmp_path):
+    trace = Trace()
+    result = run(env, policy, episode, subscribers=[trace])
+    trace.write(tmp_path / "trace.parquet")
+    return result, pd.read_parquet(tmp_path / "trace.parquet")
+
+
+def test_a_policy_sees_what_is_not_finite_and_the_episode_goes_on(episode, tmp_path):
+    env, policy = NanEnv(at=(4, 8)), DrivePolicy(vx=0.0)
+    result, trace = trace_of(env, policy, episode, tmp_path)
+    seen = [bool(np.isnan(each.proprio).any()) for each in policy.observations]
+    assert seen == [False, True, True, False]  # asked after 0, 4, 8 and 12 steps
+    assert (result.outcome, result.steps, result.failure_reason) == ("failure", 13, None)
+    assert result.not_finite == NotFinite(observations=2, first_step=4, parts=("trunk_qpos",))
+    assert result.message == (
+        "the simulator gave numbers that are not finite in 2 observations, first after step 4: "
+        "trunk_qpos"
+    )
+    told = trace["not_finite"]
+    assert [told[row] for row in (0, 4, 8, 12)] == [False, True, True, False]
+    assert told.isna().sum() == 9, "steps without an observation say nothing"
+
+
+def test_poses_that_are_not_finite_count_too(episode, tmp_path):
+    result, trace = trace_of(NanEnv(field="poses", at=(0,)), DrivePolicy(), episode, tmp_path)
+    assert result.not_finite.parts == ("cam_rel_poses", "camera_to_base of head")
+    assert result.not_finite.first_step == 0
+    assert trace["not_finite"][0]
+
+
+def test_every_observation_counts_where_every_step_is_observed(episode):
+    result = run(NanEnv(at=range(3, 7)), DrivePolicy(vx=0.0), episode, render="every-step")
+    assert (result.not_finite.observations, result.not_finite.first_step) == (4, 3)
+
+
+def test_success_in_spite_of_it_is_success_and_says_so(episode):
+    result = run(NanEnv(at=(4,)), DrivePolicy(vx=1.0), episode)
+    assert (result.outcome, result.not_finite.first_step) == ("success", 4)
+    assert "not finite in 1 observation, first after step 4" in result.message
+
+
+def test_a_policy_that_answers_nan_with_nan_is_at_fault_and_the_result_says_who_began(episode):
+    keeper = ScoreKeeper()
+    result = run(NanEnv(at=(4,)), HoldPolicy(chunk_length=8), episode, subscribers=[keeper])
+    assert (result.outcome, result.failure_reason) == ("failure", "policy_invalid_action")
+    assert result.message == (
+        "actions[0, 3] is nan; the simulator gave numbers that are not finite in 1 observation, "
+        "first after step 4: trunk_qpos"
+    )
+    record = result_record(result, keeper, HUMAN)
+    assert record["not_finite"] == {
+        "observations": 1,
+        "first_step": 4,
+        "parts": ("trunk_qpos",),
+    }
+    to_json(record)
+
+
+def test_the_loops_own_hold_of_a_nan_is_the_reset_posture_and_no_fault_of_the_policy(episode):
+    env = NanEnv(at=(0,))
+    chunking = RealTime(4, 8, latency_s=0.1)
+    result = run_episode(env, DrivePolicy(vx=0.0), episode, chunking)
+    assert (result.outcome, result.failure_reason, result.steps) == ("failure", None, 13)
+    np.testing.assert_allclose(env.actions[0][3:7], [1.025, -1.45, -0.47, 0.0])
+
+
+def test_a_position_that_is_not_finite_leaves_a_way_unknown_and_json_whole(episode):
+    keeper = ScoreKeeper()
+    result = run(NanEnv(at=(), nowhere=(3,)), DrivePolicy(vx=0.5), episode, subscribers=[keeper])
+    record = result_record(result, keeper, HUMAN)
+    figures = record["efficiency"]
+    assert figures["agent_distance"]["left"] is None
+    assert figures["normalized_agent_distance"]["left"] is None
+    assert figures["agent_distance"]["base"] > 0
+    assert any("agent_distance.left is null: the simulator gave" in n for n in figures["notes"])
+    to_json(record)
+    filed = json.loads(official_text(record, HUMAN, "2026", 301))
+    assert np.isnan(filed["agent_distance"]["left"])  # as the evaluator adds it up
+    assert np.isnan(filed["normalized_agent_distance"]["left"])
+
+
+def test_without_any_the_result_says_nothing_of_it(toy_env, episode):
+    result = run(toy_env, DrivePolicy(vx=1.0), episode)
+    assert result.not_finite is result.message is None

@@ -105,6 +105,7 @@ def test_predicates_that_change_their_names_are_refused(toy_env, episode):
         goal=toy_env.goal(),
         subgoals=toy_env.subgoals(),
         inference=False,
+        not_finite=None,
         skill=None,
         progress=None,
         latency_s=None,

@@ -2,7 +2,9 @@
 
 Mirrors what the official evaluators do with an observation (`_preprocess_obs` in
 OmniGibson/omnigibson/learning/eval.py, v3.7.2, and eval/evaluator.py, v3.9.3), but for two things:
-the alpha channel goes, and `camera_to_base` belongs to the frame in the picture.
+the alpha channel goes, and `camera_to_base` belongs to the frame in the picture. Numbers that are
+not finite are handed on, as theirs are: what to make of them is the policy's business, and the
+episode loop counts them.
 """
 
 from __future__ import annotations
@@ -76,24 +78,13 @@ def proprio_vector(value: Any, protocol: Protocol) -> Float32Array:  # noqa: ANN
     """Proprioception as the policy gets it, float32 [256] or [61], read-only copy.
 
     Raises:
-        EnvError: Another length, or a value is not finite; the text names its field.
+        EnvError: Another length.
     """
     vector = np.array(to_numpy(value), dtype=np.float32)
     if vector.shape != (r1pro.PROPRIO_DIM[protocol],):
         raise EnvError(
             f"proprio must have shape [{r1pro.PROPRIO_DIM[protocol]}] in the {protocol} protocol, "
             f"got {list(vector.shape)}: the robot was not given the official proprio_obs fields"
-        )
-    if not np.isfinite(vector).all():
-        index = int(np.argmin(np.isfinite(vector)))
-        field, where = next(
-            (name, where)
-            for name, where in r1pro.PROPRIO_LAYOUTS[protocol].items()
-            if where.start <= index < where.stop
-        )
-        raise EnvError(
-            f"proprio field {field}[{index - where.start}] is {vector[index]}: the physics of "
-            "this world is broken"
         )
     vector.setflags(write=False)
     return vector
@@ -110,18 +101,18 @@ def pose_matrix(position: Any, quaternion: Any) -> Float64Array:  # noqa: ANN401
         quaternion: [4], x, y, z, w.
 
     Returns:
-        float64 [4, 4].
+        float64 [4, 4]; the rotation is NaN where the quaternion is not finite.
 
     Raises:
-        EnvError: A value is not finite, or the quaternion is not a rotation.
+        EnvError: The quaternion is finite and not a rotation.
     """
     at = to_numpy(position).astype(np.float64)
     turn = to_numpy(quaternion).astype(np.float64)
     length = float(np.linalg.norm(turn))
-    if not (np.isfinite(at).all() and np.isfinite(length) and abs(length - 1.0) < 1e-2):
+    if abs(length - 1.0) >= 1e-2 and np.isfinite(length):
         raise EnvError(f"OmniGibson gave the pose {at.tolist()}, {turn.tolist()} (x, y, z, w)")
     pose = np.eye(4)
-    pose[:3, :3] = rotation_matrix(turn / length)
+    pose[:3, :3] = rotation_matrix(turn / length) if np.isfinite(length) else np.nan
     pose[:3, 3] = at
     return pose
 
@@ -134,20 +125,23 @@ def rendered_camera_pose(view_transform: Any) -> Float64Array | None:  # noqa: A
             flat.
 
     Returns:
-        Camera to world, float64 [4, 4], USD camera axes; None while the annotator has not run
-        yet, when it reads all zeros.
+        Camera to world, float64 [4, 4], USD camera axes, NaN where a number is not finite; None
+        while the annotator has not run yet, when it reads all zeros.
 
     Raises:
         EnvError: It is no rigid transform.
     """
     flat = to_numpy(view_transform).astype(np.float64).ravel()
+    pose = np.eye(4)
+    if flat.shape == (16,) and not np.isfinite(flat).all():
+        pose[:3] = np.nan
+        return pose
     if flat.shape == (16,) and np.allclose(flat, 0.0):
         return None
     world_to_camera = flat.reshape(4, 4).T if flat.shape == (16,) else np.full((4, 4), np.nan)
     rotation = world_to_camera[:3, :3]
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3):
         raise EnvError(f"cameraViewTransform is no rigid transform: {flat.tolist()}")
-    pose = np.eye(4)
     pose[:3, :3] = rotation.T
     pose[:3, 3] = -rotation.T @ world_to_camera[:3, 3]
     return pose
@@ -157,8 +151,9 @@ def in_base(camera_to_world: Float64Array, base_to_world: Float64Array) -> Float
     """Camera to base, float32 [4, 4], read-only; the arguments are float64 [4, 4]."""
     rotation = base_to_world[:3, :3]
     pose = np.eye(4)
-    pose[:3, :3] = rotation.T @ camera_to_world[:3, :3]
-    pose[:3, 3] = rotation.T @ (camera_to_world[:3, 3] - base_to_world[:3, 3])
+    with np.errstate(invalid="ignore"):  # of infinite positions
+        pose[:3, :3] = rotation.T @ camera_to_world[:3, :3]
+        pose[:3, 3] = rotation.T @ (camera_to_world[:3, 3] - base_to_world[:3, 3])
     result = pose.astype(np.float32)
     result.setflags(write=False)
     return result

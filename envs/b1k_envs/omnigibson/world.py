@@ -228,11 +228,15 @@ class OmniGibsonWorld:
             return {index: stepped[index] for index in actions}
 
     def _holding(self, index: int) -> Float32Array:
-        """The action that keeps an env's robot where it was when it was first asked for."""
+        """The action that keeps an env's robot where it was when it was first asked for.
+
+        Where that is not finite it is 0, as the official evaluator sends it to a finished env.
+        """
         hold = self._hold[index]
         if hold is None:
             proprio = self.proprio(index)
             hold = r1pro.hold_action(proprio, self._protocol, *self._grippers[index])
+            hold[~np.isfinite(hold)] = 0.0
             self._hold[index] = hold
         return hold
 

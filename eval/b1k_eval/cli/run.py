@@ -387,9 +387,9 @@ def _table(session: Session) -> Table:
     for line in session.store.episodes.values():
         outcome, q_score = line["outcome"], line["q_score"]
         said = [line["failure_reason"], line["message"]]
+        if outcome == "failure" and line["failure_reason"] is None:
+            said[0] = "time limit"
         why = ": ".join(text for text in said if text)
-        if outcome == "failure" and not why:
-            why = "time limit"
         table.add_row(
             str(line["instance"]),
             str(line["rollout"]),

@@ -63,7 +63,7 @@ class EpisodeData:
         success: None for an error.
         q_score: In [0, 1]; None for an error.
         failure_reason: Machine-readable cause where the policy was at fault, else None.
-        message: Fault or error in words, else None.
+        message: Fault or error in words, and what the simulator did wrong, else None.
         steps: Control steps executed.
         simulated_s: The same as simulated time [s].
         truncated: The time limit was reached.

@@ -33,14 +33,14 @@ class Motion:
             self.bodies[body] = np.stack(list(columns.values()), axis=1)
 
     def reach(self, last: int | None = None) -> float:
-        """Farthest that a body came from its first place [m].
+        """Farthest that a body came from its first place [m]; steps with no number are left out.
 
         Args:
             last: Look at that many steps at the end; None at all.
         """
         rows = slice(None) if last is None else slice(-last, None)
         return max(
-            float(np.linalg.norm(body[rows] - body[rows][0], axis=1).max())
+            float(np.nanmax(np.linalg.norm(body[rows] - body[rows][0], axis=1), initial=0.0))
             for body in self.bodies.values()
         )
 

@@ -98,7 +98,7 @@ def _video(episode: EpisodeData, problems: list[str]) -> VideoIndex | None:
 def _why(episode: EpisodeData, failure: Failure | None) -> str | None:
     """A few words for the list."""
     if failure is not None and failure.label != "policy_fault":
-        return failure.words
+        return failure.words if episode.message is None else f"{failure.words}: {episode.message}"
     said = (episode.failure_reason, episode.message)
     return ": ".join(text for text in said if text) or None
 

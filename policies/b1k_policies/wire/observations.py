@@ -115,7 +115,8 @@ def from_wire(
         envs: How many there may be at most; None for any number.
 
     Returns:
-        Observations whose arrays are read-only and may share the message's memory.
+        Observations whose arrays are read-only and may share the message's memory. Numbers that
+        are not finite are handed on: the evaluators send what their simulator gives.
 
     Raises:
         ManyEnvsError: More than `envs`.
@@ -135,9 +136,6 @@ def from_wire(
         raise ManyEnvsError(f"{PROPRIO_KEY} is of {count} envs, expected 1 to {envs}")
     protocol = _protocol(proprio)
     poses = _recorded_poses(message, batched, count)
-    for key, numbers in ((PROPRIO_KEY, proprio), (CAM_REL_POSES_KEY, poses)):
-        if not np.isfinite(numbers).all():
-            raise WireError(f"{key} holds a number that is not finite")
     tasks = _tasks(message, count, task_index)
     views = [_pictures(message, view, batched, count) for view in CAMERAS] if images else []
     told, told_poses = _told(message, count)

@@ -18,7 +18,7 @@ def camera_poses(recorded: Float32Array) -> MappingProxyType[View, Float32Array]
     """The matrices of a received `cam_rel_poses`; see `b1k_envs.poses.camera_matrices`.
 
     Raises:
-        WireError: A quaternion is not of length 1.
+        WireError: A quaternion is finite and not of length 1.
     """
     try:
         return camera_matrices(recorded)
@@ -27,22 +27,22 @@ def camera_poses(recorded: Float32Array) -> MappingProxyType[View, Float32Array]
 
 
 def check_rigid(poses: Float32Array) -> None:
-    """Hold matrices to what poses are.
+    """Hold matrices to what poses are; one with a number that is not finite says nothing.
 
     Args:
-        poses: float32 [..., 4, 4].
+        poses: float32 [N, 4, 4].
 
     Raises:
         WireError: One is not a rotation, a position, and 0 0 0 1.
     """
-    with np.errstate(invalid="ignore", over="ignore"):  # not finite is not a rotation either
-        turns = poses[..., :3, :3].astype(np.float64)
+    finite = poses[np.isfinite(poses).all(axis=(1, 2))]
+    with np.errstate(invalid="ignore", over="ignore"):
+        turns = finite[:, :3, :3].astype(np.float64)
         product = turns @ np.swapaxes(turns, -1, -2)
         rigid = (
-            np.isfinite(poses).all()
-            and (np.abs(product - np.eye(3)) <= _UNIT).all()
+            (np.abs(product - np.eye(3)) <= _UNIT).all()
             and (np.linalg.det(turns) > 0).all()
-            and (poses[..., 3, :] == (0, 0, 0, 1)).all()
+            and (finite[:, 3, :] == (0, 0, 0, 1)).all()
         )
     if not rigid:
         raise WireError("a pose must be a rotation, a position, and 0 0 0 1")

@@ -22,7 +22,7 @@ from b1k_envs.errors import (
 from b1k_envs.mujoco_twin.states import NEAR_DISTANCE as TWIN_NEAR_DISTANCE
 from b1k_envs.omnigibson.env import OmniGibsonEnv
 from b1k_envs.omnigibson.states import NEAR_DISTANCE
-from b1k_envs.r1pro import hold_action
+from b1k_envs.r1pro import hold_action, not_finite
 
 
 def assert_same_observation(got: Any, expected: Any) -> None:
@@ -275,14 +275,33 @@ def test_a_gpu_without_memory_is_the_machines_fault(double, place):
         call()
 
 
-def test_a_proprio_that_is_not_a_number_is_named_by_its_field(double):
+def test_a_proprio_that_is_not_a_number_is_handed_on_and_the_world_goes_on(double):
+    """As upstream, where the policy gets it. A refusal would end the episode."""
     env = double.env()
     env.reset(0, 0, 0)
     double.faults.plan("get_obs", "nan_proprio", field="eef_left_pos")
-    with pytest.raises(EnvError, match=r"proprio field eef_left_pos\[0\] is nan"):
-        env.observe()
-    with pytest.raises(EnvError, match=r"has failed \(proprio field"):
-        env.goal()
+    seen = env.observe(images=False)
+    assert not_finite(seen) == ("eef_left_pos",)
+    assert env.step(drive(0)).step == 1
+    assert not_finite(env.observe(images=False)) == ()
+
+
+def test_a_base_that_is_nowhere_gives_poses_that_are_none_and_no_error(double, monkeypatch):
+    env = double.env()
+    env.reset(0, 0, 0)
+    torch = pytest.importorskip("torch")
+    lost = (torch.full((3,), torch.nan), torch.tensor([0.0, 0.0, 0.0, 1.0]))
+    robot = env._world._dialect.robot(0)
+    monkeypatch.setattr(type(robot), "get_position_orientation", lambda self, *a, **k: lost)
+    for images in (True, False):
+        seen = env.observe(images=images)
+        assert set(not_finite(seen)) == {
+            "cam_rel_poses",
+            *(f"camera_to_base of {view}" for view in VIEWS),
+        }
+        env.step(drive(0))
+    assert np.isnan(env.step(drive(0)).agent.base).all()
+    assert env.subgoals() is not None
 
 
 def test_a_simulator_that_ends_the_process_is_a_failure_not_an_end(double, monkeypatch):
