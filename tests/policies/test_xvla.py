@@ -15,7 +15,8 @@ import pytest
 from observations import CARDS, OFFSETS, expected_proprio, made_observation, natural_pictures
 from spoilt import Spoilt, one_thread  # noqa: F401 - a fixture
 
-from b1k_envs.errors import B1kEvalError, HostFaultError
+from b1k_envs.errors import ActionError, B1kEvalError, HostFaultError
+from b1k_envs.r1pro import PROPRIO_LAYOUTS
 from b1k_policies.base import EpisodeInfo
 from b1k_policies.checkpoint import CheckpointError, CheckpointRequest
 from b1k_policies.registry import CHECKPOINT, make_policy
@@ -400,6 +401,17 @@ def test_an_observation_that_cannot_be_sent_is_not_the_models_fault(policy):
     blind = replace(SEEN, images={})
     with pytest.raises(HostFaultError, match="the observation has no picture of head"):
         policy.infer(blind)
+
+
+def test_a_state_that_is_not_finite_is_sent_and_only_its_own_answer_is_none(policy):
+    """The model sees what the simulator gives; what it makes of that is its own fault."""
+    lost = SEEN.proprio.copy()
+    lost[PROPRIO_LAYOUTS[SEEN.protocol]["trunk_qpos"]] = np.nan
+    spoilt = replace(SEEN, proprio=lost)
+    policy.reset(EPISODE)
+    with pytest.raises(ActionError, match=r"^actions\[0, \d+\] is nan$"):
+        policy.infer(spoilt)
+    assert np.isfinite(policy.infer(SEEN).actions).all(), "nothing of it is left behind"
 
 
 def test_a_self_report_that_is_no_number_is_left_out_and_costs_no_episode(tiny_v17, monkeypatch):
