@@ -8,6 +8,7 @@ import sys
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -287,6 +288,12 @@ class EnvironmentWrapper:
     def __init__(self, env):
         self.env = env
 
+    def reset(self, **kwargs):
+        return self.env.reset(**kwargs)
+
+    def step(self, action, n_render_iterations=1):
+        return self.env.step(action, n_render_iterations=n_render_iterations)
+
     def __getattr__(self, name):
         return getattr(self.env, name)
 
@@ -326,7 +333,8 @@ def test_the_wrapper_of_2025_makes_of_an_environment_what_the_run_had(
     tmp_path,
 ):
     monkeypatch.setenv("OMNIGIBSON_APPDATA_PATH", str(tmp_path / "appdata"))
-    run = read_run_data(made("one", {0: "success"}, protocol="2025", max_steps=40))
+    changes = {"protocol": "2025", "max_steps": 40, "track": "standard"}
+    run = read_run_data(made("one", {0: "success"}, **changes))
     omnigibson = importlib.import_module("omnigibson")
     wrapped = wrapper_of(run)(omnigibson.Environment(configs=official_config(og_2025, size=1080)))
     robot = wrapped.robots[0]
@@ -336,7 +344,23 @@ def test_the_wrapper_of_2025_makes_of_an_environment_what_the_run_had(
     assert [(c.image_height, c.image_width) for c in cameras] == [(720, 720), (480, 480)]
     assert cameras[0].horizontal_aperture == 40.0
     assert robot.base_footprint_link.mass == 250.0
-    wrapped.reset()  # refuses an observation space of another size
+    shown = [wrapped.reset()[0]]  # refuses an observation space of another size
+    shown.append(wrapped.step(np.zeros(23, np.float32))[0])
+    raw = np.asarray(wrapped.env.get_obs()[0]["robot_r1"]["proprio"])
+    for obs in shown:
+        proprio = np.asarray(obs["robot_r1"]["proprio"])
+        assert not proprio[143:152].any()  # where in the house it is, and where it looks
+        assert not proprio[244:253].any()
+        assert proprio[236:240].any()  # the trunk is its own affair
+    assert raw[143:149].any()
+    assert (proprio[158:236] == raw[158:236]).all()
+    changes = {"protocol": "2025", "max_steps": 40, "track": "privileged"}
+    assert (
+        "HIDDEN = []"
+        in package_files(
+            [read_run_data(made("two", {1: "success"}, **changes))], entry("privileged")
+        )["wrapper.py"]
+    )
 
 
 def test_readme_has_the_evaluators_command_and_says_what_the_team_has_to_add(made):
@@ -346,7 +370,9 @@ def test_readme_has_the_evaluators_command_and_says_what_the_team_has_to_add(mad
     assert f"--task-name {TASK}" in text
     assert "--env-wrapper wrapper.SubmittedWrapper --robot-config robot.yaml" in text
     assert "To be added by the team" in text
-    assert "| one | other | " in text
+    assert f"| one | other | {TASK} | 0 | omnigibson 1 |" in text
+    assert "draft" not in text
+    assert "A draft" in package_files([run], entry(), draft=True)["README.md"]
 
 
 def test_runs_whose_worlds_need_different_wrappers_are_not_one_entry(made, tmp_path):

@@ -206,7 +206,7 @@ def _write(
         if found:
             words = "This is a draft, not a submission:\n" + "\n".join(f"- {f}" for f in found)
             write_atomic(folder / DRAFT_FILE, f"{words}\n".encode())
-        for name, text in package_files(runs, entry).items():
+        for name, text in package_files(runs, entry, draft=bool(found)).items():
             write_atomic(folder / name, text.encode())
         write_atomic(folder / EXPORT_FILE, to_json(_provenance(runs, entry, found)).encode())
     return files

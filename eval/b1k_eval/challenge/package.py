@@ -1,15 +1,16 @@
 """What a submission has beside its results: the robot, the wrapper, and how to evaluate the policy.
 
     robot.yaml    the robot's part of the simulator's config, as the runs used it
-    wrapper.py    the cameras (2025: and the robot's base) as the runs had them, as a wrapper class
-                  of the official evaluator
+    wrapper.py    the cameras as the runs had them, as a wrapper class of the official evaluator;
+                  2025: also the robot's base, and zeros where the track forbids to look
     README.md     how to run the official evaluator with both, and what was run here
 
 Sources, repository StanfordVL/BEHAVIOR-1K: `docs/challenge/submission.md`@28ee2dfb (what the
 package holds), `docs/challenge/evaluation.md`@01f0ed28 (command, `eval.camera_sensor_names`),
 `OmniGibson/omnigibson/eval/r1pro.yaml`@c71025ad (form of the robot's file), and the evaluators'
 wrappers: `camera_spec` of `eval/wrappers/` (2026, before the robot is made), sizes, aperture and
-mass set on a made robot in `learning/wrappers/` (2025).
+mass set on a made robot in `learning/wrappers/` (2025). Nothing in either year's evaluator hides
+what a track forbids: a policy that was shown zeros must be shown them again.
 
 What a pass does not prove: that the official evaluator of either year, which is not to be had here,
 takes the wrapper. It is written to what its own wrappers do.
@@ -26,10 +27,11 @@ from typing import Any
 from b1k_envs.base import Protocol, View
 from b1k_envs.errors import UsageError
 from b1k_envs.omnigibson.config import robot_config
-from b1k_envs.omnigibson.generation import GENERATIONS
+from b1k_envs.omnigibson.generation import GENERATIONS, ROBOT_NAME
 from b1k_envs.omnigibson.observations import sensor_name
 from b1k_envs.omnigibson.preparation import HEAD_APERTURE
 from b1k_envs.r1pro import BASE_MASS, CAMERAS
+from b1k_envs.track import FORBIDDEN_PROPRIO
 from b1k_eval.challenge.rules import Entry
 from b1k_eval.compare.loading import RunData
 
@@ -50,15 +52,22 @@ class World:
         protocol: Challenge year.
         sizes_px: Pixels a side of each camera.
         base_mass_kg: Mass of the base; None for the robot's own.
+        hidden: Slices of the proprioception that the policy saw as zeros.
     """
 
     protocol: Protocol
     sizes_px: Mapping[View, int]
     base_mass_kg: float | None
+    hidden: tuple[tuple[int, int], ...]
 
 
-def package_files(runs: Sequence[RunData], entry: Entry) -> dict[str, str]:
+def package_files(runs: Sequence[RunData], entry: Entry, *, draft: bool = False) -> dict[str, str]:
     """Text of each file by its name.
+
+    Args:
+        runs: What is submitted, at least one.
+        entry: By whom.
+        draft: Whether it is no submission.
 
     Raises:
         UsageError: The runs' worlds differ in what one wrapper has to say.
@@ -71,7 +80,7 @@ def package_files(runs: Sequence[RunData], entry: Entry) -> dict[str, str]:
     return {
         ROBOT_FILE: "".join(f"{line}\n" for line in _yaml(robot)),
         WRAPPER_FILE: _WRAPPERS[world.protocol].format(**_words(world)),
-        README_FILE: "\n".join(_readme(runs, entry, world)),
+        README_FILE: "\n".join(_readme(runs, entry, world, draft=draft)),
     }
 
 
@@ -89,7 +98,10 @@ def _one_world(runs: Sequence[RunData]) -> World:
 
 def _world(run: RunData) -> World:
     """What was applied when the run's simulators were started; else what this version applies."""
-    protocol: Protocol = run.identity["settings"]["protocol"]
+    settings = run.identity["settings"]
+    protocol: Protocol = settings["protocol"]
+    forbidden = FORBIDDEN_PROPRIO[protocol] if settings.get("track") == "standard" else {}
+    hidden = tuple((part.start, part.stop) for part in forbidden.values())
     started = [
         world["settings"]["applied"]
         for session in run.sessions
@@ -98,12 +110,14 @@ def _world(run: RunData) -> World:
     ]
     if not started:
         sizes = {view: camera.size for view, camera in CAMERAS.items()}
-        return World(protocol=protocol, sizes_px=sizes, base_mass_kg=BASE_MASS)
+        return World(protocol=protocol, sizes_px=sizes, base_mass_kg=BASE_MASS, hidden=hidden)
     applied = started[-1]
+    mass = applied["base_mass_kg"] if applied.get("base_mass_set", True) else None
     return World(
         protocol=protocol,
         sizes_px=dict(applied["image_sizes_px"]),
-        base_mass_kg=applied["base_mass_kg"],
+        base_mass_kg=mass,
+        hidden=hidden,
     )
 
 
@@ -178,6 +192,7 @@ SIZES_PX = {{
     "{right_wrist_sensor}": {right_wrist},
     "{head_sensor}": {head},
 }}
+HIDDEN = {hidden}  # of the proprioception: zeros, as the track wants it
 
 
 class {name}(EnvironmentWrapper):
@@ -193,6 +208,23 @@ class {name}(EnvironmentWrapper):
             robot.sensors[sensor].image_height = size
             robot.sensors[sensor].image_width = size
         env.load_observation_space()  # or the next reset refuses its own observation
+
+    def reset(self, *args, **kwargs):
+        obs, *rest = super().reset(*args, **kwargs)
+        return (_without_hidden(obs), *rest)
+
+    def step(self, *args, **kwargs):
+        obs, *rest = super().step(*args, **kwargs)
+        return (_without_hidden(obs), *rest)
+
+
+def _without_hidden(obs):
+    if obs is None or not HIDDEN:
+        return obs
+    proprio = obs["{robot}"]["proprio"].clone()
+    for start, stop in HIDDEN:
+        proprio[start:stop] = 0
+    return {{**obs, "{robot}": {{**obs["{robot}"], "proprio": proprio}}}}
 '''
 
 _WRAPPERS: Mapping[Protocol, str] = {"2025": _WRAPPER_2025, "2026": _WRAPPER_2026}
@@ -205,6 +237,8 @@ def _words(world: World) -> dict[str, Any]:
         "mass": "the base's own mass" if mass is None else f"base of {mass:g} kg",
         "base_mass": mass,
         "aperture": HEAD_APERTURE,
+        "hidden": list(world.hidden),
+        "robot": ROBOT_NAME,
         **{str(view): size for view, size in world.sizes_px.items()},
         **{f"{view}_sensor": sensor_name(view) for view in CAMERAS},
     }
@@ -213,23 +247,27 @@ def _words(world: World) -> dict[str, Any]:
 # --- README.md ------------------------------------------------------------------------------
 
 
-def _readme(runs: Sequence[RunData], entry: Entry, world: World) -> Iterator[str]:
+def _readme(runs: Sequence[RunData], entry: Entry, world: World, *, draft: bool) -> Iterator[str]:
     yield f"# {entry.team}, {entry.affiliation}: {entry.track} track, {entry.testset} test set"
     yield ""
+    if draft:
+        yield "**A draft, not a submission**: DRAFT.txt says why."
+        yield ""
     yield (
-        f"Results of the {world.protocol} BEHAVIOR challenge in `json/`, a video of each in "
-        f"`videos/`. `{ROBOT_FILE}` and `{WRAPPER_FILE}` are the robot and the wrapper they were "
-        "made with."
+        f"Results in the form of the {world.protocol} BEHAVIOR challenge in `json/`, a video of "
+        "each in `videos/`. "
+        f"`{ROBOT_FILE}` and `{WRAPPER_FILE}` are the robot and the wrapper for the official "
+        "evaluator that go with them."
     )
     yield ""
-    yield "| run | policy | task | instances | OmniGibson |"
+    yield "| run | policy | task | instances | simulator |"
     yield "|---|---|---|---|---|"
     for run in runs:
-        settings = run.identity["settings"]
+        settings, env = run.identity["settings"], run.identity["env"]
         instances = " ".join(map(str, sorted(settings["instances"])))
-        version = run.identity["env"].get("sim_version", "unknown")
+        sim = f"{settings['sim']} {env.get('sim_version', 'of an unknown version')}"
         policy = run.label.replace("|", "/")
-        yield f"| {run.name} | {policy} | {run.task} | {instances} | {version} |"
+        yield f"| {run.name} | {policy} | {run.task} | {instances} | {sim} |"
     yield ""
     yield "## Evaluating the policy"
     yield ""
