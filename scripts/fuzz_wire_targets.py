@@ -13,7 +13,7 @@ import sys
 import time
 import tracemalloc
 import zlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict
 from types import MappingProxyType, SimpleNamespace
@@ -316,23 +316,43 @@ class _Ear(logging.Handler):
 # --- the client -----------------------------------------------------------------------------------
 
 
-class _Answering:
-    """In place of the client's connection: metadata, then answers, then it is gone."""
+_RESET = b"\xa5reset"
+"""How the message of a reset begins, after the number of its keys."""
 
-    def __init__(self, messages: Iterator[bytes | str]) -> None:
-        self._messages = messages
+
+class _Answering:
+    """In place of the client's connection: metadata, then answers, then it is gone.
+
+    A reset is answered by a message of one byte, if that is the next one; nothing else comes that
+    was not asked for.
+    """
+
+    def __init__(self, metadata: bytes | str, answers: Callable[[], list[bytes | str]]) -> None:
+        self._metadata: list[bytes | str] = [metadata]
+        self._answers = answers
+        self._owed = 0
+        self._gone = False
         self.socket = SimpleNamespace(shutdown=lambda how: None)
 
     def __enter__(self) -> _Answering:
         return self
 
     def recv(self, timeout: float | None = None) -> bytes | str:
-        for message in self._messages:
-            return message
-        raise ConnectionClosedOK(None, None)
+        if self._metadata:
+            return self._metadata.pop()
+        self._gone = self._gone or not self._answers()
+        if self._gone:
+            raise ConnectionClosedOK(None, None)
+        if not self._owed:
+            raise TimeoutError
+        self._owed -= 1
+        return self._answers().pop(0)
 
     def send(self, data: bytes) -> None:
-        pass
+        if self._gone:
+            raise ConnectionClosedOK(None, None)
+        reset = data[1:].startswith(_RESET)
+        self._owed += not reset or [len(message) for message in self._answers()[:1]] == [1]
 
     def close(self) -> None:
         pass
@@ -390,12 +410,7 @@ class ClientTarget:
                 self._check_honest(policy)
 
     def _connect(self, *_: object, **__: object) -> _Answering:
-        def messages() -> Iterator[bytes | str]:
-            yield self._metadata
-            while self._answers:
-                yield self._answers.pop(0)
-
-        return _Answering(messages())
+        return _Answering(self._metadata, lambda: self._answers)
 
     def _begun(self, spec: str) -> Any:  # noqa: ANN401 - a RemotePolicy
         """A policy that has asked as long as there were answers; None if it did not begin."""

@@ -43,6 +43,10 @@ class HostFaultError(EnvError):
     """
 
 
+class EndsRunError(HostFaultError):
+    """Likewise, and no further episode would be worth anything: the run ends, with this reason."""
+
+
 class PolicyFaultError(B1kEvalError):
     """The policy failed: the episode is a `failure` with q = 0.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from b1k_envs.base import Env, EnvGroup
-from b1k_envs.errors import B1kEvalError
+from b1k_envs.errors import B1kEvalError, EndsRunError
 from b1k_eval.chunking import Chunking
 from b1k_eval.events import EpisodeResult, EpisodeTiming, Subscriber
 from b1k_eval.files import to_json, write_atomic
@@ -20,7 +20,7 @@ from b1k_eval.progress import ProgressSubscriber, Snapshot
 from b1k_eval.recording import VideoSubscriber
 from b1k_eval.runner import Render, run_episode
 from b1k_eval.scoring import HumanFigures, ScoreKeeper, result_record
-from b1k_eval.store import disk_full, storing
+from b1k_eval.store import StorageError, disk_full, storing
 from b1k_eval.trace import Trace
 from b1k_eval.video import RenderThread
 from b1k_eval.watchdog import Limits
@@ -89,11 +89,11 @@ class Finished(NamedTuple):
 
     Attributes:
         record: Content of result.json.
-        stop: Why no further episode should be tried (a full disk), else None.
+        stop: Why no further episode should be tried, else None.
     """
 
     record: dict[str, Any]
-    stop: str | None
+    stop: B1kEvalError | None
 
 
 def execute(
@@ -152,8 +152,14 @@ def execute(
             subscriber.close()
     record = result_record(result, keeper, assembly.human)
     write_record(folder, record)
-    stop = f"no space left in {folder.parent.parent}: free some space, then --resume"
-    return Finished(record, stop if full else None)
+    stop: B1kEvalError | None = None
+    if full:
+        stop = StorageError(
+            f"no space left in {folder.parent.parent}: free some space, then --resume"
+        )
+    elif result.ends_run:
+        stop = EndsRunError(f"the run ends here: {result.message}")
+    return Finished(record, stop)
 
 
 def _video(

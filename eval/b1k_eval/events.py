@@ -124,6 +124,8 @@ class EpisodeResult:
         not_finite: Numbers that are not finite in observations; None if there were none.
         traceback: Where the fault or error came from, else None.
         timing: Wall times.
+        remarks: What a person should read before trusting it.
+        ends_run: No further episode would be worth anything, for the reason in `message`.
     """
 
     episode: EpisodeInfo
@@ -141,6 +143,8 @@ class EpisodeResult:
     not_finite: NotFinite | None = None
     traceback: str | None
     timing: EpisodeTiming
+    remarks: tuple[str, ...] = ()
+    ends_run: bool = False
 
 
 class Subscriber:

@@ -52,15 +52,29 @@ def key_of(episode: EpisodeInfo) -> EpisodeKey:
 def commit(
     store: RunStore, reporter: Reporter, key: EpisodeKey, folder: Path, finished: Finished
 ) -> None:
-    """Make a finished episode part of the run.
+    """Make a finished episode part of the run, and its remarks known.
 
     Raises:
-        StorageError: It cannot be written, or nothing more can.
+        StorageError: It cannot be written.
+        B1kEvalError: Why no further episode should be tried.
     """
     store.commit(key, folder, finished.record)
     reporter.episode_ended(key, finished.record)
+    said = session_remarks(store)
+    new = [text for text in finished.record["remarks"] if text not in said]
+    if new:
+        store.record["sessions"][-1]["remarks"] = [*said, *new]
+        store.write_record()
+        for text in new:
+            reporter.note(f"note: {text}")
     if finished.stop is not None:
-        raise StorageError(finished.stop)
+        raise finished.stop
+
+
+def session_remarks(store: RunStore) -> list[str]:
+    """What was remarked on episodes of the present session, each once."""
+    found: list[str] = store.record["sessions"][-1].get("remarks", [])
+    return found
 
 
 @dataclass(eq=False)

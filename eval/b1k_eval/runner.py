@@ -19,7 +19,13 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from b1k_envs.base import Env, Float32Array, GoalStatus, Observation
-from b1k_envs.errors import ActionError, EnvError, HostFaultError, PolicyFaultError
+from b1k_envs.errors import (
+    ActionError,
+    EndsRunError,
+    EnvError,
+    HostFaultError,
+    PolicyFaultError,
+)
 from b1k_envs.r1pro import (
     ACTION_SLICES,
     GRIPPER_OPEN,
@@ -78,6 +84,7 @@ def run_episode(
     started = perf_counter()
     outcome: Outcome
     reason = message = trace = None
+    ends_run = False
     try:
         loop.run()
         outcome = "success" if loop.terminated else "failure"
@@ -86,6 +93,7 @@ def run_episode(
         trace = traceback.format_exc()
     except Exception as error:  # noqa: BLE001 - any crash of world or harness is the outcome "error"
         outcome, message = "error", f"{type(error).__name__}: {error}"
+        ends_run = isinstance(error, EndsRunError)
         trace = traceback.format_exc()
     strange = loop.not_finite()
     if strange is not None:
@@ -112,6 +120,8 @@ def run_episode(
             observe_s=loop.observe_s,
             policy_s=loop.policy_s,
         ),
+        remarks=policy.episode_remarks,
+        ends_run=ends_run,
     )
     for subscriber in subscribers:
         subscriber.on_end(result)

@@ -191,6 +191,7 @@ def result_record(
         "inferences": result.inferences,
         "stalled_steps": result.stalled_steps,
         "privileged": result.privileged,
+        "remarks": list(result.remarks),
         "initial_predicates": keeper.initial_predicates,
         "predicates": {} if result.goal is None else dict(result.goal.predicates),
         "subgoals": keeper.subgoal_steps,

@@ -113,6 +113,7 @@ class Policy(ABC):
         skipped_rows: Rows at the start of the model's own chunk that are no longer to be
             executed and not in `infer`'s; a horizon may count them.
         remarks: What a person should read before trusting a result; shown once a run.
+        episode_remarks: Likewise, of the latest episode, and known only when it has been played.
     """
 
     name: str
@@ -120,6 +121,11 @@ class Policy(ABC):
     needs_images: bool = True
     skipped_rows: int = 0
     remarks: tuple[str, ...] = ()
+
+    @property
+    def episode_remarks(self) -> tuple[str, ...]:
+        """None, unless a policy has some."""
+        return ()
 
     @abstractmethod
     def reset(self, episode: EpisodeInfo) -> None:

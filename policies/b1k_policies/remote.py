@@ -12,7 +12,6 @@ where it was.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -23,6 +22,7 @@ import numpy as np
 from b1k_envs.base import Observation, Protocol
 from b1k_envs.errors import (
     B1kEvalError,
+    EndsRunError,
     HostFaultError,
     PolicyFaultError,
     UnavailableError,
@@ -32,18 +32,18 @@ from b1k_policies.base import ActionChunk, EpisodeInfo, Policy
 from b1k_policies.preflight import probe_observation
 from b1k_policies.wire import keys
 from b1k_policies.wire.address import parse_address
-from b1k_policies.wire.codec import WireError, pack, unpack
+from b1k_policies.wire.codec import WireError, pack
+from b1k_policies.wire.dialogue import Dialogue
 from b1k_policies.wire.link import (
-    ANSWERS,
     LateError,
     Link,
     LostError,
     RefusedError,
+    api_key_here,
     require_websockets,
 )
 from b1k_policies.wire.messages import (
     Answer,
-    NoActionError,
     NoChunkError,
     Told,
     read_answer,
@@ -55,8 +55,6 @@ from b1k_policies.wire.pictures import require_torch, resized
 
 MOST_RECONNECTIONS = 3
 """Of an episode."""
-MOST_RETRIES = 2
-"""Of a question that was answered without an action."""
 RETRY_WAIT_S = 5.0
 """Between two attempts to reconnect."""
 START_WAIT_S = 1.0
@@ -100,13 +98,15 @@ class RemotePolicy(Policy):
         """
         self.address = address = parse_address(spec)
         require_websockets()
-        self._key = _api_key()
+        self._key = api_key_here()
         self._link = Link(address, self._key)
+        self._dialogue = Dialogue(self._link)
         self._query_timeout_s = address.timeout_s if query_timeout_s is None else query_timeout_s
         self._retry_wait_s = retry_wait_s
         self._sleep = sleep
         self._metadata = self._first_metadata(start_wait_s)
         self.info = self._read_info()
+        self._dialogue.foreign = self.info is None
         self._batch = protocol == "2026" if address.batch is None else address.batch
         self._rows = self._rows_to_ask()
         self.chunk_length = 1 if self._rows is None else self._rows
@@ -129,12 +129,17 @@ class RemotePolicy(Policy):
         Raises:
             HostFaultError: It cannot be told: no server is there, and nothing has been asked of
                 the policy that it could have failed.
+            EndsRunError: See `Dialogue`.
         """
         self._reconnections = 0
+        self._dialogue.forget_remarks()
         self._told = Told(seed=episode.seed, instance=episode.instance, rollout=episode.rollout)
         deadline = time.monotonic() + self._query_timeout_s
         try:
             self._persist(lambda: self._greet(deadline), deadline)
+        except EndsRunError:
+            self._link.drop()
+            raise
         except PolicyFaultError as error:
             raise HostFaultError(
                 f"no server for this episode ({error}): start it again, then --resume"
@@ -148,6 +153,7 @@ class RemotePolicy(Policy):
                 for an answer that is none.
             ActionError: The answer is no finite action, or not of the right shape.
             HostFaultError: The observation cannot be sent.
+            EndsRunError: The server's answers are not in step with the questions.
         """
         if self._told is None:
             raise RuntimeError("infer before reset")
@@ -166,8 +172,13 @@ class RemotePolicy(Policy):
             actions=answer.actions,
             skill=answer.skill,
             progress=answer.progress,
-            latency_s=time.perf_counter() - begun,
+            latency_s=time.perf_counter() - begun - self._dialogue.listened_s,
         )
+
+    @property
+    def episode_remarks(self) -> tuple[str, ...]:
+        """What the server did beside the protocol since the latest reset."""
+        return tuple(f"{self.address}: {text}" for text in self._dialogue.remarks)
 
     def describe(self) -> dict[str, Any]:
         """The server's address and metadata; never the key."""
@@ -285,20 +296,14 @@ class RemotePolicy(Policy):
             raise HostFaultError(f"an observation cannot be sent: {error}") from error
 
     def _answer(self, data: bytes, deadline: float) -> Answer:
-        """Ask, and again if the answer has no action."""
-        for retry in range(MOST_RETRIES + 1):
-            try:
-                found = self._persist(lambda: self._ask(data, deadline), deadline)
-                if isinstance(found, str):
-                    raise self._reported(_gist(found))
-                message = unpack(found, ANSWERS)
-                return read_answer(message, rows=self._rows, extended=self.info is not None)
-            except NoActionError:
-                if retry == MOST_RETRIES:
-                    raise
-            except WireError as error:
-                raise PolicyFaultError(f"the server's answer cannot be read: {error}") from error
-        raise AssertionError("the last retry returns or raises")
+        """Ask, and read the answer."""
+        try:
+            found = self._persist(lambda: self._ask(data, deadline), deadline)
+            if isinstance(found, str):
+                raise self._reported(_gist(found))
+            return read_answer(found, rows=self._rows, extended=self.info is not None)
+        except WireError as error:
+            raise PolicyFaultError(f"the server's answer cannot be read: {error}") from error
 
     def _reported(self, gist: str) -> B1kEvalError:
         """The error that a server's text stands for; one of ours says whose fault it was."""
@@ -310,15 +315,14 @@ class RemotePolicy(Policy):
                 return PolicyFaultError(f"the server reports: {rest}", kind)
         return PolicyFaultError(f"the server reports: {gist}")
 
-    def _ask(self, data: bytes, deadline: float) -> bytes | str:
+    def _ask(self, data: bytes, deadline: float) -> object:
         if self.info is not None and not self._greeted:
             self._greet(deadline)
-        self._link.send(data, deadline)
-        return self._link.receive(deadline)
+        return self._dialogue.ask(data, deadline)
 
     def _greet(self, deadline: float) -> None:
         told = self._told if self.info is not None else None
-        self._link.send(pack(reset_message(told)), deadline)
+        self._dialogue.begin(pack(reset_message(told)), deadline)
         self._greeted = True
 
     # --- the connection -------------------------------------------------------------------------
@@ -359,6 +363,7 @@ class RemotePolicy(Policy):
             except RefusedError as error:
                 raise PolicyFaultError(str(error), "policy_connection_lost") from error
             self._greeted = False
+            self._dialogue.connected()
             self._check_same(metadata)
             return
         raise PolicyFaultError(
@@ -383,21 +388,6 @@ class RemotePolicy(Policy):
                 f"{self.address} came back as {now}, with other metadata than this run was begun "
                 "with: start a new run"
             )
-
-
-def _api_key() -> str | None:
-    """The key of the environment; None if there is none.
-
-    Raises:
-        UsageError: It cannot be sent; the text does not repeat it.
-    """
-    key = os.environ.get(keys.KEY_VARIABLE) or None
-    if key is not None and not all("!" <= letter <= "~" for letter in key):
-        raise UsageError(
-            f"the environment variable {keys.KEY_VARIABLE} may only have printable ASCII "
-            "characters without spaces"
-        )
-    return key
 
 
 def _gist(text: str) -> str:

@@ -30,8 +30,9 @@ RIGHT = "robot_r1::robot_r1:right_realsense_link:Camera:0::rgb"
 
 
 @pytest.fixture(autouse=True)
-def _no_key(monkeypatch):
+def _no_key_no_waiting(monkeypatch):
     monkeypatch.delenv("B1K_EVAL_API_KEY", raising=False)
+    monkeypatch.setattr("b1k_policies.wire.dialogue.SETTLE_S", 0.02)
 
 
 def forward(message):

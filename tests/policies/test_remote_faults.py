@@ -24,8 +24,9 @@ FORWARD = {"action": np.eye(1, 23, dtype=np.float32)}
 
 
 @pytest.fixture(autouse=True)
-def _no_key(monkeypatch):
+def _no_key_no_waiting(monkeypatch):
     monkeypatch.delenv("B1K_EVAL_API_KEY", raising=False)
+    monkeypatch.setattr("b1k_policies.wire.dialogue.SETTLE_S", 0.02)
 
 
 def episode_with(server, episode, **options):
@@ -284,16 +285,17 @@ def test_an_answer_that_is_none_is_the_policys_fault(answer, reason, text, episo
 
 
 def test_an_answer_without_an_action_is_asked_for_again_twice(episode):
-    with foreign_server(in_turn({}, {"error": "busy"}, OK)) as server:
+    with foreign_server(in_turn(OK, {}, {"error": "busy"}, OK)) as server:
         policy = RemotePolicy(server.address)
         policy.reset(episode)
-        np.testing.assert_array_equal(policy.infer(ToyEnv().observe()).actions[0], row(0))
+        for _ in range(2):
+            np.testing.assert_array_equal(policy.infer(ToyEnv().observe()).actions[0], row(0))
         policy.close()
-    assert server.frames[1] == server.frames[2] == server.frames[3]
+    assert server.frames[1] == server.frames[2] == server.frames[3] == server.frames[4]
 
 
 def test_a_third_answer_without_an_action_is_the_policys_fault(episode):
-    with foreign_server(in_turn({}, {}, {"error": "busy"})) as server:
+    with foreign_server(in_turn(FORWARD, {}, {}, {"error": "busy"})) as server:
         result, _ = episode_with(server, episode)
     assert (result.outcome, result.failure_reason) == ("failure", "policy_error")
     assert "has no 'action' (it has: error)" in result.message

@@ -30,6 +30,7 @@ from b1k_eval.cli.requests import (
     resolve_settings,
 )
 from b1k_eval.episode import RESULT_FILE, TRACE_FILE, VIDEO_FILE
+from b1k_eval.pool import session_remarks
 from b1k_eval.progress import OUTCOME_STYLES, duration, make_reporter
 from b1k_eval.run_files import EPISODES_FOLDER, RUN_FILE, read_run
 from b1k_eval.session import Session, summarise
@@ -332,7 +333,7 @@ def _conclude(session: Session, *, json_output: bool, stop: KeyboardInterrupt | 
                 "task": settings.task,
                 "policy": session.policy.name,
                 "checkpoint": None if settings.checkpoint is None else settings.checkpoint.ckpt,
-                "remarks": list(session.remarks),
+                "remarks": [*session.remarks, *session_remarks(store)],
                 "privileged": store.record["identity"]["privileged"],
                 **summary,
                 "decision": None if standing is None else asdict(standing),

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import http.client
 import importlib.metadata
+import os
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from b1k_envs.errors import B1kEvalError, UnavailableError
+from b1k_envs.errors import B1kEvalError, UnavailableError, UsageError
 from b1k_policies.wire import keys
 from b1k_policies.wire.address import Address
 from b1k_policies.wire.codec import WireError, unpack
@@ -69,8 +70,27 @@ def require_websockets() -> None:
         )
 
 
+def api_key_here() -> str | None:
+    """The key of the environment; None if there is none.
+
+    Raises:
+        UsageError: It cannot be sent; the text does not repeat it.
+    """
+    key = os.environ.get(keys.KEY_VARIABLE) or None
+    if key is not None and not all("!" <= letter <= "~" for letter in key):
+        raise UsageError(
+            f"the environment variable {keys.KEY_VARIABLE} may only have printable ASCII "
+            "characters without spaces"
+        )
+    return key
+
+
 class Link:
-    """A connection that can be opened again; used on one thread."""
+    """A connection that can be opened again; used on one thread.
+
+    Attributes:
+        greeting: The metadata of the present connection as they came; None before the first.
+    """
 
     def __init__(
         self,
@@ -90,6 +110,7 @@ class Link:
         self._api_key = api_key
         self._clock = clock
         self._connection: ClientConnection | None = None
+        self.greeting: bytes | str | None = None
 
     @property
     def is_open(self) -> bool:
@@ -126,6 +147,7 @@ class Link:
                 max_size=ANSWERS.size,
             ).__enter__()
             found = self._connection.recv(timeout=self._left(deadline, METADATA_TIMEOUT_S))
+            self.greeting = found
             return self._metadata(found)
         except WireError as error:
             self.drop()
@@ -180,6 +202,20 @@ class Link:
             raise LostError(f"{self._address}: {_told(error)}") from error
         except (OSError, EOFError) as error:
             raise LostError(f"{self._address}: {_told(error)}") from error
+
+    def waiting(self) -> bytes | str | None:
+        """A message that has arrived already; None where there is none, or no connection.
+
+        Of a connection that is lost the next `send` will tell.
+        """
+        from websockets.exceptions import ConnectionClosed
+
+        if self._connection is None:
+            return None
+        try:
+            return self._connection.recv(timeout=0)
+        except (TimeoutError, ConnectionClosed, OSError, EOFError):
+            return None
 
     def drop(self) -> None:
         """Give the connection up without a word; safe to call without one."""

@@ -1,7 +1,7 @@
 """A policy server written from the protocol's text alone: websockets and msgpack, nothing of ours.
 
 /healthz answers 200; a connection begins with the server's metadata; {"reset": True} is not
-answered; an observation is, by whatever `script` says.
+answered, unless `on_reset` says otherwise; an observation is, by whatever `script` says.
 """
 
 from __future__ import annotations
@@ -68,8 +68,10 @@ class ForeignServer:
     """What was received, and what to answer.
 
     Attributes:
-        script: From observation to the answer: a map, raw bytes, a text; or raises.
+        script: From observation to the answer: a map, raw bytes, a text; a list of them; or raises.
+        on_reset: From a reset to what it is answered by: a list of the same.
         metadata: Sent first; raw bytes or text as they are, None for silence.
+        greetings: How often they are sent.
         healthy: Status of /healthz, asked anew each time.
         api_key: Wanted in the header; None for nobody's.
         tls: Certificate and key; None for no encryption.
@@ -79,7 +81,9 @@ class ForeignServer:
     """
 
     script: Callable[[Map], Any]
+    on_reset: Callable[[Map], list[Any]] = lambda _: []
     metadata: Any = field(default_factory=dict)
+    greetings: int = 1
     healthy: Callable[[], int] = lambda: 200
     api_key: str | None = None
     tls: ssl.SSLContext | None = None
@@ -151,18 +155,18 @@ class ForeignServer:
             if self.metadata is None:
                 self.released.wait(20)
                 return
-            raw = isinstance(self.metadata, (bytes, str))
-            connection.send(self.metadata if raw else encode(self.metadata))
+            self._send(connection, [self.metadata] * self.greetings)
             while True:
                 frame = connection.recv()
                 self.frames.append(frame)
                 message = decode(frame)
                 if "reset" in message:
                     self.log.append(("reset", message))
+                    self._send(connection, self.on_reset(message))
                     continue
                 self.log.append(("observation", message))
                 answer = self.script(message)
-                connection.send(answer if isinstance(answer, (bytes, str)) else encode(answer))
+                self._send(connection, answer if isinstance(answer, list) else [answer])
         except HangsError:
             self.released.wait(20)
         except DiesError as death:
@@ -171,6 +175,13 @@ class ForeignServer:
             connection.socket.shutdown(socket.SHUT_RDWR)
         except ConnectionClosed:
             pass
+
+    @staticmethod
+    def _send(connection: ServerConnection, messages: list[Any]) -> None:
+        for message in messages:
+            if isinstance(message, type):
+                raise message
+            connection.send(message if isinstance(message, (bytes, str)) else encode(message))
 
 
 @contextmanager

@@ -126,7 +126,7 @@ def test_an_error_of_the_client_that_is_not_declared_is_noticed(messages, begin,
 
     monkeypatch.setattr("b1k_policies.remote.read_answer", broken)
     with pytest.raises(KeyError, match="it is odd"):
-        begin("client")(messages.sequence(pack({}), pack({"odd": 1})))
+        begin("client")(messages.sequence(pack({}), pack({"odd": 1, "action": 1})))
 
 
 def test_memory_beyond_the_bound_is_noticed(fuzz, begin, monkeypatch):
