@@ -186,8 +186,9 @@ def _space(robots: list[Robot]) -> dict[str, tuple[int, ...]]:
     for robot in robots:
         for name, sensor in robot.sensors.items():
             for modality in sensor.modalities:
-                size = (sensor.image_height, sensor.image_width, 4)
-                space[f"{robot.name}::{name}::{modality}"] = size
+                size = (sensor.image_height, sensor.image_width)
+                shape = (*size, 4) if modality == "rgb" else size
+                space[f"{robot.name}::{name}::{modality}"] = shape
         if "proprio" in robot._obs_modalities:
             fields = robot._fields()
             length = sum(len(fields[name]) for name in robot._proprio_obs)

@@ -40,6 +40,7 @@ from b1k_envs.omnigibson.goal_status import GoalRecord
 from b1k_envs.omnigibson.loading import load_instances
 from b1k_envs.omnigibson.observations import (
     PoseHistory,
+    depth_picture,
     frame_poses,
     in_base,
     picture,
@@ -79,6 +80,20 @@ class CameraPoses(NamedTuple):
     recorded: Float32Array
 
 
+class Seen(NamedTuple):
+    """What the cameras of an env gave, all of the same frame.
+
+    Attributes:
+        pictures: `images` of an `Observation`.
+        depth: As in `Observation`; None where it is not asked for.
+        poses: Where the cameras were.
+    """
+
+    pictures: Mapping[View, UInt8Array]
+    depth: Mapping[View, Float32Array] | None
+    poses: CameraPoses
+
+
 class OmniGibsonWorld:
     """See the module header. Envs are counted from 0.
 
@@ -87,6 +102,7 @@ class OmniGibsonWorld:
         findings: What was measured at the start, see `startup_checks`.
         num_envs: How many envs it has.
         max_steps: The time limit of the task.
+        with_depth: Whether looks have depth.
     """
 
     def __init__(
@@ -99,6 +115,7 @@ class OmniGibsonWorld:
         render: RenderMode,
         gpu: int | None,
         num_envs: int = 1,
+        depth: bool = False,
     ) -> None:
         """Start the application and build the scene; minutes.
 
@@ -110,6 +127,7 @@ class OmniGibsonWorld:
             render: When cameras are rendered.
             gpu: Which GPU, as CUDA counts; None for the one that CUDA sees first.
             num_envs: How many envs, more than one with v3.9.3 only.
+            depth: Whether looks have depth as well.
 
         Raises:
             UnavailableError: OmniGibson, its data or the fitting version is not installed.
@@ -127,6 +145,7 @@ class OmniGibsonWorld:
         data = find_task_data(generation, task, split)
         self.num_envs, self.max_steps = num_envs, max_steps
         self._protocol: Protocol = protocol
+        self.with_depth = depth
         self._render_mode: RenderMode = render
         self._data = data
         self._generation = generation
@@ -134,7 +153,9 @@ class OmniGibsonWorld:
         self._failure: str | None = None
         with self._calling("starting and building the scene"):
             self._application = launch(generation, gpu=gpu)
-            config = build_config(generation, task, data, num_envs=num_envs, max_steps=max_steps)
+            config = build_config(
+                generation, task, data, num_envs=num_envs, max_steps=max_steps, depth=depth
+            )
             og = self._application.og
             self._env = og.Environment(configs=config)
             applied = prepare_environment(self._application, generation, self._env)
@@ -166,6 +187,7 @@ class OmniGibsonWorld:
                 "applied": {**self._application.applied, **applied},
                 "startup_checks": [asdict(finding) for finding in self.findings],
                 "near_distance_m": NEAR_DISTANCE,
+                **({"depth": True} if depth else {}),
             },
         )
 
@@ -286,7 +308,7 @@ class OmniGibsonWorld:
 
     # --- looking -----------------------------------------------------------------------------
 
-    def look(self, index: int) -> tuple[Mapping[View, UInt8Array], CameraPoses]:
+    def look(self, index: int) -> Seen:
         """The pictures of an env, and where the cameras were when they were taken.
 
         On demand this renders all envs until their pictures show the present state, once for
@@ -299,6 +321,9 @@ class OmniGibsonWorld:
                 self._pictured = True
             observation = self._observations.get(index) or self._dialect.read(index)
             pictures = {view: picture(observation, view) for view in VIEWS}
+            depth = None
+            if self.with_depth:
+                depth = MappingProxyType({view: depth_picture(observation, view) for view in VIEWS})
             dialect, base = self._dialect, self._dialect.base_pose(index)
             present = {view: dialect.camera_pose(index, view) for view in VIEWS}
             rendered = {view: dialect.rendered_camera_pose(index, view) for view in VIEWS}
@@ -307,8 +332,10 @@ class OmniGibsonWorld:
             for view in VIEWS:
                 camera = dialect.recorded_camera_pose(index, view)
                 recorded[view] = in_base(present[view] if camera is None else camera, base)
-            return MappingProxyType(pictures), CameraPoses(
-                MappingProxyType(poses), recorded_poses(recorded)
+            return Seen(
+                pictures=MappingProxyType(pictures),
+                depth=depth,
+                poses=CameraPoses(MappingProxyType(poses), recorded_poses(recorded)),
             )
 
     def camera_poses(self, index: int) -> CameraPoses:
