@@ -299,6 +299,8 @@ def _make_omnigibson(settings: RunSettings, gpu: int | None, depth: bool) -> Env
         render=settings.render,
         gpu=gpu,
         depth=depth,
+        partial_scene=settings.partial_scene,
+        heavy_base=settings.heavy_base,
     )
 
 

@@ -93,6 +93,10 @@ FAULTS = {
     "a lower limit": ({"max_steps": 10}, "time limit"),
     "noise": ({"action_noise": "0.01"}, "--action-noise"),
     "2025 unmasked": ({"protocol": "2025", "max_steps": 40}, "--track standard"),
+    "part of the house": (
+        {"protocol": "2025", "max_steps": 40, "track": "standard", "partial_scene": True},
+        "leave --partial-scene out",
+    ),
     "an instance that does not count": ({"outcomes": {10: "success"}}, "instance 10"),
     "two rollouts": ({"outcomes": {0: ["success", "failure"]}}, "2 rollouts"),
     "an error": ({"outcomes": {0: "success", 1: "error"}}, "ended as an error"),

@@ -8,11 +8,13 @@ Sources, repository StanfordVL/BEHAVIOR-1K, under `OmniGibson/omnigibson/`:
 (2026), whose values agree. `learning/configs/robot/r1pro.yaml`, which 2025 merges in, leaves
 `controllers` empty in the public copies.
 
-Two liberties, both of which leave the numbers alone: cameras record `rgb`, with `depth_linear` only
-where that is asked for, and have the size of data collection (720 head, 480 wrists), as
-`DefaultWrapper` (2025) and `RGBDFullResWrapper` (2026) set it, both of which record depth always.
-In 2026 the size is in here, because tiled cameras cannot be resized later; in 2025 `preparation`
-sets it.
+Where the evaluators leave a choice: cameras record `rgb`, with `depth_linear` only where that is
+asked for, and have the size of data collection (720 head, 480 wrists), as `DefaultWrapper` (2025)
+and `RGBDFullResWrapper` (2026) set it, both of which record depth always. There is no option for
+the 224 px of `RGBLowResWrapper`, the 2025 default: intrinsics, the resizing that a contract
+prescribes, what is sent over the wire and videos all start from the full size, and a policy that
+wants 224 px gets them by a resize of the full picture. In 2026 the size is in here, because tiled
+cameras cannot be resized later; in 2025 `preparation` sets it.
 """
 
 from __future__ import annotations
@@ -48,6 +50,7 @@ def build_config(
     num_envs: int = 1,
     max_steps: int,
     depth: bool = False,
+    partial_scene: bool = False,
 ) -> dict[str, Any]:
     """Write the config of one task; JSON values throughout.
 
@@ -58,6 +61,7 @@ def build_config(
         num_envs: Scenes in the one simulator; more than one in 2026 only.
         max_steps: Limit of the termination condition `timeout` [control steps].
         depth: Whether the cameras give depth as well.
+        partial_scene: See `rooms.scene_rooms`.
 
     Raises:
         UsageError: More envs than the generation can have, or a limit below 1.
@@ -96,7 +100,7 @@ def build_config(
         "scene": {
             "type": "InteractiveTraversableScene",
             "scene_model": data.entry.scene_model,
-            **scene_rooms(generation, data),
+            **scene_rooms(generation, data, partial=partial_scene),
             "include_robots": False,
         },
         "task": activity,

@@ -158,6 +158,8 @@ class OmniGibsonEnv(Env):
         render: RenderMode = "on-demand",
         gpu: int | None = None,
         depth: bool = False,
+        partial_scene: bool = False,
+        heavy_base: bool = False,
     ) -> None:
         """Start OmniGibson; see `OmniGibsonWorld` for arguments and errors. One per process."""
         self._world = OmniGibsonWorld(
@@ -168,6 +170,8 @@ class OmniGibsonEnv(Env):
             render=render,
             gpu=gpu,
             depth=depth,
+            partial_scene=partial_scene,
+            heavy_base=heavy_base,
         )
         self.info = self._world.info
         self._episode = Episode(self._world, 0)

@@ -116,6 +116,8 @@ class OmniGibsonWorld:
         gpu: int | None,
         num_envs: int = 1,
         depth: bool = False,
+        partial_scene: bool = False,
+        heavy_base: bool = False,
     ) -> None:
         """Start the application and build the scene; minutes.
 
@@ -128,6 +130,8 @@ class OmniGibsonWorld:
             gpu: Which GPU, as CUDA counts; None for the one that CUDA sees first.
             num_envs: How many envs, more than one with v3.9.3 only.
             depth: Whether looks have depth as well.
+            partial_scene: Load the rooms of the task only; a choice in 2025, always so in 2026.
+            heavy_base: Give the base 250 kg; the same.
 
         Raises:
             UnavailableError: OmniGibson, its data or the fitting version is not installed.
@@ -142,6 +146,11 @@ class OmniGibsonWorld:
                 f"{num_envs} envs in one process need OmniGibson v3.9.3 (--protocol 2026); "
                 f"{generation.tag} has one"
             )
+        if generation.protocol == "2026" and (partial_scene or heavy_base):
+            raise UsageError(
+                f"{generation.tag} always loads the rooms of the task only and gives the base "
+                "250 kg: both are choices in 2025 alone"
+            )
         data = find_task_data(generation, task, split)
         self.num_envs, self.max_steps = num_envs, max_steps
         self._protocol: Protocol = protocol
@@ -154,15 +163,25 @@ class OmniGibsonWorld:
         with self._calling("starting and building the scene"):
             self._application = launch(generation, gpu=gpu)
             config = build_config(
-                generation, task, data, num_envs=num_envs, max_steps=max_steps, depth=depth
+                generation,
+                task,
+                data,
+                num_envs=num_envs,
+                max_steps=max_steps,
+                partial_scene=partial_scene,
+                depth=depth,
             )
             og = self._application.og
             self._env = og.Environment(configs=config)
-            applied = prepare_environment(self._application, generation, self._env)
+            applied = prepare_environment(
+                self._application, generation, self._env, heavy_base=heavy_base
+            )
             dialect = Dialect2026 if generation.vectorised else Dialect2025
             self._dialect: Dialect = dialect(og, self._env, num_envs)
             self._switch_camera_poses_on()
-            self.findings = check_startup(self._application, generation, self._env)
+            self.findings = check_startup(
+                self._application, generation, self._env, heavy_base=heavy_base
+            )
         self.options = self._dialect.options
         self._history = [PoseHistory() for _ in range(num_envs)]
         self._hold: list[Float32Array | None] = [None] * num_envs

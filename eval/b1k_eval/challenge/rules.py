@@ -23,6 +23,7 @@ from b1k_envs.track import FORBIDDEN_PROPRIO, Track
 from b1k_eval.compare.comparable import differences
 from b1k_eval.compare.loading import EpisodeData, RunData
 from b1k_eval.report.mp4 import DamagedVideoError, read_index
+from b1k_eval.run_files import since
 
 TestSet = Literal["public", "hidden"]
 
@@ -121,6 +122,12 @@ def setting_objections(settings: Mapping[str, Any], track: Track) -> Iterator[tu
             "render",
             f"rendered {settings['render']}, and the official evaluator renders and observes every "
             "step: --render every-step does",
+        )
+    if {**since(settings), **settings}["partial_scene"] is True:
+        yield (
+            "partial_scene",
+            "only the rooms of the task are loaded, and the 2025 evaluation has the whole house: "
+            "leave --partial-scene out",
         )
     if settings.get("mode", "sync") != "sync":
         yield (
