@@ -18,7 +18,6 @@ def run_remarks(settings: RunSettings, execution: Execution, policy: Policy) -> 
         *_horizon_remark(settings, policy),
         *_track_remark(settings),
         *_render_remark(settings),
-        *_scene_remark(settings),
         *_mode_remark(settings, policy),
         *_threads_remark(execution, policy),
     )
@@ -64,15 +63,6 @@ def _render_remark(settings: RunSettings) -> tuple[str, ...]:
     return (
         "--render on-demand is not the official protocol, which renders and observes every step: "
         "a score to be reported needs --render every-step",
-    )
-
-
-def _scene_remark(settings: RunSettings) -> tuple[str, ...]:
-    if not settings.partial_scene:
-        return ()
-    return (
-        "--partial-scene is not the official protocol of 2025, which has the whole house: a score "
-        "to be reported needs that",
     )
 
 

@@ -63,14 +63,14 @@ def worker_main(
         watch: Of a world that can hang; None for others.
         log: Where its output goes; None leaves it as it is.
     """
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    die_with_parent()
     if watch is None:
         _serve(pipe, assembly, None)
         return
     code = 1
     try:
         if log is not None:
-            _redirect_output(log)
+            redirect_output(log)
         _serve(pipe, assembly, watch)
         code = 0
     except SystemExit as end:
@@ -78,9 +78,7 @@ def worker_main(
     except BaseException:  # noqa: BLE001 - the log is the last place where it can be said
         sys.excepthook(*sys.exc_info())
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        exit_at_once(code)
 
 
 def _serve(pipe: Connection, assembly: Assembly, watch: Watch | None) -> None:
@@ -122,7 +120,7 @@ def _as_json(info: EnvInfo) -> dict[str, Any]:
     return recorded
 
 
-def _redirect_output(log: Path) -> None:
+def redirect_output(log: Path) -> None:
     """Send standard output and error to a file, those of native code too."""
     log.parent.mkdir(exist_ok=True)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -133,8 +131,19 @@ def _redirect_output(log: Path) -> None:
     faulthandler.register(signal.SIGUSR1)  # sent before a process that hangs is killed
 
 
-def _die_with_parent() -> None:
-    """End at once when the parent is gone: nobody would read what an orphan writes."""
+def exit_at_once(code: int) -> None:
+    """End this process without exit handlers, which have been seen to hang."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def die_with_parent() -> None:
+    """From now on, end at once when the parent is gone: nobody would read what an orphan writes."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

@@ -183,35 +183,28 @@ def limits(settings: RunSettings) -> Limits | None:
     return Limits() if settings.sim == "omnigibson" else None
 
 
-def make_env(settings: RunSettings, *, gpu: int | None = None, depth: bool = False) -> Env:
+def make_env(settings: RunSettings, *, gpu: int | None = None) -> Env:
     """The env of a run.
 
     Args:
         settings: What is run.
         gpu: Which GPU OmniGibson is to take; None for its own choice.
-        depth: Whether its observations have depth as well.
 
     Raises:
         UsageError: See `check_world`.
         UnavailableError: The simulator cannot be had.
     """
-    if settings.sim == "omnigibson":
-        env = _make_omnigibson(settings, gpu, depth)
-    else:
-        env = _make_twin(settings, depth)
+    env = _make_omnigibson(settings, gpu) if settings.sim == "omnigibson" else _make_twin(settings)
     return StandardTrackEnv(env) if settings.track == "standard" else env
 
 
-def make_group(
-    settings: RunSettings, count: int, *, gpu: int | None = None, depth: bool = False
-) -> EnvGroup:
+def make_group(settings: RunSettings, count: int, *, gpu: int | None = None) -> EnvGroup:
     """Several envs of a run in one simulator.
 
     Args:
         settings: What is run.
         count: How many.
         gpu: See `make_env`.
-        depth: See `make_env`.
 
     Raises:
         UsageError: See `check_world`.
@@ -227,7 +220,6 @@ def make_group(
         render=settings.render,
         gpu=gpu,
         count=count,
-        depth=depth,
     )
     return StandardTrackGroup(group) if settings.track == "standard" else group
 
@@ -274,7 +266,41 @@ def instance_ids(settings: RunSettings) -> dict[int, int]:
     return {index: data.instance_id(index) for index in settings.instances}
 
 
-def _make_twin(settings: RunSettings, depth: bool) -> Env:
+def twin_number(split: Split, index: int) -> int:
+    """The number of a twin's initial state in recordings: as OmniGibson counts them in 2026."""
+    from b1k_envs.omnigibson.data import FIRST_IDS
+
+    return FIRST_IDS[split] + index
+
+
+def instance_index(settings: RunSettings, number: int) -> int | None:
+    """The index of an initial state within the split; None where the split does not have it.
+
+    Args:
+        settings: Simulator, protocol, task and split.
+        number: The state's official number.
+
+    Raises:
+        UnavailableError: OmniGibson or its data are not there.
+    """
+    if settings.sim == "mujoco":
+        from b1k_envs.mujoco_twin.instances import INSTANCE_COUNTS
+
+        index = number - twin_number(settings.split, 0)
+        return index if 0 <= index < INSTANCE_COUNTS[settings.split] else None
+    data = _task_data(settings.task_entry(), settings.protocol, settings.split)
+    count = data.generation.index_counts[settings.split]
+    for index in range(_MOST_TRAIN_INSTANCES if count is None else count):
+        try:
+            if data.instance_id(index) == number:
+                data.instance_file(index)
+                return index
+        except (UsageError, UnavailableError):  # no more ids, or not this file
+            return None
+    return None
+
+
+def _make_twin(settings: RunSettings) -> Env:
     _before_twin_import()
     from b1k_envs.mujoco_twin.env import TwinEnv
 
@@ -284,11 +310,10 @@ def _make_twin(settings: RunSettings, depth: bool) -> Env:
         split=settings.split,
         max_steps=settings.max_steps,
         render_quality=settings.render_quality,
-        depth=depth,
     )
 
 
-def _make_omnigibson(settings: RunSettings, gpu: int | None, depth: bool) -> Env:
+def _make_omnigibson(settings: RunSettings, gpu: int | None) -> Env:
     from b1k_envs.omnigibson.env import OmniGibsonEnv
 
     return OmniGibsonEnv(
@@ -298,9 +323,6 @@ def _make_omnigibson(settings: RunSettings, gpu: int | None, depth: bool) -> Env
         max_steps=settings.max_steps,
         render=settings.render,
         gpu=gpu,
-        depth=depth,
-        partial_scene=settings.partial_scene,
-        heavy_base=settings.heavy_base,
     )
 
 

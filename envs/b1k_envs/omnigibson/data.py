@@ -14,9 +14,11 @@ import csv
 import json
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from b1k_envs.base import Split
@@ -53,6 +55,11 @@ KEY = "omnigibson.key"
 
 FIRST_PUBLIC_ID, FIRST_HIDDEN_ID = 301, 321
 """Instance ids of index 0 in 2026; 301-340 are the test instances, half of them public."""
+
+FIRST_IDS: Mapping[Split, int] = MappingProxyType(
+    {"train": 0, "public-test": FIRST_PUBLIC_ID, "hidden-test": FIRST_HIDDEN_ID}
+)
+"""The same by split."""
 
 _WANTED = {
     "behavior-1k-assets": re.compile(r'BEHAVIOR_1K_(?:ASSET|DATASET)_VERSION = "([^"]+)"'),
@@ -194,8 +201,7 @@ class TaskData:
         """
         check_index(self.generation, self.split, index)
         if self.generation.protocol == "2026":
-            first = {"train": 0, "public-test": FIRST_PUBLIC_ID, "hidden-test": FIRST_HIDDEN_ID}
-            return first[self.split] + index
+            return FIRST_IDS[self.split] + index
         if self.split == "hidden-test":
             return index
         ids = self._public_ids if self.split == "public-test" else self._train_ids

@@ -31,9 +31,9 @@ from b1k_envs.base import (
 )
 from b1k_envs.base import Protocol as Challenge
 from b1k_envs.errors import B1kEvalError, EnvError, UnavailableError, UsageError
+from b1k_envs.findings import Finding
 from b1k_envs.omnigibson.dialect import Stepped
 from b1k_envs.omnigibson.env import NO_PRIVILEGED_STATE, Episode
-from b1k_envs.omnigibson.startup_checks import Finding
 from b1k_envs.omnigibson.world import OmniGibsonWorld, RenderMode
 from b1k_envs.tasks import Task
 
@@ -286,7 +286,6 @@ class LaneGroup(EnvGroup):
         count: int,
         render: RenderMode = "on-demand",
         gpu: int | None = None,
-        depth: bool = False,
     ) -> None:
         """Start OmniGibson with `count` envs; see `OmniGibsonWorld` for the rest and for errors."""
         if count < 1:
@@ -299,7 +298,6 @@ class LaneGroup(EnvGroup):
             render=render,
             gpu=gpu,
             num_envs=count,
-            depth=depth,
         )
         self.info = self._world.info
         self._episodes = [Episode(self._world, index) for index in range(count)]

@@ -14,7 +14,6 @@ import gc
 import importlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -22,6 +21,7 @@ import numpy as np
 
 from b1k_envs.base import VIEWS, Float32Array, Float64Array
 from b1k_envs.errors import EnvError
+from b1k_envs.findings import EEF_TOLERANCE, HOLD_STEPS, STILL_BASE, STILL_JOINT, Finding
 from b1k_envs.omnigibson.application import DISABLED_RULES, Application, grasp_window
 from b1k_envs.omnigibson.data import assets_version
 from b1k_envs.omnigibson.dialect import RENDERS_UNTIL_CURRENT
@@ -38,7 +38,7 @@ from b1k_envs.omnigibson.observations import (
     sensor_name,
     to_numpy,
 )
-from b1k_envs.omnigibson.preparation import HEAD_APERTURE, is_heavy, robots_of
+from b1k_envs.omnigibson.preparation import HEAD_APERTURE, robots_of
 from b1k_envs.r1pro import (
     ACTION_DIM,
     ACTION_SLICES,
@@ -53,22 +53,12 @@ from b1k_envs.r1pro import (
     hold_action,
 )
 
-HOLD_STEPS = 30
-"""Control steps of standing still under the hold action."""
-
-STILL_BASE, STILL_JOINT = 0.005, 0.01
-"""How far base [m] and trunk and arm joints [rad] may move meanwhile."""
-
 LOPSIDED_DRIFT = 0.05
 """A base that drifts further than this meanwhile is commanded to [m]; the lopsided limits that the
 2025 documentation prints would carry it 0.125 m in x and in y."""
 
 TURN_STEPS, TURN_SPEED = 8, 0.5
 """Control steps in which the base turns, and how fast, as a share of its greatest speed."""
-
-EEF_TOLERANCE = 0.02
-"""How far the hands' positions in the base frame may be from those in the world [m]."""
-
 
 _GRASP_BUILDS = MappingProxyType(
     {
@@ -83,35 +73,14 @@ _GRASP_BUILDS = MappingProxyType(
 """Builds with other grasp windows that there were, by protocol, macro [s] and time step."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        name: What; with the env's number where there are several.
-        expected: What an official run has, in words or as a JSON value.
-        found: What is here.
-        ok: Whether that is the same.
-        fatal: Whether numbers would be wrong otherwise.
-    """
-
-    name: str
-    expected: Any
-    found: Any
-    ok: bool
-    fatal: bool = False
-
-
 def check_startup(
     application: Application,
     generation: Generation,
     env: Any,  # noqa: ANN401 - an object of OmniGibson
-    *,
-    heavy_base: bool = False,
 ) -> list[Finding]:
     """Measure a prepared environment; it stands still for a second, turns a little, and is reset.
 
-    To be called before the first instance is loaded; `heavy_base` as it was prepared with.
+    To be called before the first instance is loaded.
 
     Raises:
         EnvError: Something would make numbers wrong; the text has all of it.
@@ -123,7 +92,6 @@ def check_startup(
     findings = [*_of_version(application, generation, env), *_of_settings(generation)]
     for index, robot in enumerate(robots):
         suffix = f" of env {index}" if len(robots) > 1 else ""
-        findings.append(_of_base_mass(robot, is_heavy(generation, heavy_base), suffix))
         findings += _of_robot(robot, generation, suffix)
         findings += _of_cameras(robot, observations[index][ROBOT_NAME], suffix)
     _refuse(findings, generation)  # before actions are sent that it may not understand
@@ -137,7 +105,7 @@ def check_startup(
 def _refuse(findings: list[Finding], generation: Generation) -> None:
     wrong = [each for each in findings if each.fatal and not each.ok]
     if wrong:
-        words = "; ".join(f"{e.name}: expected {e.expected}, found {e.found}" for e in wrong)
+        words = "; ".join(each.words() for each in wrong)
         raise EnvError(
             f"this simulator would give wrong numbers: {words}. It is not the official "
             f"{generation.tag}, or something changed it before this run"
@@ -251,6 +219,7 @@ def _of_robot(robot: Any, generation: Generation, suffix: str) -> Iterator[Findi
         ok=limits is not None and np.allclose(limits, expected, atol=1e-5),
         fatal=limits is not None,
     )
+    yield _close(f"base mass [kg]{suffix}", BASE_MASS, float(robot.base_footprint_link.mass), 0.01)
     if proprio.size != dim:  # the slices below would be of something else
         return
     layout = PROPRIO_LAYOUTS[generation.protocol]
@@ -262,14 +231,6 @@ def _of_robot(robot: Any, generation: Generation, suffix: str) -> Iterator[Findi
         found=[round(float(value), 4) for value in fingers],
         ok=bool((fingers > 0.9 * FINGER_TRAVEL).all()),
     )
-
-
-def _of_base_mass(robot: Any, heavy: bool, suffix: str) -> Finding:  # noqa: ANN401
-    """250 kg where they were set, and the robot's own mass, whatever it is, where not."""
-    name, found = f"base mass [kg]{suffix}", float(robot.base_footprint_link.mass)
-    is_250 = abs(found - BASE_MASS) <= 0.01
-    expected = BASE_MASS if heavy else f"the robot's own, not {BASE_MASS:g}"
-    return Finding(name=name, expected=expected, found=found, ok=is_250 == heavy)
 
 
 def _of_quaternions(

@@ -32,6 +32,9 @@ VERBS = {
         "Execute an episode's recorded actions again in the twin, and see whether all comes out "
         "equal."
     ),
+    "qualify": (
+        "Tell a bad installation from a bad checkpoint: checks, hold, pictures, demonstrations."
+    ),
     "serve": (
         "Serve a policy to the official evaluators, to openpi's client and to --policy "
         "ws://HOST:PORT."
@@ -51,11 +54,12 @@ def function_name(verb: str) -> str:
 
 EXIT_CODES = """\
 Exit codes: 0 done (the robot may have failed); 1 an episode ended as error, the success rate is
-below --fail-under, a check of smoke failed, a replay differs from its trace, or results cannot be
-written, as on a full disk; 2 wrong usage; 3 the contract and the checkpoint disagree; 4 the
-simulator or the policy cannot be had here; 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
-With --json an error is the one document on standard output, except for an option or value that the
-command line cannot even read: that is told on standard error alone, with exit code 2."""
+below --fail-under, a check of smoke failed, a replay differs from its trace, a rung of qualify
+fails, or results cannot be written, as on a full disk; 2 wrong usage; 3 the contract and the
+checkpoint disagree; 4 the simulator or the policy cannot be had here; 130 interrupted (Ctrl-C), 143
+terminated (SIGTERM). With --json an error is the one document on standard output, except for an
+option or value that the command line cannot even read: that is told on standard error alone, with
+exit code 2."""
 
 app = typer.Typer(
     name="b1k-eval",

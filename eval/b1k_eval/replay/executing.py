@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from b1k_envs.base import Env, EnvInfo, GoalStatus, StepResult
+from b1k_envs.base import Env, EnvInfo, Float32Array, GoalStatus, StepResult
 from b1k_envs.errors import EnvError
 from b1k_eval import __version__
 from b1k_eval.compare.loading import RunData
@@ -102,12 +102,30 @@ def execute(
     """
     key, seed = recorded.episode.key, recorded.episode.seed
     env.reset(key.instance, key.rollout, seed)
+    return perform(env, recorded.actions, watch=watch)
+
+
+def perform(
+    env: Env,
+    actions: Float32Array,
+    *,
+    watch: Callable[[int], None] = lambda step: None,
+    until: Callable[[StepResult], bool] = lambda result: False,
+) -> Replayed:
+    """Execute actions in a world that has just been reset.
+
+    Args:
+        env: The world.
+        actions: float32 [N, 23], one row a control step.
+        watch: Told of every state: 0 before the first action, then the number of each step.
+        until: Asked after every step; once true, no further action is executed.
+    """
     truths = [_truths(env.goal(), env.subgoals())]
     results: list[StepResult] = []
     q_score: list[float] = []
     broke = None
     watch(0)
-    for action in recorded.actions:
+    for action in actions:
         try:
             result = env.step(action)
         except EnvError as error:
@@ -118,6 +136,8 @@ def execute(
         results.append(result)
         q_score.append(goal.q_score)
         watch(result.step)
+        if until(result):
+            break
     agents = [result.agent for result in results]
     positions = [np.concatenate((a.base, a.left_eef, a.right_eef)) for a in agents]
     return Replayed(

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from b1k_envs.base import Split
+from b1k_envs.findings import Finding
 from b1k_envs.omnigibson.application import Application, launch
 from b1k_envs.omnigibson.config import build_config
 from b1k_envs.omnigibson.data import TaskData, find_task_data
 from b1k_envs.omnigibson.generation import Generation, installed_generation
 from b1k_envs.omnigibson.loading import load_instances
 from b1k_envs.omnigibson.preparation import prepare_environment, robots_of
-from b1k_envs.omnigibson.startup_checks import Finding, check_startup
+from b1k_envs.omnigibson.startup_checks import check_startup
 from b1k_envs.tasks import get_task
 
 GLOVES = get_task(31)
@@ -35,13 +36,11 @@ class Adapter:
     def robots(self) -> list[Any]:
         return robots_of(self.generation, self.env)
 
-    def prepare(self, *, heavy_base: bool = False) -> dict[str, Any]:
-        return prepare_environment(
-            self.application, self.generation, self.env, heavy_base=heavy_base
-        )
+    def prepare(self) -> dict[str, Any]:
+        return prepare_environment(self.application, self.generation, self.env)
 
-    def check(self, *, heavy_base: bool = False) -> list[Finding]:
-        return check_startup(self.application, self.generation, self.env, heavy_base=heavy_base)
+    def check(self) -> list[Finding]:
+        return check_startup(self.application, self.generation, self.env)
 
     def load(self, instances: dict[int, int]) -> dict[int, dict[str, Any]]:
         return load_instances(self.application, self.generation, self.env, self.data, instances)
