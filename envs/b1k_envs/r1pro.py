@@ -190,6 +190,11 @@ class Camera:
     observation_key: str
 
     @property
+    def depth_key(self) -> str:
+        """Flattened OmniGibson key of its depth, float32 [H, W] [m], where a wrapper has it."""
+        return f"{self.observation_key.removesuffix('rgb')}depth_linear"
+
+    @property
     def intrinsics(self) -> Float64Array:
         """K at the native size, float64 [3, 3], OpenCV axes, pixel centres at half-integers."""
         centre = self.size / 2

@@ -93,15 +93,16 @@ class Session:
             self.remarks = run_remarks(settings, execution, self.policy)
             if in_twin and self.policy.needs_images:
                 worlds.prepare_pictures()
+            depth = {"depth": True} if self.policy.needs_depth else {}
             if in_twin:
-                self.env = worlds.make_env(settings)
+                self.env = worlds.make_env(settings, **depth)
         except BaseException:
             self.close_world()
             raise
         count = execution.num_envs
         self._assembly = Assembly(
-            make_env=partial(worlds.make_env, settings),
-            make_group=partial(worlds.make_group, settings, count) if count > 1 else None,
+            make_env=partial(worlds.make_env, settings, **depth),
+            make_group=partial(worlds.make_group, settings, count, **depth) if count > 1 else None,
             lanes=count,
             limits=worlds.limits(settings),
             gpus=execution.gpus,

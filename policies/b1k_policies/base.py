@@ -110,6 +110,7 @@ class Policy(ABC):
         chunk_length: T of every chunk `infer` returns.
         needs_images: False lets the runner skip rendering; `infer` then gets an Observation
             whose `images` is empty.
+        needs_depth: Whether observations must have depth as well.
         skipped_rows: Rows at the start of the model's own chunk that are no longer to be
             executed and not in `infer`'s; a horizon may count them.
         remarks: What a person should read before trusting a result; shown once a run.
@@ -119,6 +120,7 @@ class Policy(ABC):
     name: str
     chunk_length: int
     needs_images: bool = True
+    needs_depth: bool = False
     skipped_rows: int = 0
     remarks: tuple[str, ...] = ()
 

@@ -33,7 +33,8 @@ from b1k_policies.preflight import probe_observation
 from b1k_policies.wire import keys
 from b1k_policies.wire.address import parse_address
 from b1k_policies.wire.codec import WireError, pack
-from b1k_policies.wire.dialogue import Dialogue
+from b1k_policies.wire.depth import wanted_depth
+from b1k_policies.wire.dialogue import Dialogue, gist
 from b1k_policies.wire.link import (
     LateError,
     Link,
@@ -50,7 +51,12 @@ from b1k_policies.wire.messages import (
     reset_message,
     to_wire,
 )
-from b1k_policies.wire.metadata import Resizing, ServerInfo, json_value, read_info
+from b1k_policies.wire.metadata import (
+    Resizing,
+    ServerInfo,
+    json_value,
+    read_info,
+)
 from b1k_policies.wire.pictures import require_torch, resized
 
 MOST_RECONNECTIONS = 3
@@ -113,7 +119,10 @@ class RemotePolicy(Policy):
         self.name = str(address) if self.info is None else f"{self.info.name} (remote)"
         self.skipped_rows = 0 if self.info is None else self.info.skipped_rows
         self.needs_images = self.info is None or self.info.images != "none"
-        self.remarks = self._remarks()
+        self.needs_depth, of_depth = wanted_depth(
+            self._metadata, told=address.depth, ours=self.info is not None
+        )
+        self.remarks = self._remarks(of_depth)
         self.server_timing: Mapping[str, float] = {}
         self._told: Told | None = None
         self._reconnections = 0
@@ -188,6 +197,7 @@ class RemotePolicy(Policy):
             "address": str(self.address),
             "batch": self._batch,
             "query_timeout_s": self._query_timeout_s,
+            **({"depth": True} if self.needs_depth else {}),
             "metadata": json_value(self._metadata),
         }
 
@@ -245,7 +255,11 @@ class RemotePolicy(Policy):
         episode makes the server forget it.
         """
         upright = np.tile(np.array([0, 0, 0, 0, 0, 0, 1], dtype=np.float32), 3)
-        observation = replace(probe_observation(protocol), cam_rel_poses=upright)
+        made_up = probe_observation(protocol)
+        a_metre = {
+            view: np.ones(picture.shape[:2], np.float32) for view, picture in made_up.images.items()
+        }
+        observation = replace(made_up, cam_rel_poses=upright, depth=a_metre)
         deadline = time.monotonic() + self._query_timeout_s
         try:
             self._greet(deadline)
@@ -262,9 +276,9 @@ class RemotePolicy(Policy):
                 f"{self.address} fails on a trial observation: {error}"
             ) from error
 
-    def _remarks(self) -> tuple[str, ...]:
+    def _remarks(self, of_depth: tuple[str, ...] = ()) -> tuple[str, ...]:
         server = () if self.info is None else self.info.remarks
-        remarks = [f"{self.address}: {text}" for text in server]
+        remarks = [f"{self.address}: {text}" for text in (*server, *of_depth)]
         if self._key is not None and not self.address.is_private:
             remarks.append(f"{self.address}: the API key goes over the network unencrypted")
         return tuple(remarks)
@@ -290,6 +304,7 @@ class RemotePolicy(Policy):
                     channels="rgb" if ours else "rgba",
                     rows=self._rows,
                     extended=ours,
+                    depth=self.needs_depth,
                 )
             )
         except B1kEvalError as error:
@@ -300,7 +315,7 @@ class RemotePolicy(Policy):
         try:
             found = self._persist(lambda: self._ask(data, deadline), deadline)
             if isinstance(found, str):
-                raise self._reported(_gist(found))
+                raise self._reported(gist(found))
             return read_answer(found, rows=self._rows, extended=self.info is not None)
         except WireError as error:
             raise PolicyFaultError(f"the server's answer cannot be read: {error}") from error
@@ -388,10 +403,3 @@ class RemotePolicy(Policy):
                 f"{self.address} came back as {now}, with other metadata than this run was begun "
                 "with: start a new run"
             )
-
-
-def _gist(text: str) -> str:
-    """The line of a server's text that says most: of a traceback the last, otherwise the first."""
-    lines = [line.strip() for line in text[:100_000].splitlines() if line.strip()] or ["(nothing)"]
-    line = lines[-1] if lines[0].startswith("Traceback") else lines[0]
-    return "".join(letter if letter.isprintable() else "?" for letter in line[:300])

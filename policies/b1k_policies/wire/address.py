@@ -17,10 +17,10 @@ QUERY_TIMEOUT_S = 600.0
 
 _MOST_ROWS = 10_000
 _LONGEST_WAIT_S = 7 * 24 * 3600.0
-_OPTIONS = ("chunk", "wait", "timeout", "batch")
+_OPTIONS = ("chunk", "wait", "timeout", "batch", "depth")
 _USAGE = (
-    "ws://HOST:PORT or wss://HOST:PORT, with ?chunk=K&wait=SECONDS&timeout=SECONDS&batch=yes|no "
-    "where needed"
+    "ws://HOST:PORT or wss://HOST:PORT, with ?chunk=K&wait=SECONDS&timeout=SECONDS&batch=yes|no"
+    "&depth=yes|no where needed"
 )
 
 
@@ -37,6 +37,7 @@ class Address:
         timeout_s: How long an answer may take, reconnections included [s].
         batch: Whether arrays get a leading dimension of the envs; None for what the protocol of
             the run has: 2026 (v3.9.3) yes, 2025 no.
+        depth: Whether observations have depth; None for what the server's metadata ask for.
     """
 
     scheme: str
@@ -46,6 +47,7 @@ class Address:
     wait_s: float = DEFAULT_WAIT_S
     timeout_s: float = QUERY_TIMEOUT_S
     batch: bool | None = None
+    depth: bool | None = None
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -93,7 +95,8 @@ def parse_address(spec: str) -> Address:
         chunk=_chunk(options.get("chunk")),
         wait_s=_seconds("wait", options.get("wait", str(DEFAULT_WAIT_S))),
         timeout_s=_seconds("timeout", options.get("timeout", str(QUERY_TIMEOUT_S))),
-        batch=_batch(options.get("batch")),
+        batch=_yes_or_no("batch", options.get("batch")),
+        depth=_yes_or_no("depth", options.get("depth")),
     )
 
 
@@ -126,9 +129,9 @@ def _seconds(name: str, text: str) -> float:
     return float(text)
 
 
-def _batch(text: str | None) -> bool | None:
+def _yes_or_no(name: str, text: str | None) -> bool | None:
     if text not in (None, "yes", "no"):
-        raise UsageError(f"--policy: batch={text} must be yes or no")
+        raise UsageError(f"--policy: {name}={text} must be yes or no")
     return None if text is None else text == "yes"
 
 

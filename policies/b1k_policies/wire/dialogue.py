@@ -293,3 +293,10 @@ def _shown(message: object) -> str:
     if isinstance(message, dict):
         message = {key: ... if hasattr(value, "shape") else value for key, value in message.items()}
     return ascii(message)[:_LONGEST_SHOWN]
+
+
+def gist(text: str) -> str:
+    """The line of a server's text that says most: of a traceback the last, otherwise the first."""
+    lines = [line.strip() for line in text[:100_000].splitlines() if line.strip()] or ["(nothing)"]
+    line = lines[-1] if lines[0].startswith("Traceback") else lines[0]
+    return "".join(letter if letter.isprintable() else "?" for letter in line[:300])

@@ -66,6 +66,7 @@ def to_wire(
     channels: Channels = "rgba",
     rows: int | None = None,
     extended: bool = False,
+    depth: bool = False,
 ) -> dict[str, Any]:
     """The message of one env's observation; nothing in it is a copy but pictures given an alpha.
 
@@ -77,11 +78,19 @@ def to_wire(
         rows: Ask for a chunk of as many actions; None asks for none.
         extended: Tell a server that understands it the step, and the poses of the pictures as
             they are: `cam_rel_poses` are rounded otherwise, and in v3.9.3 newer than the pictures.
+        depth: Send the observation's depth, as the evaluator does with `RGBDFullResWrapper`.
+
+    Raises:
+        WireError: There is no depth to send.
     """
     arrays: dict[str, npt.NDArray[Any]] = {
         CAMERAS[view].observation_key: _rgba(picture) if channels == "rgba" else picture
         for view, picture in (observation.images if images is None else images).items()
     }
+    if depth:
+        if observation.depth is None:
+            raise WireError("the server wants depth, and the env was not asked for it")
+        arrays |= {CAMERAS[view].depth_key: found for view, found in observation.depth.items()}
     arrays[PROPRIO_KEY] = observation.proprio
     arrays[CAM_REL_POSES_KEY] = observation.cam_rel_poses
     arrays[TASK_ID_KEY] = np.array([observation.task_index], dtype=np.int64)
