@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -266,10 +266,14 @@ class Pool:
             )
 
     def _record_world(self, info: dict[str, Any]) -> None:
-        """Keep what a world was made of in this session's record."""
+        """Record what a world of this session was made of; say what is not official in it."""
         worlds = self._store.record["sessions"][-1].setdefault("worlds", [])
         if info in worlds:
             return
+        told = {text for world in worlds for text in _differences(world)}
+        for text in _differences(info):
+            if text not in told:
+                self._reporter.note(text)
         worlds.append(info)
         self._store.write_record()
         if _without_process(info) != _without_process(worlds[0]):
@@ -304,6 +308,16 @@ class Pool:
                 worker.process.join()
         self._idle.clear()
         self._busy.clear()
+
+
+def _differences(info: Mapping[str, Any]) -> list[str]:
+    """What the checks at a world's start found that an official run does not have."""
+    return [
+        f"not as in an official run: {each['name']}: expected {each['expected']}, found "
+        f"{each['found']}"
+        for each in info["settings"].get("startup_checks", ())
+        if not each["ok"]
+    ]
 
 
 def _without_process(info: dict[str, Any]) -> dict[str, Any]:

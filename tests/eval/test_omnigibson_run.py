@@ -166,6 +166,18 @@ def test_a_proprio_that_is_not_finite_is_scored_and_told(cli, tmp_path, monkeypa
 
 
 @pytest.mark.slow
+def test_a_build_with_another_grasp_is_told_at_the_start(cli, tmp_path, monkeypatch, og_2026):  # noqa: F811
+    """A run on it is a run of something else; nobody reads run.json before the scores."""
+    build = {"GRASP_WINDOW = 0.3": "GRASP_WINDOW = 3.0", "get_physics_dt": "get_sim_step_dt"}
+    og_2026.rebuild(monkeypatch, tmp_path, "robots/robot.py", build)
+    result = cli(*BASE, "--no-video", "--instances", "0", "--out", "r")
+    assert result.exit_code == 0, result.output
+    (line,) = [one for one in result.stderr.splitlines() if "not as in an official run" in one]
+    assert "36 substeps, 9 control steps, found 3 s by get_sim_step_dt: 90 substeps, 23" in line
+    assert "this build is from before pull request 2072" in line
+
+
+@pytest.mark.slow
 def test_a_missing_instance_file_is_an_error_of_its_episode(cli, tmp_path, og):
     number = {"2025": PUBLIC_IDS_2025[1], "2026": 302}[og.generation]
     (file,) = og.data.rglob(f"*_task_clean_boxing_gloves_0_{number}_template-tro_state.json")
