@@ -102,6 +102,12 @@ class CodePackage:
         except (Exception, SystemExit) as error:  # code of others can raise anything
             raise CheckpointError(self._explained(error)) from error
 
+    def modules(self) -> list[ModuleType]:
+        """What of the package is loaded."""
+        with self.active():
+            names = (self.name, f"{self.name}.")
+            return [m for n, m in sys.modules.items() if n == names[0] or n.startswith(names[1])]
+
     @contextmanager
     def active(self) -> Iterator[None]:
         """While it lasts, imports under the package's name give this package's modules.

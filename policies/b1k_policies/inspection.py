@@ -18,7 +18,6 @@ import numpy as np
 from b1k_envs.base import Observation, UInt8Array
 from b1k_envs.errors import ActionError, UsageError
 from b1k_policies.base import Skill
-from b1k_policies.base_frame import frame_doubt
 from b1k_policies.batch import Batch
 from b1k_policies.checkpoint import CheckpointError
 from b1k_policies.contract import EvalContract
@@ -119,9 +118,7 @@ def inspect_policy(policy: XVLAPolicy, saved: SavedObservation) -> Inspection:
     sent, reference = _sent(batch), own_contract(policy.checkpoint.folder)
     reading = reference.contract if isinstance(reference, ResolvedContract) else found.contract
     images, findings = look_at(sent, observation, found, reference)
-    doubt = frame_doubt(found.contract, observation.protocol)
-    if doubt is not None and observation.protocol == "2026":
-        findings.append(Finding(level="doubt", field="base_qvel_frame", text=doubt))
+    findings += [Finding(level="doubt", field=f, text=text) for f, text in policy.doubts.items()]
     findings += _remarks(policy, findings)
     chunk, answer, raw = None, None, None
     try:

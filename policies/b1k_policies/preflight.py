@@ -28,6 +28,8 @@ _STEPS_ARGUMENTS = (
     "num_denoising_steps",
     "num_inference_steps",
 )
+POSE_INPUTS = ("extrinsics", "intrinsics")
+"""Arguments that only a posed contract sends."""
 _DROPPABLE = ("image_mask",)
 """Says only that every view is there: a model that does not take it cannot be misled."""
 
@@ -39,11 +41,13 @@ class Signature:
     Attributes:
         names: Arguments of the batch that it takes.
         steps: Its argument for the number of denoising steps; None if it has none.
+        takes_poses: Whether it names the arguments of poses and K, sent or not.
         remarks: What is not passed.
     """
 
     names: tuple[str, ...]
     steps: str | None
+    takes_poses: bool
     remarks: tuple[str, ...]
 
 
@@ -81,7 +85,7 @@ def read_signature(
     refused = [name for name in batch_names if name not in named and not anything]
     wrong = [name for name in refused if name not in _DROPPABLE]
     if wrong:
-        posed = {"extrinsics", "intrinsics"} & set(wrong)
+        posed = set(POSE_INPUTS) & set(wrong)
         raise ContractMismatchError(
             f"the contract sends {', '.join(wrong)}, which generate_actions({takes}) does not "
             "take" + ("; a model without poses has --set posed=false" if posed else "")
@@ -108,6 +112,7 @@ def read_signature(
     return Signature(
         names=tuple(name for name in batch_names if name not in refused),
         steps=steps,
+        takes_poses=all(name in named for name in POSE_INPUTS),
         remarks=tuple(remarks),
     )
 

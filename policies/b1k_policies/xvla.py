@@ -26,9 +26,16 @@ from b1k_policies.checkpoint import CheckpointError, CheckpointRequest, locate
 from b1k_policies.contract_sources import resolve
 from b1k_policies.language import Tokenizer
 from b1k_policies.model_loading import load_model, pick_device, require_torch
-from b1k_policies.preflight import check_heads, probe_observation, read_signature
+from b1k_policies.preflight import (
+    POSE_INPUTS,
+    check_heads,
+    probe_observation,
+    read_signature,
+)
 from b1k_policies.required_packages import package_advice, words
 from b1k_policies.seeding import inference_seed, seeded
+from b1k_policies.sensitivity import OTHER_WORDS, STEPS, Sensitivity, try_inputs
+from b1k_policies.surroundings import packages_of, switches
 from b1k_policies.taps import (
     PROGRESS_HEAD,
     SKILL_HEAD,
@@ -87,6 +94,7 @@ class XVLAPolicy(Policy):
         model: The loaded model.
         remarks: What a person should read before trusting a result.
         forced: Whether the contract overrules the checkpoint's files or its model.
+        doubts: Those of the remarks that may spoil a result, by field of the contract.
         refusal: Why the trial inference failed; None if it did not.
     """
 
@@ -137,9 +145,12 @@ class XVLAPolicy(Policy):
         self._episode: EpisodeInfo | None = None
         self._inference = 0
         self.refusal: CheckpointError | None = None
+        self.doubts: dict[str, str] = {}
         self.remarks: tuple[str, ...] = ()
         self.forced = self.resolved.is_forced
         self.remarks = self._preflight(protocol, instruction, keep_refusal=keep_refusal)
+        if self.forced:
+            self.name += " (forced)"
 
     # --- the Policy ---------------------------------------------------------------------------
 
@@ -199,6 +210,8 @@ class XVLAPolicy(Policy):
             "compiled": request.compile,
             "forced_skill_id": request.skill_id,
             "forced_skill_progress": request.skill_progress,
+            "variables": switches(),
+            "packages": packages_of(self.model.code.modules(), self.model.code.name),
             # How it was found may differ from one session to the next.
             "remarks": [text for text in self.remarks if text not in self.checkpoint.remarks],
         }
@@ -245,12 +258,16 @@ class XVLAPolicy(Policy):
             skill_progress=self.request.skill_progress,
         )
 
-    def predict(self, batch: Batch, seeds: Sequence[int]) -> Prediction:
+    def predict(
+        self, batch: Batch, seeds: Sequence[int], *, steps: int | None = None
+    ) -> Prediction:
         """Call the model, and read its heads.
 
         Args:
             batch: As `prepare` makes it.
             seeds: One per observation.
+            steps: Denoising steps of a trial, by the model as it is, not compiled; None for those
+                of the contract.
 
         Raises:
             ActionError: It returned no tensor of the shape, dtype and device that it should; or a
@@ -262,10 +279,12 @@ class XVLAPolicy(Policy):
         dtype = getattr(torch, self.contract.dtype)
         arguments: dict[str, Any] = {
             name: batch[name].to(device=device, dtype=dtype if name in _CAST else None)
-            for name in self._signature.names
+            for name in (self._signature.names if steps is None else batch)
         }
         if self._signature.steps is not None:
-            arguments[self._signature.steps] = self.contract.denoising_steps
+            arguments[self._signature.steps] = steps or self.contract.denoising_steps
+        plain: Callable[..., torch.Tensor] = self.model.model.generate_actions  # type: ignore[assignment]
+        generate = self._generate if steps is None else plain
         for head in (self._skill_head, self._progress_head):
             head.take(count)  # nothing of an inference that broke off
         with ExitStack() as stack:
@@ -274,7 +293,7 @@ class XVLAPolicy(Policy):
             stack.enter_context(torch.inference_mode())
             stack.enter_context(seeded(seeds, device))
             stack.enter_context(self._autocast())
-            predicted = self._generate(**arguments)
+            predicted = generate(**arguments)
         return Prediction(
             actions=self._checked(predicted, count),
             skill_logits=self._skill_head.take(count),
@@ -359,8 +378,6 @@ class XVLAPolicy(Policy):
         if wrong and not request.force_contract:
             raise ContractMismatchError(f"{self.checkpoint.origin}: {'; '.join(wrong)}")
         self.forced = self.forced or bool(wrong)
-        if self.forced:
-            self.name += " (forced)"
         remarks = [
             *self.checkpoint.remarks,
             *self.resolved.remarks,
@@ -378,6 +395,8 @@ class XVLAPolicy(Policy):
             remarks.append(f"the contract's prompt is sent, not the task's own: {task!r}")
         if (doubt := frame_doubt(contract, protocol)) is not None:
             remarks.append(doubt)
+            if protocol == "2026":
+                self.doubts["base_qvel_frame"] = doubt
         self._generate: Callable[..., torch.Tensor] = self.model.model.generate_actions  # type: ignore[assignment]
         if request.compile:
             import torch
@@ -397,7 +416,36 @@ class XVLAPolicy(Policy):
         ):
             if head.module is not None and output is None:
                 remarks.append(f"generate_actions does not call {head.name}: nothing to read")
-        return tuple(remarks)
+        unread, untold, doubt = self._try_inputs(probe, batch)
+        if unread is not None:
+            if not request.force_contract:
+                raise ContractMismatchError(f"{self.checkpoint.origin}: {unread}")
+            self.forced = True
+            remarks.append(f"forced: {unread}")
+        if doubt is not None:
+            self.doubts["posed"] = doubt
+        return (*remarks, *filter(None, (untold, doubt)))
+
+    def _try_inputs(self, probe: Query, batch: Batch) -> tuple[str | None, str | None, str | None]:
+        """Ask with one input changed at a time; see `Sensitivity.words`."""
+        contract, sent = self.contract, {name: batch[name] for name in self._signature.names}
+        posed = None
+        if not contract.posed and self._signature.takes_poses:
+            whole = replace(contract, posed=True)
+            with_poses = build_batch([probe.observation], whole, batch["input_ids"])
+            posed = sent | {name: with_poses[name] for name in POSE_INPUTS}
+        steps = min(STEPS, contract.denoising_steps)
+
+        def ask(questions: Batch, count: int) -> Float32Array:
+            return self.predict(questions, [probe.seed] * count, steps=steps).actions
+
+        try:
+            found = try_inputs(ask, sent, self._tokenizer.ids(OTHER_WORDS), contract, posed)
+        except Exception as error:
+            if _is_the_machines(error):
+                raise
+            found = Sensitivity(untold=f"a trial of its inputs failed ({error})")
+        return found.words
 
     def _tried(self, probe: Query, batch: Batch) -> Prediction:
         """One inference whose answer does not count."""

@@ -11,13 +11,12 @@ import pytest
 from spoilt import DA3, Spoilt, one_thread  # noqa: F401 - a fixture
 
 from b1k_eval import worlds
+from b1k_policies.base_frame import frame_doubt
+from b1k_policies.contract import V17
 from doubles import make_toy_env
 
 OPEN = "open, and taken from preset v17 unproven: skill_names"
-VELOCITY = (
-    "base_qvel is sent as protocol 2026 records it, in the robot's frame; which frame the model "
-    "was trained with is open"
-)
+VELOCITY = frame_doubt(V17, "2026")
 BATCH = "input_ids, image_input, image_mask, proprio, domain_id, extrinsics, intrinsics"
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -86,7 +85,7 @@ def test_a_model_that_raises_is_found_in_the_trial_inference(spoilt):
 
 @pytest.mark.usefixtures("toy_world")
 def test_nan_from_the_second_inference_on_fails_that_episode_and_not_the_run(spoilt, tmp_path):
-    spoilt.begins("self.calls = getattr(self, 'calls', -1) + 1  # the trial is number 0")
+    spoilt.begins("self.calls = getattr(self, 'calls', -2) + 1  # two trials, to 0")
     spoilt.returns("chunk if self.calls < 2 else chunk * float('nan')")
     code, document, _ = spoilt.run("--horizon", "10", "--instances", "0-1")
     assert code == 0
@@ -312,4 +311,4 @@ def test_what_the_code_prints_stays_out_of_the_document(spoilt):
     assert code == 0
     assert document["counts"]["failure"] == 1
     heard = [line for line in errors.splitlines() if line.startswith("heard")]
-    assert heard == ["heard at import", "heard in building"] + 4 * ["heard in inference"]
+    assert heard == ["heard at import", "heard in building"] + 5 * ["heard in inference"]

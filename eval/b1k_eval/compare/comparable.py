@@ -93,6 +93,7 @@ def differences(first: RunData, second: RunData) -> Differences:
     notable += _of(one, two, {"b1k_eval": "b1k-eval version", "privileged": "privileged"})
     notable += _of(one["env"], two["env"], {"sim_version": "simulator version"})
     notable += _of(one["policy"], two["policy"], _POLICY)
+    notable += _surroundings(one["policy"], two["policy"])
     notable += _scored(first, second)
     return Differences(
         blocking=tuple(blocking), notable=tuple(notable), contract=tuple(_contracts(one, two))
@@ -193,6 +194,20 @@ def _contracts(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[Differenc
     labels = {"format", *(name for name, info in FIELDS.items() if info.effect == "label")}
     fields = {name: name.replace("_", " ") for name in names if name not in labels}
     return _of(first, second, fields)
+
+
+def _surroundings(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[Difference]:
+    """What outside a checkpoint's folder its code may have computed otherwise with.
+
+    Runs of before it was recorded say nothing of it.
+    """
+    found = []
+    for key, words in (("variables", "variable"), ("packages", "version of")):
+        first, second = one.get(key), two.get(key)
+        if first is not None and second is not None:
+            names = {name: f"{words} {name}" for name in sorted({*first, *second})}
+            found += _of(first, second, names)
+    return found
 
 
 def _ranges(numbers: Sequence[int]) -> str:
