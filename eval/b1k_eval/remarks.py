@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from b1k_envs.r1pro import CONTROL_HZ
 from b1k_envs.track import FORBIDDEN_PROPRIO
 from b1k_eval.execution import Execution
 from b1k_eval.realtime import delay_steps
@@ -17,7 +18,7 @@ def run_remarks(settings: RunSettings, execution: Execution, policy: Policy) -> 
         *policy.remarks,
         *_horizon_remark(settings, policy),
         *_track_remark(settings),
-        *_render_remark(settings),
+        *_render_remark(settings, execution),
         *_mode_remark(settings, policy),
         *_threads_remark(execution, policy),
     )
@@ -57,13 +58,20 @@ def _track_remark(settings: RunSettings) -> tuple[str, ...]:
     return (f"--track standard: the policy sees zeros as {'; '.join(forbidden)}",)
 
 
-def _render_remark(settings: RunSettings) -> tuple[str, ...]:
-    if settings.sim != "omnigibson" or settings.render == "every-step":
+def _render_remark(settings: RunSettings, execution: Execution) -> tuple[str, ...]:
+    if settings.sim != "omnigibson":
         return ()
-    return (
-        "--render on-demand is not the official protocol, which renders and observes every step: "
-        "a score to be reported needs --render every-step",
-    )
+    if settings.render != "every-step":
+        return (
+            "--render on-demand is not the official protocol, which renders and observes every "
+            "step: a score to be reported needs --render every-step, a submission --official",
+        )
+    if not execution.video or execution.video_fps != CONTROL_HZ:
+        return (
+            f"a submission has a video of every rollout with a picture per step (--video-fps "
+            f"{CONTROL_HZ:g}), and export refuses others; --official sets all that it needs",
+        )
+    return ()
 
 
 def _mode_remark(settings: RunSettings, policy: Policy) -> tuple[str, ...]:

@@ -225,6 +225,7 @@ def test_a_video_shows_every_episode_and_smoke_passes(cli, tmp_path, og):
     result = cli(*BASE, "--instances", "0-1", "--out", "r", "--render", "every-step")
     assert result.exit_code == 0, result.output
     assert "not the official protocol" not in result.stderr
+    assert "with a picture per step (--video-fps 30)" in result.stderr
     assert len(list((tmp_path / "r" / "episodes").rglob("video.mp4"))) == 2
     result = cli("smoke", "--json")
     assert result.exit_code == 0, result.output
