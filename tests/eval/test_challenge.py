@@ -171,6 +171,21 @@ def test_results_of_the_2025_evaluator_are_read(tmp_path):
     assert run.identity["human"]["distance_traveled"] == pytest.approx(28.6)
 
 
+def test_a_way_that_is_nan_is_read_as_not_known(tmp_path):
+    """What an evaluator files whose simulator gave positions that were none, and we export."""
+    content = {
+        **OFFICIAL_2025,
+        "agent_distance": {"base": 2.0, "left": math.nan, "right": 0.0},
+        "normalized_agent_distance": {"base": 14.3, "left": math.nan, "right": math.inf},
+    }
+    source = filed(tmp_path / "log" / "metrics", {f"{TASK}_17_0.json": content})
+    (folder,) = import_results(source, tmp_path / "run")
+    (episode,) = read_run_data(folder).episodes
+    assert episode.efficiency["agent_distance"] == {"base": 2.0, "left": None, "right": 0.0}
+    assert episode.efficiency["normalized_agent_distance"]["left"] is None
+    assert "left is null: officially NaN, which JSON does not have" in episode.efficiency["notes"]
+
+
 def test_results_of_the_2026_evaluator_are_read_task_by_task(tmp_path):
     def result(task, number, **changes):
         return {"task": task, "instance_id": number, "rollout_id": 0, **OFFICIAL_2025, **changes}
@@ -438,7 +453,11 @@ IMPOSSIBLE = {
         "right is 1 and inf relative",
     ),
     "a limit of nothing": ([official(60_000, 0.4)], "with which there is no time limit"),
-    "an endless way": ([put(official(), "agent_distance/base", math.inf)], "not finite"),
+    "an endless way": ([put(official(), "agent_distance/base", math.inf)], "or infinite"),
+    "a ratio of nobody": (
+        [put(official(), "normalized_agent_distance/left", math.nan)],
+        "a ratio is negative or no number",
+    ),
     "a missing way": ([put(official(), "agent_distance/base", None)], "no result of the official"),
 }
 

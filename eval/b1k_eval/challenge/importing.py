@@ -305,7 +305,9 @@ def _result(file: OfficialFile, key: EpisodeKey, identity: Mapping[str, Any]) ->
                 "simulator_time": steps / CONTROL_HZ,
                 "normalized_time": _finite("normalized_time", content["time"], notes),
             },
-            "agent_distance": {body: content["agent_distance"][body] for body in BODIES},
+            "agent_distance": {
+                body: _finite(body, content["agent_distance"], notes) for body in BODIES
+            },
             "normalized_agent_distance": {
                 body: _finite(body, content["normalized_agent_distance"], notes) for body in BODIES
             },
@@ -316,9 +318,10 @@ def _result(file: OfficialFile, key: EpisodeKey, identity: Mapping[str, Any]) ->
 
 
 def _finite(name: str, block: Mapping[str, Any], notes: list[str]) -> float | None:
-    """A figure, or None where the official file has Infinity."""
+    """A figure, or None where the official file has Infinity or NaN."""
     value = block[name]
     if value is not None and not math.isfinite(value):
-        notes.append(f"{name} is null: officially Infinity, which JSON does not have")
+        word = "NaN" if math.isnan(value) else "Infinity"
+        notes.append(f"{name} is null: officially {word}, which JSON does not have")
         return None
     return None if value is None else float(value)

@@ -93,7 +93,7 @@ def _read(path: Path) -> OfficialFile:
 
 
 def _check(content: Any) -> None:  # noqa: ANN401 - whatever JSON was found
-    """Hold a result to what is read of it.
+    """Hold a result to what is read of it. A way is NaN where the simulator's positions were.
 
     Raises:
         ValueError: A figure is out of its range.
@@ -109,11 +109,13 @@ def _check(content: Any) -> None:  # noqa: ANN401 - whatever JSON was found
     if not math.isclose(time["simulator_time"], steps / CONTROL_HZ, rel_tol=1e-6):
         raise ValueError(f"{steps} steps cannot last {time['simulator_time']} s")
     distances = [content["agent_distance"][body] for body in BODIES]
-    if not all(0 <= distance < math.inf for distance in distances):
-        raise ValueError("a distance is negative or not finite")
+    if not all(0 <= distance < math.inf or math.isnan(distance) for distance in distances):
+        raise ValueError("a distance is negative or infinite")
     ratios = [content["normalized_agent_distance"][body] for body in BODIES]
-    if not all(ratio is None or ratio >= 0 for ratio in (time["normalized_time"], *ratios)):
-        raise ValueError("a ratio is negative or no number")
+    for ratio, way in zip((time["normalized_time"], *ratios), (0.0, *distances), strict=True):
+        unknown = ratio is None or (math.isnan(way) and math.isnan(ratio))
+        if not (unknown or ratio >= 0):
+            raise ValueError("a ratio is negative or no number")
 
 
 def _check_name(content: Mapping[str, Any], task: str, number: int, rollout: int) -> None:
@@ -257,7 +259,7 @@ def _pairs(files: Sequence[OfficialFile], name: str) -> Iterator[_Pair]:
         else:
             measured = content["agent_distance"][name]
             ratio = content["normalized_agent_distance"][name]
-        if ratio is None:
+        if ratio is None or math.isnan(measured):
             continue
         if (measured == 0) != math.isinf(ratio) or ratio == 0:
             raise UsageError(
