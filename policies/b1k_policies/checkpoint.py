@@ -8,7 +8,6 @@ every file passes does not prove that the weights belong to the code; `preflight
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -17,10 +16,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from b1k_envs.errors import UnavailableError, UsageError
+from b1k_envs.errors import UsageError
 from b1k_policies.checkpoint_folder import (
-    INSTALL,
-    PICKLES,
     CheckpointError,
     CheckpointFolder,
     download_of,
@@ -28,6 +25,7 @@ from b1k_policies.checkpoint_folder import (
     is_clone,
 )
 from b1k_policies.contract_reading import CONFIG_FILE, read_json
+from b1k_policies.weights import find_weights
 
 __all__ = ["Checkpoint", "CheckpointError", "CheckpointRequest", "locate", "package_in"]
 
@@ -37,14 +35,13 @@ CODE_FOLDER = f"code/{PACKAGE}"
 """Where the model card puts that package inside a checkpoint."""
 PACKAGE_MARK = "models/modeling_xvla.py"
 """A folder that holds this file is the package."""
-WEIGHTS_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
+FLAT_MARK = "modeling_xvla.py"
+"""So is one that holds this one: a plain X-VLA upload has its modules beside config.json."""
 AUTOCASTS: tuple[str, ...] = ("bfloat16", "float16")
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 _RECORDED = ("*.json", "*.txt", "*.model")  # beside the weights: config, contract, tokenizer
 _BLOCK = 4 << 20
-_LFS_POINTER = b"version https://git-lfs"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +56,7 @@ class CheckpointRequest:
         code_dir: Folder of the package `da3_xvla`, or one that contains it, absolute, or relative
             to the current directory or to the checkpoint; None for the checkpoint's own.
         trust_code: Whether code that was downloaded with the checkpoint may run.
-        allow_pickle: Whether weights may be a pickle, which can run code when loaded.
+        allow_pickle: Whether a pickle may hold more than tensors, which can run code when loaded.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         autocast: `bfloat16` or `float16`; None for the contract's dtype throughout.
         compile: Whether the model is compiled.
@@ -108,12 +105,14 @@ class Checkpoint(CheckpointFolder):
 
     Attributes:
         weights: Files of the weights, by name.
-        weights_format: `safetensors`, or `pickle` where that was allowed.
+        weights_format: `safetensors` or `pickle`.
+        allow_pickle: As asked for.
         code_root: The folder of the package `da3_xvla` itself.
     """
 
     weights: tuple[Path, ...]
     weights_format: Literal["safetensors", "pickle"]
+    allow_pickle: bool
     code_root: Path
 
     def files(self) -> list[tuple[str, int, str]]:
@@ -173,11 +172,11 @@ def locate(request: CheckpointRequest) -> Checkpoint:
     Raises:
         UsageError: See `checkpoint_folder.find_folder`; or a relative `code_dir` means two folders.
         UnavailableError: huggingface_hub or safetensors is not installed.
-        CheckpointError: See `checkpoint_folder.find_folder`; or weights are missing, cut short or
-            pickled, or the code is missing, or was downloaded and nobody trusts it.
+        CheckpointError: See `checkpoint_folder.find_folder` and `weights.find_weights`; or the
+            code is missing, or was downloaded and nobody trusts it.
     """
     found = find_folder(request.ckpt, allow_pickle=request.allow_pickle)
-    weights, weights_format = _find_weights(found, request.allow_pickle)
+    weights, weights_format = find_weights(found.folder)
     code_root = _find_code(found, request.code_dir)
     if not request.trust_code and _is_downloaded(found, code_root):
         raise CheckpointError(
@@ -186,106 +185,12 @@ def locate(request: CheckpointRequest) -> Checkpoint:
             f"--trust-checkpoint-code, or pass --code-dir with your own copy"
         )
     return Checkpoint(
-        **vars(found), weights=weights, weights_format=weights_format, code_root=code_root
+        **vars(found),
+        weights=weights,
+        weights_format=weights_format,
+        allow_pickle=request.allow_pickle,
+        code_root=code_root,
     )
-
-
-# --- the weights -----------------------------------------------------------------------------
-
-
-def _find_weights(
-    found: CheckpointFolder, allow_pickle: bool
-) -> tuple[tuple[Path, ...], Literal["safetensors", "pickle"]]:
-    folder = found.folder
-    single, index = folder / WEIGHTS_FILE, folder / INDEX_FILE
-    if single.is_file() or index.is_file():  # in the order of transformers
-        weights = (single,) if single.is_file() else _shards(index)
-        for path in weights:
-            _check_safetensors(path)
-        return weights, "safetensors"
-    pickles = sorted(p for pattern in PICKLES for p in folder.glob(pattern) if p.is_file())
-    names = ", ".join(path.name for path in pickles)
-    if not pickles:
-        there = ", ".join(sorted(entry.name for entry in folder.iterdir()))
-        hint = "; pickled weights are downloaded with --allow-pickle only"
-        raise CheckpointError(
-            f"{folder} holds no weights: neither {WEIGHTS_FILE} nor {INDEX_FILE}; it holds {there}"
-            f"{hint if found.downloaded and not allow_pickle else ''}"
-        )
-    if not allow_pickle:
-        raise CheckpointError(
-            f"{folder} holds its weights as pickle ({names}), which can run code when loaded; "
-            f"convert to safetensors, or pass --allow-pickle if you trust the file"
-        )
-    index = folder / "pytorch_model.bin.index.json"
-    if index.is_file():
-        return _shards(index), "pickle"
-    usual = [path for path in pickles if path.name == "pytorch_model.bin"] or pickles
-    if len(usual) > 1:
-        raise CheckpointError(
-            f"{folder} holds several pickles ({names}), none of them pytorch_model.bin: which one "
-            f"is the weights cannot be known; convert that one to safetensors"
-        )
-    return tuple(usual), "pickle"
-
-
-def _shards(index: Path) -> tuple[Path, ...]:
-    try:
-        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
-        plain = names != [] and all(Path(name).name == name for name in names)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(
-            f"{index} is no index of shards ({type(error).__name__}: {error}): download or copy it "
-            f"again"
-        ) from error
-    if not plain:
-        raise CheckpointError(f"{index} must name shards that lie beside it, got {names}")
-    missing = [name for name in names if not (index.parent / name).is_file()]
-    if missing:
-        raise CheckpointError(
-            f"{index.parent} lacks {', '.join(missing)}, named by {index.name}: download or copy "
-            f"the missing files"
-        )
-    return tuple(index.parent / name for name in names)
-
-
-def _check_safetensors(path: Path) -> None:
-    """Parse the header and hold the length of the file to it; reads no tensor."""
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ImportError as error:
-        raise UnavailableError(
-            f"a checkpoint needs safetensors, which is not installed: {INSTALL}"
-        ) from error
-    try:
-        with safe_open(path, framework="np"):
-            pass
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    except SafetensorError as error:
-        raise CheckpointError(
-            f"{path} is not a complete safetensors file ({_what_is_wrong(path) or error}): "
-            f"download or copy it again"
-        ) from error
-
-
-def _what_is_wrong(path: Path) -> str | None:
-    """Why a file is no safetensors file, in words a person can act on; None if not known."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        start = file.read(len(_LFS_POINTER))
-        if start == _LFS_POINTER:
-            return "it is a git-lfs pointer; `git lfs pull` fetches the file"
-        header = int.from_bytes(start[:8], "little")
-        if size < 8 or 8 + header > size:
-            return f"{size} bytes, shorter than its own header"
-        file.seek(8)
-        try:
-            entries = json.loads(file.read(header))
-            end = max(e["data_offsets"][1] for k, e in entries.items() if k != "__metadata__")
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-            return None
-    return f"{size} bytes, its header says {8 + header + end}" if 8 + header + end != size else None
 
 
 # --- the code --------------------------------------------------------------------------------
@@ -293,14 +198,16 @@ def _what_is_wrong(path: Path) -> str | None:
 
 def package_in(folder: Path) -> Path | None:
     """The package `da3_xvla` that a folder is, or contains; None where there is none."""
-    places = (folder, folder / PACKAGE)
-    return next((place for place in places if (place / PACKAGE_MARK).is_file()), None)
+    for place in (folder, folder / PACKAGE, folder.parent):
+        if (place / PACKAGE_MARK).is_file() and (place != folder.parent or folder.name == "models"):
+            return place
+    return folder if (folder / FLAT_MARK).is_file() else None
 
 
 def _find_code(found: CheckpointFolder, code_dir: str | None) -> Path:
     if code_dir is None:
-        looked = [found.folder / CODE_FOLDER]
-        packages = [place for place in looked if (place / PACKAGE_MARK).is_file()]
+        looked = [found.folder / CODE_FOLDER, found.folder]
+        packages = [place for place in map(package_in, looked) if place is not None][:1]
     else:  # the card writes `--code-dir code/da3_xvla`, meant within the checkpoint
         bases = [Path(code_dir).absolute(), found.folder / code_dir]
         looked = [place for base in bases for place in (base, base / PACKAGE)]
@@ -328,7 +235,13 @@ def _is_downloaded(found: CheckpointFolder, code_root: Path) -> bool:
 
 
 def _code_files(root: Path) -> Iterator[Path]:
-    """Every file of the package but the compiled ones, which `CodePackage` never runs."""
+    """Every file of the package but the compiled ones, which `CodePackage` never runs.
+
+    Of a flat one, whose folder holds the weights as well, every source.
+    """
+    if not (root / PACKAGE_MARK).is_file():
+        yield from (path for path in root.rglob("*.py") if path.is_file())
+        return
     seen = set()
     for parent, folders, names in os.walk(root, followlinks=True):
         real = Path(parent).resolve()

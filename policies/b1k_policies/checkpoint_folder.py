@@ -8,10 +8,11 @@ from __future__ import annotations
 import difflib
 import re
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from b1k_envs.errors import UnavailableError, UsageError
-from b1k_policies.contract_reading import CONFIG_FILE
+from b1k_policies.contract_reading import CONFIG_FILE, read_json
 from b1k_policies.contract_sources import read_folder
 
 INSTALL = "pip install 'b1k-eval[xvla]'"
@@ -23,6 +24,8 @@ _GIT_REMOTE = re.compile(r"^\s*\[remote\b[^[]*^\s*url\s*=", re.MULTILINE | re.IG
 _STATED = ("*.json",)  # what says which contract holds
 _PATTERNS = (*_STATED, "*.safetensors", "*.txt", "*.model", "*.py", "*.md", "code/**")
 _NEVER_UNASKED = (*PICKLES, "*.pkl", "*.pickle")
+_USUAL_PICKLES = "pytorch_model*.bin*"
+"""What transformers calls weights that are pickles, shards and their index included."""
 _HUB_TIMEOUT_S = 10.0  # the library's own default is to wait for as long as the network stack does
 
 
@@ -56,7 +59,8 @@ def find_folder(ckpt: str, *, allow_pickle: bool = False, weights: bool = True) 
 
     Args:
         ckpt: Folder, or hub id `org/name[@revision]`.
-        allow_pickle: Whether to download pickled weights as well.
+        allow_pickle: Whether to download every pickle; those of the weights are where there are
+            no others, as they are read without running them.
         weights: Whether to download more than the JSON files, which state the contract.
 
     Raises:
@@ -75,8 +79,28 @@ def find_folder(ckpt: str, *, allow_pickle: bool = False, weights: bool = True) 
         found = _from_hub(ckpt, match["repo"], match["revision"], wanted, ignored)
     else:
         raise _neither(ckpt)
+    _refuse_neighbours(found.folder)
     read_folder(found.folder)  # refuses a folder without config.json
     return found
+
+
+def _refuse_neighbours(folder: Path) -> None:
+    """Name what looks like a checkpoint and is another program's.
+
+    LeRobot's policies state their `type` in config.json, and scale states and actions in processors
+    that are saved beside the weights: `policy_preprocessor.json`, `policy_postprocessor.json`.
+    """
+    config = folder / CONFIG_FILE
+    stated = read_json(config) if config.is_file() else {}
+    processors = [path.name for path in sorted(folder.glob("policy_p*processor.json"))]
+    kind = stated.get("type")
+    if processors or (isinstance(kind, str) and "model_type" not in stated):
+        marks = [*processors, *([f"type {kind!r} in {CONFIG_FILE}"] if kind else [])]
+        raise CheckpointError(
+            f"{folder} is a policy of LeRobot ({', '.join(marks)}), whose processors scale states "
+            "and actions and are not run here: serve it with LeRobot behind openpi's WebSocket "
+            "protocol (docs/server.md) and pass --policy ws://HOST:PORT in place of --ckpt"
+        )
 
 
 # --- the folder ------------------------------------------------------------------------------
@@ -178,7 +202,13 @@ def _from_hub(
     # What a network raises depends on the HTTP library under huggingface_hub, and that has changed
     # twice; hence `Exception`, and the cause is kept.
     try:
-        HfApi().model_info(repo, revision=revision, timeout=_HUB_TIMEOUT_S)
+        info = HfApi().model_info(repo, revision=revision, timeout=_HUB_TIMEOUT_S)
+        files = [file.rfilename for file in info.siblings or ()]
+        if not any(fnmatch(name, "*.safetensors") for name in files):
+            usual = [name for name in files if fnmatch(name, _USUAL_PICKLES)]
+            kept = [name for name in files if not any(fnmatch(name, p) for p in ignored)]
+            wanted = tuple(n for n in kept if any(fnmatch(n, p) for p in wanted)) + tuple(usual)
+            ignored = ()
     except Exception as error:
         refusal = _refusal(word, repo, revision, error)
         if refusal is not None:  # an answer: what the cache still holds is not what was asked for

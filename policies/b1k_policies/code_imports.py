@@ -17,8 +17,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-ENTRIES = {"models.configuration_xvla": "XVLAConfig", "models.modeling_xvla": "XVLA"}
-"""What is imported of a checkpoint's package, and the class that is used of it."""
+ENTRIES = {"configuration_xvla": "XVLAConfig", "modeling_xvla": "XVLA"}
+"""What is imported of a checkpoint's package (of its `models`, unless it is flat), and the class
+that is used of it."""
 
 _CALLED = ("forward", "generate_actions", "from_pretrained", "reload_pretrained_weights")
 """Methods that are called from outside, besides those of Python and of transformers' loading."""
@@ -197,6 +198,7 @@ class _Walk:
         self.imports: dict[tuple[str, str | None], CodeImport] = {}
         self.properties: dict[str, str] = {}
         for entry in ENTRIES:
+            self._open(f"models.{entry}")
             self._open(entry)
         while self._step():
             pass

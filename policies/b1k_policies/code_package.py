@@ -20,7 +20,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import ClassVar
 
-from b1k_policies.checkpoint import PACKAGE, CheckpointError
+from b1k_policies.checkpoint import PACKAGE, PACKAGE_MARK, CheckpointError
 from b1k_policies.required_packages import beside, failed_import, package_advice, words
 
 
@@ -89,6 +89,10 @@ class CodePackage:
         self._modules: dict[str, ModuleType] = {}
         self._count = 0
         self._finder = _Finder(name, self.root)
+
+    def module_of(self, name: str) -> str:
+        """The submodule `models.NAME`, or `NAME` in a package without a folder `models`."""
+        return f"models.{name}" if (self.root / PACKAGE_MARK).is_file() else name
 
     def load(self, submodule: str) -> ModuleType:
         """Import a submodule, as in `load("models.modeling_xvla")`; what it prints goes to stderr.

@@ -7,7 +7,7 @@ The classes and calls are those of the model card of DA3-XVLA v17: `XVLAConfig.f
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 from b1k_envs.errors import B1kEvalError, UnavailableError
 from b1k_policies.checkpoint import Checkpoint, CheckpointError
 from b1k_policies.checkpoint_folder import INSTALL
+from b1k_policies.code_imports import ENTRIES
 from b1k_policies.code_package import CodePackage
 from b1k_policies.contract import EvalContract
+from b1k_policies.encoder_weights import complete, find_snapshot, is_elsewhere, machine_path_advice
 from b1k_policies.quiet import quietly
 from b1k_policies.required_packages import chain, check_packages, package_advice, words
+from b1k_policies.weights import CONVERT, loadable, read_pickle
 
 if TYPE_CHECKING:
     import torch
@@ -117,15 +120,17 @@ def load_model(checkpoint: Checkpoint, contract: EvalContract, device: torch.dev
     with quietly():
         check_packages(code.root, code.name)
     folder = checkpoint.folder
-    config_class = _class(code, "models.configuration_xvla", "XVLAConfig")
-    model_class = _class(code, "models.modeling_xvla", "XVLA")
+    config_class = _class(code, "configuration_xvla")
+    model_class = _class(code, "modeling_xvla")
     dtype: torch.dtype = getattr(torch, contract.dtype)
-    stored = _stored(checkpoint)
+    stored, executed = _stored(checkpoint)
     options: dict[str, Any] = {}
     if hasattr(model_class, "_load_pretrained_model"):  # of transformers, not a class of its own
         options["local_files_only"] = True
         options["use_safetensors"] = checkpoint.weights_format == "safetensors"
-        options["ignore_mismatched_sizes"] = stored is not None  # `_compare` names them
+        options["ignore_mismatched_sizes"] = True  # `_compare` names them
+        if executed:
+            options["weights_only"] = False
         # Without it, version 5 first rounds the weights to the torch_dtype of config.json.
         options["dtype" if _transformers_version() >= 5 else "torch_dtype"] = dtype
     try:
@@ -138,7 +143,11 @@ def load_model(checkpoint: Checkpoint, contract: EvalContract, device: torch.dev
         raise
     except Exception as error:
         raise _explained(error, checkpoint) from error
-    fetched, remarks = _compare(model, stored, folder)
+    fetched, remarks = _compare(model, stored, checkpoint, code)
+    encoder = checkpoint.geometry_model
+    if encoder is not None and is_elsewhere(encoder):
+        remarks += (f"not used here: {machine_path_advice(encoder, folder)}",)
+    remarks += _set_unstored_buffers(model, lambda: model_class(config), code)
     fetched_sha256 = _digest(model, fetched) if fetched else None
     model = model.to(device=device, dtype=dtype).eval()
     model.requires_grad_(False)
@@ -152,7 +161,8 @@ def load_model(checkpoint: Checkpoint, contract: EvalContract, device: torch.dev
     )
 
 
-def _class(code: CodePackage, module: str, name: str) -> Any:  # noqa: ANN401 - a class of their code
+def _class(code: CodePackage, entry: str) -> Any:  # noqa: ANN401 - a class of their code
+    module, name = code.module_of(entry), ENTRIES[entry]
     found = getattr(code.load(module), name, None)
     if found is None:
         raise CheckpointError(f"{code.root}/{module.replace('.', '/')}.py defines no {name}")
@@ -165,72 +175,85 @@ def _transformers_version() -> int:
     return int(transformers.__version__.partition(".")[0])
 
 
-def _stored(checkpoint: Checkpoint) -> dict[str, _Sample] | None:
-    """What the files of the weights hold, by tensor; None for a pickle that is no plain dict."""
-    import torch
+def _stored(checkpoint: Checkpoint) -> tuple[dict[str, _Sample], bool]:
+    """(What the files of the weights hold, by tensor; whether one had to be unpickled by Python).
+
+    Raises:
+        CheckpointError: See `weights.read_weights`.
+    """
     from safetensors import safe_open
 
-    samples: dict[str, _Sample] = {}
+    if checkpoint.weights_format == "pickle":
+        pickled = [
+            read_pickle(path, allow_pickle=checkpoint.allow_pickle) for path in checkpoint.weights
+        ]
+        tensors = loadable(checkpoint.weights, pickled)
+        samples = {
+            name: _Sample(tuple(tensor.shape), (tensor[:1] if tensor.ndim > 1 else tensor).clone())
+            for name, tensor in tensors.items()
+        }
+        return samples, any(one.executed for one in pickled)
+    samples = {}
     for path in checkpoint.weights:
-        if checkpoint.weights_format == "safetensors":
-            with safe_open(path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118 - no dict
-                    part = file.get_slice(name)
-                    shape = tuple(part.get_shape())
-                    values = part[:1] if len(shape) > 1 else file.get_tensor(name)
-                    samples[name] = _Sample(shape, values)
-            continue
-        try:
-            tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-            for name, tensor in tensors.items():
-                values = tensor[:1] if tensor.ndim > 1 else tensor
-                samples[name] = _Sample(tuple(tensor.shape), values.clone())
-        except Exception:  # noqa: BLE001 - whether it can be used is for `from_pretrained` to say
-            return None
-    return samples
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - no dict
+                part = file.get_slice(name)
+                shape = tuple(part.get_shape())
+                values = part[:1] if len(shape) > 1 else file.get_tensor(name)
+                samples[name] = _Sample(shape, values)
+    return samples, False
 
 
 def _compare(
-    model: torch.nn.Module, stored: Mapping[str, _Sample] | None, folder: Path
+    model: torch.nn.Module,
+    stored: Mapping[str, _Sample],
+    checkpoint: Checkpoint,
+    code: CodePackage,
 ) -> tuple[list[str], tuple[str, ...]]:
     """Hold the model's tensors to those in the files; a weight left random is no checkpoint.
 
     Returns:
-        (tensors that the code got elsewhere, remarks).
+        (tensors that come from the geometry encoder's snapshot, remarks).
     """
-    if stored is None:
-        text = "what the pickle holds cannot be listed: a tensor it lacks would go unnoticed"
-        return [], (text,)
+    folder = checkpoint.folder
     state = model.state_dict()
-    shared = {tensor.data_ptr() for name, tensor in state.items() if name in stored}
+    shared = {tensor.data_ptr() for name, tensor in state.items() if name in stored} - {0}
     missing = [
         name
         for name, tensor in state.items()
         if name not in stored and tensor.data_ptr() not in shared
     ]
-    fetched = _fetched(model, missing)
+    fetched = _of_frozen_encoder(model, missing)
     lost = [name for name in missing if name not in fetched]
     if lost:
         raise CheckpointError(
             f"{folder}: {_tensors(lost)} not in the weights, so the model would have random "
             f"numbers there: {_some(lost)}; weights and code do not belong together"
         )
-    _check_values(state, stored, folder)
     remarks = []
     if fetched:
+        try:
+            snapshot = find_snapshot(checkpoint.geometry_model, folder)
+            complete(model, fetched, list(stored), snapshot, code)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"{folder}: {_tensors(fetched)} not in the weights, all of the frozen geometry "
+                f"encoder: {_some(fetched)}; {error}"
+            ) from error
+        state = model.state_dict()
         remarks.append(
             f"{len(fetched)} tensors of the geometry encoder are not in the checkpoint's weights; "
-            f"its code has to have got them elsewhere, and if it has not they are random: "
-            f"{_some(fetched)}"
+            f"each is that of {snapshot.title}, compared number by number"
         )
+    _check_values(state, stored, folder)
     unused = sorted(set(stored) - set(state))
     if unused:
         remarks.append(f"stored, but not used: {_some(unused)} ({len(unused)} in all)")
     return fetched, tuple(remarks)
 
 
-def _fetched(model: torch.nn.Module, missing: Sequence[str]) -> list[str]:
-    """Which missing tensors may be the frozen geometry encoder's, fetched by the code itself.
+def _of_frozen_encoder(model: torch.nn.Module, missing: Sequence[str]) -> list[str]:
+    """Which missing tensors may be the frozen geometry encoder's, to be had from its snapshot.
 
     What is trained is stored, so where the code freezes any of them only those count.
     """
@@ -242,6 +265,39 @@ def _fetched(model: torch.nn.Module, missing: Sequence[str]) -> list[str]:
     frozen = [name for name in named if name not in trained]
     parameters = {name for name, _ in model.named_parameters()}
     return frozen if parameters & set(frozen) else named
+
+
+def _set_unstored_buffers(
+    model: torch.nn.Module, build: Callable[[], torch.nn.Module], code: CodePackage
+) -> tuple[str, ...]:
+    """Give buffers that no file stores the values that the code gives them, and say so.
+
+    transformers 5 builds models without memory and leaves such buffers unset.
+    """
+    import torch
+
+    stored = set(model.state_dict())
+    unstored = {name: buffer for name, buffer in model.named_buffers() if name not in stored}
+    if not unstored:
+        return ()
+    with code.active(), quietly(), torch.random.fork_rng(devices=[]):
+        fresh = dict(build().named_buffers())
+    unset = [name for name, buffer in unstored.items() if not _same(buffer, fresh[name])]
+    with torch.no_grad():
+        for name in unset:
+            unstored[name].copy_(fresh[name])
+    if not unset:
+        return ()
+    return (
+        f"{_tensors(unset)} stored nowhere and were not as the code makes them after loading; "
+        f"set anew: {_some(unset)}",
+    )
+
+
+def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
+    from torch import allclose
+
+    return allclose(one.double(), other.to(one.dtype).double(), rtol=0.0, atol=0.0, equal_nan=True)
 
 
 def _digest(model: torch.nn.Module, names: Sequence[str]) -> str:
@@ -294,10 +350,16 @@ def _some(names: list[str]) -> str:
 
 def _explained(error: Exception, checkpoint: Checkpoint) -> CheckpointError:
     """The error a person can act on."""
+    encoder = checkpoint.geometry_model
+    elsewhere = encoder is not None and is_elsewhere(encoder)
+    if encoder is not None and elsewhere and any(encoder in str(link) for link in chain(error)):
+        return CheckpointError(
+            f"the model in {checkpoint.folder} cannot be built ({words(error)}); "
+            f"{machine_path_advice(encoder, checkpoint.folder)}"
+        )
     if any(_wants_the_hub(link) for link in chain(error)):
         from huggingface_hub import constants
 
-        encoder = checkpoint.geometry_model
         return CheckpointError(
             f"the code of {checkpoint.folder} asks the hub for weights that are neither in the "
             f"checkpoint nor in the cache ({constants.HF_HUB_CACHE}) and cannot be fetched here; "
@@ -305,6 +367,8 @@ def _explained(error: Exception, checkpoint: Checkpoint) -> CheckpointError:
             "there is a network and copy the cache"
         )
     advice = package_advice(error) or "weights, config.json and code have to be of one checkpoint"
+    if checkpoint.weights_format == "pickle":
+        advice += f"; `{CONVERT} {checkpoint.folder}` writes the weights as safetensors"
     return CheckpointError(
         f"the model in {checkpoint.folder} cannot be built ({words(error)}); {advice}"
     )

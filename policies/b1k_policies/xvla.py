@@ -462,6 +462,12 @@ class XVLAPolicy(Policy):
         except Exception as error:
             compiled = " (compiled; try without --compile)" if self.request.compile else ""
             advice = package_advice(error)
+            if advice is None and self.contract.dtype != "float32" and "type" in str(error):
+                advice = (
+                    f"weights of {self.contract.dtype} meet float32 where the code switches "
+                    "autocast off, as DA3's camera encoder does: "
+                    f"--set dtype=float32 --autocast {self.contract.dtype}"
+                )
             raise CheckpointError(
                 f"{self.checkpoint.origin}: generate_actions failed in a trial inference"
                 f"{compiled}: {words(error)}{'' if advice is None else f'; {advice}'}"

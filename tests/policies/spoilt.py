@@ -96,3 +96,13 @@ class Spoilt:
         """Exit code, document and standard error of `b1k-eval run --json`, here and now."""
         result = CliRunner().invoke(app, [*RUN, "--ckpt", str(self.folder), *arguments])
         return result.exit_code, json.loads(result.stdout), result.stderr
+
+
+def answer(policy, *, moved=0.0):
+    """float32 [30, 23] for the trial observation, all cameras moved by so many metres."""
+    from b1k_policies.preflight import probe_observation
+    from b1k_policies.xvla import Query
+
+    batch = policy.prepare([Query(observation=probe_observation("2026"), instruction="", seed=0)])
+    batch["extrinsics"][..., :3, 3] += moved
+    return policy.predict(batch, [0]).actions[0]

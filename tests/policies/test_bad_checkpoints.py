@@ -82,13 +82,6 @@ UNUSABLE = [
         id="no config",
     ),
     pytest.param(
-        pickled,
-        4,
-        "FOLDER holds its weights as pickle (pytorch_model.bin), which can run code when loaded; "
-        "convert to safetensors, or pass --allow-pickle if you trust the file",
-        id="pickle",
-    ),
-    pytest.param(
         raising_at_import,
         4,
         "the checkpoint's code (FOLDER/code/da3_xvla) failed at import: RuntimeError: no luck "
@@ -139,15 +132,15 @@ def test_a_tokenizer_that_knows_no_word_is_refused(spoilt):
 
 def test_a_pickle_is_held_to_the_model_as_safetensors_are(spoilt):
     pickled(spoilt, without_bias)
-    assert spoilt.refused(allow_pickle=True) == (4, MISSING_TENSOR)
+    assert spoilt.refused() == (4, MISSING_TENSOR)
 
 
-def test_a_pickle_that_is_allowed_and_whole_gives_the_same_model(spoilt, tiny_v17):
+def test_a_pickle_that_is_whole_gives_the_same_model(spoilt, tiny_v17):
     import torch
     from safetensors.torch import load_file
 
     pickled(spoilt)
-    policy = spoilt.policy(allow_pickle=True)
+    policy = spoilt.policy()
     stored = load_file(tiny_v17 / WEIGHTS)
     assert all(torch.equal(t, stored[name]) for name, t in policy.model.model.state_dict().items())
     assert policy.describe()["checkpoint"]["weights_format"] == "pickle"

@@ -115,18 +115,13 @@ def test_an_index_that_names_no_shards_beside_it_is_refused(folder, text):
     refused(folder, "model.safetensors.index.json")
 
 
-def test_pickled_weights_are_refused_until_allowed(folder):
+def test_pickled_weights_are_found_among_other_pickles_by_their_name(folder):
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(b"pickle")
     (folder / "optimizer.pt").write_bytes(b"pickle")
-    refused(
-        folder,
-        f"{folder} holds its weights as pickle (optimizer.pt, pytorch_model.bin), which can run "
-        f"code when loaded; convert to safetensors, or pass --allow-pickle if you trust the file",
-    )
-    allowed = found(folder, allow_pickle=True)
-    assert allowed.weights == (folder / "pytorch_model.bin",)
-    assert allowed.weights_format == "pickle"
+    checkpoint = found(folder)
+    assert checkpoint.weights == (folder / "pytorch_model.bin",)
+    assert checkpoint.weights_format == "pickle"
 
 
 def test_among_pickles_of_no_usual_name_none_is_guessed(folder):
@@ -134,7 +129,7 @@ def test_among_pickles_of_no_usual_name_none_is_guessed(folder):
     (folder / "a.pth").write_bytes(b"pickle")
     assert found(folder, allow_pickle=True).weights == (folder / "a.pth",)
     (folder / "b.ckpt").write_bytes(b"pickle")
-    refused(folder, "holds several pickles (a.pth, b.ckpt)", allow_pickle=True)
+    refused(folder, "holds several pickles (a.pth, b.ckpt)")
 
 
 def test_safetensors_are_taken_where_both_are_there(folder):
@@ -185,8 +180,8 @@ def test_missing_code_is_refused_with_the_places_looked_at(folder):
     shutil.rmtree(folder / "code")
     refused(
         folder,
-        f"no code for ckpt: looked for models/modeling_xvla.py in {folder}/code/da3_xvla; pass "
-        f"--code-dir",
+        f"no code for ckpt: looked for models/modeling_xvla.py in {folder}/code/da3_xvla, "
+        f"{folder}; pass --code-dir",
     )
     refused(folder, f"{folder}/nowhere/da3_xvla; pass", code_dir=f"{folder}/nowhere")
 

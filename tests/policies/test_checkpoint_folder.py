@@ -471,3 +471,15 @@ def test_without_huggingface_hub_a_hub_id_is_answered_with_the_install_line(monk
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(UnavailableError, match=re.escape("pip install 'b1k-eval[xvla]'")):
         found("org/name")
+
+
+def test_pickled_weights_are_downloaded_where_the_hub_has_no_others(ask, hub_server):
+    files = hub_server.RequestHandlerClass.args[0]
+    files.pop("model.safetensors")
+    told = ask(hub_server.url, '{"ckpt": "org/name", "trust_code": true}')
+    folder = Path(told["folder"])
+    assert told["weights_format"] == "pickle"
+    assert (folder / "pytorch_model.bin").read_bytes() == b"pickle"
+    assert (folder / "code" / "da3_xvla" / "models" / "sizes.yaml").is_file()
+    assert not list(folder.rglob("scales.*"))
+    assert not (folder / "training_video.mp4").exists()

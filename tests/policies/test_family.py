@@ -6,7 +6,7 @@ import json
 
 import pytest
 from safetensors.torch import save_file
-from spoilt import PICKLE, one_thread  # noqa: F401 - a fixture
+from spoilt import PICKLE, answer, one_thread  # noqa: F401 - a fixture
 from typer.testing import CliRunner
 
 from b1k_eval.cli.main import app
@@ -16,7 +16,7 @@ from b1k_policies.registry import CHECKPOINT, make_policy
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SWITCHES = ("XVLA_POSED_DA3", "XVLA_DA3_NATIVE_INPUT", "XVLA_ATTN_IMPL")
-CONTRACT = ("--contract", "v17", "--force-contract", "--allow-pickle")
+CONTRACT = ("--contract", "v17", "--force-contract")
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +36,6 @@ def policy(tiny_family):
             ckpt=str(tiny_family),
             contract="v17",
             force_contract=True,
-            allow_pickle=True,
             device="cpu",
         )
         made.append(make_policy(CHECKPOINT, request))
@@ -45,16 +44,6 @@ def policy(tiny_family):
     yield make
     for one in made:
         one.close()
-
-
-def answer(policy, *, moved=0.0):
-    """float32 [30, 23] for the trial observation, all cameras moved by so many metres."""
-    from b1k_policies.preflight import probe_observation
-    from b1k_policies.xvla import Query
-
-    batch = policy.prepare([Query(observation=probe_observation("2026"), instruction="", seed=0)])
-    batch["extrinsics"][..., :3, 3] += moved
-    return policy.predict(batch, [0]).actions[0]
 
 
 def difference(one, other):

@@ -22,7 +22,7 @@ class XVLAConfig(PretrainedConfig):
     pass
 """
 TRANSFORMERS = version("transformers")
-FAMILY = {"contract": "v17", "force_contract": True, "allow_pickle": True}
+FAMILY = {"contract": "v17", "force_contract": True}
 ABSENT = {
     "PIL": "pillow",
     "cv2": "opencv-python",

@@ -64,7 +64,7 @@ PickleOption = Annotated[
     bool | None,
     typer.Option(
         "--allow-pickle",
-        help="Load weights that are pickles, which can execute code.",
+        help="Load pickles that hold more than tensors, which can execute code.",
         rich_help_panel=_PANEL,
     ),
 ]

@@ -28,6 +28,7 @@ VERBS = {
     "inspect": (
         "Show a checkpoint's contract, what it is sent, what it answers, and what is wrong with it."
     ),
+    "convert": "Write a checkpoint's pickled weights as safetensors, compared to the last bit.",
     "replay": (
         "Execute an episode's recorded actions again in the twin, and see whether all comes out "
         "equal."
