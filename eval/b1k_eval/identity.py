@@ -14,7 +14,7 @@ from typing import Any
 
 from b1k_envs.errors import UsageError
 from b1k_eval.files import to_json
-from b1k_eval.run_files import SINCE
+from b1k_eval.run_files import since
 from b1k_policies.contract_fields import completed
 
 _WORDS = ("remarks",)
@@ -37,8 +37,9 @@ def check_identity(path: Path, known: Mapping[str, Any], asked: Mapping[str, Any
     now = json.loads(to_json(asked["identity"]))  # tuples and lists are the same thing on disk
     then = dict(known["identity"])
     if isinstance(then.get("settings"), dict) and isinstance(now.get("settings"), dict):
-        since = {name: SINCE[name] for name in SINCE.keys() & now["settings"].keys()}
-        then["settings"] = {**since, **then["settings"]}
+        held = since(then["settings"])
+        held = {name: held[name] for name in held.keys() & now["settings"].keys()}
+        then["settings"] = {**held, **then["settings"]}
     if isinstance(then.get("policy"), dict) and isinstance(now.get("policy"), dict):
         unknown = [name for name in _NEWER if name not in then["policy"]]
         then["policy"] = _deciding(then["policy"], unknown)

@@ -19,6 +19,7 @@ def run_remarks(settings: RunSettings, execution: Execution, policy: Policy) -> 
         *_horizon_remark(settings, policy),
         *_track_remark(settings),
         *_render_remark(settings, execution),
+        *_scene_remark(settings),
         *_mode_remark(settings, policy),
         *_threads_remark(execution, policy),
     )
@@ -72,6 +73,15 @@ def _render_remark(settings: RunSettings, execution: Execution) -> tuple[str, ..
             f"{CONTROL_HZ:g}), and export refuses others; --official sets all that it needs",
         )
     return ()
+
+
+def _scene_remark(settings: RunSettings) -> tuple[str, ...]:
+    if not settings.partial_scene:
+        return ()
+    return (
+        "--partial-scene is not the official protocol of 2025, which has the whole house: a score "
+        "to be reported needs that",
+    )
 
 
 def _mode_remark(settings: RunSettings, policy: Policy) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import partial
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -15,7 +16,7 @@ from b1k_envs.track import Track
 from b1k_eval.chunking import Chunking, RecedingHorizon, TemporalEnsemble
 from b1k_eval.noise import NoiseSpec
 from b1k_eval.realtime import RealTime
-from b1k_eval.run_files import SINCE
+from b1k_eval.run_files import since
 from b1k_eval.runner import Render
 from b1k_policies.checkpoint import CheckpointRequest
 
@@ -34,6 +35,18 @@ MAX_INSTANCES = 10_000
 
 CONSENTS: tuple[str, ...] = ("trust_code", "allow_pickle")
 """Fields of a checkpoint's request that a run does not record: a resume has to say them again."""
+
+_CHOICES_OF_2025: Mapping[str, Mapping[Sim, str]] = {
+    "partial_scene": {
+        "omnigibson": "2026 loads the rooms that the task's own table names, in every official run",
+        "mujoco": "the MuJoCo twin has one room",
+    },
+    "heavy_base": {
+        "omnigibson": "in 2026 the base always weighs 250 kg",
+        "mujoco": "the base of the MuJoCo twin always weighs 250 kg",
+    },
+}
+"""Settings that the 2025 evaluator leaves to whoever runs it, and how it is elsewhere."""
 
 _LATER: tuple[str, ...] = ("num_envs", "gpus")
 """Fields of an execution that the first runs did not have: where missing, their defaults hold."""
@@ -73,6 +86,9 @@ class RunSettings:
         mode: Whether the world waits for the policy (`sync`) or goes on (`realtime`).
         latency: Of `realtime`: how long an inference takes [ms], as given, or `measured`; else
             None.
+        partial_scene: In OmniGibson 2025: whether the rooms of the task are loaded only, and not
+            the whole house.
+        heavy_base: In OmniGibson 2025: whether the base weighs 250 kg.
     """
 
     task: str
@@ -97,6 +113,8 @@ class RunSettings:
     track: Track | None = None
     mode: Mode = "sync"
     latency: str | None = None
+    partial_scene: bool = False
+    heavy_base: bool = False
 
     def __post_init__(self) -> None:
         for name, minimum in (("rollouts", 1), ("max_steps", 1), ("seed", 0)):
@@ -126,6 +144,12 @@ class RunSettings:
                 f"--render-quality {self.render_quality} is of the MuJoCo twin: OmniGibson renders "
                 "as the official evaluator has it; leave the option out, or take --sim mujoco"
             )
+        for name, otherwise in _CHOICES_OF_2025.items():
+            if getattr(self, name) and (self.sim, self.protocol) != ("omnigibson", "2025"):
+                raise UsageError(
+                    f"{option_name(name)} is a choice with --sim omnigibson --protocol 2025 only: "
+                    f"{otherwise[self.sim]}; leave the option out"
+                )
         if (self.mode == "realtime") != (self.latency is not None):
             raise UsageError("--latency goes with --mode realtime: add that, or leave it out")
         if self.mode == "realtime" and self.chunking != "receding":
@@ -189,7 +213,7 @@ def given_settings(recorded: Any) -> dict[str, Any]:  # noqa: ANN401 - whatever 
         UsageError: One is missing, or has a value that is none of its own.
     """
     if isinstance(recorded, dict):
-        recorded = {**SINCE, **recorded}
+        recorded = {**since(recorded), **recorded}
     return recorded_fields(RunSettings, recorded, "identity.settings", others=True)
 
 

@@ -183,28 +183,35 @@ def limits(settings: RunSettings) -> Limits | None:
     return Limits() if settings.sim == "omnigibson" else None
 
 
-def make_env(settings: RunSettings, *, gpu: int | None = None) -> Env:
+def make_env(settings: RunSettings, *, gpu: int | None = None, depth: bool = False) -> Env:
     """The env of a run.
 
     Args:
         settings: What is run.
         gpu: Which GPU OmniGibson is to take; None for its own choice.
+        depth: Whether its observations have depth as well.
 
     Raises:
         UsageError: See `check_world`.
         UnavailableError: The simulator cannot be had.
     """
-    env = _make_omnigibson(settings, gpu) if settings.sim == "omnigibson" else _make_twin(settings)
+    if settings.sim == "omnigibson":
+        env = _make_omnigibson(settings, gpu, depth)
+    else:
+        env = _make_twin(settings, depth)
     return StandardTrackEnv(env) if settings.track == "standard" else env
 
 
-def make_group(settings: RunSettings, count: int, *, gpu: int | None = None) -> EnvGroup:
+def make_group(
+    settings: RunSettings, count: int, *, gpu: int | None = None, depth: bool = False
+) -> EnvGroup:
     """Several envs of a run in one simulator.
 
     Args:
         settings: What is run.
         count: How many.
         gpu: See `make_env`.
+        depth: See `make_env`.
 
     Raises:
         UsageError: See `check_world`.
@@ -220,6 +227,7 @@ def make_group(settings: RunSettings, count: int, *, gpu: int | None = None) -> 
         render=settings.render,
         gpu=gpu,
         count=count,
+        depth=depth,
     )
     return StandardTrackGroup(group) if settings.track == "standard" else group
 
@@ -300,7 +308,7 @@ def instance_index(settings: RunSettings, number: int) -> int | None:
     return None
 
 
-def _make_twin(settings: RunSettings) -> Env:
+def _make_twin(settings: RunSettings, depth: bool) -> Env:
     _before_twin_import()
     from b1k_envs.mujoco_twin.env import TwinEnv
 
@@ -310,10 +318,11 @@ def _make_twin(settings: RunSettings) -> Env:
         split=settings.split,
         max_steps=settings.max_steps,
         render_quality=settings.render_quality,
+        depth=depth,
     )
 
 
-def _make_omnigibson(settings: RunSettings, gpu: int | None) -> Env:
+def _make_omnigibson(settings: RunSettings, gpu: int | None, depth: bool) -> Env:
     from b1k_envs.omnigibson.env import OmniGibsonEnv
 
     return OmniGibsonEnv(
@@ -323,6 +332,9 @@ def _make_omnigibson(settings: RunSettings, gpu: int | None) -> Env:
         max_steps=settings.max_steps,
         render=settings.render,
         gpu=gpu,
+        depth=depth,
+        partial_scene=settings.partial_scene,
+        heavy_base=settings.heavy_base,
     )
 
 

@@ -93,6 +93,10 @@ FAULTS = {
     "a lower limit": ({"max_steps": 10}, "time limit"),
     "noise": ({"action_noise": "0.01"}, "--action-noise"),
     "2025 unmasked": ({"protocol": "2025", "max_steps": 40}, "--track standard"),
+    "part of the house": (
+        {"protocol": "2025", "max_steps": 40, "track": "standard", "partial_scene": True},
+        "leave --partial-scene out",
+    ),
     "an instance that does not count": ({"outcomes": {10: "success"}}, "instance 10"),
     "two rollouts": ({"outcomes": {0: ["success", "failure"]}}, "2 rollouts"),
     "an error": ({"outcomes": {0: "success", 1: "error"}}, "ended as an error"),
@@ -476,15 +480,19 @@ def test_figures_that_cannot_be_are_refused_by_file(tmp_path, fault):
 ODD = {
     "other demonstrations": (
         [official(9001, 6000.0), official(12_001, 6000.0)],
-        ["the human mean is 6000 steps in these results and 8235 in the task table"],
+        ["the human mean of length is 6000 in these results and 8235 in the task table"],
     ),
     "a lower limit": (
         [official(16_471), official(600)],
-        ["_1_0.json is a failure after 600 steps, before the official limit of 16470"],
+        ["_1_0.json: a failure after 600 steps, before the official limit of 16470"],
     ),
     "a higher limit": (
         [official(16_471), official(20_001)],
-        ["_1_0.json has 20001 steps, more than the official limit of 16470"],
+        ["_1_0.json: 20001 steps, more than the official limit of 16470"],
+    ),
+    "another way": (
+        [put(official(16_471), "agent_distance/base", 4.0)],
+        ["the human mean of base is 57.2 in these results and 28.6 in the task table"],
     ),
     "nothing": ([official(16_471), official(600, q_score={"final": 1.0})], []),
 }

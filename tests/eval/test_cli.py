@@ -154,6 +154,14 @@ NO_TWIN = (
         (["--num-envs", "0"], "--num-envs 0 must be at least 1"),
         (["--num-envs", "2"], "--num-envs 2: only OmniGibson v3.9.3 has several envs in one proc"),
         (["--gpus", "0,x"], "--gpus '0,x': give numbers such as 0 or 0,1"),
+        (
+            ["--partial-scene", "--protocol", "2025"],
+            "--partial-scene is a choice with --sim omnigibson --protocol 2025 only: the MuJoCo tw",
+        ),
+        (
+            ["--heavy-base"],
+            "--heavy-base is a choice with --sim omnigibson --protocol 2025 only: the base of the ",
+        ),
         (["--track", "open"], "--track 'open' is unknown: choose one of standard, privileged"),
         (
             ["--track", "standard", "--policy", "expert"],

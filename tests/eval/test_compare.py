@@ -242,6 +242,41 @@ def test_a_run_from_before_there_were_tracks_counts_as_one_without(tmp_path):
     assert not differences(old, standard).blocking
 
 
+def test_part_of_the_house_and_a_heavy_base_are_other_experiments(tmp_path):
+    of_2025 = {"sim": "omnigibson", "protocol": "2025"}
+    choices = {
+        "plain": {},
+        "partial": {"partial_scene": True},
+        "heavy": {"heavy_base": True},
+        "both": {"partial_scene": True, "heavy_base": True},
+        "older": {},  # had both, and no setting that says so
+        "imported": {},
+    }
+    runs = {}
+    for name, chosen in choices.items():
+        folder = finished_run(tmp_path / name, instances(WON), **of_2025, **chosen)
+        if name in ("older", "imported"):
+            record = json.loads((folder / "run.json").read_text())
+            for choice in ("partial_scene", "heavy_base"):
+                del record["identity"]["settings"][choice]
+            if name == "imported":
+                record["identity"]["settings"]["policy"] = "imported:theirs"
+            (folder / "run.json").write_text(json.dumps(record))
+        runs[name] = read_run_data(folder)
+
+    def words(other, kind="blocking"):
+        return [str(each) for each in getattr(differences(runs["plain"], runs[other]), kind)]
+
+    part, base = (f"{name}: False against" for name in ("part of the scene only", "base of 250 kg"))
+    assert words("partial") == [f"{part} True"]
+    assert words("heavy") == [f"{base} True"]
+    assert words("both") == words("older") == [f"{part} True", f"{base} True"]
+    assert words("imported") == []
+    assert words("imported", "notable") == [f"{part} unknown", f"{base} unknown"]
+    with pytest.raises(UsageError, match="part of the scene only: False against True"):
+        require_comparable([runs["plain"], runs["partial"]])
+
+
 def test_a_run_is_not_compared_with_itself(tmp_path):
     run = read_run_data(finished_run(tmp_path / "one", instances(WON)))
     with pytest.raises(UsageError, match="given twice"):

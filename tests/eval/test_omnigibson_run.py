@@ -62,7 +62,10 @@ def test_a_run_is_made_in_a_process_of_its_own_and_says_what_it_was(cli, tmp_pat
     assert identity["instance_ids"] == {"0": first[0], "1": first[1]}
     (world,) = record["sessions"][0]["worlds"]
     assert world["sim_version"] == version
-    assert world["settings"]["applied"]["base_mass_kg"] == 250.0
+    mass = {"2025": 47.63, "2026": 250.0}[og.generation]
+    assert world["settings"]["applied"]["base_mass_kg"] == pytest.approx(mass)
+    for choice in ("partial_scene", "heavy_base"):
+        assert identity["settings"][choice] is False
     assert (tmp_path / "r" / "logs" / "world-1.log").is_file()
 
 
@@ -96,6 +99,49 @@ def test_the_expert_and_fine_pictures_are_the_twins(cli, og):
 def test_several_envs_are_refused_in_2025(cli, og_2025):  # noqa: F811
     result = cli(*BASE, "--num-envs", "2")
     assert (result.exit_code, "--num-envs 2: only OmniGibson v3.9.3" in result.stderr) == (2, True)
+
+
+def test_part_of_the_house_and_a_heavy_base_are_choices_in_2025_recorded_and_kept(
+    cli,
+    tmp_path,
+    og_2025,  # noqa: F811
+):
+    result = cli(*BASE, "--no-video", "--out", "r", "--partial-scene", "--heavy-base")
+    assert result.exit_code == 0, result.output
+    assert "note: --partial-scene is not the official protocol of 2025" in result.stderr
+    file = tmp_path / "r" / "run.json"
+    record = json.loads(file.read_text())
+    settings = record["identity"]["settings"]
+    assert (settings["partial_scene"], settings["heavy_base"]) == (True, True)
+    (world,) = record["sessions"][0]["worlds"]
+    assert world["settings"]["rooms"]["load_room_types"] == ["utility_room"]
+    assert world["settings"]["applied"]["base_mass_kg"] == 250.0
+    assert cli("run", "--resume", "--out", "r").exit_code == 0
+    # As a run of an older version, which had no such choice and made this one.
+    del settings["partial_scene"], settings["heavy_base"]
+    file.write_text(json.dumps(record))
+    result = cli("run", "--resume", "--out", "r")
+    assert result.exit_code == 0, result.output
+    whole = ["--no-video", "--out", "w"]
+    assert cli(*BASE, *whole).exit_code == 0
+    result = cli(*BASE, *whole, "--resume", "--partial-scene")
+    assert result.exit_code == 2
+    assert "settings.partial_scene false -> true" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        ("--partial-scene", "2026 loads the rooms that the task's own table names, in every"),
+        ("--heavy-base", "in 2026 the base always weighs 250 kg"),
+    ],
+)
+def test_what_2026_prescribes_is_no_choice_there(cli, og_2026, choice, words):  # noqa: F811
+    result = cli(*BASE, choice)
+    assert result.exit_code == 2
+    assert f"{choice} is a choice with --sim omnigibson --protocol 2025 only: {words}" in " ".join(
+        result.stderr.split()
+    )
 
 
 # --- faults --------------------------------------------------------------------------------------
@@ -155,7 +201,7 @@ def test_a_proprio_that_is_not_finite_is_scored_and_told(cli, tmp_path, monkeypa
     assert result.exit_code == 0, result.output
     line = outcomes(tmp_path / "r")[0]
     assert (line["outcome"], line["failure_reason"], line["steps"]) == ("failure", None, 61)
-    assert "time limit: the simulator gave numbers that are" in " ".join(result.output.split())
+    assert "the simulator gave numbers that are not finite in" in result.stderr
     folder = tmp_path / "r" / "episodes" / "clean_boxing_gloves-0-0"
     told = json.loads((folder / "result.json").read_text())["not_finite"]
     assert told["parts"] == ["trunk_qpos"]

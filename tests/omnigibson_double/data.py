@@ -20,7 +20,7 @@ from b1k_envs.mujoco_twin import scene as layout
 from b1k_envs.mujoco_twin.glove_looks import DUST_PARTICLES
 from b1k_envs.mujoco_twin.robot import MODELLED_BASE_JOINTS
 from b1k_envs.tasks import TASKS
-from omnigibson_double.names import NAMES, SCENE_MODEL
+from omnigibson_double.names import NAMES, SCENE_MODEL, TASK_ROOMS
 from omnigibson_double.world import SEED_INSTANCE, TASK, twin
 
 PUBLIC_IDS_2025 = (242, 15, 188, 7, 93, 120, 201, 54, 177, 66)
@@ -34,7 +34,6 @@ TRAIN_IDS = (1, 2, 4)
 """Training instances that get a file; their number within the twin's training split, too."""
 
 HIDDEN_IDS_2025 = range(10)
-ROOMS = ("corridor_0", "dining_room_0", "entryway_0", "garden_0", "utility_room_0")
 HUMAN_STATS = {
     "length": 8235.0,
     "distance_traveled": 28.6,
@@ -162,7 +161,7 @@ def _write_available_tasks(path: Path, generation: Protocol) -> None:
     x, y, yaw = (
         float(env._data.qpos[env._model.joint(n).qposadr[0]]) for n in MODELLED_BASE_JOINTS
     )
-    rooms = f"  load_room_instances: [{', '.join(ROOMS)}]\n" if generation == "2026" else ""
+    rooms = f"  load_room_instances: [{', '.join(TASK_ROOMS)}]\n" if generation == "2026" else ""
     _write(
         path,
         "turning_on_radio:\n- scene_model: house_double_floor_lower\n"
@@ -198,7 +197,7 @@ def _write_metadata_2026(folder: Path, human: Mapping[str, float]) -> None:
         writer = csv.writer(file)
         writer.writerow(["Task", "Task ID", "Rooms to inlcude"])
         for task in TASKS:
-            rooms = ROOMS if task == TASK else [f"{room}_0" for room in task.rooms]
+            rooms = TASK_ROOMS if task == TASK else [f"{room}_0" for room in task.rooms]
             writer.writerow([task.name, task.index, "\n".join(rooms)])
     rows = [
         {"task_index": task.index, "task_name": task.name, **stats}

@@ -9,7 +9,7 @@ from typing import Any
 
 from b1k_envs.base import Protocol
 from omnigibson_double.faults import faults
-from omnigibson_double.names import SCENE_MODEL
+from omnigibson_double.names import ROOMS, SCENE_MODEL
 from omnigibson_double.robot import Robot
 from omnigibson_double.scene import Scene
 from omnigibson_double.task import BehaviorTask
@@ -105,6 +105,9 @@ class BaseEnvironment(Touched):
         sim = importlib.import_module("omnigibson").sim
         sim.stop()
         self._scenes = [Scene(self.protocol, index) for index in range(self.num_scenes)]
+        rooms = loaded_rooms(self.config["scene"])
+        for scene in self._scenes:
+            scene.loaded_rooms = rooms
         sim.import_scene(self._scenes)
         for scene in self._scenes:
             for config in self.config["robots"]:
@@ -169,6 +172,16 @@ class BaseEnvironment(Touched):
             sim.render()
 
 
+def loaded_rooms(scene: Mapping[str, Any]) -> tuple[str, ...]:
+    """Rooms of the house that a scene config loads; instances go before types, none is all."""
+    instances, types = scene.get("load_room_instances"), scene.get("load_room_types")
+    if instances is not None:
+        return tuple(room for room in ROOMS if room in instances)
+    if types is not None:
+        return tuple(room for room in ROOMS if room.rpartition("_")[0] in types)
+    return ROOMS
+
+
 def _shapes(obs: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {}
     for key, value in obs.items():
@@ -186,8 +199,9 @@ def _space(robots: list[Robot]) -> dict[str, tuple[int, ...]]:
     for robot in robots:
         for name, sensor in robot.sensors.items():
             for modality in sensor.modalities:
-                size = (sensor.image_height, sensor.image_width, 4)
-                space[f"{robot.name}::{name}::{modality}"] = size
+                size = (sensor.image_height, sensor.image_width)
+                shape = (*size, 4) if modality == "rgb" else size
+                space[f"{robot.name}::{name}::{modality}"] = shape
         if "proprio" in robot._obs_modalities:
             fields = robot._fields()
             length = sum(len(fields[name]) for name in robot._proprio_obs)

@@ -35,6 +35,12 @@ class Moment:
         with self._posed() as data:
             return self.scene.env._rig.render(data, view, size, size)
 
+    def depth(self, view: str) -> npt.NDArray[np.float32]:
+        """The same of distances to the image plane: [size, size] [m], inf where nothing is."""
+        size = r1pro.CAMERAS[view].size  # type: ignore[index]
+        with self._posed() as data:
+            return self.scene.env._rig.depth(data, view, size, size)
+
     def camera_pose(self, view: str) -> tuple[Array, Array]:
         """Position and rotation matrix of a camera, USD axes."""
         with self._posed() as data:

@@ -2,6 +2,12 @@
 
 SCENE_MODEL = "house_single_floor"
 
+TASK_ROOMS = ("corridor_0", "dining_room_0", "entryway_0", "garden_0", "utility_room_0")
+"""Rooms that the 2026 table names for the task."""
+
+ROOMS = (*TASK_ROOMS, "bathroom_0", "bedroom_0", "kitchen_0", "living_room_0")
+"""The whole house; those beyond the task's are made up."""
+
 NAMES = {
     "boxing_glove.n.01_1": "boxing_gloves_189",
     "boxing_glove.n.01_2": "boxing_gloves_188",

@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 
 from b1k_envs.mujoco_twin import scene as layout
-from omnigibson_double.names import NAMES, SCENE_MODEL
+from omnigibson_double.names import NAMES, ROOMS, SCENE_MODEL
 from omnigibson_double.settled import settle_on_instance
 from omnigibson_double.tensors import pose
 from omnigibson_double.things import Floor, Glove, System, Thing, Washer
@@ -38,6 +38,7 @@ class Scene(Touched):
         self.physics = TwinScene(protocol, index)
         self.idx = index
         self.scene_model = SCENE_MODEL
+        self.loaded_rooms = ROOMS
         self.robots: list[Robot] = []
         self._scene_prim = _ScenePrim(self.physics)
         self.things: dict[str, Any] = {}  # objects and systems by BDDL instance

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FOCAL_LENGTH = 17.0  # [mm]
 DEFAULT_APERTURE = 20.995  # [mm]
 RENDERS_AFTER_CHANGE = 4
+MODALITIES = frozenset({"rgb", "depth_linear"})
 
 
 class _CameraParameters(TouchedDict):
@@ -34,9 +35,9 @@ class VisionSensor(Touched):
     def __init__(
         self, scene: Scene, name: str, view: View, *, height: int, width: int, modalities: set[str]
     ) -> None:
-        unknown = modalities - {"rgb"}
+        unknown = modalities - MODALITIES
         if unknown:
-            raise NotImplementedError(f"the double's cameras have rgb, not {sorted(unknown)}")
+            raise NotImplementedError(f"the double's cameras have no {sorted(unknown)}")
         self._scene, self._view = scene, view
         self.name = name
         self.modalities = modalities
@@ -89,8 +90,11 @@ class VisionSensor(Touched):
     # --- what it gives ----------------------------------------------------------------------
 
     def get_obs(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Whatever the last render left; uint8 [height, width, 4]."""
-        return ({"rgb": self._rgb().clone()} if "rgb" in self.modalities else {}), {}
+        """Whatever the last render left; uint8 [height, width, 4], float32 [height, width]."""
+        obs = {"rgb": self._rgb().clone()} if "rgb" in self.modalities else {}
+        if "depth_linear" in self.modalities:
+            obs["depth_linear"] = tensor(self._sized(self._shown().depth(self._view)))
+        return obs, {}
 
     def _shown(self) -> Moment:
         sim = importlib.import_module("omnigibson").sim
@@ -106,12 +110,16 @@ class VisionSensor(Touched):
                 stamp = (moment.tick % 256, moment.tick // 256, len(self._view))
                 rgba[:, :, :3] = stamp
             else:
-                picture = moment.picture(self._view)
-                if picture.shape[:2] != size:
-                    picture = cv2.resize(picture, size[::-1], interpolation=cv2.INTER_NEAREST)
-                rgba[:, :, :3] = picture
+                rgba[:, :, :3] = self._sized(moment.picture(self._view))
             self._drawn = (moment, size, torch.from_numpy(rgba))
         return self._drawn[2]
+
+    def _sized(self, picture: Any) -> Any:
+        """A picture of native size as this camera has it."""
+        size = (self._height, self._width)
+        if picture.shape[:2] == size:
+            return picture
+        return cv2.resize(picture, size[::-1], interpolation=cv2.INTER_NEAREST)
 
     @property
     def camera_parameters(self) -> dict[str, Any]:
@@ -138,8 +146,8 @@ class VisionSensor(Touched):
         return pose(self._scene.outward(position, frame), rotation)
 
     def add_modality(self, modality: str) -> None:
-        if modality != "rgb":
-            raise NotImplementedError(f"the double's cameras have rgb, not {modality}")
+        if modality not in MODALITIES:
+            raise NotImplementedError(f"the double's cameras have no {modality}")
         self.modalities.add(modality)
 
     def remove_modality(self, modality: str) -> None:

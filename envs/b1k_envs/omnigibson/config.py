@@ -8,10 +8,13 @@ Sources, repository StanfordVL/BEHAVIOR-1K, under `OmniGibson/omnigibson/`:
 (2026), whose values agree. `learning/configs/robot/r1pro.yaml`, which 2025 merges in, leaves
 `controllers` empty in the public copies.
 
-Two liberties, both of which leave the numbers alone: cameras record `rgb` only, and have the size
-of data collection (720 head, 480 wrists), as `DefaultWrapper` (2025) and `RGBDFullResWrapper`
-(2026) set it. In 2026 the size is in here, because tiled cameras cannot be resized later; in 2025
-`preparation` sets it.
+Where the evaluators leave a choice: cameras record `rgb`, with `depth_linear` only where that is
+asked for, and have the size of data collection (720 head, 480 wrists), as `DefaultWrapper` (2025)
+and `RGBDFullResWrapper` (2026) set it, both of which record depth always. There is no option for
+the 224 px of `RGBLowResWrapper`, the 2025 default: intrinsics, the resizing that a contract
+prescribes, what is sent over the wire and videos all start from the full size, and a policy that
+wants 224 px gets them by a resize of the full picture. In 2026 the size is in here, because tiled
+cameras cannot be resized later; in 2025 `preparation` sets it.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from b1k_envs.omnigibson.generation import (
     ROBOT_NAME,
     Generation,
 )
+from b1k_envs.omnigibson.observations import DEPTH
 from b1k_envs.omnigibson.rooms import scene_rooms
 from b1k_envs.r1pro import ARMS, BASE_VELOCITY_LIMIT, CAMERAS, PROPRIO_LAYOUTS, RESET_JOINT_POSITION
 from b1k_envs.tasks import Task
@@ -39,7 +43,14 @@ GAIN = 150
 
 
 def build_config(
-    generation: Generation, task: Task, data: TaskData, *, num_envs: int = 1, max_steps: int
+    generation: Generation,
+    task: Task,
+    data: TaskData,
+    *,
+    num_envs: int = 1,
+    max_steps: int,
+    depth: bool = False,
+    partial_scene: bool = False,
 ) -> dict[str, Any]:
     """Write the config of one task; JSON values throughout.
 
@@ -49,6 +60,8 @@ def build_config(
         data: Its data.
         num_envs: Scenes in the one simulator; more than one in 2026 only.
         max_steps: Limit of the termination condition `timeout` [control steps].
+        depth: Whether the cameras give depth as well.
+        partial_scene: See `rooms.scene_rooms`.
 
     Raises:
         UsageError: More envs than the generation can have, or a limit below 1.
@@ -87,13 +100,13 @@ def build_config(
         "scene": {
             "type": "InteractiveTraversableScene",
             "scene_model": data.entry.scene_model,
-            **scene_rooms(generation, data),
+            **scene_rooms(generation, data, partial=partial_scene),
             "include_robots": False,
         },
         "task": activity,
         "robots": [
             {
-                **robot_config(generation),
+                **robot_config(generation, depth=depth),
                 "position": list(data.entry.robot_start_position),
                 "orientation": list(data.entry.robot_start_orientation),
             }
@@ -101,7 +114,7 @@ def build_config(
     }
 
 
-def robot_config(generation: Generation) -> dict[str, Any]:
+def robot_config(generation: Generation, *, depth: bool = False) -> dict[str, Any]:
     """The robot's part of the config without its start pose, which is the task's; JSON values."""
     return {
         **generation.robot,
@@ -109,7 +122,7 @@ def robot_config(generation: Generation) -> dict[str, Any]:
         "action_normalize": False,
         "self_collisions": True,
         "grasping_mode": "assisted",
-        "obs_modalities": ["proprio", "rgb"],
+        "obs_modalities": ["proprio", "rgb", *([DEPTH] if depth else [])],
         "proprio_obs": list(PROPRIO_LAYOUTS[generation.protocol]),
         "reset_joint_pos": RESET_JOINT_POSITION.tolist(),
         "sensor_config": _sensors(generation),

@@ -28,7 +28,7 @@ from b1k_envs.errors import EnvError, UnavailableError
 from b1k_envs.findings import Finding
 from b1k_envs.omnigibson.dialect import Stepped
 from b1k_envs.omnigibson.goal_status import GoalRecord
-from b1k_envs.omnigibson.world import CameraPoses, OmniGibsonWorld, RenderMode
+from b1k_envs.omnigibson.world import CameraPoses, OmniGibsonWorld, RenderMode, Seen
 from b1k_envs.tasks import Task
 
 NO_PRIVILEGED_STATE = (
@@ -50,7 +50,7 @@ class Episode:
         self._success: bool | None = None
         self._pictures: Mapping[View, UInt8Array] | None = None
         # Of the present step:
-        self._seen: tuple[Mapping[View, UInt8Array], CameraPoses] | None = None
+        self._seen: Seen | None = None
         self._poses: CameraPoses | None = None
         self._proprio: Float32Array | None = None
         self._status: GoalStatus | None = None
@@ -86,12 +86,12 @@ class Episode:
         self._begun("observe")
         if self._proprio is None:
             self._proprio = self._world.proprio(self._index)
-        if images:
-            pictures, poses = self._look()
-        else:
-            pictures, poses = {}, self._present_poses()
+        empty: dict[View, Float32Array] | None = {} if self._world.with_depth else None
+        seen = self._look() if images else Seen({}, empty, self._present_poses())
+        poses = seen.poses
         return Observation(
-            images=pictures,
+            images=seen.pictures,
+            depth=seen.depth,
             camera_to_base=poses.camera_to_base,
             cam_rel_poses=poses.recorded,
             proprio=self._proprio,
@@ -120,7 +120,7 @@ class Episode:
             self._look()
         pictures = self._pictures
         if pictures is None:
-            pictures, _ = self._world.look(self._index)
+            pictures = self._world.look(self._index).pictures
         return VideoFrame(redeem=lambda: pictures, holds_pictures=True)
 
     def _begun(self, call: str) -> GoalRecord:
@@ -129,10 +129,10 @@ class Episode:
             raise EnvError(f"{call} was called before reset")
         return self._goal
 
-    def _look(self) -> tuple[Mapping[View, UInt8Array], CameraPoses]:
+    def _look(self) -> Seen:
         if self._seen is None:
             self._seen = self._world.look(self._index)
-            self._pictures = self._seen[0]
+            self._pictures = self._seen.pictures
         return self._seen
 
     def _present_poses(self) -> CameraPoses:
@@ -157,10 +157,21 @@ class OmniGibsonEnv(Env):
         max_steps: int,
         render: RenderMode = "on-demand",
         gpu: int | None = None,
+        depth: bool = False,
+        partial_scene: bool = False,
+        heavy_base: bool = False,
     ) -> None:
         """Start OmniGibson; see `OmniGibsonWorld` for arguments and errors. One per process."""
         self._world = OmniGibsonWorld(
-            task, protocol=protocol, split=split, max_steps=max_steps, render=render, gpu=gpu
+            task,
+            protocol=protocol,
+            split=split,
+            max_steps=max_steps,
+            render=render,
+            gpu=gpu,
+            depth=depth,
+            partial_scene=partial_scene,
+            heavy_base=heavy_base,
         )
         self.info = self._world.info
         self._episode = Episode(self._world, 0)

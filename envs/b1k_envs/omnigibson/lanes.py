@@ -286,6 +286,7 @@ class LaneGroup(EnvGroup):
         count: int,
         render: RenderMode = "on-demand",
         gpu: int | None = None,
+        depth: bool = False,
     ) -> None:
         """Start OmniGibson with `count` envs; see `OmniGibsonWorld` for the rest and for errors."""
         if count < 1:
@@ -298,6 +299,7 @@ class LaneGroup(EnvGroup):
             render=render,
             gpu=gpu,
             num_envs=count,
+            depth=depth,
         )
         self.info = self._world.info
         self._episodes = [Episode(self._world, index) for index in range(count)]

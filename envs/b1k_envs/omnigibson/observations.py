@@ -21,6 +21,9 @@ from b1k_envs.base import VIEWS, Float32Array, Float64Array, Protocol, UInt8Arra
 from b1k_envs.errors import EnvError
 from b1k_envs.poses import rotation_matrix
 
+DEPTH = "depth_linear"
+"""The modality of distances to the image plane, and the end of its key in an observation."""
+
 _REMEMBERED_STATES = 8
 """More than the renders by which a picture can lag (about three)."""
 
@@ -51,17 +54,7 @@ def picture(observation: Mapping[str, Any], view: View) -> UInt8Array:
     Raises:
         EnvError: It is missing, or no uint8 RGBA picture of the camera's size.
     """
-    found: Any = observation
-    key = r1pro.CAMERAS[view].observation_key
-    for part in key.split("::"):
-        if not isinstance(found, Mapping) or part not in found:
-            there = ", ".join(map(str, found)) if isinstance(found, Mapping) else type(found)
-            raise EnvError(
-                f"the observation has no {key}: '{part}' is not among {there}. Is the camera's "
-                "modality rgb switched on?"
-            )
-        found = found[part]
-    rgba = to_numpy(found)
+    rgba = _taken(observation, view, "rgb")
     size = r1pro.CAMERAS[view].size
     if rgba.dtype != np.uint8 or rgba.shape != (size, size, 4):
         raise EnvError(
@@ -72,6 +65,43 @@ def picture(observation: Mapping[str, Any], view: View) -> UInt8Array:
     rgb = np.array(rgba[:, :, :3], order="C")
     rgb.setflags(write=False)
     return rgb
+
+
+def depth_picture(observation: Mapping[str, Any], view: View) -> Float32Array:
+    """One picture's distances to the image plane; arguments as of `picture`.
+
+    Returns:
+        float32 [H, W] [m], inf where nothing is, read-only, a copy.
+
+    Raises:
+        EnvError: It is missing, or not float32 of the camera's size.
+    """
+    distance = _taken(observation, view, DEPTH)
+    size = r1pro.CAMERAS[view].size
+    if distance.dtype != np.float32 or distance.shape != (size, size):
+        raise EnvError(
+            f"{DEPTH} of {view} must be float32 [{size}, {size}], got {distance.dtype} "
+            f"{list(distance.shape)}: the camera was not brought to its native size, or the "
+            "renderer of this version hands out another format"
+        )
+    depth = np.array(distance, order="C")
+    depth.setflags(write=False)
+    return depth
+
+
+def _taken(observation: Mapping[str, Any], view: View, modality: str) -> npt.NDArray[Any]:
+    """What a camera gave of a modality."""
+    found: Any = observation
+    robot, sensor, _ = r1pro.CAMERAS[view].observation_key.split("::")
+    for part in (robot, sensor, modality):
+        if not isinstance(found, Mapping) or part not in found:
+            there = ", ".join(map(str, found)) if isinstance(found, Mapping) else type(found)
+            raise EnvError(
+                f"the observation has no {robot}::{sensor}::{modality}: '{part}' is not among "
+                f"{there}. Is the camera's modality {modality} switched on?"
+            )
+        found = found[part]
+    return to_numpy(found)
 
 
 def proprio_vector(value: Any, protocol: Protocol) -> Float32Array:  # noqa: ANN401 - a tensor

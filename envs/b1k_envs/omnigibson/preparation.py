@@ -4,8 +4,11 @@ Sources, repository StanfordVL/BEHAVIOR-1K, under `OmniGibson/omnigibson/`: 2025
 {heavy_robot,default}_wrapper.py`: base mass while the simulator is stopped, head aperture, sizes
 of data collection, and the observation space loaded anew, or the next reset refuses its own
 observation. 2026 `BatchedEvaluator._apply_robot_eval_settings` in `eval/evaluator.py`: mass and
-aperture; sizes are in the config there. In 2025 the mass is the choice of a wrapper, not of the
-evaluator; 250 kg is that of data collection, on which policies were trained.
+aperture; sizes are in the config there.
+
+In 2025 the mass is the choice of a wrapper, not of the evaluator: `HeavyRobotWrapper` alone sets
+the 250 kg of data collection; the default wrapper, and that of a winning team (RGB at 720 and 480
+px), leave the robot's own. So 250 kg are an option in 2025, and without it nothing is stopped.
 """
 
 from __future__ import annotations
@@ -29,10 +32,17 @@ def robots_of(generation: Generation, env: Any) -> list[Any]:  # noqa: ANN401 - 
     return [each[0] for each in robots] if generation.vectorised else [robots[0]]
 
 
+def is_heavy(generation: Generation, heavy_base: bool) -> bool:
+    """Whether the base gets 250 kg: always in 2026, where it is asked for in 2025."""
+    return heavy_base or generation.protocol == "2026"
+
+
 def prepare_environment(
     application: Application,
     generation: Generation,
     env: Any,  # noqa: ANN401 - an object of OmniGibson
+    *,
+    heavy_base: bool = False,
 ) -> dict[str, Any]:
     """Bring a fresh environment to the state in which the evaluator loads its first instance.
 
@@ -40,16 +50,19 @@ def prepare_environment(
         application: Where it lives.
         generation: Whose way.
         env: An `omnigibson.Environment`, not a wrapper of one.
+        heavy_base: Whether the base is to weigh 250 kg in 2025, see `is_heavy`.
 
     Returns:
         What was applied, JSON values.
     """
     sim = application.og.sim
     robots = robots_of(generation, env)
-    sim.stop()  # a mass written while physics runs is not taken over
-    for robot in robots:
-        robot.base_footprint_link.mass = BASE_MASS
-    sim.play()
+    heavy = is_heavy(generation, heavy_base)
+    if heavy:
+        sim.stop()  # a mass written while physics runs is not taken over
+        for robot in robots:
+            robot.base_footprint_link.mass = BASE_MASS
+        sim.play()
     for robot in robots:
         robot.sensors[sensor_name("head")].horizontal_aperture = HEAD_APERTURE
     if generation.vectorised:
@@ -62,7 +75,8 @@ def prepare_environment(
         env.load_observation_space()
     gc.enable()  # once more: a scene brings extensions of Isaac Sim with it
     return {
-        "base_mass_kg": BASE_MASS,
+        "base_mass_kg": float(robots[0].base_footprint_link.mass),
+        "base_mass_set": heavy,
         "head_horizontal_aperture_mm": HEAD_APERTURE,
         "image_sizes_px": {view: camera.size for view, camera in CAMERAS.items()},
         "image_sizes_set": "at creation" if generation.vectorised else "after creation",

@@ -38,7 +38,7 @@ from b1k_envs.omnigibson.observations import (
     sensor_name,
     to_numpy,
 )
-from b1k_envs.omnigibson.preparation import HEAD_APERTURE, robots_of
+from b1k_envs.omnigibson.preparation import HEAD_APERTURE, is_heavy, robots_of
 from b1k_envs.r1pro import (
     ACTION_DIM,
     ACTION_SLICES,
@@ -77,10 +77,12 @@ def check_startup(
     application: Application,
     generation: Generation,
     env: Any,  # noqa: ANN401 - an object of OmniGibson
+    *,
+    heavy_base: bool = False,
 ) -> list[Finding]:
     """Measure a prepared environment; it stands still for a second, turns a little, and is reset.
 
-    To be called before the first instance is loaded.
+    To be called before the first instance is loaded; `heavy_base` as it was prepared with.
 
     Raises:
         EnvError: Something would make numbers wrong; the text has all of it.
@@ -92,6 +94,7 @@ def check_startup(
     findings = [*_of_version(application, generation, env), *_of_settings(generation)]
     for index, robot in enumerate(robots):
         suffix = f" of env {index}" if len(robots) > 1 else ""
+        findings.append(_of_base_mass(robot, is_heavy(generation, heavy_base), suffix))
         findings += _of_robot(robot, generation, suffix)
         findings += _of_cameras(robot, observations[index][ROBOT_NAME], suffix)
     _refuse(findings, generation)  # before actions are sent that it may not understand
@@ -219,7 +222,6 @@ def _of_robot(robot: Any, generation: Generation, suffix: str) -> Iterator[Findi
         ok=limits is not None and np.allclose(limits, expected, atol=1e-5),
         fatal=limits is not None,
     )
-    yield _close(f"base mass [kg]{suffix}", BASE_MASS, float(robot.base_footprint_link.mass), 0.01)
     if proprio.size != dim:  # the slices below would be of something else
         return
     layout = PROPRIO_LAYOUTS[generation.protocol]
@@ -231,6 +233,14 @@ def _of_robot(robot: Any, generation: Generation, suffix: str) -> Iterator[Findi
         found=[round(float(value), 4) for value in fingers],
         ok=bool((fingers > 0.9 * FINGER_TRAVEL).all()),
     )
+
+
+def _of_base_mass(robot: Any, heavy: bool, suffix: str) -> Finding:  # noqa: ANN401
+    """250 kg where they were set, and the robot's own mass, whatever it is, where not."""
+    name, found = f"base mass [kg]{suffix}", float(robot.base_footprint_link.mass)
+    is_250 = abs(found - BASE_MASS) <= 0.01
+    expected = BASE_MASS if heavy else f"the robot's own, not {BASE_MASS:g}"
+    return Finding(name=name, expected=expected, found=found, ok=is_250 == heavy)
 
 
 def _of_quaternions(

@@ -240,7 +240,7 @@ LOADING = (
     *_rows("sim", "method", "read joint states after changes", "update_handles", only=_2026),
     *_rows("sim", "method", "settle after loading", "step_physics"),
     *_rows("robot", "attribute", "the link that gets the mass", "base_footprint_link"),
-    *_rows("link", "setting", "250 kg", "mass"),
+    *_rows("link", "setting", "250 kg, in 2025 if asked for; checked", "mass"),
     *_rows("camera", "setting", "field of view of the head", "horizontal_aperture"),
     *_rows("camera", "setting", "picture sizes", "image_height", "image_width", only=_2025),
     *_rows("env", "method", "after new picture sizes", "load_observation_space", only=_2025),

@@ -40,6 +40,7 @@ from b1k_envs.omnigibson.goal_status import GoalRecord
 from b1k_envs.omnigibson.loading import load_instances
 from b1k_envs.omnigibson.observations import (
     PoseHistory,
+    depth_picture,
     frame_poses,
     in_base,
     picture,
@@ -79,6 +80,20 @@ class CameraPoses(NamedTuple):
     recorded: Float32Array
 
 
+class Seen(NamedTuple):
+    """What the cameras of an env gave, all of the same frame.
+
+    Attributes:
+        pictures: `images` of an `Observation`.
+        depth: As in `Observation`; None where it is not asked for.
+        poses: Where the cameras were.
+    """
+
+    pictures: Mapping[View, UInt8Array]
+    depth: Mapping[View, Float32Array] | None
+    poses: CameraPoses
+
+
 class OmniGibsonWorld:
     """See the module header. Envs are counted from 0.
 
@@ -87,6 +102,7 @@ class OmniGibsonWorld:
         findings: What was measured at the start, see `startup_checks`.
         num_envs: How many envs it has.
         max_steps: The time limit of the task.
+        with_depth: Whether looks have depth.
     """
 
     def __init__(
@@ -99,6 +115,9 @@ class OmniGibsonWorld:
         render: RenderMode,
         gpu: int | None,
         num_envs: int = 1,
+        depth: bool = False,
+        partial_scene: bool = False,
+        heavy_base: bool = False,
     ) -> None:
         """Start the application and build the scene; minutes.
 
@@ -110,6 +129,9 @@ class OmniGibsonWorld:
             render: When cameras are rendered.
             gpu: Which GPU, as CUDA counts; None for the one that CUDA sees first.
             num_envs: How many envs, more than one with v3.9.3 only.
+            depth: Whether looks have depth as well.
+            partial_scene: Load the rooms of the task only; a choice in 2025, always so in 2026.
+            heavy_base: Give the base 250 kg; the same.
 
         Raises:
             UnavailableError: OmniGibson, its data or the fitting version is not installed.
@@ -124,9 +146,15 @@ class OmniGibsonWorld:
                 f"{num_envs} envs in one process need OmniGibson v3.9.3 (--protocol 2026); "
                 f"{generation.tag} has one"
             )
+        if generation.protocol == "2026" and (partial_scene or heavy_base):
+            raise UsageError(
+                f"{generation.tag} always loads the rooms of the task only and gives the base "
+                "250 kg: both are choices in 2025 alone"
+            )
         data = find_task_data(generation, task, split)
         self.num_envs, self.max_steps = num_envs, max_steps
         self._protocol: Protocol = protocol
+        self.with_depth = depth
         self._render_mode: RenderMode = render
         self._data = data
         self._generation = generation
@@ -134,14 +162,26 @@ class OmniGibsonWorld:
         self._failure: str | None = None
         with self._calling("starting and building the scene"):
             self._application = launch(generation, gpu=gpu)
-            config = build_config(generation, task, data, num_envs=num_envs, max_steps=max_steps)
+            config = build_config(
+                generation,
+                task,
+                data,
+                num_envs=num_envs,
+                max_steps=max_steps,
+                partial_scene=partial_scene,
+                depth=depth,
+            )
             og = self._application.og
             self._env = og.Environment(configs=config)
-            applied = prepare_environment(self._application, generation, self._env)
+            applied = prepare_environment(
+                self._application, generation, self._env, heavy_base=heavy_base
+            )
             dialect = Dialect2026 if generation.vectorised else Dialect2025
             self._dialect: Dialect = dialect(og, self._env, num_envs)
             self._switch_camera_poses_on()
-            self.findings = check_startup(self._application, generation, self._env)
+            self.findings = check_startup(
+                self._application, generation, self._env, heavy_base=heavy_base
+            )
         self.options = self._dialect.options
         self._history = [PoseHistory() for _ in range(num_envs)]
         self._hold: list[Float32Array | None] = [None] * num_envs
@@ -166,6 +206,7 @@ class OmniGibsonWorld:
                 "applied": {**self._application.applied, **applied},
                 "startup_checks": [asdict(finding) for finding in self.findings],
                 "near_distance_m": NEAR_DISTANCE,
+                **({"depth": True} if depth else {}),
             },
         )
 
@@ -286,7 +327,7 @@ class OmniGibsonWorld:
 
     # --- looking -----------------------------------------------------------------------------
 
-    def look(self, index: int) -> tuple[Mapping[View, UInt8Array], CameraPoses]:
+    def look(self, index: int) -> Seen:
         """The pictures of an env, and where the cameras were when they were taken.
 
         On demand this renders all envs until their pictures show the present state, once for
@@ -299,6 +340,9 @@ class OmniGibsonWorld:
                 self._pictured = True
             observation = self._observations.get(index) or self._dialect.read(index)
             pictures = {view: picture(observation, view) for view in VIEWS}
+            depth = None
+            if self.with_depth:
+                depth = MappingProxyType({view: depth_picture(observation, view) for view in VIEWS})
             dialect, base = self._dialect, self._dialect.base_pose(index)
             present = {view: dialect.camera_pose(index, view) for view in VIEWS}
             rendered = {view: dialect.rendered_camera_pose(index, view) for view in VIEWS}
@@ -307,8 +351,10 @@ class OmniGibsonWorld:
             for view in VIEWS:
                 camera = dialect.recorded_camera_pose(index, view)
                 recorded[view] = in_base(present[view] if camera is None else camera, base)
-            return MappingProxyType(pictures), CameraPoses(
-                MappingProxyType(poses), recorded_poses(recorded)
+            return Seen(
+                pictures=MappingProxyType(pictures),
+                depth=depth,
+                poses=CameraPoses(MappingProxyType(poses), recorded_poses(recorded)),
             )
 
     def camera_poses(self, index: int) -> CameraPoses:

@@ -35,7 +35,15 @@ from b1k_eval.episode import RESULT_FILE, VIDEO_FILE
 from b1k_eval.files import to_json
 from b1k_eval.launch import episode_seed
 from b1k_eval.provenance import this_session
-from b1k_eval.run_files import EPISODES_FILE, EPISODES_FOLDER, FORMAT, RUN_FILE, EpisodeKey
+from b1k_eval.run_files import (
+    EPISODES_FILE,
+    EPISODES_FOLDER,
+    FORMAT,
+    IMPORTED,
+    RUN_FILE,
+    EpisodeKey,
+    since,
+)
 from b1k_eval.scoring import BODIES
 from b1k_eval.store import START_AGAIN, RunStore, open_run, storing
 
@@ -167,7 +175,7 @@ def _record(
     label = name or (exported["policy"] if exported else source.resolve().name)
     settings = {
         "task": task.name,
-        "policy": f"imported:{label}",
+        "policy": f"{IMPORTED}{label}",
         "sim": "omnigibson",
         "protocol": protocol,
         "split": split,
@@ -188,6 +196,7 @@ def _record(
         "instances": [index_of[number] for number in ids],
         "rollouts": rollouts,
     }
+    settings = {**since(known or settings), **settings}
     env = dict(exported["env"]) if exported else _unknown_env(task, protocol, settings)
     return {
         "format": FORMAT,

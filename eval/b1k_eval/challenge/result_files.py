@@ -21,6 +21,7 @@ from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import CONTROL_HZ
 from b1k_envs.tasks import HumanStats, Task, get_task, human_stats
 from b1k_eval.challenge.export import EXPORT_FILE, JSON_FOLDER
+from b1k_eval.challenge.rules import and_more
 from b1k_eval.scoring import BODIES
 
 _FOLDERS = (JSON_FOLDER, "metrics")
@@ -215,18 +216,20 @@ def remarks_on(files: Sequence[OfficialFile], human: HumanStats, max_steps: int)
         max_steps: Time limit that goes with them.
     """
     task = files[0].task
-    if _is_far(human.length, task.human_steps):
-        yield (
-            f"{task.name}: the human mean is {human.length:g} steps in these results and "
-            f"{task.human_steps} in the task table; time limit and ratios follow the results"
-        )
+    published = human_stats(task)
+    for name, field in _FIGURES.items():
+        ours, theirs = getattr(published, field), getattr(human, field)
+        if ours is not None and theirs is not None and _is_far(theirs, ours):
+            yield (
+                f"{task.name}: the human mean of {name} is {theirs:g} in these results and "
+                f"{ours:g} in the task table; time limit and ratios follow the results"
+            )
     steps = {file.path.name: file.content["time"]["simulator_steps"] for file in files}
     longer = [name for name, count in steps.items() if count > max_steps + 1]
     if longer:
         yield (
-            f"{task.name}: {longer[0]} has {steps[longer[0]]} steps"
-            f"{f' ({len(longer)} files such as this)' if len(longer) > 1 else ''}, more than the "
-            f"official limit of {max_steps}: the evaluator was given a limit of its own"
+            f"{task.name}: {and_more(longer)}: {steps[longer[0]]} steps, more than the official "
+            f"limit of {max_steps}: the evaluator was given a limit of its own"
         )
     early = [
         file.path.name
@@ -237,8 +240,7 @@ def remarks_on(files: Sequence[OfficialFile], human: HumanStats, max_steps: int)
     ]
     if early:
         yield (
-            f"{task.name}: {early[0]} is a failure after {steps[early[0]]} steps"
-            f"{f' ({len(early)} files such as this)' if len(early) > 1 else ''}, before the "
+            f"{task.name}: {and_more(early)}: a failure after {steps[early[0]]} steps, before the "
             f"official limit of {max_steps}: the evaluator was given a limit of its own"
         )
 

@@ -23,6 +23,7 @@ from b1k_envs.track import FORBIDDEN_PROPRIO, Track
 from b1k_eval.compare.comparable import differences
 from b1k_eval.compare.loading import EpisodeData, RunData
 from b1k_eval.report.mp4 import DamagedVideoError, read_index
+from b1k_eval.run_files import since
 
 TestSet = Literal["public", "hidden"]
 
@@ -122,6 +123,12 @@ def setting_objections(settings: Mapping[str, Any], track: Track) -> Iterator[tu
             f"rendered {settings['render']}, and the official evaluator renders and observes every "
             "step: --render every-step does",
         )
+    if {**since(settings), **settings}["partial_scene"] is True:
+        yield (
+            "partial_scene",
+            "only the rooms of the task are loaded, and the 2025 evaluation has the whole house: "
+            "leave --partial-scene out",
+        )
     if settings.get("mode", "sync") != "sync":
         yield (
             "mode",
@@ -169,7 +176,7 @@ def _episode_objections(run: RunData) -> Iterator[str]:
     ):
         if names:
             repair = "" if what == "has no video" else ": --resume the run"
-            yield f"episode {_and_more(names)} {what}{repair}"
+            yield f"episode {and_more(names)} {what}{repair}"
 
 
 def _video_objections(run: RunData) -> Iterator[str]:
@@ -179,7 +186,7 @@ def _video_objections(run: RunData) -> Iterator[str]:
         if episode.video is not None and (why := _video_problem(episode)) is not None:
             found.setdefault(why, []).append(episode.name)
     for why, names in found.items():
-        yield f"the video of episode {_and_more(names)} {why}"
+        yield f"the video of episode {and_more(names)} {why}"
 
 
 def _video_problem(episode: EpisodeData) -> str | None:
@@ -202,7 +209,8 @@ def _video_problem(episode: EpisodeData) -> str | None:
     return None
 
 
-def _and_more(names: Sequence[str]) -> str:
+def and_more(names: Sequence[str]) -> str:
+    """The first of some names, and how many there are besides."""
     return f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
 
 
@@ -240,9 +248,9 @@ def require_one_entry(runs: Sequence[RunData], *, several_policies: bool) -> Non
         shared = [key for key in one.plan if key in set(two.plan)]
         if shared:
             raise UsageError(
-                f"{one.path} and {two.path} both have episode {shared[0].folder}"
-                f"{f' and {len(shared) - 1} more' if len(shared) > 1 else ''}: an entry has one "
-                "prescribed rollout of each; export only the run that was meant for it"
+                f"{one.path} and {two.path} both have episode "
+                f"{and_more([key.folder for key in shared])}: an entry has one prescribed rollout "
+                "of each; export only the run that was meant for it"
             )
         if one.task == two.task and dict(one.identity["human"]) != dict(two.identity["human"]):
             raise UsageError(

@@ -44,6 +44,8 @@ _DEFAULTS: Mapping[str, Any] = {
     "render": "on-demand",
     "render_quality": "fast",
     "seed": 0,
+    "partial_scene": False,
+    "heavy_base": False,
 }
 
 

@@ -134,6 +134,20 @@ def run(
     render_quality: Annotated[
         str | None, typer.Option(help="fast or high.", show_default="fast")
     ] = None,
+    partial_scene: Annotated[
+        bool,
+        typer.Option(
+            "--partial-scene",
+            help="OmniGibson 2025: load the rooms of the task only, not the whole house.",
+        ),
+    ] = False,
+    heavy_base: Annotated[
+        bool,
+        typer.Option(
+            "--heavy-base",
+            help="OmniGibson 2025: a base of 250 kg, as in 2026 and in data collection.",
+        ),
+    ] = False,
     max_steps: Annotated[
         int | None, typer.Option(help="Time limit in control steps.", show_default="the task's")
     ] = None,
@@ -247,6 +261,8 @@ def run(
         "ensemble_decay": ensemble_decay,
         "render": render,
         "render_quality": render_quality,
+        "partial_scene": partial_scene or None,
+        "heavy_base": heavy_base or None,
         "max_steps": max_steps,
         "seed": seed,
         "action_noise": action_noise,

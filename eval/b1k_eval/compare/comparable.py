@@ -8,7 +8,7 @@ from typing import Any
 
 from b1k_envs.errors import UsageError
 from b1k_eval.compare.loading import RunData
-from b1k_eval.run_files import SINCE
+from b1k_eval.run_files import UNKNOWN, since
 from b1k_policies.contract_fields import FIELDS, completed
 
 _MUST_AGREE: Mapping[str, str] = {
@@ -20,6 +20,12 @@ _MUST_AGREE: Mapping[str, str] = {
     "action_noise_resolved": "action noise",
 }
 """Settings in which runs are different experiments, whatever the policy."""
+
+_CHOSEN: Mapping[str, str] = {
+    "partial_scene": "part of the scene only",
+    "heavy_base": "base of 250 kg",
+}
+"""The same for what an official file does not say: there it is only worth knowing."""
 
 _WORTH_KNOWING: Mapping[str, str] = {
     "chunking": "chunking",
@@ -89,7 +95,10 @@ def differences(first: RunData, second: RunData) -> Differences:
     blocking += _of(worlds[0], worlds[1], {name: name for name in sorted(known)})
     blocking += _numbers(one, two)
     blocking += _instances(first, second)
+    chosen = _of(one["settings"], two["settings"], _CHOSEN)
+    blocking += [each for each in chosen if not _is_unknown(each)]
     notable = _of(one["settings"], two["settings"], _WORTH_KNOWING)
+    notable += [each for each in chosen if _is_unknown(each)]
     notable += _of(one, two, {"b1k_eval": "b1k-eval version", "privileged": "privileged"})
     notable += _of(one["env"], two["env"], {"sim_version": "simulator version"})
     notable += _of(one["policy"], two["policy"], _POLICY)
@@ -107,7 +116,11 @@ def settings_differences(settings: Mapping[str, Any], other: RunData) -> tuple[D
         settings: JSON values of the run's settings.
         other: The finished run.
     """
-    return tuple(_of(settings, other.identity["settings"], _MUST_AGREE))
+    chosen = _of(settings, other.identity["settings"], _CHOSEN)
+    return (
+        *_of(settings, other.identity["settings"], _MUST_AGREE),
+        *(each for each in chosen if not _is_unknown(each)),
+    )
 
 
 def require_comparable(runs: Sequence[RunData]) -> None:
@@ -145,10 +158,14 @@ def _of(
 ) -> list[Difference]:
     found = []
     for name, words in names.items():
-        one, two = (side.get(name, SINCE.get(name)) for side in (first, second))
+        one, two = (side.get(name, since(side).get(name)) for side in (first, second))
         if one != two:
             found.append(Difference(name=words, first=one, second=two))
     return found
+
+
+def _is_unknown(difference: Difference) -> bool:
+    return UNKNOWN in (difference.first, difference.second)
 
 
 def _numbers(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[Difference]:

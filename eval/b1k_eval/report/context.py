@@ -18,6 +18,7 @@ from b1k_eval.report.figures import letter
 from b1k_eval.report.looks import RUN_COLOURS
 from b1k_eval.report.overview import Findings, RunFindings
 from b1k_eval.report.selfreport_words import progress_words, skill_words
+from b1k_eval.run_files import UNKNOWN, since
 from b1k_eval.settings import DEFAULT_HORIZON, MEASURED
 
 GLYPHS: Mapping[Outcome, str] = {"success": "●", "failure": "✕", "error": "!"}
@@ -198,6 +199,7 @@ def _facts(run: RunFindings) -> Iterator[tuple[str, str]]:
     yield "task, split", f"{settings['task']}, {settings['split']}"
     yield "simulator", f"{settings['sim']} {identity['env']['sim_version']}"
     yield "protocol", f"{settings['protocol']}, at most {settings['max_steps']} steps"
+    yield from _world_choices(settings)
     yield (
         "episodes",
         (
@@ -223,6 +225,17 @@ def _facts(run: RunFindings) -> Iterator[tuple[str, str]]:
         yield "machine", f"{session.get('cpu', '?')}, Python {session.get('python', '?')}"
         versions = session.get("versions", {})
         yield "versions", ", ".join(f"{name} {value}" for name, value in versions.items())
+
+
+def _world_choices(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What the 2025 evaluator leaves to whoever runs it."""
+    if (settings["sim"], settings["protocol"]) != ("omnigibson", "2025"):
+        return
+    chosen = {**since(settings), **settings}
+    words = {True: "the rooms of the task only", False: "the whole house"}
+    yield "scene", words.get(chosen["partial_scene"], UNKNOWN)
+    words = {True: "250 kg", False: "the robot's own mass"}
+    yield "base", words.get(chosen["heavy_base"], UNKNOWN)
 
 
 def _chunking(settings: Mapping[str, Any], policy: Mapping[str, Any]) -> str:

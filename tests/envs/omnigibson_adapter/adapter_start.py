@@ -36,11 +36,13 @@ class Adapter:
     def robots(self) -> list[Any]:
         return robots_of(self.generation, self.env)
 
-    def prepare(self) -> dict[str, Any]:
-        return prepare_environment(self.application, self.generation, self.env)
+    def prepare(self, *, heavy_base: bool = False) -> dict[str, Any]:
+        return prepare_environment(
+            self.application, self.generation, self.env, heavy_base=heavy_base
+        )
 
-    def check(self) -> list[Finding]:
-        return check_startup(self.application, self.generation, self.env)
+    def check(self, *, heavy_base: bool = False) -> list[Finding]:
+        return check_startup(self.application, self.generation, self.env, heavy_base=heavy_base)
 
     def load(self, instances: dict[int, int]) -> dict[int, dict[str, Any]]:
         return load_instances(self.application, self.generation, self.env, self.data, instances)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from b1k_envs.mujoco_twin.robot import MODELLED_BASE_JOINTS
 from b1k_envs.omnigibson.env import OmniGibsonEnv
 from b1k_envs.omnigibson.lanes import LaneGroup
 from b1k_envs.tasks import get_task
+from omnigibson_double.application import SET_BY_ISAAC
 from omnigibson_double.fixtures import Installed
 
 TASK = get_task(31)
@@ -30,7 +33,9 @@ class Double:
         self.faults = installed.faults
 
     def env(self, **settings: Any) -> OmniGibsonEnv:
-        return OmniGibsonEnv(TASK, protocol=self.protocol, **{**PUBLIC, **settings})
+        """An env with the base of 250 kg that the twin has, by which it is measured."""
+        defaults = {**PUBLIC, "heavy_base": self.protocol == "2025"}
+        return OmniGibsonEnv(TASK, protocol=self.protocol, **{**defaults, **settings})
 
     def group(self, count: int, **settings: Any) -> LaneGroup:
         return LaneGroup(TASK, protocol=self.protocol, count=count, **{**PUBLIC, **settings})
@@ -39,6 +44,14 @@ class Double:
     def sim(self) -> Any:
         return importlib.import_module("omnigibson").sim
 
+    @property
+    def app(self) -> Any:
+        return importlib.import_module("omnigibson").app
+
+    @property
+    def macros(self) -> Any:
+        return importlib.import_module("omnigibson.macros")
+
     def physics(self, index: int = 0) -> Any:
         """The twin under one env, an `omnigibson_double.world.TwinScene`."""
         return self.sim.scenes[index].physics
@@ -46,6 +59,14 @@ class Double:
     def twin(self, index: int = 0) -> TwinEnv:
         twin: TwinEnv = self.physics(index).env
         return twin
+
+
+def start_anew() -> None:
+    """As a process that has not started OmniGibson yet."""
+    for name in [n for n in sys.modules if n.partition(".")[0] == "omnigibson"]:
+        del sys.modules[name]
+    for name in SET_BY_ISAAC:
+        os.environ.pop(name, None)
 
 
 def drive(step: int) -> npt.NDArray[np.float32]:

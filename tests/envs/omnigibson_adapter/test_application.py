@@ -13,7 +13,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +31,6 @@ def own_appdata(tmp_path, monkeypatch):
     monkeypatch.setenv("OMNIGIBSON_APPDATA_PATH", str(tmp_path / "appdata"))
     for name in ("OMNIGIBSON_GPU_ID", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
-
-
-def start_anew():
-    """As a process that has not started OmniGibson yet."""
-    for name in [n for n in sys.modules if n.partition(".")[0] == "omnigibson"]:
-        del sys.modules[name]
-    for name in SET_BY_ISAAC:
-        os.environ.pop(name, None)
 
 
 def macros():
@@ -65,25 +56,6 @@ def test_the_application_starts_with_the_evaluators_macros(year, request):
     # Two of them are the defaults, too, which an official run does not rely on.
     written = {name for owner, name in touch.writes() if owner == "macros.globals"}
     assert written == set(wanted) - {"ENABLE_OBJECT_STATES"}
-
-
-def test_2025_starts_on_the_flat_cache_as_its_evaluator_does_and_a_naive_start_does_not(og_2025):
-    generation = installed_generation()
-    naive = launch(replace(generation, macros={}))
-    assert naive.og.app.settings["ENABLE_FLATCACHE"] is False
-    assert "ENABLE_FLATCACHE" not in naive.applied["macros"]
-    with pytest.raises(AttributeError, match="already been used"):  # and then it is too late
-        macros().gm.ENABLE_FLATCACHE = True
-    start_anew()
-    started = launch(generation)
-    assert started.og.app.settings["ENABLE_FLATCACHE"] is True
-    assert started.applied["macros"]["ENABLE_FLATCACHE"] is True
-
-
-def test_2026_leaves_the_flat_cache_alone(og_2026):
-    started = launch(installed_generation())
-    assert ("macros.globals", "ENABLE_FLATCACHE") not in touch.touches()
-    assert "ENABLE_FLATCACHE" not in started.applied["macros"]
 
 
 def test_a_window_is_opened_if_asked_for(og_2026):

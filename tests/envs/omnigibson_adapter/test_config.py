@@ -85,7 +85,7 @@ CONFIG_2025 = {
     "scene": {
         "type": "InteractiveTraversableScene",
         "scene_model": "house_single_floor",
-        "load_room_types": ["utility_room"],
+        "load_room_types": None,
         "load_room_instances": None,
         "include_robots": False,
     },
@@ -207,6 +207,13 @@ def test_the_2025_config_is_the_official_one_key_by_key(root):
     data = task_data("2025", root)
     config = build_config(GENERATIONS["2025"], GLOVES, data, max_steps=12352)
     assert config == CONFIG_2025
+
+
+def test_part_of_the_2025_house_is_loaded_by_room_type(root):
+    data = task_data("2025", root)
+    config = build_config(GENERATIONS["2025"], GLOVES, data, max_steps=12352, partial_scene=True)
+    scene = {**CONFIG_2025["scene"], "load_room_types": ["utility_room"]}
+    assert config == {**CONFIG_2025, "scene": scene}
 
 
 def test_the_2026_config_is_the_official_one_key_by_key(root):

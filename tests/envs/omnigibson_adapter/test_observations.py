@@ -70,6 +70,41 @@ def test_a_missing_camera_is_named_with_what_there_is():
         og.picture(nested(torch.zeros(1), "left_wrist"), "head")
 
 
+# --- Depth ----------------------------------------------------------------------------------
+
+
+def nested_depth(values: Any, view: str = "head") -> dict[str, Any]:
+    robot, sensor, _ = r1pro.CAMERAS[view].observation_key.split("::")  # type: ignore[index]
+    return {robot: {sensor: {"depth_linear": values}}}
+
+
+def test_depth_is_a_read_only_copy_of_a_buffer_that_the_renderer_writes_on():
+    buffer = torch.full((480, 480), 1.5)
+    buffer[0, 0] = torch.inf  # where nothing is
+    depth = og.depth_picture(nested_depth(buffer, "left_wrist"), "left_wrist")
+    buffer[:] = 9
+    assert depth.dtype == np.float32
+    assert np.isinf(depth[0, 0])
+    assert (depth.ravel()[1:] == 1.5).all()
+    assert not depth.flags.writeable
+
+
+def test_depth_that_was_not_switched_on_is_named_with_what_there_is():
+    text = (
+        r"no robot_r1::robot_r1:zed_link:Camera:0::depth_linear: .* among rgb\. Is .* switched on"
+    )
+    with pytest.raises(EnvError, match=text):
+        og.depth_picture(nested(torch.zeros(1)), "head")
+
+
+@pytest.mark.parametrize(
+    "values", [torch.zeros((480, 480)), torch.zeros((720, 720), dtype=torch.float64)]
+)
+def test_depth_of_another_form_is_refused(values):
+    with pytest.raises(EnvError, match=r"depth_linear of head must be float32 \[720, 720\], got"):
+        og.depth_picture(nested_depth(values), "head")
+
+
 # --- Proprioception -------------------------------------------------------------------------
 
 

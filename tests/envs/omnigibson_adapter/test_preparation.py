@@ -14,14 +14,28 @@ HEAD, LEFT, RIGHT = (
 )
 
 
-@pytest.mark.parametrize("year", ["og_2025", "og_2026"])
-def test_the_base_weighs_250_kg(year, request):
+@pytest.mark.parametrize(("year", "asked"), [("og_2025", True), ("og_2026", False)])
+def test_the_base_weighs_250_kg_always_in_2026_and_if_asked_in_2025(year, asked, request):
     request.getfixturevalue(year)
     adapter = bring_up(prepared=False)
     assert adapter.robots[0].base_footprint_link.mass == pytest.approx(47.63)
-    adapter.prepare()
+    applied = adapter.prepare(heavy_base=asked)
     assert adapter.robots[0].base_footprint_link.mass == 250.0
+    assert (applied["base_mass_kg"], applied["base_mass_set"]) == (250.0, True)
     assert adapter.og.sim.is_playing()
+
+
+def test_in_2025_the_base_keeps_its_mass_and_nothing_is_stopped(og_2025):
+    adapter = bring_up(prepared=False)
+
+    def stop():
+        raise AssertionError("the simulator was stopped")
+
+    adapter.og.sim.stop = stop
+    applied = adapter.prepare()
+    assert adapter.robots[0].base_footprint_link.mass == pytest.approx(47.63)
+    assert applied["base_mass_kg"] == pytest.approx(47.63)
+    assert applied["base_mass_set"] is False
 
 
 def test_a_naive_mass_while_the_simulator_runs_is_refused_by_the_simulator(og_2026):
@@ -98,9 +112,10 @@ def test_all_envs_are_prepared_in_one_stop(og_2026):
 )
 def test_what_was_applied_is_json(year, when, request):
     request.getfixturevalue(year)
-    applied = bring_up(prepared=False).prepare()
+    applied = bring_up(prepared=False).prepare(heavy_base=year == "og_2025")
     assert json.loads(json.dumps(applied)) == {
         "base_mass_kg": 250.0,
+        "base_mass_set": True,
         "head_horizontal_aperture_mm": 40.0,
         "image_sizes_px": {"head": 720, "left_wrist": 480, "right_wrist": 480},
         "image_sizes_set": when,

@@ -206,9 +206,22 @@ def test_all_that_is_wrong_is_told_at_once(og, monkeypatch):
 def test_a_naive_preparation_without_the_mass_is_found(og, monkeypatch):
     adapter = bring_up(prepared=False)
     monkeypatch.setattr(importlib.import_module("b1k_envs.omnigibson.preparation"), "BASE_MASS", 50)
-    adapter.prepare()
-    found = finding(adapter, "base mass [kg]")
+    adapter.prepare(heavy_base=True)
+    found = {each.name: each for each in adapter.check(heavy_base=True)}["base mass [kg]"]
     assert (found.expected, found.found, found.ok, found.fatal) == (250.0, 50.0, False, False)
+
+
+def test_a_naive_preparation_with_250_kg_in_2025_is_found(og_2025):
+    """They are those of one wrapper, and not of the evaluator."""
+    og_2025.stamp_pictures()
+    adapter = bring_up()
+    own = finding(adapter, "base mass [kg]")
+    assert own.ok
+    assert own.found == pytest.approx(47.63)
+    adapter.prepare(heavy_base=True)
+    found = finding(adapter, "base mass [kg]")
+    assert (found.expected, found.found) == ("the robot's own, not 250", 250.0)
+    assert (found.ok, found.fatal) == (False, False)
 
 
 def test_a_naive_preparation_without_the_aperture_is_found(og):

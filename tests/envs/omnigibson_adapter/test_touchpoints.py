@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
-import sys
 from pathlib import Path
 
 import pytest
 from accesses import accesses, foreign_names
-from omnigibson_bench import PUBLIC, TASK, Double, drive
+from omnigibson_bench import PUBLIC, TASK, Double, drive, start_anew
 
 from b1k_envs.base import Protocol
 from b1k_envs.omnigibson import dialect_2026, touchpoints, world
@@ -25,7 +23,6 @@ from b1k_envs.omnigibson.touchpoints import (
 )
 from b1k_envs.omnigibson.world import OmniGibsonWorld, RenderMode
 from omnigibson_double import touch
-from omnigibson_double.application import SET_BY_ISAAC
 
 PACKAGE = Path(touchpoints.__file__).parent
 TEXTS = {
@@ -270,12 +267,15 @@ def test_every_key_of_the_config_has_a_row(double: Double, monkeypatch: pytest.M
 
 def run(protocol: Protocol, render: RenderMode, num_envs: int) -> None:
     """A short episode in a process that has not started OmniGibson yet."""
-    for name in [n for n in sys.modules if n.partition(".")[0] == "omnigibson"]:
-        del sys.modules[name]
-    for name in SET_BY_ISAAC:
-        os.environ.pop(name, None)
+    start_anew()
     world = OmniGibsonWorld(
-        TASK, protocol=protocol, render=render, gpu=None, num_envs=num_envs, **PUBLIC
+        TASK,
+        protocol=protocol,
+        render=render,
+        gpu=None,
+        num_envs=num_envs,
+        heavy_base=protocol == "2025",
+        **PUBLIC,
     )
     envs = range(num_envs)
     world.load({index: index for index in envs})
