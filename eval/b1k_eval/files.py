@@ -62,7 +62,11 @@ def fsync_folder(path: Path) -> None:
 def to_json(value: Any, *, indent: int | None = 2) -> str:  # noqa: ANN401 - any JSON value
     """JSON text with a final newline; NaN and infinity, which JSON does not have, are refused.
 
+    It can be written as UTF-8: what stands for a byte of a path that is no text is spelled out as
+    JSON has it, and read back as it was.
+
     Raises:
         ValueError: A number is not finite.
     """
-    return json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False) + "\n"
+    text = json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False) + "\n"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -117,6 +117,7 @@ def _run_git(root: Path, *arguments: str) -> str:
         ["git", "-C", str(root), *arguments],
         capture_output=True,
         text=True,
+        errors="replace",
         check=True,
         timeout=10,
     )

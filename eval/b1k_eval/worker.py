@@ -25,6 +25,7 @@ from b1k_eval.episode import Assembly
 from b1k_eval.executor import Executor
 from b1k_eval.lanes import LaneExecutor
 from b1k_eval.store import StorageError
+from b1k_eval.streams import take_every_text
 from b1k_eval.watchdog import Watch
 
 
@@ -64,6 +65,7 @@ def worker_main(
         log: Where its output goes; None leaves it as it is.
     """
     die_with_parent()
+    take_every_text()
     if watch is None:
         _serve(pipe, assembly, None)
         return

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from b1k_envs.errors import UsageError
 from b1k_eval.cli.options import out_console, print_json, say_remark
@@ -97,11 +97,11 @@ def _runs_table(document: Mapping[str, Any]) -> Table:
     table.add_column("")
     rows: list[list[str]] = [[] for _ in _MEASURES]
     for row in document["runs"]:
-        table.add_column(escape(row["name"]), justify="right", overflow="fold")
+        table.add_column(row["name"], justify="right", overflow="fold")
         for cells, (_, text) in zip(rows, _MEASURES, strict=True):
             cells.append(text(row))
     for (name, _), cells in zip(_MEASURES, rows, strict=True):
-        table.add_row(escape(name), *cells)
+        table.add_row(name, *cells)
     return table
 
 
@@ -133,7 +133,7 @@ def _funnel_table(document: Mapping[str, Any]) -> Table:
     table = Table(title="Reached by (median step)", title_justify="left")
     table.add_column("stage")
     for row in document["runs"]:
-        table.add_column(escape(row["name"]), justify="right", overflow="fold")
+        table.add_column(row["name"], justify="right", overflow="fold")
     known = next(funnel for funnel in document["funnels"] if funnel is not None)
     for index, label in enumerate(stage["label"] for stage in known["stages"]):
         cells = []
@@ -149,7 +149,7 @@ def _funnel_table(document: Mapping[str, Any]) -> Table:
     modes = sorted({name for row in document["runs"] for name in row["failures"] or {}})
     for mode in modes:
         table.add_row(
-            f"[dim]failed: {mode.replace('_', ' ')}[/]",
+            Text(f"failed: {mode.replace('_', ' ')}", style="dim"),
             *(
                 "unknown" if row["failures"] is None else str(row["failures"].get(mode, 0))
                 for row in document["runs"]

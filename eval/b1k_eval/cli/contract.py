@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from b1k_envs.errors import UsageError
@@ -70,18 +69,16 @@ def contract(
 
 def show_contract(console: Console, title: str, found: ResolvedContract) -> None:
     """A contract for people: fields, what follows from them, what was not understood, remarks."""
-    table = Table(title=f"Contract of {escape(title)}: {escape(found.contract.name)}")
+    table = Table(title=f"Contract of {title}: {found.contract.name}")
     for name in ("field", "value", "from", "sure"):
         table.add_column(name, overflow="fold")
     for name, info in FIELDS.items():
         value = as_text(json_value(name, getattr(found.contract, name)))
         source = found.sources[name]
-        table.add_row(name, escape(value), escape(_source(source)), info.sure)
+        table.add_row(name, value, _source(source), info.sure)
     table.add_section()
     for name, figure in found.contract.derived().items():
-        table.add_row(
-            f"[dim]{name}[/]", f"[dim]{escape(as_text(figure))}[/]", "[dim]derived[/]", ""
-        )
+        table.add_row(name, as_text(figure), "derived", "", style="dim")
     console.print(table)
     for heading, lines in (
         ("Forced against the checkpoint's own files", [str(row) for row in found.forced]),
@@ -89,9 +86,9 @@ def show_contract(console: Console, title: str, found: ResolvedContract) -> None
         ("Remarks", found.remarks),
     ):
         if lines:
-            console.print(f"[bold]{heading}[/]")
+            console.print(heading, style="bold")
             for line in lines:
-                console.print(f"  - {escape(line)}", soft_wrap=True)
+                console.print(f"  - {line}", soft_wrap=True)
 
 
 def _find(
@@ -127,15 +124,15 @@ def _compare(
         return
     console = out_console()
     if not changes:
-        console.print(f"{escape(first_word)} and {escape(second_word)}: the same contract.")
+        console.print(f"{first_word} and {second_word}: the same contract.")
         return
-    table = Table(title=f"From {escape(first_word)} to {escape(second_word)}")
-    for name in ("field", escape(first_word), escape(second_word), "a mix-up spoils"):
+    table = Table(title=f"From {first_word} to {second_word}")
+    for name in ("field", first_word, second_word, "a mix-up spoils"):
         table.add_column(name, overflow="fold")
     spoils = {"bytes": "what the model sees", "meaning": "what its numbers mean", None: "(derived)"}
     for change in changes:
         row = (change.name, as_text(change.first), as_text(change.second))
-        table.add_row(*map(escape, row), spoils.get(change.effect, ""))
+        table.add_row(*row, spoils.get(change.effect, ""))
     console.print(table)
 
 

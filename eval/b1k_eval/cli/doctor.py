@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from b1k_envs.errors import UnavailableError
 from b1k_eval.cli.options import out_console, print_json
@@ -17,12 +17,7 @@ from b1k_eval.cli.options import out_console, print_json
 if TYPE_CHECKING:
     from b1k_eval.machine import Check, Verdict
 
-_MARKS = {
-    "ok": "[green]ok[/]",
-    "missing": "[red]missing[/]",
-    "absent": "[dim]absent[/]",
-    "note": "[yellow]note[/]",
-}
+_STYLES = {"ok": "green", "missing": "red", "absent": "dim", "note": "yellow"}
 _NAMES = {
     "mujoco": "mujoco twin",
     "omnigibson-2025": "omnigibson, --protocol 2025",
@@ -70,14 +65,14 @@ def _show(console: Console, checks: tuple[Check, ...], verdicts: tuple[Verdict, 
     for check in checks:
         if check.state == "skipped":
             continue
-        found = escape(check.detail)
+        found = Text(check.detail)
         if check.advice is not None:
-            found += f"\n[dim]{escape(check.advice)}[/]"
-        table.add_row(check.name, _MARKS[check.state], found)
+            found.append(f"\n{check.advice}", style="dim")
+        table.add_row(check.name, Text(check.state, style=_STYLES[check.state]), found)
     console.print(table)
     skipped = [check.name for check in checks if check.state == "skipped"]
     if skipped:
-        console.print(f"[dim]nothing to look at yet: {', '.join(skipped)}[/]")
+        console.print(f"nothing to look at yet: {', '.join(skipped)}", style="dim")
     console.print()
     for verdict in verdicts:
         _show_verdict(console, verdict)
@@ -85,6 +80,5 @@ def _show(console: Console, checks: tuple[Check, ...], verdicts: tuple[Verdict, 
 
 def _show_verdict(console: Console, verdict: Verdict) -> None:
     colour = "green" if verdict.ready else "yellow"
-    console.print(
-        f"[bold]{_NAMES[verdict.subject]}[/]: [{colour}]{escape(verdict.text)}[/]", soft_wrap=True
-    )
+    said = Text.assemble((_NAMES[verdict.subject], "bold"), ": ", (verdict.text, colour))
+    console.print(said, soft_wrap=True)

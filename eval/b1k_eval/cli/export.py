@@ -77,7 +77,7 @@ def export(
         out,
         draft=force_draft,
         several_policies=several_policies,
-        wrote=lambda name: err_console().print(f"[dim]{name}[/]", highlight=False),
+        wrote=lambda name: err_console().print(name, style="dim", highlight=False),
     )
     for remark in done.remarks:
         say_remark(remark)
@@ -86,7 +86,7 @@ def export(
         return
     console = out_console()
     if done.objections:
-        console.print("[yellow]a draft, not a submission:[/]")
+        console.print("a draft, not a submission:", style="yellow")
         for reason in done.objections:
             console.print(f"  - {reason}", markup=False, highlight=False)
     console.print(f"{done.files} rollouts in {done.folder}", markup=False, highlight=False)

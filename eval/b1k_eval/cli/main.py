@@ -127,6 +127,8 @@ def _options(
 def main() -> None:
     """Entry point of the command `b1k-eval`."""
     from b1k_eval.cli.options import hearing_sigterm
+    from b1k_eval.streams import take_every_text
 
+    take_every_text()
     with hearing_sigterm():
         app()

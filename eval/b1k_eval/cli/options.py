@@ -13,15 +13,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperCommand
 
 from b1k_envs.errors import B1kEvalError
+from b1k_eval.files import to_json
 from b1k_policies.contract_resolved import ContractConflictError, Difference, as_text
 
 EXIT_INTERRUPTED = 130
@@ -78,12 +78,17 @@ def shell_word(path: Path) -> str:
 
 def out_console() -> Console:
     """Standard output, for results; looked up at use, so that it can be redirected."""
-    return Console(file=sys.stdout)
+    return _console(sys.stdout)
 
 
 def err_console() -> Console:
     """Standard error, for progress and for errors."""
-    return Console(file=sys.stderr)
+    return _console(sys.stderr)
+
+
+def _console(stream: TextIO) -> Console:
+    """Prints what it is given: a name or a message may have brackets and colons of its own."""
+    return Console(file=stream, markup=False, emoji=False)
 
 
 def say_remark(text: str) -> None:
@@ -92,8 +97,13 @@ def say_remark(text: str) -> None:
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """The one JSON document on standard output."""
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+    """The one JSON document on standard output; in ASCII where that takes nothing else."""
+    text = to_json(document)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:  # spelled out by the stream it would be no JSON
+        text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+    sys.stdout.write(text)
 
 
 def show_differences(console: Console, differences: Sequence[Difference]) -> None:
@@ -103,7 +113,7 @@ def show_differences(console: Console, differences: Sequence[Difference]) -> Non
         table.add_column(name, overflow="fold")
     for row in differences:
         texts = (row.name, row.where, as_text(row.stated), row.other_where, as_text(row.other))
-        table.add_row(*map(escape, texts))
+        table.add_row(*texts)
     console.print(table)
 
 
@@ -142,6 +152,6 @@ class Verb(TyperCommand):
 def report_error(message: str, kind: str, exit_code: int, *, wants_json: bool) -> None:
     """An error in one line on standard error, and as the one document where that is wanted."""
     line = " ".join(message.split())
-    typer.echo(f"error: {line}", err=True)
+    sys.stderr.write(f"error: {line}\n")
     if wants_json:
         print_json({"error": {"type": kind, "message": line, "exit_code": exit_code}})
