@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from b1k_envs.base import Env, Protocol
 from b1k_envs.errors import UsageError
+from b1k_envs.track import mask
 from b1k_eval import __version__, worlds
 from b1k_eval.episode import Assembly, is_privileged
 from b1k_eval.execution import Execution
@@ -21,7 +22,10 @@ from b1k_eval.run_files import FORMAT, EpisodeKey
 from b1k_eval.settings import RunSettings, chunking_factory
 from b1k_eval.store import RunStore, check_folder, open_run
 from b1k_policies.base import Policy
+from b1k_policies.batch import extract_proprio
 from b1k_policies.checkpoint import CheckpointRequest
+from b1k_policies.contract import EvalContract
+from b1k_policies.preflight import probe_observation
 from b1k_policies.registry import make_policy
 
 if TYPE_CHECKING:
@@ -88,6 +92,7 @@ class Session:
         self.env: Env | None = None
         try:
             _check_privileges(settings, self.policy)
+            _check_track(settings, self.policy)
             make_chunking = chunking_factory(settings, self.policy.skipped_rows)
             make_chunking(self.policy.chunk_length)
             self.remarks = run_remarks(settings, execution, self.policy)
@@ -241,6 +246,15 @@ def _until_decided(settings: RunSettings) -> UntilDecided | None:
     from b1k_eval.until_decided import UntilDecided  # scipy, which no other run needs
 
     return UntilDecided(settings)
+
+
+def _check_track(settings: RunSettings, policy: Policy) -> None:
+    """Refuse what would be found out by the first observation only: a heading that is hidden."""
+    contract = getattr(policy, "contract", None)
+    if settings.track == "standard" and isinstance(contract, EvalContract):
+        probe = probe_observation(settings.protocol)
+        hidden = replace(probe, proprio=mask(probe.proprio, settings.protocol))
+        extract_proprio(hidden, contract)
 
 
 def _check_privileges(settings: RunSettings, policy: Policy) -> None:

@@ -16,6 +16,8 @@ from b1k_envs.base import VIEWS, Float32Array, Observation, Protocol, UInt8Array
 from b1k_envs.errors import ContractMismatchError
 from b1k_envs.r1pro import CAMERAS, PROPRIO_DIM, PROPRIO_LAYOUTS
 from b1k_policies.contract import EvalContract
+from b1k_policies.contract_resolved import ResolvedContract
+from b1k_policies.contract_statistics import BUFFERS, FIELDS_OF_STATISTICS
 from b1k_policies.taps import PROGRESS_HEAD, SKILL_HEAD, HeadTap
 
 if TYPE_CHECKING:
@@ -155,6 +157,25 @@ def check_heads(
             "progress_output is probability: the sigmoid would be missing"
         )
     return wrong, remarks
+
+
+def check_statistics(model: torch.nn.Module, found: ResolvedContract) -> str | None:
+    """Hold what the model keeps of statistics to the contract; for weights that are a pickle.
+
+    Returns:
+        What contradicts it: it has buffers to normalise by, and nobody says by what the contract
+        does. None otherwise.
+    """
+    if not all(found.sources[name].by_default for name in FIELDS_OF_STATISTICS):
+        return None
+    names = [name for name in model.state_dict() if BUFFERS.search(name)]
+    if not names:
+        return None
+    return (
+        f"the model has {names[0]} and {len(names) - 1} more tensors to normalise by, and the "
+        f"contract says nothing of {' and '.join(FIELDS_OF_STATISTICS)}: --set both to what they "
+        "are, to none where the model applies them by itself"
+    )
 
 
 def _leaves(module: torch.nn.Module | None) -> list[torch.nn.Module]:

@@ -23,12 +23,14 @@ from b1k_policies.base import ActionChunk, EpisodeInfo, Policy
 from b1k_policies.base_frame import frame_doubt
 from b1k_policies.batch import Batch, build_batch, extract_proprio
 from b1k_policies.checkpoint import CheckpointError, CheckpointRequest, locate
+from b1k_policies.code_hints import mask_doubt
 from b1k_policies.contract_sources import resolve
 from b1k_policies.language import Tokenizer
 from b1k_policies.model_loading import load_model, pick_device, require_torch
 from b1k_policies.preflight import (
     POSE_INPUTS,
     check_heads,
+    check_statistics,
     probe_observation,
     read_signature,
 )
@@ -375,6 +377,8 @@ class XVLAPolicy(Policy):
             self.model.model, list(batch), contract, steps_stated=stated
         )
         wrong, remarks = check_heads(self._skill_head, self._progress_head, contract)
+        if (kept := check_statistics(self.model.model, self.resolved)) is not None:
+            wrong.append(kept)
         if wrong and not request.force_contract:
             raise ContractMismatchError(f"{self.checkpoint.origin}: {'; '.join(wrong)}")
         self.forced = self.forced or bool(wrong)
@@ -393,6 +397,9 @@ class XVLAPolicy(Policy):
             )
         if contract.prompt is not None and task is not None and contract.prompt != task:
             remarks.append(f"the contract's prompt is sent, not the task's own: {task!r}")
+        if (doubt := mask_doubt(self.checkpoint.code_root, self.resolved)) is not None:
+            remarks.append(doubt)
+            self.doubts["proprio_mask"] = doubt
         if (doubt := frame_doubt(contract, protocol)) is not None:
             remarks.append(doubt)
             if protocol == "2026":

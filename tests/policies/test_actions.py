@@ -233,3 +233,29 @@ def test_a_proprio_of_another_batch_is_refused_not_spread_over_it(convert, count
     """numpy would add the proprio of one environment to the chunks of all."""
     with pytest.raises(ActionError):
         convert(np.zeros((2, 30, 23), np.float32), np.zeros((count, 23), np.float32), V17)
+
+
+# --- rows that last, grippers that snap ----------------------------------------------------------
+
+
+def test_a_row_that_lasts_is_commanded_again_and_nothing_is_made_up_between():
+    chunk, _ = random_chunk()
+    contract = dataclasses.replace(V4, steps_per_row=4)
+    assert (contract.executed_steps, contract.derived()["chunk_seconds"]) == (29 * 4, 4.0)
+    rows = executable(chunk, contract)
+    assert rows.shape == (2, 116, 23)
+    for step in range(116):
+        np.testing.assert_array_equal(rows[:, step], chunk[:, 1 + step // 4])
+
+
+def test_grippers_snap_at_the_threshold_and_the_rest_stays():
+    chunk, _ = random_chunk()
+    chunk[0, :3, 14] = 0.25, 0.2499, np.nan
+    before = chunk.copy()
+    rows = executable(chunk, dataclasses.replace(V17, gripper_threshold=0.25))
+    assert rows[0, :2, 14].tolist() == [1.0, -1.0]
+    assert np.isnan(rows[0, 2, 14])  # an error of the policy's, not a command
+    assert set(np.unique(rows[1, :, [14, 22]])) == {-1.0, 1.0}
+    others = [c for c in range(23) if c not in (14, 22)]
+    np.testing.assert_array_equal(rows[..., others], chunk[..., others])
+    np.testing.assert_array_equal(chunk, before)

@@ -205,6 +205,133 @@ def test_another_model_of_the_same_size_is_remarked_on(folder):
     assert "geometry_conditioning.num_geometry_tokens is 64, the card of v17 says 240" in remark
 
 
+# --- two sizes, and the processor's file --------------------------------------------------------
+
+
+PUBLIC = config_with(
+    CONFIG_V4, num_geometry_tokens=64, skill_classifier_weight=None, use_posed_da3=None
+)
+PROCESSOR = {
+    "do_resize": True, "size": {"height": 224, "width": 224}, "resample": 3, "do_normalize": True,
+    "do_center_crop": False, "crop_size": {"height": 768, "width": 768},
+    "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225], "num_views": 3,
+}  # fmt: skip
+
+
+@pytest.fixture
+def with_processor(folder, tmp_path):
+    """A folder with a preprocessor_config.json too."""
+
+    def write(config, contract=None, **changes):
+        text = json.dumps({**PROCESSOR, **changes})
+        (tmp_path / "preprocessor_config.json").write_text(text)
+        return folder(config, contract)
+
+    return write
+
+
+def test_504_inside_the_encoder_is_v4_only_with_the_rest_of_its_card(folder):
+    assert resolve(folder(CONFIG_V4)).contract == V4
+    with pytest.raises(UsageError) as refused:
+        resolve(folder(PUBLIC))
+    text = str(refused.value)
+    assert (
+        "says 504 px inside the geometry encoder, and nothing says how large the pictures" in text
+    )
+    assert "504 px in v4, 224 px in the public code of this family" in text
+    assert "pass --contract v4, or --contract FILE with image_size 224" in text
+
+
+def test_224_px_with_504_inside_are_not_taken_for_v4(with_processor, tmp_path):
+    for config in (CONFIG_V4, PUBLIC):
+        with pytest.raises(UsageError) as refused:
+            resolve(with_processor(config))
+        text = str(refused.value)
+        assert "preprocessor_config.json:size says 224 px" in text
+        assert "says 504 px inside the geometry encoder, which fits no preset (v4 504 with" in text
+    file = tmp_path / "mine.json"
+    file.write_text('{"base": "v17", "name": "public", "geometry_size": 504}')
+    found = resolve(tmp_path, contract=str(file)).contract
+    assert (found.image_size, found.geometry_size) == (224, 504)
+    assert found.intrinsics("head")[0, 2] == 112
+
+
+def test_the_processors_file_settles_what_nobody_else_says(with_processor):
+    found = resolve(with_processor(CONFIG_V17))
+    assert found.contract == V17
+    assert found.sources["image_size"].source == "preprocessor_config.json:size"
+    assert "preprocessor_config.json:resample" in found.sources["resize_filter"].source
+    with pytest.raises(ContractConflictError, match=r"resize_filter: preproc\S+:resample says"):
+        resolve(with_processor(CONFIG_V17, resample=2))
+    with pytest.raises(ContractConflictError, match=r"image_mean: preproc\S+:image_mean says"):
+        resolve(with_processor(CONFIG_V17, image_mean=[0.5, 0.5, 0.5]))
+    resolve(with_processor(CONFIG_V17, image_mean=[0.5, 0.5, 0.5], do_normalize=False))
+
+
+def test_the_processors_file_gives_way_and_that_is_said(with_processor):
+    told = "preprocessor_config.json:size says 224, image_size is 504"
+    named = resolve(with_processor(CONFIG_V4), contract="v4")
+    stated = resolve(with_processor(CONFIG_V4, {"image_size": 504}))
+    for found, by in ((named, "(--contract v4)"), (stated, "(EVAL_CONTRACT.json:image_size)")):
+        assert found.contract == V4
+        assert not found.is_forced
+        assert any(r.startswith(f"{told} {by}: the processor's file") for r in found.remarks)
+
+
+# --- how long a row lasts, frames, masks, grippers ----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("contract", "field", "value"),
+    [
+        ({"proprio": {"base_qvel_frame": "world-fixed (spawn) axes"}}, "base_qvel_frame", "world"),
+        ({"base_velocity_frame": "robot frame"}, "base_qvel_frame", "robot"),
+        ({"idx_for_mask_proprio": [22, 0, 1, 2, 6, 14]}, "proprio_mask", (0, 1, 2, 6, 14, 22)),
+        ({"gripper_threshold": 0.25}, "gripper_threshold", 0.25),
+        ({"action": {"gripper_binarized": False}}, "gripper_threshold", None),
+        ({"row_period_s": "1/30"}, "steps_per_row", 1),
+        ({"action_hz": 30}, "steps_per_row", 1),
+        ({"chunk_duration_s": 1.0}, "steps_per_row", 1),
+    ],
+    ids=str,
+)
+def test_the_newer_fields_are_read_in_several_words(folder, contract, field, value):
+    found = resolve(folder(CONFIG_V17, contract))
+    assert found.not_understood == ()
+    assert getattr(found.contract, field) == value
+    assert not any(row["forced"] for row in found.to_dict()["sources"].values())
+
+
+@pytest.mark.parametrize("stated", [{"qdur": 4.0}, {"action_hz": 7.5}, {"row_period_s": 0.133}])
+def test_rows_of_another_period_are_refused_until_somebody_holds_them(folder, stated):
+    path = folder(CONFIG_V17, stated)
+    with pytest.raises(ContractConflictError, match="If this checkpoint is not v17, describe it"):
+        resolve(path)
+    found = resolve(path, settings=["steps_per_row=4"])
+    assert found.contract.executed_steps == 120
+    assert not found.is_forced
+
+
+def test_a_period_of_no_whole_number_of_steps_cannot_be_had(folder):
+    path = folder(CONFIG_V17, {"action_hz": 20})
+    for settings in ([], ["steps_per_row=1"], ["steps_per_row=2"]):
+        with pytest.raises(ContractConflictError, match=r"row_seconds: .*hz says 0\.05, step"):
+            resolve(path, settings=settings)
+
+
+def test_a_gripper_that_snaps_needs_its_threshold(folder):
+    path = folder(CONFIG_V17, {"binarize_gripper": True})
+    with pytest.raises(ContractConflictError, match=r"gripper_binarised: .*says true, grip"):
+        resolve(path)
+    assert resolve(path, settings=["gripper_threshold=0"]).contract.gripper_threshold == 0.0
+
+
+def test_a_mask_in_config_json_is_the_contracts(folder):
+    found = resolve(folder({**CONFIG_V17, "idx_for_mask_proprio": [0, 1, 2, 6, 14, 22]}))
+    assert found.contract.proprio_mask == (0, 1, 2, 6, 14, 22)
+    assert found.sources["proprio_mask"].source == "config.json:idx_for_mask_proprio"
+
+
 # --- files against the preset, and against each other -----------------------------------------
 
 

@@ -184,6 +184,40 @@ def test_poses_that_the_switch_has_read_though_none_are_sent_are_a_doubt(tiny_fa
     assert "the model reads the camera poses (extrinsics) where it is given them" in doubt["text"]
 
 
+def test_a_mask_that_only_the_code_has_is_a_doubt_until_it_is_said(tiny_family, monkeypatch):
+    monkeypatch.setenv(SWITCH, "1")
+    for words, doubts in (((), 1), (("--set", "proprio_mask=0,1,2,6,14,22"), 0)):
+        code, text = inspected(tiny_family, *words)
+        assert code == 0
+        findings = [f for f in json.loads(text)["findings"] if f["field"] == "proprio_mask"]
+        assert len([f for f in findings if f["level"] == "doubt"]) == doubts
+        if doubts:
+            assert "models/action_space.py:11 has [0, 1, 2, 6, 14, 22]" in findings[0]["text"]
+
+
+def test_a_pickles_buffers_that_normalise_end_with_code_3(tiny_family, tmp_path, monkeypatch):
+    monkeypatch.setenv(SWITCH, "1")
+    spoilt = Spoilt(tiny_family, tmp_path / "spoilt")
+    spoilt.edit(
+        "        self.post_init()",
+        "        self.normalize_inputs = nn.Module()\n"
+        "        self.normalize_inputs.register_buffer('mean', torch.zeros(23))\n"
+        "        self.post_init()",
+    )
+    spoilt.tensors(
+        lambda tensors: {
+            **tensors,
+            "normalize_inputs.mean": tensors["lm_head.weight"][0, :23].clone(),
+        }
+    )
+    words = {"contract": "v17", "allow_pickle": True}
+    code, text = spoilt.refused(settings=("geometry_size=504",), **words)
+    assert code == 3
+    assert "the model has normalize_inputs.mean and 0 more tensors to normalise by" in text
+    said = ("geometry_size=504", "proprio_normalisation=none", "action_normalisation=none")
+    spoilt.policy(settings=said, **words).close()
+
+
 # --- what outside the folder decides -------------------------------------------------------------
 
 
