@@ -71,6 +71,7 @@ def test_diff_as_json(cli, v17):
     changes = json.loads(cli("diff", "v4", v17, "--json").stdout)["changes"]
     assert [c["name"] for c in changes if c["effect"] != "derived"] == [
         "image_size",
+        "geometry_size",
         "extrinsics_rows",
         "first_action",
         "progress_output",
@@ -100,7 +101,7 @@ def test_v4_for_a_v17_folder_exits_3_with_a_table(cli, v17):
     assert "Contract and checkpoint disagree" in result.stderr
     assert "intrinsics.head" in result.stderr
     (line,) = [text for text in result.stderr.splitlines() if text.startswith("error: ")]
-    assert "contract and checkpoint disagree on 2 fields: image_size: config.json:" in line
+    assert "contract and checkpoint disagree on 2 fields: geometry_size: config.json:" in line
     assert "says 224, --contract v4 says 504;" in line
 
 
