@@ -14,6 +14,7 @@ from b1k_envs.errors import HostFaultError, UsageError
 from b1k_eval.cli.main import app
 from b1k_policies.remote import RemotePolicy
 from doubles import ToyEnv
+from omnigibson_double.fixtures import _og_data_2025, _og_data_2026, og_2025, og_2026  # noqa: F401
 
 HEAD = "robot_r1::robot_r1:zed_link:Camera:0::depth_linear"
 LEFT = "robot_r1::robot_r1:left_realsense_link:Camera:0::depth_linear"
@@ -193,3 +194,33 @@ def test_a_run_in_the_twin_gives_a_server_depth_in_metres(tmp_path):
     assert (height < -0.01).mean() < 0.001  # and nothing below it
     record = json.loads((tmp_path / "r" / "run.json").read_text())
     assert record["identity"]["policy"]["depth"] is True
+
+
+@pytest.mark.parametrize("year", ["2025", "2026"])
+def test_a_run_in_omnigibsons_double_gives_a_server_depth_in_that_years_form(
+    year, request, tmp_path
+):
+    request.getfixturevalue(f"og_{year}")
+    with foreign_server(hold, metadata={"needs_depth": True}) as server:
+        words = ["run", "--task", "31", "--sim", "omnigibson", "--policy", server.address]
+        words += ["--horizon", "1", "--max-steps", "2", "--no-video", "--json"]
+        result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "r")])
+    assert result.exit_code == 0, result.output
+    lead = {"2025": (), "2026": (1,)}[year]
+    assert len(server.observations) == 3
+    for message in server.observations:
+        for key, view in VIEWS.items():
+            size = 720 if view == "head" else 480
+            assert (message[key].dtype.str, message[key].shape) == ("<f4", (*lead, size, size))
+
+
+@pytest.mark.slow
+def test_lanes_ask_for_depth_too(og_2026, tmp_path):  # noqa: F811
+    with foreign_server(hold, metadata={"needs_depth": True}) as server:
+        words = ["run", "--task", "31", "--sim", "omnigibson", "--policy", server.address]
+        words += ["--horizon", "1", "--max-steps", "2", "--no-video", "--json"]
+        words += ["--num-envs", "2", "--instances", "0-1"]
+        result = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "r")])
+    assert result.exit_code == 0, result.output
+    assert {depth_keys(message) == {*VIEWS} for message in server.observations} == {True}
+    assert len(server.observations) == 6

@@ -22,6 +22,7 @@ from b1k_eval.cli.main import app
 from b1k_eval.runner import run_episode
 from b1k_policies.remote import RemotePolicy
 from doubles import ToyEnv, make_toy_env
+from omnigibson_double.fixtures import _og_data_2026, og_2026  # noqa: F401
 
 SETTLE_S = 0.15
 LATE_S = 3 * SETTLE_S
@@ -141,6 +142,16 @@ def test_an_error_about_a_reset_is_what_the_first_question_gets(text, episode):
             answers(policy, 1)
         policy.close()
     assert server.kinds == ["connect", "reset"]
+
+
+def test_a_server_that_hangs_up_on_resets_is_asked_on_a_new_connection(episode):
+    """Without another reset, as the rules have it after a reconnection."""
+    with foreign_server(numbered, on_reset=lambda _: [DiesError]) as server:
+        policy = RemotePolicy(server.address)
+        policy.reset(episode)
+        assert answers(policy, 1, 2) == [1.0, 2.0]
+        policy.close()
+    assert server.kinds == ["connect", "reset", "connect", "observation", "observation"]
 
 
 def test_a_silent_server_is_waited_for_once_and_its_latency_is_its_own(episode, monkeypatch):
@@ -342,3 +353,17 @@ def test_an_episode_whose_answers_cannot_be_matched_is_no_evidence_either_way(ep
         result = run_episode(ToyEnv(), policy, episode, RecedingHorizon(1, 1))
         policy.close()
     assert (result.outcome, result.failure_reason, result.ends_run) == ("error", None, True)
+
+
+def test_a_run_in_workers_ends_with_the_reason_as_well(og_2026, monkeypatch, tmp_path):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    with foreign_server(lambda message: [numbered(message)] * 2) as server:
+        words = ["run", "--task", "31", "--sim", "omnigibson", "--policy", server.address]
+        words += ["--horizon", "1", "--max-steps", "5", "--no-video", "--instances", "0-3"]
+        result = CliRunner().invoke(app, [*words, "--out", "r", "--json"])
+    assert result.exit_code == 1
+    error = json.loads(result.stdout)["error"]
+    assert error["message"].startswith("the run ends here: EndsRunError: the server sent an action")
+    assert error["type"] == "EndsRunError"
+    lines = (tmp_path / "r" / "episodes.jsonl").read_text().splitlines()
+    assert [json.loads(line)["outcome"] for line in lines] == ["error"]

@@ -19,6 +19,7 @@ second one's reset finds the answer that is left over.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable
@@ -97,11 +98,14 @@ class Dialogue:
             return
         self._reset_open = True
         if self._manner == "unknown":
-            self._await_acknowledgement(min(deadline, self._clock() + SETTLE_S))
+            with contextlib.suppress(LateError, LostError):  # the question finds it lost
+                self._await_acknowledgement(min(deadline, self._clock() + SETTLE_S))
         elif self._manner == "action":
-            self._await_acknowledgement(deadline)
-            if self._reset_open and self._held is None:
-                raise self._unmatched("answered earlier resets with an action, and this one not")
+            try:
+                self._await_acknowledgement(deadline)
+            except LateError as error:
+                text = "answered earlier resets with an action, and this one not"
+                raise self._unmatched(text) from error
 
     def ask(self, data: bytes, deadline: float) -> object:
         """Send a question; again, if the answer has no action.
@@ -158,11 +162,7 @@ class Dialogue:
 
     def _await_acknowledgement(self, until: float) -> None:
         while self._reset_open and self._held is None:
-            try:
-                raw = self._link.receive(until)
-            except LateError:
-                return
-            self._take(raw)
+            self._take(self._link.receive(until))
 
     def _take(self, raw: bytes | str) -> None:
         """Take a message that came while no question was under way.
