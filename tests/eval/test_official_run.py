@@ -63,6 +63,7 @@ CONTRADICTIONS = {
     ("--mode", "realtime"): "the world goes on while the policy thinks",
     ("--action-noise", "0.01"): "disturbed on purpose",
     ("--video-fps", "15"): "30 pictures a second, one a step",
+    ("--partial-scene",): "the 2025 evaluation has the whole house",
     ("--no-video",): "a video of every rollout",
     ("--human-stats", "task.jsonl"): "figures that come with OmniGibson's data",
     ("--until-decided", "--against", "r"): "results decide which instances are run",

@@ -14,7 +14,6 @@ import yaml
 from typer.testing import CliRunner
 
 from b1k_envs.errors import UsageError
-from b1k_envs.tasks import TASKS
 from b1k_eval.challenge.export import export_runs, read_runs
 from b1k_eval.challenge.importing import import_results
 from b1k_eval.challenge.package import package_files
@@ -22,7 +21,7 @@ from b1k_eval.challenge.rules import objections
 from b1k_eval.cli.main import app
 from b1k_eval.compare.loading import read_run_data
 from b1k_eval.report.mp4 import read_index
-from challenge_scorer import RefusedError, score, score_all
+from challenge_scorer import RefusedError, score_all
 from omnigibson_double.fixtures import _og_data_2025, _og_data_2026, og_2025, og_2026  # noqa: F401
 from omnigibson_double.official import official_config
 from run_folders import TASK
@@ -333,8 +332,9 @@ def test_the_wrapper_of_2025_makes_of_an_environment_what_the_run_had(
     tmp_path,
 ):
     monkeypatch.setenv("OMNIGIBSON_APPDATA_PATH", str(tmp_path / "appdata"))
-    changes = {"protocol": "2025", "max_steps": 40, "track": "standard"}
-    run = read_run_data(made("one", {0: "success"}, **changes))
+    changes = {"protocol": "2025", "max_steps": 40, "track": "standard", "heavy_base": True}
+    seen = {"policy": {"name": "remote", "depth": True, "metadata": {"a": 1}}}
+    run = read_run_data(made("one", {0: "success"}, identity=seen, **changes))
     omnigibson = importlib.import_module("omnigibson")
     wrapped = wrapper_of(run)(omnigibson.Environment(configs=official_config(og_2025, size=1080)))
     robot = wrapped.robots[0]
@@ -352,6 +352,8 @@ def test_the_wrapper_of_2025_makes_of_an_environment_what_the_run_had(
         assert not proprio[143:152].any()  # where in the house it is, and where it looks
         assert not proprio[244:253].any()
         assert proprio[236:240].any()  # the trunk is its own affair
+        head = obs["robot_r1"]["robot_r1:zed_link:Camera:0"]
+        assert head["depth_linear"].shape == head["rgb"].shape[:2] == (720, 720)
     assert raw[143:149].any()
     assert (proprio[158:236] == raw[158:236]).all()
     changes = {"protocol": "2025", "max_steps": 40, "track": "privileged"}
@@ -376,17 +378,21 @@ def test_readme_has_the_evaluators_command_and_says_what_the_team_has_to_add(mad
 
 
 def test_runs_whose_worlds_need_different_wrappers_are_not_one_entry(made, tmp_path):
-    def world(mass):
-        sizes = {"head": 720, "left_wrist": 480, "right_wrist": 480}
-        return {"settings": {"applied": {"image_sizes_px": sizes, "base_mass_kg": mass}}}
+    year = {"protocol": "2025", "max_steps": 40, "track": "standard"}
+    light = made("light", {0: "success"}, **year)
+    heavy = made("heavy", {1: "success"}, heavy_base=True, **year)
+    with pytest.raises(UsageError, match=r"need different wrappers .*base_mass_kg=None.*=250"):
+        export_runs(read(light, heavy), entry(), tmp_path / "out")
+    assert not (tmp_path / "out" / entry().folder()).exists()
+    for folder, mass in ((light, "None"), (heavy, "250.0")):
+        text = package_files(read(folder), entry())["wrapper.py"]
+        assert f"BASE_MASS_KG = {mass}  #" in text
 
-    folders = [made("heavy", {0: "success"}), made("light", {1: "success"})]
-    for folder, mass in zip(folders, (250.0, None), strict=True):
-        record = json.loads((folder / "run.json").read_text())
-        record["sessions"][0]["worlds"] = [world(mass)]
-        (folder / "run.json").write_text(json.dumps(record))
-    with pytest.raises(UsageError, match="need different wrappers"):
-        export_runs(read(*folders), entry(), tmp_path / "out")
-    assert export_runs(read(folders[0]), entry(), tmp_path / "out").files == 1
-    assert len(TASKS) == 100
-    assert score(tmp_path / "out" / entry().folder(), NAMES)["q_score"] == 1 / 20 / 100
+
+def test_a_run_with_depth_has_it_in_robot_and_wrapper(made, wrapper_of):
+    run = read_run_data(
+        made("one", {0: "success"}, identity={"policy": {"name": "r", "depth": True}})
+    )
+    assert wrapper_of(run).camera_spec()["modalities"] == ["rgb", "depth_linear"]
+    robot = yaml.safe_load(package_files([run], entry())["robot.yaml"])
+    assert robot["obs_modalities"] == ["proprio", "rgb", "depth_linear"]

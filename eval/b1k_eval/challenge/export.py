@@ -181,6 +181,7 @@ def _write(
     wrote: Callable[[str], None],
 ) -> int:
     """Write everything; returns how many rollouts that are."""
+    beside = package_files(runs, entry, draft=bool(found))
     with storing(folder, START_AGAIN):
         shutil.rmtree(folder, ignore_errors=True)
         for part in (JSON_FOLDER, VIDEO_FOLDER):
@@ -206,7 +207,7 @@ def _write(
         if found:
             words = "This is a draft, not a submission:\n" + "\n".join(f"- {f}" for f in found)
             write_atomic(folder / DRAFT_FILE, f"{words}\n".encode())
-        for name, text in package_files(runs, entry, draft=bool(found)).items():
+        for name, text in beside.items():
             write_atomic(folder / name, text.encode())
         write_atomic(folder / EXPORT_FILE, to_json(_provenance(runs, entry, found)).encode())
     return files

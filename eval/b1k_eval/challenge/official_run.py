@@ -94,4 +94,6 @@ def _contradiction(option: str, value: str, why: str) -> UsageError:
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - a setting
+    if value is True:  # a flag
+        return ""
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -24,16 +24,17 @@ from dataclasses import dataclass
 from string import ascii_letters, digits
 from typing import Any
 
-from b1k_envs.base import Protocol, View
+from b1k_envs.base import Protocol
 from b1k_envs.errors import UsageError
 from b1k_envs.omnigibson.config import robot_config
 from b1k_envs.omnigibson.generation import GENERATIONS, ROBOT_NAME
-from b1k_envs.omnigibson.observations import sensor_name
+from b1k_envs.omnigibson.observations import DEPTH, sensor_name
 from b1k_envs.omnigibson.preparation import HEAD_APERTURE
 from b1k_envs.r1pro import BASE_MASS, CAMERAS
 from b1k_envs.track import FORBIDDEN_PROPRIO
 from b1k_eval.challenge.rules import Entry
 from b1k_eval.compare.loading import RunData
+from b1k_eval.run_files import since
 
 ROBOT_FILE, WRAPPER_FILE, README_FILE = "robot.yaml", "wrapper.py", "README.md"
 
@@ -50,15 +51,15 @@ class World:
 
     Attributes:
         protocol: Challenge year.
-        sizes_px: Pixels a side of each camera.
         base_mass_kg: Mass of the base; None for the robot's own.
         hidden: Slices of the proprioception that the policy saw as zeros.
+        depth: Whether it was sent depth as well.
     """
 
     protocol: Protocol
-    sizes_px: Mapping[View, int]
     base_mass_kg: float | None
     hidden: tuple[tuple[int, int], ...]
+    depth: bool
 
 
 def package_files(runs: Sequence[RunData], entry: Entry, *, draft: bool = False) -> dict[str, str]:
@@ -73,7 +74,7 @@ def package_files(runs: Sequence[RunData], entry: Entry, *, draft: bool = False)
         UsageError: The runs' worlds differ in what one wrapper has to say.
     """
     world = _one_world(runs)
-    robot = robot_config(GENERATIONS[world.protocol])
+    robot = robot_config(GENERATIONS[world.protocol], depth=world.depth)
     if world.protocol == "2026":
         names = {view: sensor_name(view) for view in CAMERAS}
         robot = {**robot, "eval": {"camera_sensor_names": names}}
@@ -97,27 +98,15 @@ def _one_world(runs: Sequence[RunData]) -> World:
 
 
 def _world(run: RunData) -> World:
-    """What was applied when the run's simulators were started; else what this version applies."""
     settings = run.identity["settings"]
     protocol: Protocol = settings["protocol"]
     forbidden = FORBIDDEN_PROPRIO[protocol] if settings.get("track") == "standard" else {}
-    hidden = tuple((part.start, part.stop) for part in forbidden.values())
-    started = [
-        world["settings"]["applied"]
-        for session in run.sessions
-        for world in session.get("worlds") or ()
-        if "applied" in world.get("settings", {})
-    ]
-    if not started:
-        sizes = {view: camera.size for view, camera in CAMERAS.items()}
-        return World(protocol=protocol, sizes_px=sizes, base_mass_kg=BASE_MASS, hidden=hidden)
-    applied = started[-1]
-    mass = applied["base_mass_kg"] if applied.get("base_mass_set", True) else None
+    heavy = protocol == "2026" or {**since(settings), **settings}["heavy_base"] is True
     return World(
         protocol=protocol,
-        sizes_px=dict(applied["image_sizes_px"]),
-        base_mass_kg=mass,
-        hidden=hidden,
+        base_mass_kg=BASE_MASS if heavy else None,
+        hidden=tuple((part.start, part.stop) for part in forbidden.values()),
+        depth=bool(run.identity["policy"].get("depth")),
     )
 
 
@@ -153,10 +142,9 @@ def _scalar(value: Any) -> str:  # noqa: ANN401 - a plain JSON value
 # --- wrapper.py -----------------------------------------------------------------------------
 
 _WRAPPER_2026 = '''\
-"""Cameras as in the submitted runs: RGB, head {head} px, wrists {left_wrist} px.
+"""Cameras as in the submitted runs: {pictures}, head {head} px, wrists {left_wrist} px.
 
-The evaluator sets base mass and head aperture itself. Depth was not used; with it the class is
-omnigibson.eval.wrappers.RGBDFullResWrapper.
+The evaluator sets base mass and head aperture itself.
 """
 
 from omnigibson.envs import EnvironmentWrapper
@@ -167,7 +155,7 @@ class {name}(EnvironmentWrapper):
     def camera_spec(cls):
         """Read by the evaluator before it makes the robot."""
         return {{
-            "modalities": ["rgb"],
+            "modalities": {modalities},
             "resolution": {{
                 "left_wrist": ({left_wrist}, {left_wrist}),
                 "right_wrist": ({right_wrist}, {right_wrist}),
@@ -179,7 +167,7 @@ class {name}(EnvironmentWrapper):
 _WRAPPER_2025 = '''\
 """Cameras and base as in the submitted runs.
 
-RGB, head {head} px, wrists {left_wrist} px, {mass}.
+{pictures}, head {head} px, wrists {left_wrist} px, {mass}.
 """
 
 import omnigibson as og
@@ -207,6 +195,8 @@ class {name}(EnvironmentWrapper):
         for sensor, size in SIZES_PX.items():
             robot.sensors[sensor].image_height = size
             robot.sensors[sensor].image_width = size
+            for modality in {modalities}[1:]:
+                robot.sensors[sensor].add_modality(modality)
         env.load_observation_space()  # or the next reset refuses its own observation
 
     def reset(self, *args, **kwargs):
@@ -236,10 +226,12 @@ def _words(world: World) -> dict[str, Any]:
         "name": WRAPPER,
         "mass": "the base's own mass" if mass is None else f"base of {mass:g} kg",
         "base_mass": mass,
+        "pictures": "RGB and depth" if world.depth else "RGB",
+        "modalities": json.dumps(["rgb", *([DEPTH] if world.depth else [])]),
         "aperture": HEAD_APERTURE,
         "hidden": list(world.hidden),
         "robot": ROBOT_NAME,
-        **{str(view): size for view, size in world.sizes_px.items()},
+        **{str(view): camera.size for view, camera in CAMERAS.items()},
         **{f"{view}_sensor": sensor_name(view) for view in CAMERAS},
     }
 
