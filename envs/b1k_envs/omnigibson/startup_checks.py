@@ -33,6 +33,7 @@ from b1k_envs.omnigibson.generation import (
     grasp_steps,
 )
 from b1k_envs.omnigibson.observations import (
+    DEPTH,
     pose_matrix,
     rendered_camera_pose,
     sensor_name,
@@ -79,10 +80,11 @@ def check_startup(
     env: Any,  # noqa: ANN401 - an object of OmniGibson
     *,
     heavy_base: bool = False,
+    depth: bool = False,
 ) -> list[Finding]:
     """Measure a prepared environment; it stands still for a second, turns a little, and is reset.
 
-    To be called before the first instance is loaded; `heavy_base` as it was prepared with.
+    To be called before the first instance is loaded; `heavy_base` and `depth` as it was made with.
 
     Raises:
         EnvError: Something would make numbers wrong; the text has all of it.
@@ -96,7 +98,7 @@ def check_startup(
         suffix = f" of env {index}" if len(robots) > 1 else ""
         findings.append(_of_base_mass(robot, is_heavy(generation, heavy_base), suffix))
         findings += _of_robot(robot, generation, suffix)
-        findings += _of_cameras(robot, observations[index][ROBOT_NAME], suffix)
+        findings += _of_cameras(robot, observations[index][ROBOT_NAME], suffix, depth=depth)
     _refuse(findings, generation)  # before actions are sent that it may not understand
     findings += _of_standing_still(application, generation, env, robots)
     _refuse(findings, generation)
@@ -274,6 +276,8 @@ def _of_cameras(
     robot: Any,  # noqa: ANN401 - an object of OmniGibson
     observation: Mapping[str, Any],
     suffix: str,
+    *,
+    depth: bool,
 ) -> Iterator[Finding]:
     for view in VIEWS:
         camera = CAMERAS[view]
@@ -282,6 +286,11 @@ def _of_cameras(
         expected = ["uint8", camera.size, camera.size, 4]
         found = [str(to_numpy(rgb).dtype), *to_numpy(rgb).shape] if rgb is not None else None
         yield _same(f"rgb of {view}{suffix}", expected, found, fatal=True)
+        if depth:
+            far = observation.get(name, {}).get(DEPTH)
+            expected = ["float32", camera.size, camera.size]
+            found = [str(to_numpy(far).dtype), *to_numpy(far).shape] if far is not None else None
+            yield _same(f"{DEPTH} of {view}{suffix}", expected, found, fatal=True)
         sensor = robot.sensors.get(name)
         if view == "head":
             aperture = float(sensor.horizontal_aperture) if sensor is not None else None

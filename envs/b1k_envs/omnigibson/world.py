@@ -180,7 +180,7 @@ class OmniGibsonWorld:
             self._dialect: Dialect = dialect(og, self._env, num_envs)
             self._switch_camera_poses_on()
             self.findings = check_startup(
-                self._application, generation, self._env, heavy_base=heavy_base
+                self._application, generation, self._env, heavy_base=heavy_base, depth=depth
             )
         self.options = self._dialect.options
         self._history = [PoseHistory() for _ in range(num_envs)]

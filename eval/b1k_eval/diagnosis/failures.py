@@ -197,6 +197,8 @@ def label_failure(episode: EpisodeData) -> Failure | None:
         label, step = "policy_fault", episode.steps
     else:
         label, step, seen = _from_trace(episode, read_trace(episode))
+        if episode.message is not None:  # what the simulator did wrong meanwhile
+            seen = f"{seen}; {episode.message}"
     return Failure(episode=episode.name, label=label, step=step, seen=seen)
 
 

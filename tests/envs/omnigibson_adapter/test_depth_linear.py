@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 import pytest
 from omnigibson_bench import drive
 
 from b1k_envs import r1pro
 from b1k_envs.base import VIEWS
+from b1k_envs.errors import EnvError
 from b1k_envs.mujoco_twin.cameras import CameraRig
 
 
@@ -50,6 +53,23 @@ def test_depth_lags_with_its_picture_and_no_more(double_2026, render):
     moment = env._world._dialect.robot(0).sensors["robot_r1:zed_link:Camera:0"]._shown()
     np.testing.assert_array_equal(seen.depth["head"], moment.depth("head"))
     np.testing.assert_array_equal(seen.images["head"], moment.picture("head"))
+
+
+def test_depth_that_was_asked_for_and_does_not_come_is_found_at_the_start(double_2026, monkeypatch):
+    sensors = importlib.import_module("omnigibson_double.sensors")
+    real = sensors.VisionSensor.get_obs
+
+    def without(self):
+        obs, info = real(self)
+        obs.pop("depth_linear", None)
+        return obs, info
+
+    monkeypatch.setattr(sensors.VisionSensor, "get_obs", without)
+    environment = importlib.import_module("omnigibson_double.environment")
+    monkeypatch.setattr(environment.BaseEnvironment, "_check_observation", lambda *a: None)
+    expected = r"depth_linear of head: expected \['float32', 720, 720\], found None"
+    with pytest.raises(EnvError, match=expected):
+        double_2026.env(depth=True)
 
 
 def test_every_env_of_a_group_has_its_own(double_2026):

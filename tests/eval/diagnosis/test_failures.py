@@ -383,3 +383,19 @@ def test_the_general_labels_hold_for_any_task(tmp_path):
     fault = {"failure_reason": "policy_query_timeout", "message": None}
     failure = label_of(tmp_path, **what, **fault)
     assert (failure.label, failure.seen) == ("policy_fault", "policy_query_timeout")
+
+
+def test_what_the_simulator_gave_is_told_beside_what_the_robot_did(tmp_path):
+    said = "the simulator gave numbers that are not finite in 3 observations, first after step 40"
+    failure = label_of(tmp_path, columns=HERE, message=said)
+    assert failure.label != "policy_fault"
+    assert failure.seen.endswith(f"; {said}")
+
+
+def test_a_position_that_is_lost_for_some_steps_is_no_motion(tmp_path):
+    """A maximum over NaN would be NaN, which no comparison holds of."""
+    lost = np.zeros(STEPS)
+    lost[100:200] = np.nan
+    failure = label_of(tmp_path, columns={"left_eef_x": lost})
+    assert failure.label == "never_moved"
+    assert "stayed within 0.00 m" in failure.seen
