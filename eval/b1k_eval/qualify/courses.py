@@ -64,6 +64,9 @@ MOST_SHIFT = 10
 _CLEARER = 0.5
 """A shift must leave at most this share of the squared differences."""
 
+_FEWEST_ROWS = 30
+"""Fewer rows than this tell no shift."""
+
 _FEW = 1e-4
 """Mean squared differences, in bounds, that need no explanation."""
 
@@ -192,9 +195,9 @@ def _shift(was: list[Float64Array], now: list[Float64Array], quantities: list[Qu
     for shift in shifts:
         apart, first = _apart(was, now, quantities, shift)
         window = np.minimum(apart[: max(0, end - first)], 3.0)
-        left[shift] = float((window**2).mean()) if len(window) else np.inf
+        left[shift] = float((window**2).mean()) if len(window) >= _FEWEST_ROWS else np.inf
     best = min(shifts, key=lambda shift: left[shift])  # of equals the nearest to 0
-    explained = left[0] > _FEW and left[best] <= _CLEARER * left[0]
+    explained = _FEW < left[0] < np.inf and left[best] <= _CLEARER * left[0]
     return best if explained else 0
 
 

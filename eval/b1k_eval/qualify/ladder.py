@@ -150,8 +150,9 @@ def climb_world(plan: Plan, tell: Tell) -> None:
             if isinstance(message, Rung):
                 next_rung = message.number + 1
             tell(message)
+        else:
+            process.join(limits.close_s)  # it closes its simulator
     finally:
-        process.join(0 if why is not None else limits.close_s)
         if process.is_alive():
             process.kill()
             process.join()
