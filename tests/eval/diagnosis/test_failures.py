@@ -14,6 +14,7 @@ from scripted_failures import SCRIPTS
 from b1k_envs.mujoco_twin import scene
 from b1k_eval.compare.loading import DamagedTraceError, read_trace
 from b1k_eval.diagnosis.failures import LABELS, label_failure, label_failures
+from b1k_eval.report.episodes import read_episode_page
 from twin_bench import make_twin
 
 SLOW = ("leaves the door ajar", "washes one glove only")
@@ -390,6 +391,9 @@ def test_what_the_simulator_gave_is_told_beside_what_the_robot_did(tmp_path):
     failure = label_of(tmp_path, columns=HERE, message=said)
     assert failure.label != "policy_fault"
     assert failure.seen.endswith(f"; {said}")
+    episode = made_traces.episode(tmp_path, columns=HERE, steps=STEPS, message=said, inferences=0)
+    row = read_episode_page(episode).row
+    assert row["why"] == f"{failure.words}: {said}", "the page's list says it, too"
 
 
 def test_a_position_that_is_lost_for_some_steps_is_no_motion(tmp_path):
