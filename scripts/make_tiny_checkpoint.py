@@ -409,7 +409,7 @@ does not say:
 
 - There is no EVAL_CONTRACT.json. `config.json` says nothing of poses: `XVLA_POSED_DA3=1` has them
   read, and without it they change nothing. `XVLA_DA3_NATIVE_INPUT=1` shows the geometry encoder the
-  pictures as they are, `XVLA_ATTN_IMPL=eager` leaves fused attention out.
+  pictures as they are, `XVLA_ATTN_IMPL=sdpa` fuses attention.
 - Pictures are 224 px always, as `preprocessor_config.json` says; `da3_process_res` 504 is what
   they are enlarged to inside.
 - The weights are `pytorch_model.bin`: two names share a tensor.

@@ -2,9 +2,10 @@
 
 Imports that stand in a function count if loading or inference can come there: functions are
 followed by name from the two classes that are used, over all files that are imported on the way.
-What stands under an `if`, or in a `try` that expects an ImportError, is not demanded, and neither
-is what only training, the code's own server or a name built at run time would import. A pass
-therefore does not prove that nothing is missing; what is missing all the same is told when it
+What stands under an `if`, or in a `try` that goes on after an ImportError, is not demanded, and
+neither is what only training or the code's own server would import. Modules of the package that are
+imported under an `if` (one of several encoders) are read apart: what they import may be needed. A
+pass therefore does not prove that nothing is missing; what is missing all the same is told when it
 fails, see `required_packages.package_advice`.
 """
 
@@ -55,11 +56,13 @@ class CodeReading:
 
     Attributes:
         imports: Of other packages, that loading or inference will come to.
+        perhaps: The same on ways that the sources take under a condition.
         properties: `FILE:LINE` of attributes that are properties where transformers reads them
             while it builds the model, before they can answer.
     """
 
     imports: tuple[CodeImport, ...]
+    perhaps: tuple[CodeImport, ...]
     properties: dict[str, str]
 
 
@@ -71,11 +74,13 @@ class _Context:
         mentions: Names that occur in it.
         imports: Of other packages, unconditional.
         own: Modules of the package that it imports, as dotted names below it.
+        own_perhaps: Those that it imports under a condition.
     """
 
     mentions: set[str] = field(default_factory=set)
     imports: list[CodeImport] = field(default_factory=list)
     own: set[str] = field(default_factory=set)
+    own_perhaps: set[str] = field(default_factory=set)
 
 
 class _Module(ast.NodeVisitor):
@@ -175,13 +180,17 @@ class _Module(ast.NodeVisitor):
         top = module.partition(".")[0]
         if top == self._package:
             below = module.partition(".")[2]
-            here.own |= {below, f"{below}.{name}".strip(".")} if name else {below}
+            own = here.own_perhaps if self._maybe else here.own
+            own |= {below, f"{below}.{name}".strip(".")} if name else {below}
         elif top not in sys.stdlib_module_names and not self._maybe:
             place = f"{self._shown}:{line}"
             here.imports.append(CodeImport(module=module, name=name, place=place))
 
 
 def _catches_import_errors(handler: ast.ExceptHandler) -> bool:
+    """Whether the code goes on after an ImportError; one that raises another does not."""
+    if isinstance(handler.body[-1], ast.Raise):
+        return False
     if handler.type is None:
         return True
     kinds = {part.id for part in ast.walk(handler.type) if isinstance(part, ast.Name)}
@@ -191,8 +200,8 @@ def _catches_import_errors(handler: ast.ExceptHandler) -> bool:
 class _Walk:
     """Follows names from the entries until nothing new is reached."""
 
-    def __init__(self, root: Path, package: str) -> None:
-        self._root, self._package = root, package
+    def __init__(self, root: Path, package: str, *, perhaps: bool) -> None:
+        self._root, self._package, self._perhaps = root, package, perhaps
         self._modules: dict[str, _Module] = {}
         self._names: set[str] = set(ENTRIES.values())
         self.imports: dict[tuple[str, str | None], CodeImport] = {}
@@ -221,7 +230,7 @@ class _Walk:
                 self._names |= context.mentions
                 for found in context.imports:
                     self.imports.setdefault((found.module, found.name), found)
-                for name in context.own:
+                for name in context.own | (context.own_perhaps if self._perhaps else set()):
                     self._open(name)
         return before != (len(self._modules), len(self._names), len(self.imports))
 
@@ -247,7 +256,14 @@ def read_code(root: Path, package: str) -> CodeReading:
         root: The folder of the package itself.
         package: The name it imports itself under.
     """
-    walk = _Walk(root, package)
-    imports = sorted(walk.imports.values(), key=lambda one: (one.top, one.module, one.place))
+    walk, wider = (_Walk(root, package, perhaps=perhaps) for perhaps in (False, True))
     early = {name: place for name, place in walk.properties.items() if name in _TRANSFORMERS_54}
-    return CodeReading(imports=tuple(imports), properties=early)
+
+    def in_order(imports: Iterable[CodeImport]) -> tuple[CodeImport, ...]:
+        return tuple(sorted(imports, key=lambda one: (one.top, one.module, one.place)))
+
+    return CodeReading(
+        imports=in_order(walk.imports.values()),
+        perhaps=in_order(one for key, one in wider.imports.items() if key not in walk.imports),
+        properties=early,
+    )

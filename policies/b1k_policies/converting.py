@@ -52,6 +52,7 @@ def convert(ckpt: str, out: Path | None = None, *, allow_pickle: bool = False) -
         UsageError: There is nothing to convert, the place is in use, or the folder is a download,
             which nothing is written into.
         CheckpointError: The pickle cannot be used, or what was written does not read back equal.
+        OSError: It cannot be written; nothing is left beside the pickle.
     """
     from safetensors.torch import load_file, save_file
 
@@ -88,11 +89,6 @@ def convert(ckpt: str, out: Path | None = None, *, allow_pickle: bool = False) -
                 f"no {WEIGHTS_FILE} was made"
             )
         temp.replace(path)
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be written ({error.strerror or error}): free some space, or give "
-            "another folder with --out"
-        ) from error
     finally:
         temp.unlink(missing_ok=True)
     return Conversion(

@@ -163,13 +163,20 @@ def complete(
 
 
 def _reload(model: torch.nn.Module, missing: Sequence[str], code: CodePackage) -> bool:
-    """Have the code load its encoder, over marks that cannot pass for weights; whether it can."""
+    """Have the code load its encoder, over marks that cannot pass for weights; whether it can.
+
+    The family's method also sets trained layers around the encoder back to where training began:
+    what was stored is put back.
+    """
     import torch
 
     parts = [part for part in model.modules() if callable(getattr(part, RELOAD, None))]
     if not parts:
         return False
-    state = model.state_dict()
+    state, lacking = model.state_dict(), set(missing)
+    inside = {id(tensor) for part in parts for tensor in part.state_dict(keep_vars=True).values()}
+    held = model.state_dict(keep_vars=True)
+    kept = {n: t.detach().clone() for n, t in held.items() if id(t) in inside and n not in lacking}
     with torch.no_grad():
         for name in missing:
             if state[name].is_floating_point():
@@ -180,6 +187,10 @@ def _reload(model: torch.nn.Module, missing: Sequence[str], code: CodePackage) -
                 getattr(part, RELOAD)()
     except (Exception, SystemExit) as error:
         raise CheckpointError(f"the code's {RELOAD}() failed: {words(error)}") from error
+    after = model.state_dict()
+    with torch.no_grad():
+        for name, tensor in kept.items():
+            after[name].copy_(tensor)
     return True
 
 

@@ -118,7 +118,8 @@ def load_model(checkpoint: Checkpoint, contract: EvalContract, device: torch.dev
 
     code = CodePackage(checkpoint.code_root)
     with quietly():
-        check_packages(code.root, code.name)
+        used = ("depth_anything_3",) if checkpoint.geometry_model is not None else ()
+        check_packages(code.root, code.name, used)
     folder = checkpoint.folder
     config_class = _class(code, "configuration_xvla")
     model_class = _class(code, "modeling_xvla")
@@ -276,6 +277,8 @@ def _set_unstored_buffers(
     """
     import torch
 
+    if _transformers_version() < 5:  # building the model once more takes a while
+        return ()
     stored = set(model.state_dict())
     unstored = {name: buffer for name, buffer in model.named_buffers() if name not in stored}
     if not unstored:

@@ -12,7 +12,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
@@ -45,12 +45,14 @@ def published_as(module: str) -> str:
     return _PUBLISHED_AS.get(module, module.replace("_", "-"))
 
 
-def check_packages(root: Path, package: str) -> None:
+def check_packages(root: Path, package: str, used: Collection[str] = ()) -> None:
     """Make sure that what the code in a folder needs can be imported; imports it.
 
     Args:
         root: The folder of the package itself.
         package: The name it imports itself under.
+        used: Top-level modules that are known to be used if the code imports them at all, also
+            under a condition.
 
     Raises:
         UnavailableError: Packages are missing, cannot be imported or are of a version that the
@@ -58,7 +60,7 @@ def check_packages(root: Path, package: str) -> None:
     """
     reading = read_code(root, package)
     wanted: dict[str, list[CodeImport]] = {}
-    for one in reading.imports:
+    for one in (*reading.imports, *(one for one in reading.perhaps if one.top in used)):
         wanted.setdefault(one.top, []).append(one)
     found = _Found({}, {}, {})
     for top, imports in wanted.items():
@@ -76,7 +78,13 @@ def check_packages(root: Path, package: str) -> None:
     if early is not None:
         found.unfit.setdefault("transformers", early)
     if any(found):
-        raise UnavailableError(_said(root, found))
+        perhaps = {
+            one.top: f"{published_as(one.top)} ({one.top}, {one.place})"
+            for one in reading.perhaps
+            if one.top not in wanted and beside(root, one.top) is None and not is_here(one.top)
+        }
+        also = f"; perhaps also {', '.join(perhaps.values())}" if perhaps else ""
+        raise UnavailableError(_said(root, found) + also)
 
 
 def is_here(top: str) -> bool:

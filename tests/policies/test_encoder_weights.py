@@ -129,6 +129,30 @@ def test_names_of_the_codes_own_are_believed_where_the_values_are_the_snapshots(
     spoilt.policy(**FAMILY).close()
 
 
+def test_layers_around_the_encoder_that_a_reload_sets_back_keep_what_was_stored(spoilt, published):
+    """As the public family sets back the layers that join several of the encoder's."""
+    import torch
+
+    published()
+    spoilt.edit(
+        "        self.requires_grad_(not geometry",
+        "        self.join = nn.Linear(3, 3)\n        self.requires_grad_(not geometry",
+        CONDITIONING,
+    )
+    spoilt.edit(
+        "        self.load_state_dict(tensors)\n",
+        "        self.load_state_dict(tensors, strict=False)\n"
+        "        nn.init.zeros_(self.join.weight)\n",
+        CONDITIONING,
+    )
+    trained = {"da3_inline.join.weight": torch.eye(3) * 2, "da3_inline.join.bias": torch.ones(3)}
+    spoilt.tensors(lambda tensors: {**no_encoder(tensors), **trained})
+    policy = spoilt.policy(**FAMILY)
+    state = policy.model.model.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in trained.items())
+    policy.close()
+
+
 # --- what is refused
 
 
@@ -189,7 +213,7 @@ def test_an_encoder_that_was_trained_is_not_completed_from_the_snapshot(spoilt, 
     spoilt.tensors(without("queries"))
     code, message = spoilt.refused(**FAMILY)
     assert code == 4
-    assert f" stored 4 differ from {NAME} at {COMMIT[:12]} (da3_inline.mix.0.bias, " in message
+    assert f" stored 4 differ from {NAME} at {COMMIT[:12]} (da3_inline.mix.0.weight, " in message
     assert "so it was trained" in message
 
 

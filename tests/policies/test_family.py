@@ -63,7 +63,7 @@ def test_the_size_inside_the_encoder_and_the_attention_are_switched_too(policy, 
     monkeypatch.setenv("XVLA_DA3_NATIVE_INPUT", "1")
     assert difference(usual, answer(policy())) > 1e-3
     monkeypatch.delenv("XVLA_DA3_NATIVE_INPUT")
-    monkeypatch.setenv("XVLA_ATTN_IMPL", "eager")
+    monkeypatch.setenv("XVLA_ATTN_IMPL", "sdpa")
     assert 0 <= difference(usual, answer(policy())) < 1e-4
 
 

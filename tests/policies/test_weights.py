@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import pickle
 
@@ -191,6 +192,23 @@ def test_what_cannot_be_converted_is_refused_and_nothing_is_written(spoilt, tiny
     error = convert(spoilt.folder, expect=2)["error"]
     assert error["message"].endswith("left as it is: give a new folder with --out")
     convert(spoilt.folder, "--out", tmp_path / "new")
+
+
+def test_a_full_disk_leaves_nothing_beside_the_pickle(spoilt, monkeypatch):
+    import safetensors.torch
+
+    def full(tensors, path, metadata):
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    before = sorted(spoilt.folder.iterdir())
+    error = convert(spoilt.folder, expect=1)["error"]
+    assert error["message"].endswith(
+        "cannot be written (No space left on device): free some space, or give a new folder "
+        "elsewhere with --out"
+    )
+    assert sorted(spoilt.folder.iterdir()) == before
 
 
 # --- bfloat16

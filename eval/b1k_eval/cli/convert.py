@@ -9,6 +9,7 @@ import typer
 
 from b1k_eval.cli.checkpoint_options import PickleOption
 from b1k_eval.cli.options import out_console, print_json, say_remark
+from b1k_eval.store import StorageError
 
 
 def convert(
@@ -36,7 +37,13 @@ def convert(
     from b1k_policies.model_loading import require_torch
 
     require_torch()
-    done = converted(ckpt, out, allow_pickle=bool(allow_pickle))
+    try:
+        done = converted(ckpt, out, allow_pickle=bool(allow_pickle))
+    except OSError as error:
+        raise StorageError(
+            f"the weights of {ckpt} cannot be written ({error.strerror or error}): free some "
+            "space, or give a new folder elsewhere with --out"
+        ) from error
     left = ", ".join(f"{name} ({kind})" for name, kind in done.left_out.items())
     remarks = [f"left out, as no tensors: {left}"] if left else []
     for text in remarks:

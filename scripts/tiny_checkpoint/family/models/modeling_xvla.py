@@ -12,7 +12,6 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import PreTrainedModel
 
-from . import vision_tower
 from .configuration_xvla import XVLAConfig
 from .da3_conditioning import DA3Inline
 from .layers import normalise
@@ -20,8 +19,7 @@ from .transformer import ActionTransformer, Context
 from .vlm_inline import VisionLanguage
 
 ATTENTION = "XVLA_ATTN_IMPL"
-"""`eager` computes attention without fused kernels."""
-TOWERS = {"davit": "DavitTower"}
+"""Anything but `eager`, the default, computes attention with fused kernels."""
 PICTURE = 224
 """Pictures come at this size, whatever size the geometry encoder works at [px]."""
 
@@ -37,8 +35,10 @@ class XVLA(PreTrainedModel):
         super().__init__(config, *args, **kwargs)
         width = config.hidden_size
         self.vlm = VisionLanguage(config)
-        if config.vision_tower in TOWERS:
-            self.vlm.tower = getattr(vision_tower, TOWERS[config.vision_tower])(config)
+        if config.vision_tower == "davit":
+            from .vision_tower import DavitTower
+
+            self.vlm.tower = DavitTower(config)
         # One tensor under two names, which the writer of safetensors refuses.
         self.lm_head = nn.Linear(width, config.vocab_size, bias=False)
         self.lm_head.weight = self.vlm.words.weight
@@ -79,7 +79,7 @@ class XVLA(PreTrainedModel):
         self.eval()
         if image_input.shape[-2:] != (PICTURE, PICTURE):
             raise ValueError(f"pictures of {list(image_input.shape[-2:])} px, not {PICTURE}")
-        eager = os.environ.get(ATTENTION) == "eager"
+        eager = os.environ.get(ATTENTION, "eager") == "eager"
         with sdpa_kernel(SDPBackend.MATH) if eager else nullcontext():
             context = self._context(
                 input_ids, image_input, image_mask, domain_id, proprio, extrinsics, intrinsics,

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import torch
+from einops import rearrange
+from timm.models import create_model
 from torch import nn
 
 from .configuration_xvla import XVLAConfig
@@ -14,12 +16,8 @@ class DavitTower(nn.Module):
 
     def __init__(self, config: XVLAConfig) -> None:
         super().__init__()
-        from timm.models import create_model
-
         self.tower = create_model("davit_tiny", num_classes=config.hidden_size)
 
     def forward(self, pictures: torch.Tensor) -> torch.Tensor:
         """Float [B, 3, S, S] to float [B, patches, W]."""
-        from einops import rearrange
-
         return rearrange(self.tower.forward_features(pictures), "b c h w -> b (h w) c")
