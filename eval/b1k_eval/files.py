@@ -68,5 +68,9 @@ def to_json(value: Any, *, indent: int | None = 2) -> str:  # noqa: ANN401 - any
     Raises:
         ValueError: A number is not finite.
     """
-    text = json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False) + "\n"
+    return spelled_out(json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False)) + "\n"
+
+
+def spelled_out(text: str) -> str:
+    r"""A text that can be written as UTF-8: what stands for other bytes (PEP 383) as `\udcff`."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -13,7 +13,7 @@ import sys
 
 
 def take_every_text() -> None:
-    """Have both streams of this process spell out what they cannot write; call it once."""
+    """Have both streams of this process spell out what they cannot write; safe to call twice."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # None where it is closed, another in a notebook
             stream.reconfigure(errors="backslashreplace")

@@ -212,14 +212,15 @@ def _read_parquet(path: Path) -> Float32Array:
     import pyarrow.parquet as pq
 
     try:
-        names = pq.read_schema(path).names
+        file = pq.ParquetFile(pa.BufferReader(path.read_bytes()))  # any name, not only UTF-8
+        names = file.schema_arrow.names
         missing = [name for name in ACTION_COLUMNS if name not in names]
         if missing:
             raise UsageError(
                 f"replay: {path} has no column {missing[0]}; a trace has "
                 f"{ACTION_COLUMNS[0]} to {ACTION_COLUMNS[-1]}"
             )
-        table = pq.read_table(path, columns=list(ACTION_COLUMNS))
+        table = file.read(columns=list(ACTION_COLUMNS))
     except (pa.ArrowException, OSError) as error:
         raise UsageError(f"replay: {path} cannot be read as parquet: {error}") from error
     columns = [table.column(name).to_numpy() for name in ACTION_COLUMNS]

@@ -15,6 +15,9 @@ from b1k_policies.wire.address import SCHEMES, is_address
 CHECKPOINT = "checkpoint"
 """The word for a policy that a `CheckpointRequest` describes."""
 
+REPLAY = "replay:"
+"""What the file of a recording follows."""
+
 CHOICES: tuple[str, ...] = (
     "expert",
     "zero",

@@ -55,6 +55,8 @@ ENDLESS = {
     "import": "b1k_eval.challenge.importing.import_results",
     "tasks": "b1k_eval.cli.tasks._record",
     "contract": "b1k_eval.cli.contract.resolve",
+    "convert": "b1k_policies.converting.convert",
+    "qualify": "b1k_eval.cli.requests.resolve_settings",
     "loading": "b1k_eval.cli.main.import_module",  # of the verb, as on a slow disk
 }
 

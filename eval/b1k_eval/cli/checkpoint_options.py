@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from b1k_envs.errors import UsageError
+from b1k_eval.cli.options import at_home
 from b1k_eval.settings import CONSENTS
 from b1k_policies.checkpoint import CODE_FOLDER, CheckpointRequest, package_in
 from b1k_policies.contract import PRESETS
@@ -108,6 +109,9 @@ SkillProgressOption = Annotated[
     ),
 ]
 
+PATHS: tuple[str, ...] = ("ckpt", "contract", "code_dir")
+"""Fields of `CheckpointRequest` that may be paths."""
+
 _OPTIONS: Mapping[str, str] = {
     "ckpt": "--ckpt",
     "settings": "--set",
@@ -123,6 +127,7 @@ def typed_only(options: Mapping[str, Any]) -> dict[str, Any]:
     elsewhere. An empty word stays one, for `CheckpointRequest` to refuse.
     """
     typed = {name: value for name, value in options.items() if value not in (None, [])}
+    typed |= {name: at_home(typed[name]) for name in PATHS if name in typed}
     ckpt, contract = typed.get("ckpt"), typed.get("contract")
     if ckpt and Path(ckpt).is_dir():
         typed["ckpt"] = str(Path(ckpt).resolve())

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from b1k_envs.errors import UsageError
 from b1k_eval.cli import checkpoint_options as options
-from b1k_eval.cli.options import out_console, print_json
+from b1k_eval.cli.options import at_home, out_console, print_json
 from b1k_policies.checkpoint_folder import find_folder
 from b1k_policies.contract import PRESETS, Change, diff
 from b1k_policies.contract_codecs import near_miss
@@ -45,7 +45,8 @@ def contract(
     """
 
     def find(word: str) -> ResolvedContract:
-        return _find(word, contract_word, settings or [], bool(force))
+        other = None if contract_word is None else at_home(contract_word)
+        return _find(at_home(word), other, settings or [], bool(force))
 
     if what[0] == "diff":
         if len(what) != 3:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from b1k_eval.cli.checkpoint_options import PickleOption
-from b1k_eval.cli.options import out_console, print_json, say_remark
+from b1k_eval.cli.options import at_home, out_console, print_json, say_remark
 from b1k_eval.store import StorageError
 
 
@@ -38,7 +38,7 @@ def convert(
 
     require_torch()
     try:
-        done = converted(ckpt, out, allow_pickle=bool(allow_pickle))
+        done = converted(at_home(ckpt), out, allow_pickle=bool(allow_pickle))
     except OSError as error:
         raise StorageError(
             f"the weights of {ckpt} cannot be written ({error.strerror or error}): free some "

@@ -91,11 +91,12 @@ class _Uncalled(TyperCommand):
 
 def _load(verb: str) -> Any:  # noqa: ANN401 - click's command, which typer re-exports nowhere
     """The command of a verb."""
-    from b1k_eval.cli.options import Verb
+    from b1k_eval.cli.options import Verb, paths_at_home
 
     name = function_name(verb)
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    alone.command(verb, cls=Verb)(getattr(import_module(f"b1k_eval.cli.{name}"), name))
+    function = getattr(import_module(f"b1k_eval.cli.{name}"), name)
+    alone.command(verb, cls=Verb)(paths_at_home(function))
     return typer.main.get_command(alone)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
@@ -20,8 +21,9 @@ from rich.console import Console
 from rich.table import Table
 from typer.core import TyperCommand
 
-from b1k_envs.errors import B1kEvalError
+from b1k_envs.errors import B1kEvalError, UsageError
 from b1k_eval.files import to_json
+from b1k_eval.streams import take_every_text
 from b1k_policies.contract_resolved import ContractConflictError, Difference, as_text
 
 EXIT_INTERRUPTED = 130
@@ -68,10 +70,43 @@ def hearing_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_IGN if first else before)
 
 
+def at_home(word: str) -> str:
+    """A path as it was typed, with `~` resolved: shells leave it in `--out=~/run` and `replay:~/x`.
+
+    That of a user who does not exist is left: it may be a name.
+    """
+    if not word.startswith("~"):
+        return word
+    try:
+        return str(Path(word).expanduser())
+    except RuntimeError:
+        return word
+
+
+def paths_at_home(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """A verb that gets every path of its command line as `at_home` has it."""
+
+    def resolved(value: Any) -> Any:  # noqa: ANN401 - whatever an option has
+        if isinstance(value, list):
+            return [resolved(item) for item in value]
+        return Path(at_home(str(value))) if isinstance(value, Path) else value
+
+    @functools.wraps(verb)
+    def called(**given: Any) -> Any:  # noqa: ANN401
+        return verb(**{name: resolved(value) for name, value in given.items()})
+
+    return called
+
+
+def not_text(word: str) -> bool:
+    """Whether a word has what stands for bytes that are no UTF-8 (PEP 383)."""
+    return any("\ud800" <= letter <= "\udfff" for letter in word)
+
+
 def shell_word(path: Path) -> str:
     """A path as a shell has to be given it, whatever bytes it is of."""
     text = str(path)
-    if any("\ud800" <= letter <= "\udfff" for letter in text):  # bytes that are no text
+    if not_text(text):
         return "$'" + "".join(f"\\{byte:03o}" for byte in os.fsencode(path)) + "'"  # as in bash
     return shlex.quote(text)
 
@@ -130,6 +165,7 @@ class Verb(TyperCommand):
         Raises:
             typer.Exit: In place of an expected error or Ctrl-C.
         """
+        take_every_text()  # `main` does, too: not every text is a verb's
         try:
             return super().invoke(ctx)
         except ContractConflictError as error:
@@ -139,6 +175,15 @@ class Verb(TyperCommand):
         except B1kEvalError as error:
             self._report(ctx, str(error), type(error).__name__, error.exit_code)
             raise typer.Exit(error.exit_code) from error
+        except UnicodeEncodeError as error:
+            if not not_text(error.object):
+                raise
+            message = (
+                f"{error.object!r} has bytes that are no UTF-8 text, and a library that is to open "
+                "it takes no others: rename it, or give a link to it with a plain name"
+            )
+            self._report(ctx, message, UsageError.__name__, UsageError.exit_code)
+            raise typer.Exit(UsageError.exit_code) from error
         except KeyboardInterrupt as error:
             self._report(ctx, stop_word(error), type(error).__name__, stop_code(error))
             raise typer.Exit(stop_code(error)) from error

@@ -13,6 +13,7 @@ from b1k_envs.base import Split
 from b1k_envs.errors import UsageError
 from b1k_envs.tasks import Task, check_protocol, get_task
 from b1k_eval.cli import checkpoint_options as options
+from b1k_eval.cli.options import at_home
 from b1k_eval.execution import Execution, parse_gpus
 from b1k_eval.settings import (
     DEFAULT_ENSEMBLE_DECAY,
@@ -31,7 +32,7 @@ from b1k_eval.worlds import (
     default_protocol,
     resolve_sim,
 )
-from b1k_policies.registry import CHECKPOINT
+from b1k_policies.registry import CHECKPOINT, REPLAY
 from b1k_policies.wire.address import is_address
 
 _DEFAULTS: Mapping[str, Any] = {
@@ -80,6 +81,7 @@ def resolve_settings(given: Mapping[str, Any], recorded: Mapping[str, Any]) -> R
         if "chunking" in typed and typed["chunking"] != base["chunking"]:
             # Reported below as a difference, not as a contradiction of typed and recorded.
             base.update(horizon=None, ensemble_every=None, ensemble_decay=None)
+    _locate(typed, base if recorded else {})
     values = {**base, **typed}
     values["checkpoint"] = options.complete_checkpoint(
         options.typed_only(given.get("checkpoint", {})), base["checkpoint"], typed.get("policy")
@@ -133,6 +135,37 @@ def resolve_settings(given: Mapping[str, Any], recorded: Mapping[str, Any]) -> R
     if values.get("mode") == "realtime" and values.get("latency") is None:
         values["latency"] = MEASURED
     return RunSettings(**values)
+
+
+def _locate(typed: dict[str, Any], recorded: Mapping[str, Any]) -> None:
+    """Make files that were typed absolute: a run may be resumed from elsewhere.
+
+    Runs of before recorded them as they were typed. Typed again from the folder of then, the same
+    file keeps its old spelling, and is the same setting.
+
+    Raises:
+        UsageError: The run to resume has recorded a file that is relative to another folder.
+    """
+    for name in ("policy", "human_stats"):
+        prefix = REPLAY if name == "policy" else ""
+        old = _file(recorded.get(name), prefix)
+        if name in typed:
+            new = _file(typed[name], prefix)
+            if new is not None:
+                same = old is not None and old.resolve() == new.resolve()
+                typed[name] = f"{prefix}{old if same else new.resolve()}"
+        elif old is not None and not old.is_absolute() and not old.exists():
+            raise UsageError(
+                f"{option_name(name)} {prefix}{old} is what this run has recorded, relative to the "
+                "folder it was started in, and is not in this one: resume it from there"
+            )
+
+
+def _file(word: str | None, prefix: str) -> Path | None:
+    """The file that a word names after a prefix; None where it names none."""
+    if not word or not word.startswith(prefix) or word == prefix:
+        return None
+    return Path(at_home(word.removeprefix(prefix)))
 
 
 def against_folder(until_decided: bool, against: Path | None, most: int | None) -> str | None:

@@ -201,7 +201,7 @@ def run(
         typer.Option(help="Pictures per simulated second, a divisor of 30.", show_default="15"),
     ] = None,
     human_stats: Annotated[
-        str | None,
+        Path | None,
         typer.Option(
             help="The evaluator's file with exact human means: metadata/episodes.jsonl (2025) or "
             "metadata/task.jsonl (2026).",
@@ -266,7 +266,7 @@ def run(
         "max_steps": max_steps,
         "seed": seed,
         "action_noise": action_noise,
-        "human_stats": human_stats,
+        "human_stats": None if human_stats is None else str(human_stats),
         "against": against_folder(until_decided, against, max_instances),
         "max_instances": max_instances,
         "checkpoint": {

@@ -17,10 +17,10 @@ from b1k_envs.base import Protocol
 from b1k_envs.errors import HostFaultError, UsageError
 from b1k_envs.tasks import Task, check_protocol, get_task
 from b1k_eval.cli import checkpoint_options as options
-from b1k_eval.cli.options import err_console, say_remark
+from b1k_eval.cli.options import at_home, err_console, say_remark
 from b1k_eval.settings import DEFAULT_HORIZON, build_chunking
 from b1k_policies.checkpoint import CheckpointRequest
-from b1k_policies.registry import make_policy
+from b1k_policies.registry import REPLAY, make_policy
 from b1k_policies.server import require_websockets
 from b1k_policies.server.batching import Batcher
 from b1k_policies.server.engine import CheckpointEngine, Engine, PolicyEngine
@@ -180,6 +180,8 @@ def serve(
         None,
         policy,
     )
+    if policy is not None and policy.startswith(REPLAY):
+        policy = REPLAY + at_home(policy.removeprefix(REPLAY))
     wanted = _Wanted.checked(request, policy, task=task, prompt=prompt, protocol=protocol)
     if images not in get_args(Pictures):
         raise UsageError(f"--images {images!r} is unknown: choose native or contract")

@@ -176,7 +176,8 @@ def _check_episode(session: Session) -> tuple[bool, str]:
         return False, f"{line['steps']} steps, expected {SMOKE_STEPS + 1}: the limit and one more"
     folder = session.store.path / EPISODES_FOLDER / key.folder
     sizes = {name: (folder / name).stat().st_size for name in (RESULT_FILE, VIDEO_FILE)}
-    rows = pq.read_metadata(folder / TRACE_FILE).num_rows
+    with (folder / TRACE_FILE).open("rb") as file:
+        rows = pq.read_metadata(file).num_rows
     passed = rows == line["steps"] and min(sizes.values()) > 0
     wall = line["timing"]["wall_s"]
     detail = f"{rows} steps in {wall:.1f} s, video {sizes[VIDEO_FILE] / 1000:.0f} kB"

@@ -22,6 +22,7 @@ from b1k_envs.errors import UsageError
 from b1k_eval.compare.trace_columns import DamagedTraceError, EpisodeTrace
 from b1k_eval.episode import RESULT_FILE, TRACE_FILE, VIDEO_FILE
 from b1k_eval.events import Outcome
+from b1k_eval.files import spelled_out
 from b1k_eval.run_files import EPISODES_FILE, EPISODES_FOLDER, RUN_FILE, EpisodeKey, read_run
 
 __all__ = [
@@ -188,7 +189,7 @@ def read_run_data(path: str | Path) -> RunData:
     named = {entry.name for entry in damaged}
     return RunData(
         path=path,
-        name=path.resolve().name,
+        name=spelled_out(path.resolve().name),
         identity=MappingProxyType(identity),
         sessions=tuple(MappingProxyType(session) for session in record["sessions"]),
         label=label,
@@ -271,7 +272,7 @@ def _label(identity: Mapping[str, Any]) -> str:
         for field in ("skill_id", "skill_progress"):
             forced = policy[f"forced_{field}"]
             marks += [] if forced is None else [f"{field} forced to {forced}"]
-    return f"{name} ({', '.join(marks)})" if marks else str(name)
+    return spelled_out(f"{name} ({', '.join(marks)})" if marks else str(name))
 
 
 def _lines(

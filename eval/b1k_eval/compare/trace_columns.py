@@ -51,7 +51,8 @@ class EpisodeTrace:
         self._subgoals = tuple(subgoals)
         self._cache: dict[str, Column] = {}
         try:
-            self._file = pq.ParquetFile(path)
+            # Not by its name: pyarrow takes only such as are UTF-8.
+            self._file = pq.ParquetFile(pa.BufferReader(path.read_bytes()))
         except (pa.ArrowException, OSError) as error:
             raise DamagedTraceError(f"{path} cannot be read ({error})") from error
         self.names: tuple[str, ...] = tuple(self._file.schema_arrow.names)

@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from b1k_envs.errors import UsageError
 from b1k_eval.compare.loading import EpisodeData, RunData
-from b1k_eval.files import TEMP_PREFIX, write_atomic
+from b1k_eval.files import TEMP_PREFIX, spelled_out, write_atomic
 from b1k_eval.report.context import page_context
 from b1k_eval.report.episodes import EpisodePage
 from b1k_eval.report.figures import Drawing
@@ -114,7 +114,7 @@ def write_page(runs: Sequence[RunData], out: Path, extras: Extras) -> Written:
         if final.exists():
             shutil.rmtree(final)
         temp.replace(final)
-        write_atomic(out / PAGE, html.encode("utf-8"))
+        write_atomic(out / PAGE, spelled_out(html).encode("utf-8"))
     except OSError as error:
         raise StorageError(
             f"the report cannot be written, {error.filename or out}: {error.strerror}; free some "
@@ -177,7 +177,7 @@ def _video(page: EpisodePage, source: str | None) -> dict[str, Any] | None:
 
 def _link(video: Path, out: Path) -> str:
     """A video's address as seen from the page; no name in it can pass for a scheme."""
-    return quote(os.path.relpath(video.resolve(), out.resolve()))
+    return quote(os.fsencode(os.path.relpath(video.resolve(), out.resolve())))
 
 
 def _copy(video: Path, temp: Path, name: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from b1k_eval.diagnosis.funnel import Funnel
-from b1k_eval.files import write_atomic
+from b1k_eval.files import spelled_out, write_atomic
 
 Kind = Literal["csv", "parquet", "markdown"]
 Row = dict[str, Any]
@@ -115,7 +115,11 @@ def write_table(folder: Path, name: str, table: Table, kind: Kind) -> Path:
         OSError: It cannot be written.
     """
     path = folder / f"{name}.{ENDINGS[kind]}"
-    write_atomic(path, _WRITERS[kind](table))
+    written = [
+        {name: spelled_out(v) if isinstance(v, str) else v for name, v in row.items()}
+        for row in table
+    ]
+    write_atomic(path, _WRITERS[kind](written))
     return path
 
 
