@@ -155,6 +155,21 @@ def test_several_checkpoints_of_a_family_enter_together_when_that_is_said(made, 
     assert "v17: weights bb, code cc" in text
 
 
+def test_other_packages_are_remarked_and_another_switch_is_another_policy(made, tmp_path):
+    def on(**changes):
+        return {"policy": policy(variables={"XVLA_A": "1"}, packages={"torch": "2.8"}, **changes)}
+
+    one = made("one", {0: "success"}, identity=on())
+    before = made("before", {1: "success"}, identity={"policy": policy()})  # neither was recorded
+    done = export_runs(read(one, before), entry(), tmp_path / "out")
+    assert any("different versions of packages" in remark for remark in done.remarks)
+    other = on()
+    other["policy"]["variables"] = {"XVLA_A": "0"}
+    two = made("two", {2: "success"}, identity=other)
+    with pytest.raises(UsageError, match=r"different policies .variables"):
+        export_runs(read(one, two), entry(), tmp_path / "other")
+
+
 def test_a_served_policy_is_known_by_what_its_server_says(made, tmp_path):
     def served(port, metadata):
         return {"policy": {"name": "remote", "address": f"ws://h:{port}", "metadata": metadata}}

@@ -298,6 +298,9 @@ def _remarks(runs: Sequence[RunData], entry: Entry, files: int, final: Path) -> 
     versions = sorted({str(run.identity["env"].get("sim_version")) for run in runs})
     if len(versions) > 1:
         yield f"the runs were made with different versions of OmniGibson: {', '.join(versions)}"
+    packages = [run.identity["policy"].get("packages") for run in runs]
+    if any(other != packages[0] for other in packages):
+        yield "the policy ran on different versions of packages: see run.json of the runs"
     yield (
         "README.md does not know where the organisers will find the policy: add the Docker image, "
         "or the address and its ports"

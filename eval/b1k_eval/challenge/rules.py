@@ -279,8 +279,20 @@ def _shown(settings: Mapping[str, Any], name: str) -> Any:  # noqa: ANN401 - a J
     return settings.get(name) if hides or settings.get(name) == "privileged" else "standard"
 
 
-_ASIDE = ("name", "chunk_length", "remarks", "device", "address", "batch", "query_timeout_s")
+_ASIDE = (
+    "name",
+    "chunk_length",
+    "remarks",
+    "device",
+    "packages",
+    "address",
+    "batch",
+    "query_timeout_s",
+)
 """What a policy's description has besides which policy it is: where and how it was asked."""
+
+_NEWER = ("variables",)
+"""What the first runs did not record: compared where both have it."""
 
 
 def _other_policy(one: RunData, two: RunData) -> str | None:
@@ -290,7 +302,8 @@ def _other_policy(one: RunData, two: RunData) -> str | None:
         return f"contract, {contracts[0]}"
     first, second = (_policy_facts(run.identity["policy"]) for run in (one, two))
     for name in (*first, *second):
-        if first.get(name) != second.get(name):
+        unknown = name in _NEWER and not (name in first and name in second)
+        if not unknown and first.get(name) != second.get(name):
             return f"{name} {_short(first.get(name))} against {_short(second.get(name))}"
     return None
 
