@@ -276,7 +276,7 @@ class Pool:
                 self._reporter.note(text)
         worlds.append(info)
         self._store.write_record()
-        if _without_process(info) != _without_process(worlds[0]):
+        if without_process(info) != without_process(worlds[0]):
             self._reporter.note("this world was not made as the first one: see run.json, worlds")
 
     # --- the end --------------------------------------------------------------------------------
@@ -320,7 +320,7 @@ def _differences(info: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _without_process(info: dict[str, Any]) -> dict[str, Any]:
+def without_process(info: dict[str, Any]) -> dict[str, Any]:
     """What a world was made of, without the variables of its process, such as its own folder."""
     settings = dict(info["settings"])
     if isinstance(settings.get("applied"), dict):

@@ -21,11 +21,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from b1k_envs.base import Env, Float32Array, StepResult
+from b1k_envs.base import Env, EnvInfo, Float32Array, StepResult
 from b1k_envs.errors import UnavailableError, UsageError
 from b1k_eval import __version__
 from b1k_eval.compare.intervals import wilson
 from b1k_eval.files import to_json, write_atomic
+from b1k_eval.pool import without_process
 from b1k_eval.qualify.courses import BOUNDS, Alignment, align
 from b1k_eval.qualify.demos import Demo
 from b1k_eval.qualify.rungs import Rung
@@ -149,8 +150,22 @@ def _identity(env: Env, each: Assigned) -> dict[str, Any]:
         "sim_version": info.sim_version,
         "protocol": info.protocol,
         "task": info.task,
-        "split": info.settings.get("split"),
+        "world": _without_measurements(info),
     }
+
+
+def _without_measurements(info: EnvInfo) -> dict[str, Any]:
+    """What a world is made of, as JSON values that are the same at every start of it.
+
+    Of the checks at its start: what was found in words and whole numbers, and which passed.
+    """
+    made = without_process({"settings": dict(info.settings)})["settings"]
+    checks = {
+        each["name"]: [each["ok"], each["found"] if isinstance(each["found"], (str, int)) else None]
+        for each in made.pop("startup_checks", ())
+    }
+    plain: dict[str, Any] = json.loads(json.dumps({**made, "checks": checks}, default=str))
+    return plain
 
 
 def _kept(file: Path, identity: dict[str, Any]) -> Told | None:

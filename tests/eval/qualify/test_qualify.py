@@ -108,8 +108,8 @@ def test_a_planted_fault_is_told_by_name(twin_2026, tmp_path, ten_recordings, nu
     plan = Plan(
         settings=None,
         instance=4,
-        assigned=(Assigned(demo=demo, instance=4),),
-        no_demos="",
+        assigned=(Assigned(demo=demo, instance=4),) if number == 4 else (),
+        no_demos="this fault is told before",
         remarks=(),
         out=tmp_path,
     )

@@ -75,6 +75,17 @@ def test_what_was_replayed_is_kept_for_the_same_recording_and_world_only(tmp_pat
     world.info = replace(world.info, sim_version="newer")
     replays_rung(world, [recording(1), recording(3)], tmp_path)
     assert world.resets == [1, 3]
+    checks = {"name": "age of the pictures", "found": 0.1, "ok": True}
+    made = {"toy": True, "startup_checks": [checks]}
+    world = Line()
+    world.info = replace(world.info, settings=made)
+    replays_rung(world, [recording(1)], tmp_path / "checked")
+    assert world.resets == [1]
+    for found, ok, again in ((0.2, True, []), (0.2, False, [1])):  # a measurement; a verdict
+        made["startup_checks"] = [{**checks, "found": found, "ok": ok}]
+        world.resets.clear()
+        replays_rung(world, [recording(1)], tmp_path / "checked")
+        assert world.resets == again
     other = recording(1)
     other.demo.actions[3, 20] = 0.25  # another recording under the same name
     world = Line()
