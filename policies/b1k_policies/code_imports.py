@@ -27,7 +27,8 @@ _CALLED = ("forward", "generate_actions", "from_pretrained", "reload_pretrained_
 _HOOKS = ("_init_weights", "post_init", "tie_weights", "_load_pretrained_model")
 _GUARDS = ("ImportError", "ModuleNotFoundError", "Exception", "BaseException")
 
-_TRANSFORMERS_54 = ("_supports_sdpa", "_supports_flash_attn", "_supports_flash_attn_2")
+_READ_EARLY = ("_supports_sdpa",)
+"""Attributes that transformers reads of a model that is being built, from 4.54 on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +58,8 @@ class CodeReading:
     Attributes:
         imports: Of other packages, that loading or inference will come to.
         perhaps: The same on ways that the sources take under a condition.
-        properties: `FILE:LINE` of attributes that are properties where transformers reads them
-            while it builds the model, before they can answer.
+        properties: `FILE:LINE` of what transformers reads of a model that is being built, and is a
+            property that asks a part of the model for it.
     """
 
     imports: tuple[CodeImport, ...]
@@ -124,7 +125,7 @@ class _Module(ast.NodeVisitor):
         if self._in_function:
             self.generic_visit(node)
             return
-        if any(isinstance(d, ast.Name) and d.id == "property" for d in node.decorator_list):
+        if _is_property(node) and _reads_a_part(node):
             self.properties[node.name] = f"{self._shown}:{node.lineno}"
         here, maybe = self._here, self._maybe
         self._here = self.functions[self._class or None, node.name]
@@ -185,6 +186,21 @@ class _Module(ast.NodeVisitor):
         elif top not in sys.stdlib_module_names and not self._maybe:
             place = f"{self._shown}:{line}"
             here.imports.append(CodeImport(module=module, name=name, place=place))
+
+
+def _is_property(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return any(isinstance(d, ast.Name) and d.id == "property" for d in node.decorator_list)
+
+
+def _reads_a_part(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether a method reads `self.PART.ATTRIBUTE`."""
+    return any(
+        isinstance(part, ast.Attribute)
+        and isinstance(part.value, ast.Attribute)
+        and isinstance(part.value.value, ast.Name)
+        and part.value.value.id == "self"
+        for part in ast.walk(node)
+    )
 
 
 def _catches_import_errors(handler: ast.ExceptHandler) -> bool:
@@ -257,7 +273,7 @@ def read_code(root: Path, package: str) -> CodeReading:
         package: The name it imports itself under.
     """
     walk, wider = (_Walk(root, package, perhaps=perhaps) for perhaps in (False, True))
-    early = {name: place for name, place in walk.properties.items() if name in _TRANSFORMERS_54}
+    early = {name: place for name, place in walk.properties.items() if name in _READ_EARLY}
 
     def in_order(imports: Iterable[CodeImport]) -> tuple[CodeImport, ...]:
         return tuple(sorted(imports, key=lambda one: (one.top, one.module, one.place)))

@@ -20,7 +20,14 @@ from b1k_policies.code_package import CodePackage
 from b1k_policies.contract import EvalContract
 from b1k_policies.encoder_weights import complete, find_snapshot, is_elsewhere, machine_path_advice
 from b1k_policies.quiet import quietly
-from b1k_policies.required_packages import chain, check_packages, package_advice, words
+from b1k_policies.required_packages import (
+    chain,
+    check_packages,
+    failed_import,
+    is_here,
+    package_advice,
+    words,
+)
 from b1k_policies.weights import CONVERT, loadable, read_pickle
 
 if TYPE_CHECKING:
@@ -68,16 +75,22 @@ class _Sample:
 
 
 def require_torch() -> None:
-    """Check that the extra is installed.
+    """Check that the extra is installed, and can be imported.
 
     Raises:
-        UnavailableError: It is not; with the command.
+        UnavailableError: It is not, with the command; or it cannot, in its own words.
     """
     try:
         import torch  # noqa: F401
         import transformers  # noqa: F401
-    except ImportError as error:
-        raise UnavailableError(f"checkpoints need {error.name}: {INSTALL}") from error
+    except (ImportError, OSError) as error:
+        lacking = failed_import(error)
+        if lacking is not None and not is_here(lacking):
+            raise UnavailableError(f"checkpoints need {lacking}: {INSTALL}") from error
+        raise UnavailableError(
+            f"torch or transformers is installed and cannot be imported ({words(error)}): mend "
+            "what it names, or install another build of it"
+        ) from error
 
 
 def pick_device(word: str) -> torch.device:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -254,6 +256,42 @@ def test_a_property_that_transformers_reads_too_early_is_told(code, monkeypatch,
         f"{number} reads _supports_sdpa (models/modeling_xvla.py:3) before the model is there; "
         "pip install 'transformers>=4.46,<4.54'"
     )
+
+
+def test_a_property_that_asks_no_part_of_the_model_is_none_of_that(code):
+    check_packages(
+        code("class XVLA:\n    @property\n    def _supports_sdpa(self):\n        return True\n"),
+        "da3_xvla",
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (
+            "raise OSError('libcudart.so.12: cannot open shared object file')",
+            "error: torch or transformers is installed and cannot be imported (OSError: "
+            "libcudart.so.12: cannot open shared object file): mend what it names, or install "
+            "another build of it\n",
+        ),
+        ("import no_such_b1k", "error: checkpoints need no_such_b1k: pip install "),
+    ],
+)
+def test_a_torch_that_is_there_and_does_not_import_is_told_in_its_own_words(
+    tiny_v17, tmp_path, source, said
+):
+    (tmp_path / "torch.py").write_text(f"{source}\n")
+    verb = ["run", "--task", "31", "--ckpt", str(tiny_v17), "--no-video"]
+    done = subprocess.run(
+        [sys.executable, "-c", "from b1k_eval.cli.main import main; main()", *verb],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 4
+    assert done.stderr.startswith(said)
 
 
 # --- from the request
