@@ -58,14 +58,14 @@ class _Table:
         where: `FILE:key.of.key`.
         numbers: List per name of a statistic.
         epsilon: Of the code that reads such files.
-        applied: Whether it is known that the model itself does not apply them.
+        kept_by_model: Whether the model itself has them, and may apply them.
     """
 
     field: str
     where: str
     numbers: Mapping[str, Any]
     epsilon: float
-    applied: bool = False
+    kept_by_model: bool = False
 
     def kinds(self) -> list[Kind]:
         return [kind for kind, names in STATISTICS.items() if set(names) <= set(self.numbers)]
@@ -171,7 +171,7 @@ def find_statistics(folder: Path | None, contract_file: Reading, config: Reading
     for file in sorted(folder.glob("*.safetensors")):
         buffers = {n: v for n, v in _tensors(file, BUFFERS).items() if BUFFERS.search(n)}
         tables += [
-            _Table(**{**vars(table), "applied": True})
+            _Table(**{**vars(table), "kept_by_model": True})
             for table in _tables(file.name, _nested(buffers), _LEROBOT_EPSILON)
         ]
     statements: list[Statement] = []
@@ -230,7 +230,7 @@ def _settle(
     for table in tables:
         named = [kind for kind in kinds if kind in table.kinds()]
         possible = named or table.kinds()
-        if table.applied:
+        if table.kept_by_model:
             why = "as buffers of the model, which may apply them by itself"
         elif kinds == [None]:
             continue  # statistics are there, and are said not to be used

@@ -6,14 +6,17 @@ import dataclasses
 
 import numpy as np
 import pytest
+from spoilt import one_thread  # noqa: F401 - a fixture
+from typer.testing import CliRunner
 
 from b1k_envs.errors import UsageError
 from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_envs.tasks import get_task
 from b1k_envs.track import mask
+from b1k_eval.cli.main import app
 from b1k_policies.base_frame import frame_doubt
 from b1k_policies.batch import extract_proprio
-from b1k_policies.contract import PROPRIO_GRIPPERS_INLINE, V17
+from b1k_policies.contract import PRESETS, PROPRIO_GRIPPERS_INLINE, V17
 
 ROBOT, WORLD = (dataclasses.replace(V17, base_qvel_frame=frame) for frame in ("robot", "world"))
 
@@ -60,8 +63,6 @@ def test_a_heading_that_the_standard_track_hides_is_not_taken_for_zero(turned):
 
 @pytest.mark.parametrize("preset", ["v4", "v17"])
 def test_the_presets_frame_is_a_doubt_in_2026_and_a_remark_in_2025(preset):
-    from b1k_policies.contract import PRESETS
-
     assert "learnt world-fixed axes" in frame_doubt(PRESETS[preset], "2026")
     assert "in world-fixed axes; no file states" in frame_doubt(PRESETS[preset], "2025")
 
@@ -73,3 +74,23 @@ def test_a_frame_that_is_stated_masked_or_not_sent_is_no_doubt():
     base_less = tuple(part for part in PROPRIO_GRIPPERS_INLINE if part != "base_qvel")
     without = dataclasses.replace(V17, proprio_parts=base_less, delta_spec=(-23,))
     assert frame_doubt(without, "2026") is None
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize(
+    ("frame", "words", "told"),
+    [
+        ("world", ["--protocol", "2026"], "nothing of the robot's heading: run with --protocol"),
+        ("robot", ["--protocol", "2025", "--track", "standard"], "base_qpos is hidden"),
+    ],
+)
+def test_a_frame_that_cannot_be_had_ends_a_run_before_its_first_episode(
+    frame, words, told, tiny_v17, tmp_path
+):
+    out = tmp_path / "run"
+    asked = ["run", "--task", "31", "--ckpt", str(tiny_v17), "--no-video", "--out", str(out)]
+    asked += ["--set", f"base_qvel_frame={frame}", "--force-contract", *words]
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 2, result.output
+    assert told in result.stderr
+    assert not out.exists()

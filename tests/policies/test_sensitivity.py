@@ -192,7 +192,7 @@ def test_a_mask_that_only_the_code_has_is_a_doubt_until_it_is_said(tiny_family, 
         findings = [f for f in json.loads(text)["findings"] if f["field"] == "proprio_mask"]
         assert len([f for f in findings if f["level"] == "doubt"]) == doubts
         if doubts:
-            assert "models/action_space.py:10 has [0, 1, 2, 6, 14, 22]" in findings[0]["text"]
+            assert "models/action_space.py:9 has [0, 1, 2, 6, 14, 22]" in findings[0]["text"]
 
 
 def test_a_pickles_buffers_that_normalise_end_with_code_3(tiny_family, tmp_path, monkeypatch):
