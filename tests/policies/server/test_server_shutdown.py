@@ -88,6 +88,7 @@ def test_what_was_sent_before_does_not_hold_up_a_goodbye(engine, monkeypatch):
             client.socket.send(pack(observation("2026", **SMALL)))
         engine.gate.set()
         client.answer()
+        assert client.answer().startswith("byte 0 is 0xc1")
         assert goodbye(client)[0] == 1008
         client.close()
         until(lambda: not server.server._sockets)
