@@ -137,8 +137,8 @@ def check_world(settings: RunSettings, num_envs: int = 1) -> None:
     Raises:
         UsageError: No such task in the protocol or the twin, an instance out of range, a policy
             that knows the twin only, or more envs than a process can have.
-        UnavailableError: The simulator or its data are not there, or MUJOCO_GL names a backend
-            that is not.
+        UnavailableError: The simulator or its data are not there, its build gets several scenes
+            wrong, or MUJOCO_GL names a backend that is not there.
     """
     task = settings.task_entry()
     check_protocol(task, settings.protocol)
@@ -155,6 +155,7 @@ def check_world(settings: RunSettings, num_envs: int = 1) -> None:
                 "choose another policy, or --sim mujoco"
             )
         data = _task_data(task, settings.protocol, settings.split)
+        _require_scene_fixes(num_envs)
         for index in settings.instances:
             data.instance_id(index)
         return
@@ -342,6 +343,12 @@ def _installed(protocol: Protocol | None) -> Protocol:
     from b1k_envs.omnigibson.generation import installed_generation
 
     return installed_generation(protocol).protocol
+
+
+def _require_scene_fixes(num_envs: int) -> None:
+    from b1k_envs.omnigibson.generation import require_scene_fixes
+
+    require_scene_fixes(num_envs)
 
 
 def _task_data(task: Task, protocol: Protocol, split: Split) -> TaskData:

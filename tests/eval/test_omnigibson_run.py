@@ -144,6 +144,20 @@ def test_what_2026_prescribes_is_no_choice_there(cli, og_2026, choice, words):  
     )
 
 
+def test_several_envs_are_refused_in_a_build_that_gets_them_wrong(
+    cli,
+    tmp_path,
+    monkeypatch,
+    og_2026,  # noqa: F811
+):
+    changes = {"def _load_state": "def _load_nothing"}
+    og_2026.rebuild(monkeypatch, tmp_path / "build", "object_states/on_fire.py", changes)
+    result = cli(*BASE, "--num-envs", "2", "--out", "r")
+    assert result.exit_code == 4, result.output
+    assert "2 scenes in one process give wrong numbers without PR 2327" in result.stderr
+    assert not (tmp_path / "r").exists()
+
+
 # --- faults --------------------------------------------------------------------------------------
 
 FAULTS = [

@@ -128,7 +128,7 @@ def install(
 
 
 def _purge() -> None:
-    for name in [n for n in sys.modules if n == "omnigibson" or n.startswith("omnigibson.")]:
+    for name in [n for n in sys.modules if n.partition(".")[0] in ("omnigibson", "warp")]:
         del sys.modules[name]
 
 

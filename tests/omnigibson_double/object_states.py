@@ -42,4 +42,17 @@ class ToggledOn(ObjectState):
     predicate = "toggled_on"
 
 
+class StoredState:
+    """One that is in an object's dumped state, and is loaded by being set."""
+
+    def __init__(self, obj: Thing) -> None:
+        self.obj = obj
+
+    def _set_value(self, value: bool) -> None:
+        raise NotImplementedError
+
+    def _load_state(self, state: bool) -> None:
+        self._set_value(state)
+
+
 BY_PREDICATE = {state.predicate: state for state in (Covered, Inside, OnTop, Open, ToggledOn)}

@@ -91,6 +91,11 @@ class Scene(Touched):
         assert self._initial is not None
         self.remember_facts()
         self.physics.restore(self._initial)
+        if self.physics.protocol == "2026":  # with its states on the GPU
+            on_fire = importlib.import_module("omnigibson.object_states.on_fire").OnFire
+            for thing in self.things.values():
+                if isinstance(thing, Glove):  # stands for all that can burn
+                    on_fire(thing)._load_state(False)
 
     # --- facts and frames -------------------------------------------------------------------
 

@@ -119,8 +119,13 @@ class Thing(Touched):
         self.scene.physics.put_furniture(self.body, position, quat)
 
 
+ROOM_TEMPERATURE = 23.0  # [degrees Celsius]
+
+
 class Glove(Thing):
     """A free body."""
+
+    temperature = ROOM_TEMPERATURE
 
     def _place(self, position: Any, quat: Any, root: Mapping[str, Any]) -> None:
         velocity = np.concatenate([numbers(root["lin_vel"]), numbers(root["ang_vel"])])

@@ -8,9 +8,14 @@ is first read; writing it later raises outside `macros.unlocked()`), `learning/e
 `eval/{eval,evaluator}.py` of the v3.9.3 era, `simulator.py`@009293a2, and
 `DISABLED_TRANSITION_RULES` in joylo's `og_teleop_cfg.py`.
 
+Generators are seeded as `seed_everything` does it in `eval/utils/eval_utils.py`@24b15b7c: Python,
+NumPy, torch and warp, with cuDNN deterministic and its search for algorithms off. Only a policy in
+this process notices the last two: it repeats itself from run to run, and may be slower. The 2025
+evaluator seeds nothing; Python, NumPy and torch are seeded there all the same, and cuDNN is left
+alone.
+
 Beyond the evaluators: one GPU, its own folder for caches and logs, and Python's garbage collector
 switched on again, which Isaac Sim switches off (RLinf, `rlinf/envs/behavior/behavior_env.py`).
-cuDNN is left as it is: only a policy in this process would notice.
 
 What a pass does not prove: that the driver renders correctly on this GPU.
 """
@@ -54,7 +59,7 @@ DISABLED_RULES = ("ToggleableMachineRule", "MixingToolRule", "CookingSystemRule"
 """Transition rules that both evaluators switch off; the washer's stays on."""
 
 SEED = 0
-"""What the v3.9.3 evaluator seeds Python, NumPy and torch with."""
+"""What the v3.9.3 evaluator seeds everything with, its `DEFAULT_EVAL_SEED`."""
 
 VIEWER_SIZE = (1280, 720)
 """Width and height of the viewer, OmniGibson's default [px]; a later env must have the same."""
@@ -75,11 +80,13 @@ class Application:
         og: The module `omnigibson`.
         applied: What was set, JSON values, for run.json.
         appdata: The claimed file that keeps its folder from other processes.
+        seeded: Whose generators were seeded.
     """
 
     og: ModuleType
     applied: Mapping[str, Any]
     appdata: Claim
+    seeded: tuple[str, ...] = ()
 
     def shutdown(self, deadline_s: float = 30.0, exit_code: int = 0) -> None:
         """Close the application; whatever must survive has to be on disk before.
@@ -151,7 +158,7 @@ def launch(generation: Generation, *, gpu: int | None = None, headless: bool = T
         og = _import("omnigibson")
         macros = _set_macros(generation, headless=headless)
         _disable_rules()
-        _seed()
+        seeded, cudnn = _seed(generation)
         og.launch(
             physics_dt=1.0 / PHYSICS_HZ,
             rendering_dt=1.0 / RENDERING_HZ,
@@ -170,9 +177,11 @@ def launch(generation: Generation, *, gpu: int | None = None, headless: bool = T
         "macros": macros,
         "disabled_transition_rules": list(DISABLED_RULES),
         "seed": SEED,
+        "seeded": list(seeded),
+        "cudnn": cudnn,
         "gc_enabled": gc.isenabled(),
     }
-    return Application(og=og, applied=applied, appdata=appdata)
+    return Application(og=og, applied=applied, appdata=appdata, seeded=seeded)
 
 
 def grasp_window(macros: Any, window: GraspWindow) -> float:  # noqa: ANN401 - a MacroDict
@@ -232,11 +241,21 @@ def _disable_rules() -> None:
         getattr(rules, name).ENABLED = False
 
 
-def _seed() -> None:
+def _seed(generation: Generation) -> tuple[tuple[str, ...], dict[str, bool] | None]:
+    """Seed the generators; give their names, and what became of cuDNN."""
     random.seed(SEED)
     np.random.seed(SEED)
     torch = importlib.import_module("torch")
     torch.manual_seed(SEED)  # and every CUDA generator
+    seeded, cudnn = ["python", "numpy", "torch"], None
+    if generation.protocol == "2026":
+        with contextlib.suppress(ImportError):  # as the evaluator; a check at the start tells
+            importlib.import_module("warp").rand_init(SEED)
+            seeded.append("warp")
+        cudnn = {"benchmark": False, "deterministic": True}
+        for name, value in cudnn.items():
+            setattr(torch.backends.cudnn, name, value)
+    return tuple(seeded), cudnn
 
 
 def _import(name: str) -> ModuleType:

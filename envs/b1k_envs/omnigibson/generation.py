@@ -18,6 +18,7 @@ What a pass does not prove: that the installed files are those of the tag.
 
 from __future__ import annotations
 
+import ast
 import importlib.metadata
 import importlib.util
 import math
@@ -258,6 +259,47 @@ def grasp_clock(window: GraspWindow) -> GraspClock | None:
     if found == {"get_sim_step_dt"}:
         return "get_sim_step_dt"
     return "get_physics_dt" if found == {"get_physics_dt"} else None
+
+
+def has_scene_fixes() -> bool | None:
+    """Whether the installed package has PR 2327, which fixed four faults of several scenes.
+
+    Told by what the first of its four fixes added: `OnFire` in `object_states/on_fire.py` loads
+    its state by a `_load_state` of its own, which does nothing. The inherited one sets "not on
+    fire" by heating the object to a degree below its ignition, at every reset and in every scene.
+    That file was read in states before and after; what the other three fixes changed was not to
+    be had, so this stands for them: they were merged together.
+
+    Returns:
+        None where there is no such class, so that nothing can be told.
+    """
+    folder = package_folder()
+    file = folder / "object_states" / "on_fire.py" if folder else None
+    if file is None or not file.is_file():
+        return None
+    for node in ast.parse(file.read_text("utf-8")).body:
+        if isinstance(node, ast.ClassDef) and node.name == "OnFire":
+            methods = [each.name for each in node.body if isinstance(each, ast.FunctionDef)]
+            return "_load_state" in methods
+    return None
+
+
+def require_scene_fixes(num_envs: int) -> None:
+    """Refuse several scenes in a build that is not known to get them right.
+
+    Raises:
+        UnavailableError: The build lacks PR 2327, or it cannot be told.
+    """
+    found = has_scene_fixes() if num_envs > 1 else True
+    if found:
+        return
+    seen = "has no class OnFire to tell by" if found is None else "has no OnFire._load_state"
+    raise UnavailableError(
+        f"{num_envs} scenes in one process give wrong numbers without PR 2327 of BEHAVIOR-1K "
+        "(2026-08), which fixed four faults of that: object_states/on_fire.py of the installed "
+        f"omnigibson {installed_version()} {seen}, and the PR added that. Install a later post "
+        "release of v3.9.3, or take --num-envs 1 with --workers"
+    )
 
 
 def installed_generation(protocol: Protocol | None = None) -> Generation:

@@ -246,6 +246,11 @@ class PoseHistory:
         base, _ = min(newest_first, key=lambda state: _distance(state[1][view], rendered))
         return base
 
+    def ago(self, steps: int) -> dict[View, Float32Array]:
+        """Camera to base so many states ago, or at the first where there are fewer."""
+        base, cameras = self._states[-1 - min(steps, len(self._states) - 1)]
+        return {view: in_base(cameras[view], base) for view in VIEWS}
+
 
 def _distance(first: Float64Array, second: Float64Array) -> float:
     """How far two poses are apart: the largest difference of any entry, to a tenth of a mm."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import gc
 import importlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -31,6 +31,7 @@ from b1k_envs.omnigibson.generation import (
     GraspClock,
     grasp_clock,
     grasp_steps,
+    has_scene_fixes,
 )
 from b1k_envs.omnigibson.observations import (
     DEPTH,
@@ -60,6 +61,9 @@ LOPSIDED_DRIFT = 0.05
 
 TURN_STEPS, TURN_SPEED = 8, 0.5
 """Control steps in which the base turns, and how fast, as a share of its greatest speed."""
+
+PICTURE_AGE = "age of the pictures while the base turns [steps]"
+"""Name of the finding by which `world` knows which moment a picture shows."""
 
 _GRASP_BUILDS = MappingProxyType(
     {
@@ -102,7 +106,7 @@ def check_startup(
     _refuse(findings, generation)  # before actions are sent that it may not understand
     findings += _of_standing_still(application, generation, env, robots)
     _refuse(findings, generation)
-    findings.append(_of_picture_lag(generation, env, robots))
+    findings.append(_of_picture_age(generation, env, robots))
     env.reset()  # an env that is never loaded would go on turning
     return findings
 
@@ -144,6 +148,10 @@ def _of_version(
         hasattr(env, "scenes"),
         fatal=True,
     )
+    if generation.vectorised:
+        seeded = ["python", "numpy", "torch", "warp"]
+        yield _same("seeded generators", seeded, list(application.seeded))
+        yield _same("PR 2327 (OnFire loads without heating)", True, has_scene_fixes())
     for name, versions in assets_version().items():
         wanted, installed = versions["wanted"], versions["installed"]
         yield Finding(
@@ -333,7 +341,13 @@ def _of_standing_still(
         )
 
 
-def _of_picture_lag(
+def picture_age(findings: Sequence[Finding]) -> int | None:
+    """How many steps old a picture is, where the check found it as it should be; else None."""
+    found = next((each for each in findings if each.name == PICTURE_AGE and each.ok), None)
+    return None if found is None else int(found.found)
+
+
+def _of_picture_age(
     generation: Generation,
     env: Any,  # noqa: ANN401 - an object of OmniGibson
     robots: list[Any],
@@ -342,6 +356,9 @@ def _of_picture_lag(
 
     What is found is how many steps ago the head camera was where the last frame was taken; None if
     it was there at none of them. More than expected, and pictures on demand are not of the present.
+
+    This needs `camera_parameters`, of this one camera: a rendered picture is too noisy to tell by
+    itself when it stops to change. Their annotator stays on. In 2026 nothing else reads them.
     """
     camera = robots[0].sensors[sensor_name("head")]
     _rendered_pose(camera)  # the first access switches it on, and renders
@@ -357,7 +374,7 @@ def _of_picture_lag(
         if min(gaps) < stride / 2:
             lag = int(np.argmin(gaps))
     return Finding(
-        name="age of the pictures while the base turns [steps]",
+        name=PICTURE_AGE,
         expected=f"at most {RENDERS_UNTIL_CURRENT - 1}",
         found=lag,
         ok=lag is not None and lag < RENDERS_UNTIL_CURRENT,

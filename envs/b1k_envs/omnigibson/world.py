@@ -22,6 +22,7 @@ from b1k_envs.base import (
     AgentPositions,
     EnvInfo,
     Float32Array,
+    Float64Array,
     GoalStatus,
     Protocol,
     Split,
@@ -35,7 +36,11 @@ from b1k_envs.omnigibson.data import find_task_data
 from b1k_envs.omnigibson.dialect import RENDERS_UNTIL_CURRENT, Dialect, Stepped
 from b1k_envs.omnigibson.dialect_2025 import Dialect2025
 from b1k_envs.omnigibson.dialect_2026 import Dialect2026
-from b1k_envs.omnigibson.generation import installed_generation, installed_version
+from b1k_envs.omnigibson.generation import (
+    installed_generation,
+    installed_version,
+    require_scene_fixes,
+)
 from b1k_envs.omnigibson.goal_status import GoalRecord
 from b1k_envs.omnigibson.loading import load_instances
 from b1k_envs.omnigibson.observations import (
@@ -48,7 +53,7 @@ from b1k_envs.omnigibson.observations import (
     recorded_poses,
 )
 from b1k_envs.omnigibson.preparation import prepare_environment
-from b1k_envs.omnigibson.startup_checks import check_startup
+from b1k_envs.omnigibson.startup_checks import check_startup, picture_age
 from b1k_envs.omnigibson.states import NEAR_DISTANCE, SimulatorStates
 from b1k_envs.tasks import Task
 
@@ -146,6 +151,7 @@ class OmniGibsonWorld:
                 f"{num_envs} envs in one process need OmniGibson v3.9.3 (--protocol 2026); "
                 f"{generation.tag} has one"
             )
+        require_scene_fixes(num_envs)
         if generation.protocol == "2026" and (partial_scene or heavy_base):
             raise UsageError(
                 f"{generation.tag} always loads the rooms of the task only and gives the base "
@@ -178,10 +184,14 @@ class OmniGibsonWorld:
             )
             dialect = Dialect2026 if generation.vectorised else Dialect2025
             self._dialect: Dialect = dialect(og, self._env, num_envs)
-            self._switch_camera_poses_on()
+            if not generation.vectorised:
+                self._switch_camera_poses_on()
             self.findings = check_startup(
                 self._application, generation, self._env, heavy_base=heavy_base, depth=depth
             )
+            self._age = picture_age(self.findings) if generation.vectorised else None
+            if generation.vectorised and self._age is None:
+                self._switch_camera_poses_on()
         self.options = self._dialect.options
         self._history = [PoseHistory() for _ in range(num_envs)]
         self._hold: list[Float32Array | None] = [None] * num_envs
@@ -203,6 +213,7 @@ class OmniGibsonWorld:
                 "render": render,
                 "render_protocol": _RENDER_PROTOCOLS[render],
                 "rooms": _rooms(config),
+                "camera_poses_from": "renderer" if self._age is None else "prims",
                 "applied": {**self._application.applied, **applied},
                 "startup_checks": [asdict(finding) for finding in self.findings],
                 "near_distance_m": NEAR_DISTANCE,
@@ -345,8 +356,7 @@ class OmniGibsonWorld:
                 depth = MappingProxyType({view: depth_picture(observation, view) for view in VIEWS})
             dialect, base = self._dialect, self._dialect.base_pose(index)
             present = {view: dialect.camera_pose(index, view) for view in VIEWS}
-            rendered = {view: dialect.rendered_camera_pose(index, view) for view in VIEWS}
-            poses = frame_poses(rendered, present, base, self._history[index])
+            poses = self._frame_poses(index, present, base)
             recorded = {}
             for view in VIEWS:
                 camera = dialect.recorded_camera_pose(index, view)
@@ -356,6 +366,22 @@ class OmniGibsonWorld:
                 depth=depth,
                 poses=CameraPoses(MappingProxyType(poses), recorded_poses(recorded)),
             )
+
+    def _frame_poses(
+        self, index: int, present: Mapping[View, Float64Array], base: Float64Array
+    ) -> Mapping[View, Float32Array]:
+        """Camera to base of the moment in the pictures.
+
+        2025 asks the renderer, as its evaluator does. v3.9.3 leaves `camera_parameters` alone,
+        whose annotators cost time at every render, and so does this: the moment is known from how
+        old pictures were found to be at the start, unless that was not as it should be.
+        """
+        if self._age is None:
+            rendered = {view: self._dialect.rendered_camera_pose(index, view) for view in VIEWS}
+            return frame_poses(rendered, present, base, self._history[index])
+        if self._render_mode == "on-demand":
+            return {view: in_base(present[view], base) for view in VIEWS}
+        return self._history[index].ago(self._age)
 
     def camera_poses(self, index: int) -> CameraPoses:
         """Where the cameras are now, whatever any picture shows."""
@@ -371,7 +397,7 @@ class OmniGibsonWorld:
             history.add(self._dialect.base_pose(index), cameras)
 
     def _switch_camera_poses_on(self) -> None:
-        """Their first reading renders four times a camera: not in the middle of an episode."""
+        """Have the renderer give them: its first time renders four times a camera, so not later."""
         for index in range(self.num_envs):
             for view in VIEWS:
                 self._dialect.rendered_camera_pose(index, view)

@@ -63,7 +63,7 @@ class Double:
 
 def start_anew() -> None:
     """As a process that has not started OmniGibson yet."""
-    for name in [n for n in sys.modules if n.partition(".")[0] == "omnigibson"]:
+    for name in [n for n in sys.modules if n.partition(".")[0] in ("omnigibson", "warp")]:
         del sys.modules[name]
     for name in SET_BY_ISAAC:
         os.environ.pop(name, None)
