@@ -116,7 +116,7 @@ def test_people_read_the_findings_last(cli, twin, tiny_v17, no_simulator):
              "First chunk", "skill ", "progress ", "Findings", "K is sent unscaled"]  # fmt: skip
     places = [result.stdout.index(text) for text in order]
     assert places == sorted(places)
-    assert result.stdout.splitlines()[-1].startswith("5 wrong, 0 doubt, ")
+    assert result.stdout.splitlines()[-1].startswith("5 wrong, 1 doubt, ")
 
 
 # --- another's contract ----------------------------------------------------------------------
