@@ -7,6 +7,7 @@ The classes and calls are those of the model card of DA3-XVLA v17: `XVLAConfig.f
 from __future__ import annotations
 
 import hashlib
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -384,7 +385,8 @@ def _explained(error: Exception, checkpoint: Checkpoint) -> CheckpointError:
         )
     advice = package_advice(error) or "weights, config.json and code have to be of one checkpoint"
     if checkpoint.weights_format == "pickle":
-        advice += f"; `{CONVERT} {checkpoint.folder}` writes the weights as safetensors"
+        folder = shlex.quote(str(checkpoint.folder))
+        advice += f"; `{CONVERT} {folder}` writes the weights as safetensors"
     return CheckpointError(
         f"the model in {checkpoint.folder} cannot be built ({words(error)}); {advice}"
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import shlex
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -132,9 +133,10 @@ def loadable(paths: Sequence[Path], pickled: Sequence[Pickled]) -> dict[str, tor
         if one.under is not None or one.others:
             beside = ", ".join(f"{name} ({kind})" for name, kind in one.others.items())
             where = f"below {one.under!r}" if one.under is not None else f"beside {beside}"
+            folder = shlex.quote(str(path.parent))
             raise CheckpointError(
-                f"{path} holds its tensors {where}: `{CONVERT} {path.parent}` writes them, and "
-                "nothing else, as safetensors"
+                f"{path} holds its tensors {where}: `{CONVERT} {folder}` writes them, and nothing "
+                "else, as safetensors"
             )
         tensors |= one.tensors
     return tensors
