@@ -303,6 +303,7 @@ def test_contracts_are_compared_field_by_field(tmp_path):
     ]
     assert {str(entry) for entry in differences(*runs).contract} == {
         "image size: 504 against 224",
+        "geometry size: 504 against 224",
         "extrinsics rows: left_wrist, right_wrist, head against head, left_wrist, right_wrist",
         "first action: 1 against 0",
         "progress output: probability against logit",
