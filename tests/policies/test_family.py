@@ -16,7 +16,7 @@ from b1k_policies.registry import CHECKPOINT, make_policy
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SWITCHES = ("XVLA_POSED_DA3", "XVLA_DA3_NATIVE_INPUT", "XVLA_ATTN_IMPL")
-CONTRACT = ("--contract", "v17", "--force-contract")
+CONTRACT = ("--contract", "v17", "--set", "geometry_size=504")
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +76,8 @@ def test_its_weights_cannot_be_written_as_safetensors_as_they_are(tiny_family, t
         save_file(tensors, tmp_path / "model.safetensors")
 
 
-def test_run_drives_with_it(tiny_family, tmp_path):
+def test_run_drives_with_it(tiny_family, tmp_path, monkeypatch):
+    monkeypatch.setenv("XVLA_POSED_DA3", "1")
     words = ["run", "--task", "31", "--ckpt", str(tiny_family), *CONTRACT, "--device", "cpu"]
     words += ["--max-steps", "15", "--no-video", "--out", str(tmp_path / "run"), "--json"]
     result = CliRunner().invoke(app, words)
@@ -85,10 +86,12 @@ def test_run_drives_with_it(tiny_family, tmp_path):
     assert (episode["outcome"], episode["failure_reason"]) == ("failure", None)
 
 
-def test_inspect_shows_what_it_is_sent(tiny_family):
+def test_inspect_shows_what_it_is_sent_and_finds_nothing_wrong(tiny_family, monkeypatch):
+    monkeypatch.setenv("XVLA_POSED_DA3", "1")
     words = ["inspect", str(tiny_family), *CONTRACT, "--device", "cpu", "--json"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
     assert document["model"]["parameters"] > 1_000_000
     assert document["chunk"]["rows"] == 30
+    assert "wrong" not in {finding["level"] for finding in document["findings"]}

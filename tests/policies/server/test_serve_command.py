@@ -158,9 +158,10 @@ def test_loopback_and_no_key_is_the_default(tmp_path):
 
 
 def test_a_checkpoint_of_the_public_family_is_served(tmp_path, tiny_family):
-    arguments = ("--ckpt", str(tiny_family), "--contract", "v17", "--force-contract")
+    arguments = ("--ckpt", str(tiny_family), "--contract", "v17", "--set", "geometry_size=504")
     arguments += ("--device", "cpu", "--task", "31")
-    with ServeProcess(tmp_path, *arguments) as server, RawClient(server.url) as client:
+    process = ServeProcess(tmp_path, *arguments, XVLA_POSED_DA3="1")
+    with process as server, RawClient(server.url) as client:
         answer = client.ask(observation("2026", **SMALL))
     assert answer["action"].shape == (23,)
     assert np.isfinite(answer["action"]).all()
