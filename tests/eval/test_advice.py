@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
 import b1k_envs
@@ -284,3 +285,14 @@ def test_packages_that_a_text_has_installed_are_extras_of_ours():
     }
     assert named
     assert [(place, extra) for place, extra in sorted(named) if extra not in extras] == []
+
+
+def test_what_a_text_has_installed_is_written_as_pip_takes_it():
+    command = r"pip install ((?!-)(?:'[^']+'|[\w.-]+)(?: '[^']+')*)(?=$|[\s;,:()`])"
+    commands = [
+        (place, words) for place, text in said_anywhere() for words in re.findall(command, text)
+    ]
+    assert len(commands) > 5
+    for place, words in commands:
+        for word in shlex.split(words):
+            assert Requirement(word).name, place

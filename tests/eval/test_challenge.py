@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 
@@ -306,9 +307,12 @@ def test_a_damaged_record_of_an_export_is_named(tmp_path, video, lost):
     record = json.loads((folder / "export.json").read_text())
     del record["runs"][0][lost]
     (folder / "export.json").write_text(json.dumps(record))
-    with pytest.raises(UsageError, match=r"export\.json"):
+    with pytest.raises(UsageError, match=r"export\.json") as error:
         import_results(folder, tmp_path / "back")
     assert not (tmp_path / "back").exists()
+    (name,) = re.findall(r": remove (\S+), to import", str(error.value))
+    (folder / name).unlink()  # as it says
+    assert import_results(folder, tmp_path / "back") == [tmp_path / "back"]
 
 
 def test_an_import_of_several_tasks_writes_all_of_them_or_none(tmp_path):

@@ -58,6 +58,9 @@ REMARKS: Mapping[Protocol, str] = {
 _LAST_HIDDEN_ID = 340
 
 
+_WITHOUT_RECORD = f"remove {EXPORT_FILE}, to import the results as somebody else's"
+
+
 def import_results(
     source: Path,
     out: Path,
@@ -104,8 +107,8 @@ def import_results(
         }
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UsageError(
-            f"{source / EXPORT_FILE} is damaged ({type(error).__name__}: {error}): remove it, to "
-            "import the results as somebody else's"
+            f"{source / EXPORT_FILE} is damaged ({type(error).__name__}: {error}): "
+            f"{_WITHOUT_RECORD}"
         ) from error
     new = [folder for folder in folders.values() if not folder.exists()]
     begun: list[Path] = []
@@ -139,7 +142,7 @@ def _exported(source: Path) -> dict[str, dict[str, Any]]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise UsageError(f"{file} cannot be read: {error}") from error
+        raise UsageError(f"{file} cannot be read ({error}): {_WITHOUT_RECORD}") from error
     try:
         runs = [found] if found["format"] == 1 else found["runs"]
         by_task: dict[str, dict[str, Any]] = {}
@@ -149,7 +152,7 @@ def _exported(source: Path) -> dict[str, dict[str, Any]]:
             by_task[task] = {**by_task.get(task, run), "instance_ids": ids}
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(
-            f"{file} is no record of an export ({type(error).__name__}: {error})"
+            f"{file} is no record of an export ({type(error).__name__}: {error}): {_WITHOUT_RECORD}"
         ) from error
     return by_task
 
