@@ -6,8 +6,8 @@ Columns, all describing the state after the step unless said otherwise:
 - `action_0` .. `action_22` float32, the executed action; with action noise also `command_0` ..
   `command_22`, what the policy asked for;
 - `q_score` float32; `predicate:NAME` and `subgoal:NAME` bool;
-- `not_finite` bool, the observation made right before the step had a NaN or an infinity in proprio
-  or camera poses, null where none was made;
+- `not_finite` int8, 1 where the observation made right before the step had a NaN or an infinity in
+  proprio or camera poses, else 0; null where none was made, so no truth;
 - `inference` bool, the policy was asked right before the step; `latency_s` float32 [s], null
   elsewhere (a wall time: the one column that differs between equal runs);
 - `skill` string, `skill_index` int32, `skill_prob` float32, `progress` float32: the policy's last
@@ -177,7 +177,7 @@ class Trace(Subscriber):
         table["q_score"] = pa.array(column["q_score"].astype(np.float32))
         table.update({name: pa.array(truths[:, i]) for i, name in enumerate(names)})
         unseen = np.isnan(column["not_finite"])
-        strange = np.where(unseen, 0.0, column["not_finite"]).astype(np.bool_)
+        strange = np.where(unseen, 0.0, column["not_finite"]).astype(np.int8)
         table["not_finite"] = pa.array(strange, mask=unseen)
         table["inference"] = pa.array(column["inference"].astype(np.bool_))
         code = column["skill"].astype(np.int32)
