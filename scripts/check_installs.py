@@ -113,7 +113,7 @@ class Environment:
 
     def _short_run(self, *policy: object) -> str | None:
         out = self.folder / "runs" / str(policy[0]).strip("-")
-        steps = ("--max-steps", 12, "--out", out)
+        steps = ("--max-steps", 12, "--no-video", "--out", out)  # smoke films
         return _tried(self.bin / "b1k-eval", "run", "--task", 31, *policy, *steps)
 
     @contextmanager
