@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from b1k_envs.base import Env, Protocol
 from b1k_envs.errors import UsageError
+from b1k_envs.parquet import require_pyarrow
 from b1k_envs.track import mask
 from b1k_eval import __version__, worlds
 from b1k_eval.episode import Assembly, is_privileged
@@ -65,7 +66,7 @@ class Session:
 
         Raises:
             UsageError: The request cannot be meant; see `worlds`, `registry` and `store`.
-            UnavailableError: No simulator, no data of it, no OpenGL, no ffmpeg.
+            UnavailableError: No simulator, no data of it, no OpenGL, no ffmpeg, no pyarrow.
             StorageError: The disk is full.
         """
         self.settings = settings
@@ -74,6 +75,7 @@ class Session:
             check_folder(out, resume=resume)
         if execution.gpus and settings.sim != "omnigibson":
             raise UsageError("--gpus is for OmniGibson: the twin renders where OpenGL does")
+        require_pyarrow()
         worlds.check_world(settings, execution.num_envs)
         self._human = worlds.human_stats_of(settings)
         self._until = _until_decided(settings)

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from b1k_envs.errors import EnvError, UnavailableError
+from b1k_envs.errors import EnvError
 from b1k_envs.r1pro import ACTION_DIM
 from b1k_eval.events import EpisodeStart, StepEvent, Subscriber
 from b1k_eval.files import write_atomic
@@ -66,17 +66,7 @@ class Trace(Subscriber):
 
         Args:
             with_command: Keep the command beside the executed action (runs with action noise).
-
-        Raises:
-            UnavailableError: pyarrow does not import here: told before the episode, not after.
         """
-        try:
-            import pyarrow.parquet  # noqa: F401 - only to see that it is there
-        except ImportError as error:
-            raise UnavailableError(
-                f"traces cannot be written, pyarrow does not import here ({error}); "
-                "beside numpy < 2 install: pip install 'pyarrow<20'"
-            ) from error
         self.with_command = with_command
         self._forget()
 

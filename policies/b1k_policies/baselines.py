@@ -17,6 +17,7 @@ import numpy as np
 
 from b1k_envs.base import Float32Array, Float64Array, Observation
 from b1k_envs.errors import UsageError
+from b1k_envs.parquet import require_pyarrow
 from b1k_envs.r1pro import (
     ACTION_DIM,
     ACTION_SLICES,
@@ -208,6 +209,7 @@ def read_recording(path: Path) -> Float32Array:
 
 
 def _read_parquet(path: Path) -> Float32Array:
+    require_pyarrow()
     import pyarrow as pa
     import pyarrow.parquet as pq
 

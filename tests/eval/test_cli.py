@@ -530,6 +530,41 @@ def test_smoke_on_a_full_disk_says_what_helps(cli, monkeypatch, tmp_path):
     )
 
 
+@pytest.mark.parametrize("verb", ["run", "smoke", "run --policy replay", "compare", "replay"])
+def test_a_pyarrow_that_does_not_import_is_told_before_anything_is_made(
+    cli, monkeypatch, verb, tmp_path
+):
+    for out in ("was", "too"):
+        assert cli(*BASE, "--out", out).exit_code == 0
+    key = "clean_boxing_gloves-0-0"
+    command = {
+        "run": [*BASE, "--out", "new"],
+        "smoke": ["smoke", "--sim", "mujoco", "--policy", "hold"],
+        "run --policy replay": [
+            *("run", "--task", "31", "--out", "new"),
+            *("--policy", f"replay:was/episodes/{key}/trace.parquet"),
+        ],
+        "compare": ["compare", "was", "too"],
+        "replay": ["replay", "was", key],
+    }[verb]
+    # What pyarrow 26 says beside numpy 1.26, which its metadata allow.
+    (tmp_path / "old" / "pyarrow").mkdir(parents=True)
+    (tmp_path / "old" / "pyarrow" / "__init__.py").write_text(
+        'raise ImportError("pyarrow requires NumPy 2.0 or newer, found 1.26.4")'
+    )
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pyarrow"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(str(tmp_path / "old"))
+    result = cli(*command)
+    assert result.exit_code == 4, result.output
+    assert error_line(result) == (
+        "parquet can be neither written nor read, pyarrow does not import here (pyarrow requires "
+        "NumPy 2.0 or newer, found 1.26.4); install it: pip install pyarrow, or beside numpy < 2: "
+        "pip install 'pyarrow<20'"
+    )
+    assert not Path("new").exists()
+
+
 def test_ctrl_c_says_how_to_go_on_and_exits_with_130(cli, monkeypatch):
     calls = []
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from b1k_envs.errors import B1kEvalError, UnavailableError
+from b1k_envs.errors import B1kEvalError
+from b1k_envs.parquet import require_pyarrow
 from b1k_eval.trace import SUBGOAL_PREFIX
 
 Column = npt.NDArray[Any]
@@ -38,14 +39,9 @@ class EpisodeTrace:
             DamagedTraceError: It is not there, cannot be read, or has not one row a step.
             UnavailableError: pyarrow does not import here.
         """
-        try:
-            import pyarrow as pa
-            import pyarrow.parquet as pq
-        except ImportError as error:
-            raise UnavailableError(
-                f"traces cannot be read, pyarrow does not import here ({error}); "
-                "beside numpy < 2 install: pip install 'pyarrow<20'"
-            ) from error
+        require_pyarrow()
+        import pyarrow as pa
+        import pyarrow.parquet as pq
 
         self.path = path
         self._subgoals = tuple(subgoals)

@@ -33,6 +33,7 @@ import numpy as np
 
 from b1k_envs.base import Float32Array, Protocol
 from b1k_envs.errors import UsageError
+from b1k_envs.parquet import require_pyarrow
 from b1k_envs.r1pro import ACTION_DIM, CONTROL_HZ, PROPRIO_DIM
 from b1k_envs.tasks import TASKS, Task
 
@@ -220,6 +221,7 @@ def _entries_v3(folder: Path, info: Mapping[str, Any]) -> tuple[list[Entry], lis
 
 def _episode_rows(folder: Path) -> list[dict[str, Any]]:
     """The rows of `meta/episodes`, with the columns that matter here."""
+    require_pyarrow()
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -274,6 +276,7 @@ def read_demo(entry: Entry) -> Demo:
         UsageError: The file cannot be read, lacks a column, or does not hold rows 0 to N - 1 of
             finite numbers of the right lengths.
     """
+    require_pyarrow()
     import pyarrow as pa
     import pyarrow.parquet as pq
 

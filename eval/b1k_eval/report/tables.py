@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from b1k_envs.parquet import require_pyarrow
 from b1k_eval.diagnosis.funnel import Funnel
 from b1k_eval.files import spelled_out, write_atomic
 
@@ -152,6 +153,7 @@ def _cell(value: Any) -> str:  # noqa: ANN401 - a value of a table
 
 
 def _parquet(table: Table) -> bytes:
+    require_pyarrow()
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -465,5 +465,5 @@ def test_a_column_that_is_missing_is_named(path):
 def test_without_pyarrow_a_trace_says_how_to_get_it(path, monkeypatch):
     episode = by_instance(read_run_data(path))[0]
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(UnavailableError, match="traces cannot be read, pyarrow does not import"):
+    with pytest.raises(UnavailableError, match="neither written nor read, pyarrow does not import"):
         read_trace(episode)
