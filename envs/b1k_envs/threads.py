@@ -12,8 +12,8 @@ from types import FrameType
 from typing import Any
 
 _NICE = 5
-"""Behind the loop three to one. With 15 a machine that is busy with other work gave the renderer 2 %
-of a core: eight pictures took 80 s, and once the 120 s after which it is taken for hung."""
+"""Behind the loop three to one. With 15 a machine that is busy with other work gave the renderer
+2 % of a core: eight pictures took 80 s, and once the 120 s after which it is taken for hung."""
 
 
 def yield_to_the_loop(process_id: int | None = None) -> None:
