@@ -120,7 +120,7 @@ def print_everything(text, comparison):
     shown = SimpleNamespace(
         store=SimpleNamespace(
             path=Path("/" + re.sub("[\0\ud800-\udc7f\udd00-\udfff]", "-", text)),
-            record={"identity": {"privileged": True}},
+            record={"identity": {"privileged": True}, "sessions": [{}]},
             episodes={key: line(text)},
         ),
         settings=SimpleNamespace(
