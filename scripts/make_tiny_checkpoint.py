@@ -87,6 +87,20 @@ def _make_family(folder: Path, package: Path, seed: int) -> None:
 # --- config.json and EVAL_CONTRACT.json ----------------------------------------------------------
 
 
+def _small(vocabulary: int) -> dict[str, Any]:
+    """What makes a model tiny, in every version."""
+    return {
+        "florence_config": {"image_size": 224, "patch_size": 32},
+        "vocab_size": vocabulary,
+        "hidden_size": 128,
+        "depth": 2,
+        "num_heads": 4,
+        "mlp_ratio": 2,
+        "num_domains": 30,
+        "len_soft_prompts": 8,
+    }
+
+
 def config_json(contract: EvalContract, *, vocabulary: int) -> dict[str, Any]:
     """What config.json holds: the card's keys and values, then the widths of this model."""
     v4 = contract.name == "v4"
@@ -113,14 +127,7 @@ def config_json(contract: EvalContract, *, vocabulary: int) -> dict[str, Any]:
             "freeze_da3": True,
             "width": 64,
         },
-        "florence_config": {"image_size": 224, "patch_size": 32},
-        "vocab_size": vocabulary,
-        "hidden_size": 128,
-        "depth": 2,
-        "num_heads": 4,
-        "mlp_ratio": 2,
-        "num_domains": 30,
-        "len_soft_prompts": 8,
+        **_small(vocabulary),
         "num_views": len(contract.view_order),
     }
 
@@ -147,14 +154,7 @@ def family_config_json(vocabulary: int) -> dict[str, Any]:
             "freeze_da3": True,
             "width": 64,
         },
-        "florence_config": {"image_size": 224, "patch_size": 32},
-        "vocab_size": vocabulary,
-        "hidden_size": 128,
-        "depth": 2,
-        "num_heads": 4,
-        "mlp_ratio": 2,
-        "num_domains": 30,
-        "len_soft_prompts": 8,
+        **_small(vocabulary),
         "num_views": 3,
     }
 
