@@ -21,15 +21,15 @@ from rich.console import Console
 from rich.table import Table
 
 from b1k_envs.mujoco_twin.env import TwinEnv
-from b1k_envs.tasks import get_task
-from b1k_eval.chunking import RecedingHorizon
-from b1k_eval.events import EpisodeResult, StepEvent, Subscriber
-from b1k_eval.launch import plan_episodes
-from b1k_eval.recording import VideoSubscriber
-from b1k_eval.runner import Render, run_episode
-from b1k_eval.scoring import ScoreKeeper
-from b1k_eval.trace import Trace
-from b1k_eval.video import RenderThread
+from b1k_envs.tasks.table import get_task
+from b1k_eval.loop.chunking import RecedingHorizon
+from b1k_eval.loop.events import EpisodeResult, StepEvent, Subscriber
+from b1k_eval.loop.runner import Render, run_episode
+from b1k_eval.records.scoring import ScoreKeeper
+from b1k_eval.records.trace import Trace
+from b1k_eval.run.launch import plan_episodes
+from b1k_eval.video.recorder import RenderThread
+from b1k_eval.video.subscriber import VideoSubscriber
 from b1k_policies.base import Policy
 from b1k_policies.registry import make_policy
 

@@ -42,18 +42,18 @@ from vla_eval.runners.sync_runner import SyncEpisodeRunner
 from b1k_envs import base as env_base
 from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_envs.r1pro import ACTION_DIM, CONTROL_HZ
-from b1k_envs.tasks import get_task
-from b1k_eval.chunking import RecedingHorizon
-from b1k_eval.launch import episode_seed
-from b1k_eval.runner import run_episode
+from b1k_envs.tasks.table import get_task
+from b1k_eval.loop.chunking import RecedingHorizon
+from b1k_eval.loop.runner import run_episode
+from b1k_eval.run.launch import episode_seed
 from b1k_policies.base import ActionChunk, EpisodeInfo, Policy
-from b1k_policies.remote import RemotePolicy
-from b1k_policies.server.app import PolicyServer
-from b1k_policies.server.batching import Batcher
-from b1k_policies.server.engine import PolicyEngine
-from b1k_policies.server.limits import Door, Quota, listen_on
-from b1k_policies.server.sessions import Terms
-from b1k_policies.wire.metadata import ServerInfo
+from b1k_policies.remote.client import RemotePolicy
+from b1k_policies.remote.server.app import PolicyServer
+from b1k_policies.remote.server.batching import Batcher
+from b1k_policies.remote.server.engine import PolicyEngine
+from b1k_policies.remote.server.limits import Door, Quota, listen_on
+from b1k_policies.remote.server.sessions import Terms
+from b1k_policies.remote.wire.metadata import ServerInfo
 
 HOST = "127.0.0.1"
 TASK = get_task("clean_boxing_gloves")

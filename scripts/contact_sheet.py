@@ -19,15 +19,15 @@ import typer
 from rich.console import Console
 
 from b1k_envs.base import VIEWS, UInt8Array
-from b1k_envs.mujoco_twin.cameras import CameraRig
 from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_envs.mujoco_twin.model import Look
-from b1k_envs.tasks import get_task
-from b1k_eval.chunking import RecedingHorizon
-from b1k_eval.events import EpisodeResult, EpisodeStart, StepEvent, Subscriber
-from b1k_eval.launch import plan_episodes
-from b1k_eval.runner import run_episode
-from b1k_eval.video_layout import BACKGROUND, draw_text, import_cv2, readable
+from b1k_envs.mujoco_twin.rendering.cameras import CameraRig
+from b1k_envs.tasks.table import get_task
+from b1k_eval.loop.chunking import RecedingHorizon
+from b1k_eval.loop.events import EpisodeResult, EpisodeStart, StepEvent, Subscriber
+from b1k_eval.loop.runner import run_episode
+from b1k_eval.run.launch import plan_episodes
+from b1k_eval.video.layout import BACKGROUND, draw_text, import_cv2, readable
 from b1k_policies.registry import make_policy
 
 MOMENTS = 8

@@ -27,7 +27,11 @@ def main() -> None:
         sys.exit(__doc__)
     name, given = sys.argv[1], sys.argv[2:]
     with atheris.instrument_imports(
-        include=["b1k_policies.wire", "b1k_policies.server", "b1k_policies.remote"]
+        include=[
+            "b1k_policies.remote.wire",
+            "b1k_policies.remote.server",
+            "b1k_policies.remote.client",
+        ]
     ):
         target = ready(name)
     with tempfile.TemporaryDirectory() as folder:

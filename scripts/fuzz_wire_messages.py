@@ -49,7 +49,7 @@ def tiny_observation(protocol: Protocol) -> Observation:
     """One with pictures of 2 x 2."""
     from b1k_envs.base import VIEWS, Observation
     from b1k_envs.r1pro import PROPRIO_DIM
-    from b1k_policies.wire.poses import camera_poses
+    from b1k_policies.remote.wire.poses import camera_poses
 
     poses = np.array([0.1, 0.2, 0.3, 0, 0, 0, 1] * 3, np.float32)
     picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
@@ -72,7 +72,7 @@ def honest_observation(
     **more: Any,  # noqa: ANN401 - options of `to_wire`
 ) -> dict[str, Any]:
     """As an evaluator sends it; `envs` is the leading dimension."""
-    from b1k_policies.wire.messages import to_wire
+    from b1k_policies.remote.wire.messages import to_wire
 
     message = to_wire(tiny_observation(protocol), batch=envs is not None, **more)
     if envs in (None, 1):
@@ -85,7 +85,7 @@ def honest_observation(
 
 def observations() -> list[bytes]:
     """Of every generation, as the evaluators and our own client send them."""
-    from b1k_policies.wire.codec import pack
+    from b1k_policies.remote.wire.codec import pack
 
     return [
         pack(honest_observation("2025", envs=None)),
@@ -99,8 +99,8 @@ def observations() -> list[bytes]:
 
 def resets() -> list[bytes]:
     """As the evaluators and our own client send them."""
-    from b1k_policies.wire.codec import pack
-    from b1k_policies.wire.messages import Told, reset_message
+    from b1k_policies.remote.wire.codec import pack
+    from b1k_policies.remote.wire.messages import Told, reset_message
 
     told = Told(seed=5, instance=2, rollout=1, inference=3, step=40)
     return [pack(reset_message()), pack(reset_message(told))]
@@ -109,8 +109,8 @@ def resets() -> list[bytes]:
 def answers() -> list[bytes]:
     """One action, a chunk of 3, the same from a server of ours, and what stands for a fault."""
     from b1k_policies.base import ActionChunk, Skill
-    from b1k_policies.wire.codec import pack
-    from b1k_policies.wire.messages import answer_message
+    from b1k_policies.remote.wire.codec import pack
+    from b1k_policies.remote.wire.messages import answer_message
 
     rows = np.linspace(-1, 1, 3 * 23, dtype=np.float32).reshape(1, 3, 23)
     skill = Skill(index=2, name="wipe", probability=0.5)
@@ -128,8 +128,8 @@ def answers() -> list[bytes]:
 
 def greetings() -> list[bytes]:
     """Metadata of servers of ours and of others."""
-    from b1k_policies.wire.codec import pack
-    from b1k_policies.wire.metadata import Resizing, ServerInfo
+    from b1k_policies.remote.wire.codec import pack
+    from b1k_policies.remote.wire.metadata import Resizing, ServerInfo
 
     resizing = Resizing(size=224, filter="bilinear", antialias=True)
     return [
@@ -143,7 +143,7 @@ def greetings() -> list[bytes]:
 
 def seeds(target: str) -> list[bytes]:
     """Inputs to begin with."""
-    from b1k_policies.wire.codec import pack
+    from b1k_policies.remote.wire.codec import pack
 
     asked, began, answered, greeted = observations(), resets(), answers(), greetings()
     if target == "codec":

@@ -34,7 +34,7 @@ from websockets.exceptions import ConnectionClosedOK
 if TYPE_CHECKING:
     from b1k_envs.base import Observation
     from b1k_policies.base import ActionChunk, EpisodeInfo
-    from b1k_policies.wire.limits import Limits
+    from b1k_policies.remote.wire.limits import Limits
 
 MOST_S = 1.0
 """Processor time of one input."""
@@ -98,8 +98,8 @@ class CodecTarget:
     """`unpack`: a `WireError`, or what the msgpack package reads, which can be sent again."""
 
     def __init__(self) -> None:
-        from b1k_policies.server.limits import Quota
-        from b1k_policies.wire import codec
+        from b1k_policies.remote.server.limits import Quota
+        from b1k_policies.remote.wire import codec
 
         self._codec = codec
         self._granted = Quota(envs=2).wire
@@ -153,7 +153,7 @@ def _same(ours: Any, theirs: Any) -> bool:  # noqa: ANN401 - any message
 # --- the server -----------------------------------------------------------------------------------
 
 
-_LOG = logging.getLogger("b1k_policies.server")
+_LOG = logging.getLogger("b1k_policies.remote.server")
 
 
 class _Evaluator:
@@ -195,12 +195,12 @@ class ServerTarget:
 
     def __init__(self) -> None:
         from b1k_policies.baselines import HoldPolicy
-        from b1k_policies.server import limits
-        from b1k_policies.server.app import PolicyServer
-        from b1k_policies.server.batching import Batcher
-        from b1k_policies.server.engine import PolicyEngine
-        from b1k_policies.server.sessions import Terms
-        from b1k_policies.wire.codec import pack
+        from b1k_policies.remote.server import limits
+        from b1k_policies.remote.server.app import PolicyServer
+        from b1k_policies.remote.server.batching import Batcher
+        from b1k_policies.remote.server.engine import PolicyEngine
+        from b1k_policies.remote.server.sessions import Terms
+        from b1k_policies.remote.wire.codec import pack
 
         class Watching(HoldPolicy):
             """Hold looks at little; this one sees that all of it is what it is said to be."""
@@ -363,9 +363,9 @@ class ClientTarget:
 
     def __init__(self) -> None:
         from b1k_envs import errors
-        from b1k_policies import remote
         from b1k_policies.base import EpisodeInfo
-        from b1k_policies.wire import codec, link, messages
+        from b1k_policies.remote.client import client as remote
+        from b1k_policies.remote.wire import codec, link, messages
 
         self._remote, self._codec, self._wire = remote, codec, messages
         self._limits = link.ANSWERS

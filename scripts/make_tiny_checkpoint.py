@@ -29,9 +29,9 @@ from typing import Any
 
 from b1k_envs.errors import B1kEvalError, UsageError
 from b1k_envs.r1pro import CAM_REL_POSES_ORDER
-from b1k_envs.tasks import TASKS
-from b1k_policies.contract import PRESETS, EvalContract
-from b1k_policies.quiet import quietly
+from b1k_envs.tasks.table import TASKS
+from b1k_policies.contract.contract import PRESETS, EvalContract
+from b1k_policies.xvla.silence import quietly
 
 CODE = Path(__file__).parent / "tiny_checkpoint" / "da3_xvla"
 FAMILY = "family"

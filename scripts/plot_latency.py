@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from b1k_eval.compare.intervals import wilson
-from b1k_eval.compare.loading import RunData, read_run_data
+from b1k_eval.records.loading import RunData, read_run_data
 
 
 def run_all(out: Path, latencies: list[int], instances: str, options: list[str]) -> list[RunData]:

@@ -24,12 +24,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from b1k_envs.r1pro import ACTION_DIM, CONTROL_HZ
-from b1k_envs.tasks import Task, get_task
-from b1k_eval import worlds
-from b1k_eval.compare.loading import read_run_data
+from b1k_envs.tasks.table import Task, get_task
 from b1k_eval.qualify.demos import Demo, Entry, behavior_number
 from b1k_eval.qualify.replays import execute_and_read
+from b1k_eval.records.loading import read_run_data
 from b1k_eval.replay.recorded import read_recorded, world_settings
+from b1k_eval.run import simulators
 
 LAYOUTS = ("v2.1", "v3.0")
 
@@ -46,7 +46,7 @@ def record(run: Path) -> list[Demo]:
     data = read_run_data(run)
     settings = world_settings(data)
     task = get_task(data.task)
-    env = worlds.make_env(settings)
+    env = simulators.make_env(settings)
     demos = []
     try:
         for episode in data.episodes:
@@ -55,7 +55,7 @@ def record(run: Path) -> list[Demo]:
             actions, key = read_recorded(episode).actions, episode.key
             env.reset(key.instance, key.rollout, episode.seed)
             states = execute_and_read(env, actions)
-            instance = worlds.twin_number(settings.split, key.instance)
+            instance = simulators.twin_number(settings.split, key.instance)
             number = behavior_number(task, instance, key.rollout)
             entry = Entry(number=number, episode_index=number, instance_id=instance, file=Path())
             demos.append(

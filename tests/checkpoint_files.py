@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from b1k_policies.checkpoint import CheckpointError, CheckpointRequest, locate
+from b1k_policies.xvla.files.checkpoint import CheckpointError, CheckpointRequest, locate
 
 
 def write_checkpoint(folder):

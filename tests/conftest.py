@@ -62,11 +62,11 @@ def episode() -> EpisodeInfo:
 
 
 def _twin(protocol: Protocol) -> Iterator[TwinEnv]:
-    from b1k_envs.mujoco_twin.gl import ensure_gl
+    from b1k_envs.mujoco_twin.rendering.gl import ensure_gl
 
     ensure_gl()
     from b1k_envs.mujoco_twin.env import TwinEnv
-    from b1k_envs.tasks import get_task
+    from b1k_envs.tasks.table import get_task
 
     env = TwinEnv(get_task(31), protocol=protocol, split="public-test", max_steps=100_000)
     yield env

@@ -8,7 +8,7 @@ import numpy as np
 
 from b1k_envs.base import Protocol
 from b1k_envs.r1pro import ACTION_DIM, PROPRIO_DIM
-from b1k_envs.tasks import Task, get_task
+from b1k_envs.tasks.table import Task, get_task
 from b1k_eval.qualify.demos import Demo, Entry, behavior_number
 
 TASK = get_task(31)

@@ -10,8 +10,8 @@ import shutil
 import sys
 from collections import namedtuple
 
-from b1k_envs.mujoco_twin.gl import GlInfo
-from b1k_eval.machine import basics, examine, gpu
+from b1k_envs.mujoco_twin.rendering.gl import GlInfo
+from b1k_eval.doctor import basics, examine, gpu
 
 RTX_4090 = "NVIDIA GeForce RTX 4090, 24564, 570.124.06"
 A100 = "NVIDIA A100-SXM4-80GB, 81920, 550.54.15"

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 
 from b1k_envs.base import VideoFrame
 from b1k_envs.errors import EnvError
-from b1k_envs.subgoals import SUBGOALS
-from b1k_eval import session, worlds
+from b1k_envs.tasks.subgoals import SUBGOALS
 from b1k_eval.cli.main import app
+from b1k_eval.run import session, simulators
 from b1k_policies.base import ActionChunk, Skill
 from doubles import DrivePolicy, ToyEnv
 
@@ -106,8 +106,8 @@ def toy_world(policy: TalkingPolicy, breaks: Mapping[int, int]) -> Iterator[None
     """The command line runs this policy on the line, whatever is asked for."""
     with pytest.MonkeyPatch.context() as patch:
         make_env = lambda s: CodedEnv(max_steps=s.max_steps, breaks=breaks)  # noqa: E731
-        patch.setattr(worlds, "make_env", make_env)
-        patch.setattr(worlds, "prepare_pictures", lambda: None)
+        patch.setattr(simulators, "make_env", make_env)
+        patch.setattr(simulators, "prepare_pictures", lambda: None)
         patch.setattr(session, "make_policy", lambda *_: policy)
         yield
 

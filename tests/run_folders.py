@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from b1k_envs.subgoals import SUBGOALS
-from b1k_eval.cli.requests import resolve_settings
-from b1k_eval.settings import RunSettings
+from b1k_envs.tasks.subgoals import SUBGOALS
+from b1k_eval.cli.running.requests import resolve_settings
+from b1k_eval.run.settings import RunSettings
 
 TASK = "clean_boxing_gloves"
 

@@ -8,9 +8,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from b1k_envs.tasks import TASKS
+from b1k_envs.tasks.table import TASKS
 from b1k_eval.challenge.rules import Entry
-from b1k_eval.video import ffmpeg_exe
+from b1k_eval.video.recorder import ffmpeg_exe
 from run_folders import TASK, finished_run
 
 NAMES = [task.name for task in TASKS]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from b1k_eval.cli.main import VERBS, function_name
+from b1k_eval.cli.main import VERBS, function_name, module_name
 
 PACKAGES = ("b1k_envs", "b1k_policies", "b1k_eval")
 HEAVY = {"omnigibson", "isaacsim", "omni", "carb", "torch", "transformers", "mujoco"}
@@ -73,7 +73,11 @@ def roots(seen):
 
 def test_importing_every_module_loads_no_simulator_no_torch_and_no_graphics():
     names = list(every_module())
-    assert {"b1k_envs.mujoco_twin.env", "b1k_policies.expert.policy", "b1k_eval.cli.run"} < {*names}
+    assert {
+        "b1k_envs.mujoco_twin.env",
+        "b1k_policies.expert.policy",
+        "b1k_eval.cli.running.run",
+    } < {*names}
     # With MUJOCO_GL set, `import mujoco` would load EGL as well.
     seen = loaded_by(IMPORT_ALL, *names, MUJOCO_GL="egl")
     assert set(names) <= set(seen["modules"])
@@ -109,30 +113,28 @@ def test_the_twins_mujoco_is_mujoco_and_misses_what_mujoco_misses():
 def test_help_and_version_load_neither_numerics_nor_any_verb(arguments):
     seen = loaded_by(HELP, *arguments)
     assert not roots(seen) & (HEAVY | GRAPHICS | NUMERICS)
-    assert not {f"b1k_eval.cli.{function_name(verb)}" for verb in VERBS} & set(seen["modules"])
+    assert not {module_name(verb) for verb in VERBS} & set(seen["modules"])
     assert "b1k_policies" not in roots(seen)
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_verbs_help_loads_no_simulator_no_graphics_and_no_statistics(verb):
     seen = loaded_by(HELP, verb, "--help", MUJOCO_GL="egl")
-    assert f"b1k_eval.cli.{function_name(verb)}" in seen["modules"]
+    assert module_name(verb) in seen["modules"]
     assert not roots(seen) & (HEAVY | GRAPHICS | {"scipy", "pandas", "jinja2"})
 
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_the_summary_in_the_list_of_verbs_is_that_of_the_verbs_own_help(verb):
-    name = function_name(verb)
-    function = getattr(importlib.import_module(f"b1k_eval.cli.{name}"), name)
+    function = getattr(importlib.import_module(module_name(verb)), function_name(verb))
     assert VERBS[verb] == " ".join(function.__doc__.split("\n\n")[0].split())
 
 
 def test_every_verb_that_has_a_module_is_in_the_list():
-    folder = Path(importlib.import_module("b1k_eval.cli").__file__).parent
-    modules = {file.stem for file in folder.glob("[!_]*.py")}
+    modules = {name for name in every_module() if name.startswith("b1k_eval.cli.")}
     verbs = {
         name
         for name in modules
-        if callable(getattr(importlib.import_module(f"b1k_eval.cli.{name}"), name, None))
-    } - {"main"}
-    assert verbs == {function_name(verb) for verb in VERBS}
+        if callable(getattr(importlib.import_module(name), name.rpartition(".")[2], None))
+    } - {"b1k_eval.cli.main"}
+    assert verbs == {module_name(verb) for verb in VERBS}

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from b1k_envs.mujoco_twin.env import TwinEnv
-from b1k_envs.tasks import get_task
+from b1k_envs.tasks.table import get_task
 from b1k_policies.base import EpisodeInfo
 
 Array = npt.NDArray[np.float64]

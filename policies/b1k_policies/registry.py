@@ -9,8 +9,8 @@ from b1k_envs.base import Protocol
 from b1k_envs.errors import UsageError
 from b1k_policies.base import Policy
 from b1k_policies.baselines import HoldPolicy, RandomPolicy, ReplayPolicy, ZeroPolicy
-from b1k_policies.checkpoint import CheckpointRequest
-from b1k_policies.wire.address import SCHEMES, is_address
+from b1k_policies.remote.wire.address import SCHEMES, is_address
+from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
 CHECKPOINT = "checkpoint"
 """The word for a policy that a `CheckpointRequest` describes."""
@@ -64,7 +64,7 @@ def make_policy(
         B1kEvalError: A checkpoint or a server cannot be used; see `XVLAPolicy`, `RemotePolicy`.
     """
     if checkpoint is not None:
-        from b1k_policies.xvla import XVLAPolicy
+        from b1k_policies.xvla.policy import XVLAPolicy
 
         return XVLAPolicy(checkpoint, protocol, instruction=instruction)
     factory = _BY_NAME.get(spec)
@@ -76,7 +76,7 @@ def make_policy(
             raise UsageError("--policy replay: needs a file, as in replay:RUN/.../trace.parquet")
         return ReplayPolicy(rest)
     if is_address(spec):
-        from b1k_policies.remote import RemotePolicy
+        from b1k_policies.remote.client import RemotePolicy
 
         return RemotePolicy(spec, protocol)
     if colon and rest.startswith("//"):

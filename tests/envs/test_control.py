@@ -12,7 +12,7 @@ from urdf_chain import JOINTS
 from b1k_envs import r1pro
 from b1k_envs.errors import ActionError, EnvError, PolicyFaultError
 from b1k_envs.mujoco_twin.env import TwinEnv
-from b1k_envs.tasks import get_task
+from b1k_envs.tasks.table import get_task
 
 BASE = ("base_footprint_x_joint", "base_footprint_y_joint", "base_footprint_rz_joint")
 TRUNK = [f"torso_joint{i}" for i in range(1, 5)]

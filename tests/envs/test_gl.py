@@ -29,7 +29,7 @@ ctypes.CDLL.__init__ = _refuse
 CHOOSE = """
 import json, os, sys
 from b1k_envs.errors import UnavailableError
-from b1k_envs.mujoco_twin.gl import gl_info
+from b1k_envs.mujoco_twin.rendering.gl import gl_info
 try:
     info = gl_info()
     answer = {"backend": info.backend, "renderer": info.renderer, "env": os.environ["MUJOCO_GL"]}
@@ -97,7 +97,7 @@ def test_importing_the_module_loads_no_mujoco_no_opengl_and_leaves_the_environme
     code = """
         import json, os, sys
         before = dict(os.environ)
-        import b1k_envs.mujoco_twin.gl
+        import b1k_envs.mujoco_twin.rendering.gl
         loaded = [name for name in sys.modules if name.split(".")[0] in ("mujoco", "OpenGL")]
         print(json.dumps({"loaded": loaded, "same": before == dict(os.environ)}))
     """
@@ -191,7 +191,7 @@ def test_a_setting_that_cannot_render_is_told_as_such(value, message):
 IMPORT_MUJOCO = """
 import json, os, sys
 from b1k_envs.errors import UnavailableError
-from b1k_envs.mujoco_twin.gl import before_mujoco_import
+from b1k_envs.mujoco_twin.rendering.gl import before_mujoco_import
 try:
     before_mujoco_import()
     early = "OpenGL" in sys.modules
@@ -222,7 +222,7 @@ def test_a_run_without_pictures_needs_no_opengl_at_all(value):
 def test_what_crashes_after_opengl_is_loaded_before_it(tmp_path):
     environment = environment_with_it(tmp_path)
     naive = "import mujoco.egl; mujoco.egl.GLContext(16, 16)"
-    ours = "from b1k_envs.mujoco_twin.gl import ensure_gl; ensure_gl()"
+    ours = "from b1k_envs.mujoco_twin.rendering.gl import ensure_gl; ensure_gl()"
     wanted = "\ntry:\n    import triton\nexcept ImportError:\n    print('end')"
     died, lived = (
         subprocess.run(

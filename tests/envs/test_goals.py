@@ -10,9 +10,9 @@ import bddl_callback_double
 import numpy as np
 import pytest
 
-from b1k_envs import bddl_problem
 from b1k_envs.errors import EnvError, UnavailableError, UsageError
-from b1k_envs.goals import GoalTracker, partial_score
+from b1k_envs.tasks.goals import GoalTracker, partial_score
+from b1k_envs.tasks.table import bddl_problem
 
 GLOVES = ("boxing_glove.n.01_1", "boxing_glove.n.01_2")
 DUST = "dust.n.01_1"
@@ -413,5 +413,7 @@ def test_a_broken_problem_is_an_error_of_the_environment(monkeypatch, tmp_path):
 
 
 def test_importing_the_module_does_not_import_bddl():
-    code = "import sys, b1k_envs.goals, b1k_envs.subgoals; sys.exit('bddl' in sys.modules)"
+    code = (
+        "import sys, b1k_envs.tasks.goals, b1k_envs.tasks.subgoals; sys.exit('bddl' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

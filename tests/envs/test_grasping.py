@@ -13,9 +13,9 @@ import mujoco
 import numpy as np
 import pytest
 
-from b1k_envs.mujoco_twin.control import Controller
 from b1k_envs.mujoco_twin.env import TwinEnv
-from b1k_envs.mujoco_twin.grasping import GRASP_WINDOW_STEPS, MASS_LIMIT, AssistedGrasp
+from b1k_envs.mujoco_twin.robot.control import Controller
+from b1k_envs.mujoco_twin.robot.grasping import GRASP_WINDOW_STEPS, MASS_LIMIT, AssistedGrasp
 from twin_bench import FINGER_TIP, FORWARD, GLOVES, Bench, action, make_twin, rotation_angle
 
 GLOVE, OTHER = GLOVES

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from b1k_envs.errors import UsageError
-from b1k_envs.mujoco_twin import meshes
-from b1k_envs.mujoco_twin.meshes import Mesh
+from b1k_envs.mujoco_twin.assets import meshes
+from b1k_envs.mujoco_twin.assets.meshes import Mesh
 
 PI = np.pi
 

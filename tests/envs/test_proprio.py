@@ -18,7 +18,7 @@ from urdf_chain import base_pose, link_poses, random_joints, rotation_xyzw
 from b1k_envs import r1pro
 from b1k_envs.base import Protocol
 from b1k_envs.mujoco_twin.env import TwinEnv
-from b1k_envs.mujoco_twin.proprio import ProprioReader
+from b1k_envs.mujoco_twin.robot.proprio import ProprioReader
 
 SLICES_2025 = {
     "joint_qpos": (0, 28),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from b1k_envs.mujoco_twin.gl import ensure_gl
+from b1k_envs.mujoco_twin.rendering.gl import ensure_gl
 
 ensure_gl()
 
@@ -16,7 +16,8 @@ import mujoco  # noqa: E402 - after the choice of GL
 from b1k_envs import r1pro  # noqa: E402
 from b1k_envs.base import VIEWS  # noqa: E402
 from b1k_envs.errors import UsageError  # noqa: E402
-from b1k_envs.mujoco_twin import robot, robot_looks  # noqa: E402
+from b1k_envs.mujoco_twin.robot import body as robot  # noqa: E402
+from b1k_envs.mujoco_twin.robot import looks as robot_looks  # noqa: E402
 
 ARMS_RAISED = {"left": (-0.3, 0.25, 0, -1.3, 0, 0, 0), "right": (-0.3, -0.25, 0, -1.3, 0, 0, 0)}
 

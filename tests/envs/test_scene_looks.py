@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 
 from b1k_envs.errors import UnavailableError
-from b1k_envs.mujoco_twin.gl import ensure_gl
+from b1k_envs.mujoco_twin.rendering.gl import ensure_gl
 
 mujoco = pytest.importorskip("mujoco")
 
-from b1k_envs.mujoco_twin import glove_looks, robot, scene, scene_looks, washer_looks  # noqa: E402
+from b1k_envs.mujoco_twin.robot import body as robot  # noqa: E402
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import glove_looks, washer_looks  # noqa: E402
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene  # noqa: E402
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import looks as scene_looks  # noqa: E402
 
 GLOVES = ("boxing_glove_1", "boxing_glove_2")
 MESH = mujoco.mjtGeom.mjGEOM_MESH

@@ -3,7 +3,7 @@
 import pytest
 
 from b1k_envs.errors import EnvError, UsageError
-from b1k_envs.subgoals import SUBGOALS, evaluate
+from b1k_envs.tasks.subgoals import SUBGOALS, evaluate
 
 AGENT, WASHER, COUNTERTOP = "agent.n.01_1", "washer.n.03_1", "countertop.n.01_1"
 GLOVE_1, GLOVE_2 = "boxing_glove.n.01_1", "boxing_glove.n.01_2"

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from b1k_envs.errors import UsageError
-from b1k_envs.tasks import TASKS, check_protocol, get_task, human_stats, load_human_stats
+from b1k_envs.tasks.table import TASKS, check_protocol, get_task, human_stats, load_human_stats
 
 GLOVES = TASKS[31]
 

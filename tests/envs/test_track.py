@@ -9,7 +9,7 @@ import pytest
 
 from b1k_envs.errors import EnvError
 from b1k_envs.r1pro import PROPRIO_DIM
-from b1k_envs.track import StandardTrackEnv, StandardTrackGroup, mask
+from b1k_envs.tracks import StandardTrackEnv, StandardTrackGroup, mask
 from doubles import ToyEnv
 
 # Of the challenge's table of the 256 numbers: the six base joints in joint_qpos (0:28),

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from b1k_envs.errors import ActionError, EnvError, UsageError
-from b1k_envs.goals import GoalTracker
 from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_envs.mujoco_twin.states import TwinStates
-from b1k_envs.tasks import get_task
+from b1k_envs.tasks.goals import GoalTracker
+from b1k_envs.tasks.table import get_task
 from b1k_policies.base import Policy
 from b1k_policies.baselines import HoldPolicy, RandomPolicy, ZeroPolicy
 from twin_bench import (

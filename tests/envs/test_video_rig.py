@@ -14,10 +14,11 @@ import pytest
 
 from b1k_envs import r1pro
 from b1k_envs.errors import EnvError
-from b1k_envs.mujoco_twin import scene_looks, video_rig
 from b1k_envs.mujoco_twin.instances import make_instance
 from b1k_envs.mujoco_twin.model import Look
-from b1k_envs.mujoco_twin.video_rig import VideoRig
+from b1k_envs.mujoco_twin.rendering import video_rig
+from b1k_envs.mujoco_twin.rendering.video_rig import VideoRig
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import looks as scene_looks
 
 SIZES = {"head": 448, "left_wrist": 224, "right_wrist": 224}
 LIMIT_S = 120  # on a loaded machine; nothing waits as long when all is well
@@ -177,7 +178,7 @@ def test_it_ends_with_a_parent_that_is_killed(fate):
         from b1k_envs.mujoco_twin import scene_looks
         from b1k_envs.mujoco_twin.instances import make_instance
         from b1k_envs.mujoco_twin.model import Look
-        from b1k_envs.mujoco_twin.video_rig import VideoRig
+        from b1k_envs.mujoco_twin.rendering.video_rig import VideoRig
         looks = len(scene_looks.JITTERED_MATERIALS)
         instance = make_instance("clean_boxing_gloves", "public-test", 0, looks)
         rig = VideoRig("fast")

@@ -15,13 +15,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from b1k_envs.tasks import get_task, human_stats
-from b1k_eval.chunking import RecedingHorizon
-from b1k_eval.episode import Assembly
-from b1k_eval.launch import launch, plan_episodes
-from b1k_eval.noise import NoiseSpec
-from b1k_eval.progress import Reporter
-from b1k_eval.store import open_run
+from b1k_envs.tasks.table import get_task, human_stats
+from b1k_eval.loop.chunking import RecedingHorizon
+from b1k_eval.loop.noise import NoiseSpec
+from b1k_eval.records.store import open_run
+from b1k_eval.run.episode import Assembly
+from b1k_eval.run.launch import launch, plan_episodes
+from b1k_eval.run.progress import Reporter
 from doubles import BreakingEnv, RandomWalkPolicy, ToyEnv
 
 TASK = get_task(31)

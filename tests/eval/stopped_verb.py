@@ -14,8 +14,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import doubles
-from b1k_eval import worlds
 from b1k_eval.cli.main import main
+from b1k_eval.run import simulators
 
 
 def work(*_arguments, **_options):
@@ -48,21 +48,21 @@ def make_slow(settings, **_):
 ENDLESS = {
     "compare": "b1k_eval.compare.summary.summarise_runs",
     "report": "b1k_eval.report.page.write_page",
-    "serve": "b1k_eval.cli.serve.make_policy",
-    "inspect": "b1k_eval.cli.inspect.XVLAPolicy",
-    "doctor": "b1k_eval.machine.examine",
+    "serve": "b1k_eval.cli.checkpoints.serve.make_policy",
+    "inspect": "b1k_eval.cli.checkpoints.inspect.XVLAPolicy",
+    "doctor": "b1k_eval.doctor.examine",
     "export": "b1k_eval.challenge.export.export_runs",
     "import": "b1k_eval.challenge.importing.import_results",
     "tasks": "b1k_eval.cli.tasks._record",
-    "contract": "b1k_eval.cli.contract.resolve",
-    "convert": "b1k_policies.converting.convert",
-    "qualify": "b1k_eval.cli.requests.resolve_settings",
+    "contract": "b1k_eval.cli.checkpoints.contract.resolve",
+    "convert": "b1k_policies.xvla.files.converting.convert",
+    "qualify": "b1k_eval.cli.running.requests.resolve_settings",
     "loading": "b1k_eval.cli.main.import_module",  # of the verb, as on a slow disk
 }
 
 
 if __name__ == "__main__":
-    worlds.make_env = make_slow
+    simulators.make_env = make_slow
     what = sys.argv[1]
     if what in ENDLESS:
         module, _, name = ENDLESS[what].rpartition(".")

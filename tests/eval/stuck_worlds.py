@@ -11,13 +11,13 @@ from functools import partial
 
 from b1k_envs.base import Env, EnvGroup, Float32Array, Observation, StepResult
 from b1k_envs.errors import EnvError, HostFaultError, UnavailableError
-from b1k_envs.tasks import get_task, human_stats
-from b1k_eval.chunking import RecedingHorizon
-from b1k_eval.episode import Assembly
-from b1k_eval.launch import launch, plan_episodes
-from b1k_eval.progress import Reporter
-from b1k_eval.store import open_run
-from b1k_eval.watchdog import Limits
+from b1k_envs.tasks.table import get_task, human_stats
+from b1k_eval.loop.chunking import RecedingHorizon
+from b1k_eval.records.store import open_run
+from b1k_eval.run.episode import Assembly
+from b1k_eval.run.launch import launch, plan_episodes
+from b1k_eval.run.progress import Reporter
+from b1k_eval.run.watchdog import Limits
 from doubles import RandomWalkPolicy, ToyEnv
 
 TASK = get_task(31)

@@ -22,10 +22,11 @@ import b1k_envs
 import b1k_eval
 import b1k_policies
 from b1k_envs.errors import UsageError
-from b1k_eval import store, worlds
 from b1k_eval.cli.main import VERBS, _load, app
-from b1k_eval.store import read_episodes
-from b1k_policies.server.limits import Door, Quota
+from b1k_eval.records import store
+from b1k_eval.records.store import read_episodes
+from b1k_eval.run import simulators
+from b1k_policies.remote.server.limits import Door, Quota
 from doubles import ToyEnv, make_toy_env
 from run_folders import finished_run
 
@@ -35,7 +36,7 @@ BASE = ["run", "--task", "31", "--policy", "hold", "--no-video", "--max-steps", 
 @pytest.fixture
 def cli(monkeypatch, tmp_path):
     """Runs the app with the toy env, in a folder of its own."""
-    monkeypatch.setattr(worlds, "make_env", make_toy_env)
+    monkeypatch.setattr(simulators, "make_env", make_toy_env)
     monkeypatch.chdir(tmp_path)
     return lambda *words: CliRunner().invoke(app, [str(word) for word in words])
 
@@ -71,7 +72,7 @@ def test_the_command_after_ctrl_c_goes_on_with_the_run(cli, monkeypatch, folder)
                 raise KeyboardInterrupt
             super().reset(instance, rollout, seed)
 
-    monkeypatch.setattr(worlds, "make_env", lambda _: Interrupted(max_steps=5))
+    monkeypatch.setattr(simulators, "make_env", lambda _: Interrupted(max_steps=5))
     result = cli(*BASE, "--instances", "0-2", "--out", folder)
     assert result.exit_code == 130
     (command,) = re.findall(r"go on with: b1k-eval (.*)", result.stderr)

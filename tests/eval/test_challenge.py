@@ -16,8 +16,8 @@ from b1k_envs.errors import UsageError
 from b1k_eval.challenge.export import Exported, export_runs
 from b1k_eval.challenge.importing import import_results
 from b1k_eval.challenge.rules import objections
-from b1k_eval.compare.loading import read_run_data
-from b1k_eval.store import RunStore, StorageError
+from b1k_eval.records.loading import read_run_data
+from b1k_eval.records.store import RunStore, StorageError
 from challenge_scorer import RefusedError, score
 from run_folders import TASK
 from submissions import HUMAN, LIMIT, NAMES, coloured, entry, submittable

@@ -7,10 +7,10 @@ from dataclasses import asdict
 import pytest
 
 from b1k_envs.errors import UsageError
-from b1k_eval.cli import contract as verb
-from b1k_eval.cli.checkpoint_options import complete_checkpoint, typed_only
-from b1k_policies.checkpoint import CheckpointError, CheckpointRequest, locate
-from b1k_policies.checkpoint_folder import CheckpointFolder
+from b1k_eval.cli.checkpoints import contract as verb
+from b1k_eval.cli.checkpoints.options import complete_checkpoint, typed_only
+from b1k_policies.xvla.files.checkpoint import CheckpointError, CheckpointRequest, locate
+from b1k_policies.xvla.files.folder import CheckpointFolder
 from checkpoint_files import write_checkpoint, write_code
 
 

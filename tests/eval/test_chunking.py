@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from b1k_envs.errors import UsageError
-from b1k_eval.chunking import Chunking, RecedingHorizon, TemporalEnsemble
+from b1k_eval.loop.chunking import Chunking, RecedingHorizon, TemporalEnsemble
 
 
 def drive(chunking: Chunking, chunk_length: int, steps: int, seed: int):

@@ -19,11 +19,12 @@ from typer.testing import CliRunner
 
 import b1k_eval
 from b1k_envs.errors import ContractMismatchError, UnavailableError
-from b1k_eval import session, store, worlds
 from b1k_eval.cli.main import app
-from b1k_eval.cli.smoke import check_determinism, check_observation
-from b1k_eval.progress import LiveReporter, PlainReporter, Snapshot, duration
-from b1k_eval.store import EpisodeKey, read_episodes
+from b1k_eval.cli.running.smoke import check_determinism, check_observation
+from b1k_eval.records import store
+from b1k_eval.records.store import EpisodeKey, read_episodes
+from b1k_eval.run import session, simulators
+from b1k_eval.run.progress import LiveReporter, PlainReporter, Snapshot, duration
 from doubles import BreakingEnv, RaisingPolicy, ToyEnv, make_toy_env
 
 BASE = ["run", "--task", "31", "--policy", "hold", "--no-video", "--max-steps", "5"]
@@ -32,7 +33,7 @@ BASE = ["run", "--task", "31", "--policy", "hold", "--no-video", "--max-steps", 
 @pytest.fixture
 def cli(monkeypatch, tmp_path):
     """Runs the app with the toy env, in a folder of its own."""
-    monkeypatch.setattr(worlds, "make_env", make_toy_env)
+    monkeypatch.setattr(simulators, "make_env", make_toy_env)
     monkeypatch.chdir(tmp_path)
     runner = CliRunner()
     return lambda *arguments: runner.invoke(app, [str(a) for a in arguments])
@@ -98,7 +99,7 @@ def test_without_out_the_run_lands_in_results(cli, tmp_path):
 
 def test_runs_started_in_the_same_second_get_a_folder_each(cli, tmp_path, monkeypatch):
     same = Path("results/20260101-000000-hold")
-    monkeypatch.setattr("b1k_eval.cli.run.proposed_folder", lambda _: same)
+    monkeypatch.setattr("b1k_eval.cli.running.run.proposed_folder", lambda _: same)
     for _ in range(3):
         assert cli(*BASE).exit_code == 0
     names = sorted(folder.name for folder in (tmp_path / "results").iterdir())
@@ -266,7 +267,7 @@ def test_no_gl_is_said_before_the_run_starts(cli, tmp_path, monkeypatch):
     def no_gl():
         raise UnavailableError("no off-screen OpenGL; install libegl1")
 
-    monkeypatch.setattr(worlds, "prepare_pictures", no_gl)
+    monkeypatch.setattr(simulators, "prepare_pictures", no_gl)
     result = cli("run", "--task", "31", "--policy", "hold", "--out", "r")
     assert (result.exit_code, error_line(result)) == (4, "no off-screen OpenGL; install libegl1")
     assert not (tmp_path / "r").exists()
@@ -277,7 +278,7 @@ def test_each_expected_error_has_its_exit_code(cli, monkeypatch):
     def mismatch(settings):
         raise ContractMismatchError("two\nlines")
 
-    monkeypatch.setattr(worlds, "make_env", mismatch)
+    monkeypatch.setattr(simulators, "make_env", mismatch)
     result = cli(*BASE)
     assert (result.exit_code, error_line(result)) == (3, "two lines")
 
@@ -286,13 +287,13 @@ def test_an_unexpected_exception_keeps_its_traceback(cli, monkeypatch):
     def bug(settings):
         raise KeyError("bug")
 
-    monkeypatch.setattr(worlds, "make_env", bug)
+    monkeypatch.setattr(simulators, "make_env", bug)
     result = cli(*BASE)
     assert isinstance(result.exception, KeyError)
 
 
 def test_an_episode_that_ends_as_error_makes_exit_code_1(cli, monkeypatch):
-    monkeypatch.setattr(worlds, "make_env", lambda settings: BreakingEnv(hook="step"))
+    monkeypatch.setattr(simulators, "make_env", lambda settings: BreakingEnv(hook="step"))
     result = cli(*BASE, "--out", "r")
     assert result.exit_code == 1
     assert "0 success, 0 failure, 1 error\n" in result.stdout  # and no rate: nothing is scored
@@ -479,7 +480,7 @@ def test_an_unfit_folder_is_refused_before_anything_is_built_and_is_left_as_it_w
         (tmp_path / "r" / "episodes" / "notes").write_text("")
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.setattr(session, "make_policy", forbidden)
-    monkeypatch.setattr(worlds, "make_env", forbidden)
+    monkeypatch.setattr(simulators, "make_env", forbidden)
     result = cli(*BASE, "--out", "r")
     assert result.exit_code == 2, result.output
     assert re.match("r already holds a run|r is not empty .it has episodes", error_line(result))
@@ -575,7 +576,7 @@ def test_ctrl_c_says_how_to_go_on_and_exits_with_130(cli, monkeypatch):
                 raise KeyboardInterrupt
             super().reset(instance, rollout, seed)
 
-    monkeypatch.setattr(worlds, "make_env", lambda settings: Interrupted(max_steps=5))
+    monkeypatch.setattr(simulators, "make_env", lambda settings: Interrupted(max_steps=5))
     result = cli(*BASE, "--instances", "0-2", "--out", "r")
     assert result.exit_code == 130
     assert "interrupted; go on with: b1k-eval run --resume --out r" in result.stderr
@@ -602,8 +603,8 @@ def test_a_real_ctrl_c_ends_workers_too(tmp_path):
     """SIGINT to the whole group, as a terminal sends it, while the workers are starting."""
     code = (
         "import sys; sys.path.insert(0, sys.argv.pop(1))\n"
-        "import doubles; from b1k_eval import worlds\n"
-        "worlds.make_env = doubles.make_toy_env\n"
+        "import doubles; from b1k_eval.run import simulators\n"
+        "simulators.make_env = doubles.make_toy_env\n"
         "from b1k_eval.cli.main import main\n"
         "if __name__ == '__main__': main()\n"
     )

@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 from b1k_envs.errors import UsageError
 from b1k_eval.cli.main import app
 from b1k_eval.compare.comparable import differences, require_comparable
-from b1k_eval.compare.loading import read_run_data
 from b1k_eval.compare.summary import summarise_runs
 from b1k_eval.compare.verdicts import holm
-from b1k_policies.contract import V4, V17
+from b1k_eval.records.loading import read_run_data
+from b1k_policies.contract.contract import V4, V17
 from run_folders import finished_run
 
 WON, LOST, BROKE = "success", "failure", "error"

@@ -8,9 +8,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from b1k_eval.cli.contract import contract
+from b1k_eval.cli.checkpoints.contract import contract
 from b1k_eval.cli.options import Verb
-from b1k_policies.contract import V4, V17, EvalContract
+from b1k_policies.contract.contract import V4, V17, EvalContract
 
 
 @pytest.fixture

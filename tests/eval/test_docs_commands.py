@@ -12,7 +12,7 @@ import pytest
 import typer
 from typer.main import get_command
 
-from b1k_eval.cli.main import VERBS, function_name
+from b1k_eval.cli.main import VERBS, function_name, module_name
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -29,9 +29,8 @@ def commands(page: Path) -> list[list[str]]:
 
 def known(verb: str) -> set[str]:
     """Options of a verb."""
-    name = function_name(verb)
     alone = typer.Typer()
-    alone.command()(getattr(import_module(f"b1k_eval.cli.{name}"), name))
+    alone.command()(getattr(import_module(module_name(verb)), function_name(verb)))
     parameters = get_command(alone).params
     return {option for each in parameters for option in (*each.opts, *each.secondary_opts)}
 

@@ -21,18 +21,8 @@ from typer.testing import CliRunner
 
 from b1k_envs.errors import UnavailableError
 from b1k_eval.cli.doctor import doctor
-from b1k_eval.machine import (
-    FORMAT,
-    Check,
-    State,
-    Subject,
-    Verdict,
-    basics,
-    examine,
-    judge,
-    policies,
-)
-from b1k_policies.required_packages import FAMILY_TRANSFORMERS
+from b1k_eval.doctor import FORMAT, Check, State, Subject, Verdict, basics, examine, judge, policies
+from b1k_policies.xvla.code.required_packages import FAMILY_TRANSFORMERS
 from fake_machines import FakeMachine, verdict_of
 
 NO_GL = "no OpenGL: egl: libEGL.so.1 not found; install with: apt-get install libegl1"
@@ -168,7 +158,7 @@ def test_the_opengl_that_is_named_was_really_loaded(here):
 
 
 def test_the_encoder_that_is_named_is_one_that_encodes(here):
-    from b1k_eval.video import ffmpeg_exe
+    from b1k_eval.video.recorder import ffmpeg_exe
 
     encoders = said(ffmpeg_exe(), "-hide_banner", "-encoders")
     assert (here["checks"]["ffmpeg"]["state"] == "ok") is (" libx264 " in encoders)

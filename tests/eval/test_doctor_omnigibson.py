@@ -8,8 +8,8 @@ from types import ModuleType
 
 import pytest
 
-from b1k_eval.machine import behavior_data, examine, judge
-from b1k_eval.machine.gpu import Card
+from b1k_eval.doctor import behavior_data, examine, judge
+from b1k_eval.doctor.gpu import Card
 from fake_machines import A100, H100, RTX_4090, FakeMachine, verdict_of
 
 DOWNLOAD = (

@@ -17,17 +17,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from b1k_eval.cli import compare, contract, doctor, options, run, smoke
+from b1k_eval.cli import doctor, options
+from b1k_eval.cli.checkpoints import contract
 from b1k_eval.cli.main import VERBS
-from b1k_eval.compare.loading import read_run_data
+from b1k_eval.cli.results import compare
+from b1k_eval.cli.running import run, smoke
 from b1k_eval.compare.summary import summarise_runs
+from b1k_eval.doctor import Check, Verdict
 from b1k_eval.files import to_json
-from b1k_eval.machine import Check, Verdict
-from b1k_eval.progress import LiveReporter, PlainReporter, Snapshot
-from b1k_eval.run_files import EpisodeKey
+from b1k_eval.records.loading import read_run_data
+from b1k_eval.records.run_files import EpisodeKey
+from b1k_eval.run.progress import LiveReporter, PlainReporter, Snapshot
 from b1k_eval.streams import take_every_text
-from b1k_policies.contract_resolved import Difference
-from b1k_policies.contract_sources import resolve
+from b1k_policies.contract.resolved import Difference
+from b1k_policies.contract.resolving import resolve
 from run_folders import finished_run
 
 ENCODINGS = ["ascii", "latin-1", "utf-8"]

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 from stuck_worlds import run_stuck
 
-from b1k_eval.lanes import LanePolicy, lane_policies
-from b1k_eval.store import read_episodes
-from b1k_eval.watchdog import Limits
+from b1k_eval.records.store import read_episodes
+from b1k_eval.run.lanes import LanePolicy, lane_policies
+from b1k_eval.run.watchdog import Limits
 from b1k_policies.base import ActionChunk
-from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.registry import CHECKPOINT, make_policy
+from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 from doubles import DrivePolicy, ToyEnv
 
 

@@ -11,10 +11,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from b1k_eval import worlds
-from b1k_eval.cli.inspect import inspect
+from b1k_eval.cli.checkpoints.inspect import inspect
 from b1k_eval.cli.options import Verb
-from b1k_eval.inspect_pictures import PANEL
+from b1k_eval.report.inspect_pictures import PANEL
+from b1k_eval.run import simulators
 
 FILES = ["chunk.png", "inspect.json", "model_sees.png", "observation.npz"]
 GREEN, MAGENTA = (70, 200, 110), (255, 70, 220)
@@ -44,8 +44,8 @@ def no_simulator(monkeypatch):
     def refuse(*_):
         raise AssertionError("a simulator was started")
 
-    monkeypatch.setattr(worlds, "make_env", refuse)
-    monkeypatch.setattr(worlds, "prepare_pictures", refuse)
+    monkeypatch.setattr(simulators, "make_env", refuse)
+    monkeypatch.setattr(simulators, "prepare_pictures", refuse)
 
 
 def found(document, level):
@@ -243,7 +243,7 @@ def test_an_observation_brings_its_own_task(cli, twin, tiny_v17, words, message)
     ],
 )
 def test_wrong_usage_is_told_before_a_model_is_loaded(cli, tiny_v17, words, message, monkeypatch):
-    monkeypatch.setattr("b1k_eval.cli.inspect.XVLAPolicy", None)
+    monkeypatch.setattr("b1k_eval.cli.checkpoints.inspect.XVLAPolicy", None)
     result = cli(tiny_v17, *words)
     assert result.exit_code == 2
     assert message in result.stderr

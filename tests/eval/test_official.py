@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from b1k_envs.errors import PolicyFaultError, UsageError
-from b1k_envs.tasks import HumanStats
-from b1k_eval.chunking import RecedingHorizon
-from b1k_eval.official import official_name, official_text
-from b1k_eval.runner import run_episode
-from b1k_eval.scoring import ScoreKeeper, result_record
+from b1k_envs.tasks.table import HumanStats
+from b1k_eval.challenge.official_record import official_name, official_text
+from b1k_eval.loop.chunking import RecedingHorizon
+from b1k_eval.loop.runner import run_episode
+from b1k_eval.records.scoring import ScoreKeeper, result_record
 from doubles import BreakingEnv, DrivePolicy, RaisingPolicy, ToyEnv
 
 HUMAN = HumanStats(

@@ -12,12 +12,12 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from b1k_envs.tasks import TASKS
+from b1k_envs.tasks.table import TASKS
 from b1k_eval.challenge.rules import objections
 from b1k_eval.cli.main import app
-from b1k_eval.cli.requests import resolve_execution, resolve_settings
-from b1k_eval.compare.loading import read_run_data
-from b1k_eval.report.mp4 import read_index
+from b1k_eval.cli.running.requests import resolve_execution, resolve_settings
+from b1k_eval.records.loading import read_run_data
+from b1k_eval.video.mp4 import read_index
 from challenge_scorer import score_all
 from omnigibson_double.data import PUBLIC_IDS_2025, write_data_folder
 from omnigibson_double.fixtures import _og_data_2025, _og_data_2026, install, og_2025, og_2026  # noqa: F401

@@ -15,11 +15,11 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from b1k_eval import worlds
 from b1k_eval.cli.main import app
-from b1k_eval.cli.requests import resolve_settings
-from b1k_eval.store import read_episodes
-from b1k_eval.watchdog import Limits
+from b1k_eval.cli.running.requests import resolve_settings
+from b1k_eval.records.store import read_episodes
+from b1k_eval.run import simulators
+from b1k_eval.run.watchdog import Limits
 from omnigibson_double.data import PUBLIC_IDS_2025
 from omnigibson_double.fixtures import _og_data_2025, _og_data_2026, og_2025, og_2026  # noqa: F401
 
@@ -75,7 +75,7 @@ def test_what_is_not_asked_for_is_as_the_installed_evaluator_has_it(og):
     assert settings.protocol == og.generation
     assert settings.max_steps == {"2025": 16470, "2026": 12352}[og.generation]
     assert (settings.instances, settings.human_stats) == ((0,), None)
-    assert worlds.human_stats_of(settings).right_eef_displacement == pytest.approx(70.25)
+    assert simulators.human_stats_of(settings).right_eef_displacement == pytest.approx(70.25)
     train = resolve_settings({**given, "split": "train"}, {})
     # 2026 counts training instances by their number, and the first there is is number 1.
     assert train.instances == {"2025": (0,), "2026": (1,)}[og.generation]
@@ -185,7 +185,7 @@ def test_a_fault_costs_one_episode_and_resume_makes_up_for_it(
     for name, value in og.faults.save(tmp_path / "faults.json").items():
         monkeypatch.setenv(name, value)
     limits = Limits(start_s=300.0, reset_s=120.0, step_s=10.0, observe_s=120.0)
-    monkeypatch.setattr(worlds, "limits", lambda settings: limits)
+    monkeypatch.setattr(simulators, "limits", lambda settings: limits)
     result = cli(
         *BASE, "--no-video", *more, "--max-steps", limit, "--instances", "0-1", "--out", "r"
     )

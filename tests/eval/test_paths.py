@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from b1k_eval import worlds
 from b1k_eval.cli.main import app
 from b1k_eval.cli.options import at_home, shell_word
-from b1k_eval.store import read_episodes
+from b1k_eval.records.store import read_episodes
+from b1k_eval.run import simulators
 from doubles import make_toy_env
 from report_runs import make_run
 from run_folders import finished_run
@@ -33,7 +33,7 @@ HUMAN = {
 @pytest.fixture
 def cli(monkeypatch, tmp_path):
     """Runs the app with the toy env, in a folder of its own that is also the home."""
-    monkeypatch.setattr(worlds, "make_env", make_toy_env)
+    monkeypatch.setattr(simulators, "make_env", make_toy_env)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     rows = np.zeros((10, 23), dtype=np.float32)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from b1k_envs.errors import UsageError
-from b1k_eval.chunking import RecedingHorizon
 from b1k_eval.cli.main import app
-from b1k_eval.realtime import RealTime, delay_steps
+from b1k_eval.loop.chunking import RecedingHorizon
+from b1k_eval.loop.realtime import RealTime, delay_steps
 
 HOLD = np.full(23, 7.0, dtype=np.float32)
 
@@ -174,7 +174,7 @@ def test_options_that_do_not_go_together_are_refused(tmp_path, options, words):
 
 def test_a_run_from_before_there_was_a_mode_compares_as_synchronous(tmp_path):
     from b1k_eval.compare.comparable import differences
-    from b1k_eval.compare.loading import read_run_data
+    from b1k_eval.records.loading import read_run_data
 
     assert cli("run", *FAST, "--out", tmp_path / "new").exit_code == 0
     assert cli("run", *FAST, "--out", tmp_path / "old").exit_code == 0

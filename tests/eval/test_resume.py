@@ -14,12 +14,12 @@ import pandas as pd
 import pytest
 from killed_run import PLAN, failing_env, make_run
 
-from b1k_eval.chunking import RecedingHorizon
-from b1k_eval.episode import Assembly
-from b1k_eval.launch import episode_seed, launch
-from b1k_eval.progress import Reporter
-from b1k_eval.scoring import HumanFigures
-from b1k_eval.store import StorageError, open_run, read_episodes
+from b1k_eval.loop.chunking import RecedingHorizon
+from b1k_eval.records.scoring import HumanFigures
+from b1k_eval.records.store import StorageError, open_run, read_episodes
+from b1k_eval.run.episode import Assembly
+from b1k_eval.run.launch import episode_seed, launch
+from b1k_eval.run.progress import Reporter
 from doubles import DyingEnv, RaisingPolicy, ToyEnv
 
 SCRIPT = Path(__file__).parent / "killed_run.py"
@@ -134,7 +134,7 @@ def run_here(folder, human, make_policy, make_env=ToyEnv, reporter=None, plan=PL
 
 @pytest.fixture
 def human() -> HumanFigures:
-    from b1k_envs.tasks import get_task, human_stats
+    from b1k_envs.tasks.table import get_task, human_stats
 
     return human_stats(get_task(31))
 
@@ -190,7 +190,7 @@ def test_ctrl_c_keeps_what_is_done_and_leaves_no_half_episode(tmp_path, human):
 def test_a_disk_that_fills_up_during_an_episode_makes_it_an_error_and_stops(
     tmp_path, human, monkeypatch
 ):
-    from b1k_eval.trace import Trace
+    from b1k_eval.records.trace import Trace
 
     def full(self, path):
         raise OSError(28, "No space left on device", str(path))

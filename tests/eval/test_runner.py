@@ -15,16 +15,16 @@ import pytest
 from b1k_envs.base import GoalStatus
 from b1k_envs.errors import ActionError, EnvError, HostFaultError, PolicyFaultError
 from b1k_envs.r1pro import PROPRIO_LAYOUTS
-from b1k_envs.tasks import HumanStats
-from b1k_eval.chunking import RecedingHorizon
-from b1k_eval.events import NotFinite, Subscriber
+from b1k_envs.tasks.table import HumanStats
+from b1k_eval.challenge.official_record import official_text
 from b1k_eval.files import to_json
-from b1k_eval.noise import ActionNoise, NoiseSpec
-from b1k_eval.official import official_text
-from b1k_eval.realtime import RealTime
-from b1k_eval.runner import run_episode
-from b1k_eval.scoring import ScoreKeeper, result_record
-from b1k_eval.trace import Trace
+from b1k_eval.loop.chunking import RecedingHorizon
+from b1k_eval.loop.events import NotFinite, Subscriber
+from b1k_eval.loop.noise import ActionNoise, NoiseSpec
+from b1k_eval.loop.realtime import RealTime
+from b1k_eval.loop.runner import run_episode
+from b1k_eval.records.scoring import ScoreKeeper, result_record
+from b1k_eval.records.trace import Trace
 from b1k_policies.base import ActionChunk
 from b1k_policies.baselines import HoldPolicy
 from doubles import (

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from b1k_envs.base import AgentPositions
-from b1k_envs.tasks import HumanStats
-from b1k_eval.chunking import RecedingHorizon
-from b1k_eval.runner import run_episode
-from b1k_eval.scoring import ScoreKeeper, efficiency, result_record
+from b1k_envs.tasks.table import HumanStats
+from b1k_eval.loop.chunking import RecedingHorizon
+from b1k_eval.loop.runner import run_episode
+from b1k_eval.records.scoring import ScoreKeeper, efficiency, result_record
 from doubles import PREDICATES, BreakingEnv, DrivePolicy, RaisingPolicy, ToyEnv
 
 HUMAN = HumanStats(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from b1k_eval.cli.main import VERBS
-from b1k_eval.store import read_episodes
+from b1k_eval.records.store import read_episodes
 from run_folders import finished_run
 
 SCRIPT = Path(__file__).parent / "stopped_verb.py"

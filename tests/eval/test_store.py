@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from b1k_envs.errors import UsageError
-from b1k_eval import files, store
-from b1k_eval.store import (
+from b1k_eval import files
+from b1k_eval.records import store
+from b1k_eval.records.store import (
     LINE_FIELDS,
     EpisodeKey,
     StorageError,
@@ -264,7 +265,7 @@ def test_a_session_is_added_and_the_rest_of_run_json_stays(made):
 
 def test_two_processes_cannot_write_one_run(made):
     code = (
-        "import sys; from pathlib import Path; from b1k_eval.store import open_run\n"
+        "import sys; from pathlib import Path; from b1k_eval.records.store import open_run\n"
         "from b1k_envs.errors import UsageError\n"
         "try: open_run(Path(sys.argv[1]), {}, resume=True)\n"
         "except UsageError as error: sys.stdout.write(str(error))"
@@ -281,7 +282,7 @@ def test_two_processes_cannot_write_one_run(made):
 
 
 SAME_NAME = """
-import sys; from pathlib import Path; from b1k_eval.store import open_run
+import sys; from pathlib import Path; from b1k_eval.records.store import open_run
 record = {"format": 1, "identity": {"settings": {}}, "sessions": [{}]}
 sys.stdout.write("ready\\n"); sys.stdout.flush()
 sys.stdin.read(1)

@@ -19,8 +19,8 @@ from b1k_eval.challenge.importing import import_results
 from b1k_eval.challenge.package import package_files
 from b1k_eval.challenge.rules import objections
 from b1k_eval.cli.main import app
-from b1k_eval.compare.loading import read_run_data
-from b1k_eval.report.mp4 import read_index
+from b1k_eval.records.loading import read_run_data
+from b1k_eval.video.mp4 import read_index
 from challenge_scorer import RefusedError, score_all
 from omnigibson_double.fixtures import _og_data_2025, _og_data_2026, og_2025, og_2026  # noqa: F401
 from omnigibson_double.official import official_config

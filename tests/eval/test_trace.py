@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from b1k_envs.errors import EnvError
-from b1k_eval.chunking import RecedingHorizon
-from b1k_eval.events import EpisodeStart, StepEvent
-from b1k_eval.noise import ActionNoise, NoiseSpec
-from b1k_eval.runner import run_episode
-from b1k_eval.trace import Trace
+from b1k_eval.loop.chunking import RecedingHorizon
+from b1k_eval.loop.events import EpisodeStart, StepEvent
+from b1k_eval.loop.noise import ActionNoise, NoiseSpec
+from b1k_eval.loop.runner import run_episode
+from b1k_eval.records.trace import Trace
 from b1k_policies.base import ActionChunk, Skill
 from b1k_policies.baselines import read_recording
 from doubles import PREDICATES, SUBGOALS, DrivePolicy, ToyEnv

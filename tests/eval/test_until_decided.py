@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from b1k_envs.errors import UsageError
-from b1k_eval.run_files import EpisodeKey
-from b1k_eval.until_decided import UntilDecided, drawn_instances
+from b1k_eval.records.run_files import EpisodeKey
+from b1k_eval.run.until_decided import UntilDecided, drawn_instances
 from run_folders import TASK, finished_run, settings
 
 

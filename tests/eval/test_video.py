@@ -20,10 +20,9 @@ from rich.console import Console
 
 from b1k_envs.base import VIEWS, VideoFrame
 from b1k_envs.errors import EnvError, UnavailableError
-from b1k_eval.progress import PlainReporter, ProgressSubscriber
-from b1k_eval.store import EpisodeKey
-from b1k_eval.video import RenderThread, VideoRecorder
-from b1k_eval.video_layout import (
+from b1k_eval.records.store import EpisodeKey
+from b1k_eval.run.progress import PlainReporter, ProgressSubscriber
+from b1k_eval.video.layout import (
     BACKGROUND,
     GREEN,
     RED,
@@ -34,6 +33,7 @@ from b1k_eval.video_layout import (
     text_width,
     truncate,
 )
+from b1k_eval.video.recorder import RenderThread, VideoRecorder
 
 WIDTH, HEIGHT = 672, 680
 # x, y, size of each picture, as the module's drawing shows them.

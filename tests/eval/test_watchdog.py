@@ -10,8 +10,8 @@ import pytest
 from stuck_worlds import AbsentPolicy, StuckEnv, run_stuck
 
 from b1k_envs.errors import EnvError
-from b1k_eval.store import read_episodes
-from b1k_eval.watchdog import LaneWatch, Limits, Watch, WatchedEnv
+from b1k_eval.records.store import read_episodes
+from b1k_eval.run.watchdog import LaneWatch, Limits, Watch, WatchedEnv
 
 SHORT = Limits(start_s=60, reset_s=60, step_s=1.5, observe_s=60, close_s=60)
 
@@ -161,7 +161,7 @@ class DiesAfterItsResult:
     def __new__(cls):
         import os
 
-        from b1k_eval import worker
+        from b1k_eval.run import worker
         from doubles import RandomWalkPolicy
 
         serve = worker.Executor.run_batch
@@ -188,7 +188,7 @@ def watch():
 
 
 def test_a_deadline_holds_while_a_call_lasts_and_no_longer(watch, monkeypatch):
-    monkeypatch.setattr("b1k_eval.watchdog.monotonic", lambda: 50.0)
+    monkeypatch.setattr("b1k_eval.run.watchdog.monotonic", lambda: 50.0)
     seen = []
 
     class Looking(StuckEnv):
@@ -228,7 +228,7 @@ def test_lanes_have_a_limit_once_all_that_run_have_asked(watch):
 
 
 def test_a_lane_that_renders_has_the_time_that_all_of_them_may_take(watch, monkeypatch):
-    monkeypatch.setattr("b1k_eval.watchdog.monotonic", lambda: 0.0)
+    monkeypatch.setattr("b1k_eval.run.watchdog.monotonic", lambda: 0.0)
     lanes = LaneWatch(watch, 3)
     with lanes.guard(0)("step"), lanes.guard(1)("observe"):
         assert watch.overdue(59.0) is None

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from b1k_envs.errors import UnavailableError, UsageError
-from b1k_envs.track import StandardTrackEnv
-from b1k_eval import worlds
-from b1k_eval.cli.requests import resolve_settings
-from b1k_eval.watchdog import Limits
+from b1k_envs.tracks import StandardTrackEnv
+from b1k_eval.cli.running.requests import resolve_settings
+from b1k_eval.run import simulators
+from b1k_eval.run.watchdog import Limits
 
 
 def given(**options):
@@ -42,7 +42,7 @@ def install(tmp_path, monkeypatch):
 
 
 def test_auto_is_the_twin_where_nothing_is_installed():
-    assert worlds.resolve_sim("auto") == "mujoco"
+    assert simulators.resolve_sim("auto") == "mujoco"
 
 
 @pytest.mark.parametrize(
@@ -60,19 +60,19 @@ def test_auto_is_omnigibson_where_a_version_is_installed_that_fits(
     install, version, vectorised, protocol, sim
 ):
     install(version, vectorised=vectorised)
-    assert worlds.resolve_sim("auto", protocol=protocol, policy="hold") == sim
+    assert simulators.resolve_sim("auto", protocol=protocol, policy="hold") == sim
 
 
 @pytest.mark.parametrize("only", [{"policy": "expert"}, {"render_quality": "high"}])
 def test_auto_is_the_twin_for_what_only_the_twin_has(install, only):
     install("3.9.3", vectorised=True)
-    assert worlds.resolve_sim("auto", **only) == "mujoco"
+    assert simulators.resolve_sim("auto", **only) == "mujoco"
 
 
 def test_omnigibson_in_a_version_that_does_not_fit_is_unavailable(install):
     install("3.7.2", vectorised=False)
     with pytest.raises(UnavailableError, match=r"^--sim omnigibson: --protocol 2026 needs .*3\.9"):
-        worlds.resolve_sim("omnigibson", protocol="2026")
+        simulators.resolve_sim("omnigibson", protocol="2026")
 
 
 @pytest.mark.parametrize(
@@ -80,8 +80,8 @@ def test_omnigibson_in_a_version_that_does_not_fit_is_unavailable(install):
 )
 def test_the_protocol_is_that_of_the_installed_version(install, version, vectorised, protocol):
     install(version, vectorised=vectorised)
-    assert worlds.default_protocol("omnigibson") == protocol
-    assert worlds.default_protocol("mujoco") == "2026"
+    assert simulators.default_protocol("omnigibson") == protocol
+    assert simulators.default_protocol("mujoco") == "2026"
 
 
 def test_missing_data_are_said_before_anything_starts(install):
@@ -97,25 +97,25 @@ def test_what_only_the_twin_has_is_refused_in_omnigibson(install):
         replace(twin, sim="omnigibson", render_quality="high")
     expert = replace(twin, sim="omnigibson", policy="expert")
     with pytest.raises(UsageError, match=r"^--policy expert drives by the twin's truth"):
-        worlds.check_world(expert)
+        simulators.check_world(expert)
 
 
 @pytest.mark.parametrize(("sim", "protocol"), [("mujoco", "2026"), ("omnigibson", "2025")])
 def test_several_envs_a_process_are_refused_where_there_is_one(sim, protocol):
     settings = replace(resolve_settings(given(sim="mujoco"), {}), sim=sim, protocol=protocol)
     with pytest.raises(UsageError, match=r"^--num-envs 2: only OmniGibson v3\.9\.3 has several"):
-        worlds.check_world(settings, 2)
+        simulators.check_world(settings, 2)
 
 
 def test_only_omnigibson_is_held_to_limits_and_gets_a_process_of_its_own():
     twin = resolve_settings(given(sim="mujoco"), {})
-    assert worlds.limits(twin) is None
-    assert worlds.limits(replace(twin, sim="omnigibson")) == Limits()
+    assert simulators.limits(twin) is None
+    assert simulators.limits(replace(twin, sim="omnigibson")) == Limits()
 
 
 def test_the_twin_of_a_standard_track_run_hides_the_pose(monkeypatch):
     settings = resolve_settings(given(sim="mujoco", protocol="2025"), {})
-    env = worlds.make_env(replace(settings, track="standard"))
+    env = simulators.make_env(replace(settings, track="standard"))
     try:
         assert isinstance(env, StandardTrackEnv)
         env.reset(0, 0, 0)

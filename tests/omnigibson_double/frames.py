@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from b1k_envs import r1pro
-from b1k_envs.mujoco_twin import scene as layout
 from b1k_envs.mujoco_twin.model import Look
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout
 from omnigibson_double.world import PLACED, Array, TwinScene
 
 

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from b1k_envs import r1pro
 from b1k_envs.base import VIEWS
-from b1k_envs.mujoco_twin import scene as layout
-from b1k_envs.mujoco_twin.robot import BASE_BODY
+from b1k_envs.mujoco_twin.robot.body import BASE_BODY
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout
 from omnigibson_double.controllers import make_controllers
 from omnigibson_double.faults import faults
 from omnigibson_double.sensors import VisionSensor

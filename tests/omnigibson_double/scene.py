@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import mujoco
 import numpy as np
 
-from b1k_envs.mujoco_twin import scene as layout
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout
 from omnigibson_double.names import NAMES, ROOMS, SCENE_MODEL
 from omnigibson_double.settled import settle_on_instance
 from omnigibson_double.tensors import pose

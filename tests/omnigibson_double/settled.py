@@ -15,9 +15,9 @@ from functools import cache
 import numpy as np
 
 from b1k_envs.base import Split
-from b1k_envs.mujoco_twin import scene as layout
 from b1k_envs.mujoco_twin.instances import INSTANCE_COUNTS, Instance, make_instance
-from b1k_envs.mujoco_twin.scene_looks import JITTERED_MATERIALS
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.looks import JITTERED_MATERIALS
 from omnigibson_double.world import TASK, TwinScene
 
 _NEAR = 2e-3  # [m, rad]: more than settling moves, less than instances differ

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from b1k_envs.mujoco_twin import scene as layout
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout
 from omnigibson_double.faults import faults
 from omnigibson_double.names import NAMES
 from omnigibson_double.object_states import Covered, Inside, ObjectState, OnTop, Open, ToggledOn

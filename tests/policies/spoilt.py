@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from b1k_envs.errors import B1kEvalError
 from b1k_eval.cli.main import app
-from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.registry import CHECKPOINT, make_policy
+from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
 MODEL = "models/modeling_xvla.py"
 DA3 = "models/da3_inline.py"
@@ -100,8 +100,8 @@ class Spoilt:
 
 def answer(policy, *, moved=0.0):
     """float32 [30, 23] for the trial observation, all cameras moved by so many metres."""
-    from b1k_policies.preflight import probe_observation
-    from b1k_policies.xvla import Query
+    from b1k_policies.xvla.policy import Query
+    from b1k_policies.xvla.preflight import probe_observation
 
     batch = policy.prepare([Query(observation=probe_observation("2026"), instruction="", seed=0)])
     batch["extrinsics"][..., :3, 3] += moved

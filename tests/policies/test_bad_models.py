@@ -10,9 +10,9 @@ import pyarrow.parquet
 import pytest
 from spoilt import DA3, Spoilt, one_thread  # noqa: F401 - a fixture
 
-from b1k_eval import worlds
-from b1k_policies.base_frame import frame_doubt
-from b1k_policies.contract import V17
+from b1k_eval.run import simulators
+from b1k_policies.contract.contract import V17
+from b1k_policies.xvla.base_frame import frame_doubt
 from doubles import make_toy_env
 
 OPEN = "open, and taken from preset v17 unproven: skill_names"
@@ -30,8 +30,8 @@ def spoilt(tiny_v17, tmp_path):
 @pytest.fixture
 def toy_world(monkeypatch, tmp_path):
     """`b1k-eval run` gets the toy env, in a folder of its own."""
-    monkeypatch.setattr(worlds, "make_env", make_toy_env)
-    monkeypatch.setattr(worlds, "prepare_pictures", lambda: None)
+    monkeypatch.setattr(simulators, "make_env", make_toy_env)
+    monkeypatch.setattr(simulators, "prepare_pictures", lambda: None)
     monkeypatch.chdir(tmp_path)
 
 

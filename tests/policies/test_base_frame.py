@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 
 from b1k_envs.errors import UsageError
 from b1k_envs.mujoco_twin.env import TwinEnv
-from b1k_envs.tasks import get_task
-from b1k_envs.track import mask
+from b1k_envs.tasks.table import get_task
+from b1k_envs.tracks import mask
 from b1k_eval.cli.main import app
-from b1k_policies.base_frame import frame_doubt
-from b1k_policies.batch import extract_proprio
-from b1k_policies.contract import PRESETS, PROPRIO_GRIPPERS_INLINE, V17
+from b1k_policies.contract.contract import PRESETS, PROPRIO_GRIPPERS_INLINE, V17
+from b1k_policies.xvla.base_frame import frame_doubt
+from b1k_policies.xvla.batch import extract_proprio
 
 ROBOT, WORLD = (dataclasses.replace(V17, base_qvel_frame=frame) for frame in ("robot", "world"))
 

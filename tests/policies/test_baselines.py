@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from b1k_envs.errors import UsageError
-from b1k_eval.chunking import RecedingHorizon
-from b1k_eval.runner import run_episode
+from b1k_eval.loop.chunking import RecedingHorizon
+from b1k_eval.loop.runner import run_episode
 from b1k_policies.baselines import HoldPolicy, RandomPolicy, ReplayPolicy, ZeroPolicy
 from b1k_policies.registry import make_policy
 from doubles import DrivePolicy, ToyEnv
@@ -94,7 +94,7 @@ def test_replay_repeats_a_recording_whatever_the_horizon(tmp_path, episode, hori
 
 
 def test_replay_of_a_successful_trace_succeeds_again(tmp_path, episode):
-    from b1k_eval.trace import Trace
+    from b1k_eval.records.trace import Trace
 
     env, trace = ToyEnv(), Trace()
     run_episode(env, DrivePolicy(vx=0.7), episode, RecedingHorizon(4, 8), subscribers=[trace])

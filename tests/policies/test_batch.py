@@ -30,8 +30,14 @@ from observations import (
 )
 
 from b1k_envs.errors import EnvError, UsageError
-from b1k_policies.batch import build_batch, extract_proprio, extrinsics
-from b1k_policies.contract import PRESETS, PROPRIO_GRIPPERS_INLINE, PROPRIO_GRIPPERS_LAST, V4, V17
+from b1k_policies.contract.contract import (
+    PRESETS,
+    PROPRIO_GRIPPERS_INLINE,
+    PROPRIO_GRIPPERS_LAST,
+    V4,
+    V17,
+)
+from b1k_policies.xvla.batch import build_batch, extract_proprio, extrinsics
 
 PROTOCOLS = ("2025", "2026")
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from b1k_envs.errors import UnavailableError, UsageError
-from b1k_policies.checkpoint import CheckpointError
-from b1k_policies.checkpoint_folder import find_folder
+from b1k_policies.xvla.files.checkpoint import CheckpointError
+from b1k_policies.xvla.files.folder import find_folder
 from checkpoint_files import found, refused, write_checkpoint, write_code
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -283,7 +283,7 @@ def hub(hub_server):
 LOCATE = """
 import json, sys
 from b1k_envs.errors import B1kEvalError
-from b1k_policies.checkpoint import CheckpointRequest, locate
+from b1k_policies.xvla.files.checkpoint import CheckpointRequest, locate
 try:
     found = locate(CheckpointRequest(**json.loads(sys.argv[1])))
     told = {**found.to_dict(), "folder": str(found.folder), "downloaded": found.downloaded}
@@ -294,7 +294,7 @@ print(json.dumps({**told, "heavy": [m for m in ("torch", "transformers") if m in
 """
 CONTRACT_ONLY = """
 import json, sys
-from b1k_policies.checkpoint_folder import find_folder
+from b1k_policies.xvla.files.folder import find_folder
 found = find_folder(sys.argv[1], weights=False)
 print(json.dumps({"folder": str(found.folder), "remarks": found.remarks}))
 """

@@ -9,8 +9,8 @@ import sys
 import numpy
 import pytest
 
-from b1k_policies.checkpoint import CheckpointError
-from b1k_policies.code_package import CodePackage
+from b1k_policies.xvla.code.package import CodePackage
+from b1k_policies.xvla.files.checkpoint import CheckpointError
 
 
 @pytest.fixture(autouse=True)

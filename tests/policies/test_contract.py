@@ -12,7 +12,8 @@ import pytest
 
 from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import ACTION_SLICES
-from b1k_policies.contract import (
+from b1k_policies.contract.codecs import ContractValueError
+from b1k_policies.contract.contract import (
     PRESETS,
     PROPRIO_GRIPPERS_LAST,
     V4,
@@ -20,8 +21,7 @@ from b1k_policies.contract import (
     EvalContract,
     diff,
 )
-from b1k_policies.contract_codecs import ContractValueError
-from b1k_policies.contract_fields import FIELDS
+from b1k_policies.contract.fields import FIELDS
 
 # The card's table of changes, typed off it: fx = fy, cx = cy.
 CARD_K = {

@@ -34,14 +34,21 @@ from observations import (
 )
 
 from b1k_envs.errors import ActionError, UsageError
-from b1k_policies.actions import decode, executable
-from b1k_policies.batch import build_batch
-from b1k_policies.contract import PRESETS, PROPRIO_GRIPPERS_LAST, V4, V17, EvalContract, diff
-from b1k_policies.contract_codecs import NativeCamera
-from b1k_policies.contract_fields import FIELDS
-from b1k_policies.contract_normalisation import Normalisation
-from b1k_policies.contract_resolved import ContractConflictError
-from b1k_policies.contract_sources import resolve
+from b1k_policies.contract.codecs import NativeCamera
+from b1k_policies.contract.contract import (
+    PRESETS,
+    PROPRIO_GRIPPERS_LAST,
+    V4,
+    V17,
+    EvalContract,
+    diff,
+)
+from b1k_policies.contract.fields import FIELDS
+from b1k_policies.contract.normalisation import Normalisation
+from b1k_policies.contract.resolved import ContractConflictError
+from b1k_policies.contract.resolving import resolve
+from b1k_policies.xvla.actions import decode, executable
+from b1k_policies.xvla.batch import build_batch
 
 CHECKS: Mapping[str, str] = {
     "batch": "keys, dtypes, shapes, domain_id",

@@ -10,11 +10,13 @@ import pickle
 import pytest
 
 from b1k_envs.errors import ContractMismatchError, UsageError
-from b1k_policies import contract_fitting, contract_reading, contract_sources
-from b1k_policies.contract import V4, V17, EvalContract
-from b1k_policies.contract_reading import read_contract_file
-from b1k_policies.contract_resolved import ContractConflictError
-from b1k_policies.contract_sources import parse_setting, resolve
+from b1k_policies.contract import fitting as contract_fitting
+from b1k_policies.contract import reading as contract_reading
+from b1k_policies.contract import resolving as contract_sources
+from b1k_policies.contract.contract import V4, V17, EvalContract
+from b1k_policies.contract.reading import read_contract_file
+from b1k_policies.contract.resolved import ContractConflictError
+from b1k_policies.contract.resolving import parse_setting, resolve
 
 # As the v17 card prints it, plus keys a saved X-VLA configuration has.
 CONFIG_V17 = {

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from b1k_policies.contract_codecs import ContractValueError
-from b1k_policies.contract_sources import resolve
+from b1k_policies.contract.codecs import ContractValueError
+from b1k_policies.contract.resolving import resolve
 
 OWN = {"format": "b1k-eval-contract/1"}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from b1k_policies import contract_words as words
+from b1k_policies.contract import words
 
 
 @pytest.mark.parametrize(

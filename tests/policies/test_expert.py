@@ -20,9 +20,9 @@ from b1k_envs.errors import UsageError
 from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_envs.mujoco_twin.truth import TwinTruth
 from b1k_envs.r1pro import joint_limits
-from b1k_eval.chunking import RecedingHorizon, TemporalEnsemble
-from b1k_eval.noise import ActionNoise, NoiseSpec
-from b1k_eval.runner import run_episode
+from b1k_eval.loop.chunking import RecedingHorizon, TemporalEnsemble
+from b1k_eval.loop.noise import ActionNoise, NoiseSpec
+from b1k_eval.loop.runner import run_episode
 from b1k_policies.base import PrivilegedPolicy
 from b1k_policies.baselines import ReplayPolicy
 from b1k_policies.expert import ExpertPolicy

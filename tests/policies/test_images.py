@@ -28,8 +28,8 @@ from observations import (
 from PIL import Image
 
 from b1k_envs.errors import EnvError
-from b1k_policies.contract import PRESETS, V17
-from b1k_policies.images import denormalise, image_tensor
+from b1k_policies.contract.contract import PRESETS, V17
+from b1k_policies.xvla.images import denormalise, image_tensor
 
 # Textures, edges, text and flat walls; the last is enlarged for v4.
 CROPS = [

@@ -17,12 +17,12 @@ import pytest
 from observations import VIEWS, made_observation, natural_pictures, pil_resized
 
 from b1k_envs.base import Observation
-from b1k_policies.contract_resolved import ContractConflictError
-from b1k_policies.contract_sources import resolve
-from b1k_policies.inspection import Inspection, inspect_policy, look_at, own_contract
-from b1k_policies.inspection_findings import would_send
-from b1k_policies.inspection_geometry import SeenImage
-from b1k_policies.saved_observation import SavedObservation
+from b1k_policies.contract.resolved import ContractConflictError
+from b1k_policies.contract.resolving import resolve
+from b1k_policies.inspection.findings import would_send
+from b1k_policies.inspection.geometry import SeenImage
+from b1k_policies.inspection.inspection import Inspection, inspect_policy, look_at, own_contract
+from b1k_policies.inspection.saved_observation import SavedObservation
 
 # Camera positions and grippers in the base frame [m], typed off into the pixels below.
 CAMERAS = {"head": (0, 0, 1.2), "left_wrist": (0.2, 0.2, 1.0), "right_wrist": (0.2, -0.2, 1.0)}
@@ -352,8 +352,8 @@ def test_a_figure_that_no_field_explains_is_told(silent, observation):
 
 
 def asked(folder, saved, *settings, contract=None) -> Inspection:
-    from b1k_policies.checkpoint import CheckpointRequest
-    from b1k_policies.xvla import XVLAPolicy
+    from b1k_policies.xvla.files.checkpoint import CheckpointRequest
+    from b1k_policies.xvla.policy import XVLAPolicy
 
     request = CheckpointRequest(
         ckpt=str(folder), contract=contract, settings=settings, force_contract=True, device="cpu"

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from observations import made_observation
 
-from b1k_policies.contract import V4, V17
-from b1k_policies.inspection_chunk import chunk_facts, chunk_findings, state_as_action
+from b1k_policies.contract.contract import V4, V17
+from b1k_policies.inspection.chunk import chunk_facts, chunk_findings, state_as_action
 
 
 @pytest.fixture

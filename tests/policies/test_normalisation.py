@@ -10,12 +10,12 @@ import pytest
 from observations import expected_proprio, made_observation, random_chunk, tokens
 from safetensors.numpy import save_file
 
-from b1k_policies.actions import decode, encode
-from b1k_policies.batch import build_batch, extract_proprio, shown_proprio
-from b1k_policies.contract import V17
-from b1k_policies.contract_codecs import ContractValueError
-from b1k_policies.contract_resolved import ContractConflictError
-from b1k_policies.contract_sources import resolve
+from b1k_policies.contract.codecs import ContractValueError
+from b1k_policies.contract.contract import V17
+from b1k_policies.contract.resolved import ContractConflictError
+from b1k_policies.contract.resolving import resolve
+from b1k_policies.xvla.actions import decode, encode
+from b1k_policies.xvla.batch import build_batch, extract_proprio, shown_proprio
 
 OFFSETS = (3, 4, 5, *range(7, 14), *range(15, 22))
 NAMES = {"mean_std": ("mean", "std"), "quantiles": ("q01", "q99"), "min_max": ("min", "max")}

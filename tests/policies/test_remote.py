@@ -15,13 +15,13 @@ from wire.foreign_server import decode, encode, foreign_server, in_turn, row
 
 from b1k_envs.base import Observation
 from b1k_envs.errors import UnavailableError, UsageError
-from b1k_eval.chunking import RecedingHorizon
-from b1k_eval.runner import run_episode
-from b1k_policies.contract import V4, V17
-from b1k_policies.images import image_tensor
+from b1k_eval.loop.chunking import RecedingHorizon
+from b1k_eval.loop.runner import run_episode
+from b1k_policies.contract.contract import V4, V17
 from b1k_policies.registry import make_policy
-from b1k_policies.remote import RemotePolicy
-from b1k_policies.wire.metadata import Resizing, ServerInfo
+from b1k_policies.remote.client import RemotePolicy
+from b1k_policies.remote.wire.metadata import Resizing, ServerInfo
+from b1k_policies.xvla.images import image_tensor
 from doubles import ToyEnv
 
 HEAD = "robot_r1::robot_r1:zed_link:Camera:0::rgb"
@@ -32,7 +32,7 @@ RIGHT = "robot_r1::robot_r1:right_realsense_link:Camera:0::rgb"
 @pytest.fixture(autouse=True)
 def _no_key_no_waiting(monkeypatch):
     monkeypatch.delenv("B1K_EVAL_API_KEY", raising=False)
-    monkeypatch.setattr("b1k_policies.wire.dialogue.SETTLE_S", 0.02)
+    monkeypatch.setattr("b1k_policies.remote.wire.dialogue.SETTLE_S", 0.02)
 
 
 def forward(message):
@@ -384,7 +384,7 @@ def test_what_does_not_begin_with_a_map_is_no_policy_server(metadata):
 
 
 def test_a_server_that_says_nothing_first_is_given_up(monkeypatch):
-    monkeypatch.setattr("b1k_policies.wire.link.METADATA_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("b1k_policies.remote.wire.link.METADATA_TIMEOUT_S", 0.05)
     with (
         foreign_server(forward, metadata=None) as server,
         pytest.raises(UnavailableError, match=r"no policy server within 0 s .*says nothing"),

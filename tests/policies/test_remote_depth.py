@@ -12,7 +12,7 @@ from wire.foreign_server import foreign_server, row
 
 from b1k_envs.errors import HostFaultError, UsageError
 from b1k_eval.cli.main import app
-from b1k_policies.remote import RemotePolicy
+from b1k_policies.remote.client import RemotePolicy
 from doubles import ToyEnv
 from omnigibson_double.fixtures import _og_data_2025, _og_data_2026, og_2025, og_2026  # noqa: F401
 
@@ -25,7 +25,7 @@ VIEWS = {HEAD: "head", LEFT: "left_wrist", RIGHT: "right_wrist"}
 @pytest.fixture(autouse=True)
 def _no_key_no_waiting(monkeypatch):
     monkeypatch.delenv("B1K_EVAL_API_KEY", raising=False)
-    monkeypatch.setattr("b1k_policies.wire.dialogue.SETTLE_S", 0.02)
+    monkeypatch.setattr("b1k_policies.remote.wire.dialogue.SETTLE_S", 0.02)
 
 
 def hold(message):

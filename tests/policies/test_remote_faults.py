@@ -13,9 +13,9 @@ import pytest
 from wire.foreign_server import DiesError, GoesError, HangsError, foreign_server, in_turn, row
 
 from b1k_envs.errors import ActionError, HostFaultError, PolicyFaultError
-from b1k_eval.chunking import RecedingHorizon
-from b1k_eval.runner import run_episode
-from b1k_policies.remote import RemotePolicy
+from b1k_eval.loop.chunking import RecedingHorizon
+from b1k_eval.loop.runner import run_episode
+from b1k_policies.remote.client import RemotePolicy
 from doubles import ToyEnv
 
 OK = {"action": row(0)[None]}
@@ -26,7 +26,7 @@ FORWARD = {"action": np.eye(1, 23, dtype=np.float32)}
 @pytest.fixture(autouse=True)
 def _no_key_no_waiting(monkeypatch):
     monkeypatch.delenv("B1K_EVAL_API_KEY", raising=False)
-    monkeypatch.setattr("b1k_policies.wire.dialogue.SETTLE_S", 0.02)
+    monkeypatch.setattr("b1k_policies.remote.wire.dialogue.SETTLE_S", 0.02)
 
 
 def episode_with(server, episode, **options):

@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 from wire.foreign_server import DiesError, foreign_server, row
 
 from b1k_envs.errors import EndsRunError, PolicyFaultError
-from b1k_eval import worlds
-from b1k_eval.chunking import RecedingHorizon
 from b1k_eval.cli.main import app
-from b1k_eval.runner import run_episode
-from b1k_policies.remote import RemotePolicy
+from b1k_eval.loop.chunking import RecedingHorizon
+from b1k_eval.loop.runner import run_episode
+from b1k_eval.run import simulators
+from b1k_policies.remote.client import RemotePolicy
 from doubles import ToyEnv, make_toy_env
 from omnigibson_double.fixtures import _og_data_2026, og_2026  # noqa: F401
 
@@ -34,7 +34,7 @@ ZERO = {"action": np.zeros(23, np.float32)}
 @pytest.fixture(autouse=True)
 def _no_key_little_waiting(monkeypatch):
     monkeypatch.delenv("B1K_EVAL_API_KEY", raising=False)
-    monkeypatch.setattr("b1k_policies.wire.dialogue.SETTLE_S", SETTLE_S)
+    monkeypatch.setattr("b1k_policies.remote.wire.dialogue.SETTLE_S", SETTLE_S)
 
 
 def numbered(message):
@@ -155,7 +155,7 @@ def test_a_server_that_hangs_up_on_resets_is_asked_on_a_new_connection(episode):
 
 
 def test_a_silent_server_is_waited_for_once_and_its_latency_is_its_own(episode, monkeypatch):
-    monkeypatch.setattr("b1k_policies.wire.dialogue.SETTLE_S", 1.0)
+    monkeypatch.setattr("b1k_policies.remote.wire.dialogue.SETTLE_S", 1.0)
     with foreign_server(numbered) as server:
         policy = RemotePolicy(server.address)
         begun = time.perf_counter()
@@ -223,7 +223,7 @@ def test_a_server_that_answers_twice_ends_the_run_at_its_second_answer(episode):
 
 def test_a_server_of_ours_that_answers_what_was_not_asked_ends_the_run(episode, monkeypatch):
     """And it is not waited for: ours answer questions and nothing else."""
-    monkeypatch.setattr("b1k_policies.wire.dialogue.SETTLE_S", 30.0)
+    monkeypatch.setattr("b1k_policies.remote.wire.dialogue.SETTLE_S", 30.0)
     block = {
         "protocol_version": 1, "episode": True, "name": "toy", "chunk_length": 1,
         "skipped_rows": 0, "images": "native", "remarks": [],
@@ -278,7 +278,7 @@ def test_what_may_have_been_an_acknowledgement_and_was_an_answer_is_asked_again(
     episode, monkeypatch
 ):
     """As the evaluator would, but for the time that is waited for the answer proper."""
-    monkeypatch.setattr("b1k_policies.wire.dialogue.PATIENCE_S", 0.2)
+    monkeypatch.setattr("b1k_policies.remote.wire.dialogue.PATIENCE_S", 0.2)
     rest = [{}]
 
     def warming_up(message):
@@ -295,7 +295,7 @@ def test_what_may_have_been_an_acknowledgement_and_was_an_answer_is_asked_again(
 def test_an_answer_that_takes_longer_than_the_patience_after_an_acknowledgement_counts_once(
     episode, monkeypatch
 ):
-    monkeypatch.setattr("b1k_policies.wire.dialogue.PATIENCE_S", 0.1)
+    monkeypatch.setattr("b1k_policies.remote.wire.dialogue.PATIENCE_S", 0.1)
     slow = [0.5]
 
     def compiling(message):
@@ -314,7 +314,7 @@ def test_an_answer_that_takes_longer_than_the_patience_after_an_acknowledgement_
 
 @pytest.fixture
 def cli(monkeypatch, tmp_path):
-    monkeypatch.setattr(worlds, "make_env", make_toy_env)
+    monkeypatch.setattr(simulators, "make_env", make_toy_env)
     monkeypatch.chdir(tmp_path)
 
     def run(server, *more):

@@ -14,16 +14,16 @@ from serving import LedgerEngine, served
 
 from b1k_envs.base import Env, Protocol
 from b1k_envs.errors import HostFaultError, PolicyFaultError
-from b1k_eval.chunking import Chunking, RecedingHorizon, TemporalEnsemble
-from b1k_eval.events import StepEvent, Subscriber
-from b1k_eval.runner import run_episode
+from b1k_eval.loop.chunking import Chunking, RecedingHorizon, TemporalEnsemble
+from b1k_eval.loop.events import StepEvent, Subscriber
+from b1k_eval.loop.runner import run_episode
 from b1k_policies.base import Policy
 from b1k_policies.baselines import ReplayPolicy
-from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.registry import make_policy
-from b1k_policies.remote import RemotePolicy
-from b1k_policies.server.engine import CheckpointEngine, Engine, PolicyEngine
-from b1k_policies.wire.metadata import Images, Resizing, ServerInfo
+from b1k_policies.remote.client import RemotePolicy
+from b1k_policies.remote.server.engine import CheckpointEngine, Engine, PolicyEngine
+from b1k_policies.remote.wire.metadata import Images, Resizing, ServerInfo
+from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 from doubles import ToyEnv
 
 STEPS = 24

@@ -13,8 +13,8 @@ import pytest
 from spoilt import MODEL, Spoilt, one_thread  # noqa: F401 - a fixture
 
 from b1k_envs.errors import UnavailableError
-from b1k_policies.code_imports import read_code
-from b1k_policies.required_packages import check_packages
+from b1k_policies.xvla.code.imports import read_code
+from b1k_policies.xvla.code.required_packages import check_packages
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -241,7 +241,7 @@ def test_a_transformers_without_what_the_code_takes_is_named_with_versions_that_
 
 @pytest.mark.parametrize(("number", "fits"), [("4.53.3", True), ("4.54.1", False), ("5.0", False)])
 def test_a_property_that_transformers_reads_too_early_is_told(code, monkeypatch, number, fits):
-    from b1k_policies import required_packages
+    from b1k_policies.xvla.policy.code import required_packages
 
     monkeypatch.setattr(required_packages, "_number", lambda _: number)
     root = code(

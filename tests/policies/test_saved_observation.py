@@ -12,7 +12,7 @@ import pytest
 from observations import VIEWS, made_observation
 
 from b1k_envs.errors import UsageError
-from b1k_policies.saved_observation import SavedObservation, read_npz, to_npz
+from b1k_policies.inspection.saved_observation import SavedObservation, read_npz, to_npz
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from spoilt import MODEL, Spoilt, one_thread  # noqa: F401 - a fixture
 from typer.testing import CliRunner
 
 from b1k_eval.cli.main import app
-from b1k_policies.batch import build_batch
-from b1k_policies.contract import V17
-from b1k_policies.sensitivity import INTRINSICS, POSES, try_inputs
+from b1k_policies.contract.contract import V17
+from b1k_policies.xvla.batch import build_batch
+from b1k_policies.xvla.sensitivity import INTRINSICS, POSES, try_inputs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

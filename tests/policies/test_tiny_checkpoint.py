@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from b1k_envs.errors import UsageError
-from b1k_policies.contract import PRESETS, EvalContract
-from b1k_policies.contract_resolved import ContractConflictError
-from b1k_policies.contract_sources import resolve
+from b1k_policies.contract.contract import PRESETS, EvalContract
+from b1k_policies.contract.resolved import ContractConflictError
+from b1k_policies.contract.resolving import resolve
 
 if TYPE_CHECKING:
     import torch

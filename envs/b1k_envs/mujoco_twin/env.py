@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from b1k_envs import r1pro, subgoals
+from b1k_envs import r1pro
 from b1k_envs.base import (
     VIEWS,
     AgentPositions,
@@ -29,18 +29,7 @@ from b1k_envs.base import (
     View,
 )
 from b1k_envs.errors import EnvError, UsageError
-from b1k_envs.goals import GoalTracker
-from b1k_envs.mujoco_twin import glove_looks, scene, scene_looks
-from b1k_envs.mujoco_twin.cameras import (
-    CameraRig,
-    camera_to_base,
-    native_depth,
-    native_pictures,
-    recorded_poses,
-)
-from b1k_envs.mujoco_twin.control import Controller
 from b1k_envs.mujoco_twin.engine import mujoco
-from b1k_envs.mujoco_twin.grasping import GRASP_WINDOW_STEPS, AssistedGrasp
 from b1k_envs.mujoco_twin.instances import TWIN_TASKS, Instance, check_instance, make_instance
 from b1k_envs.mujoco_twin.model import (
     PHYSICS_HZ,
@@ -50,13 +39,27 @@ from b1k_envs.mujoco_twin.model import (
     RenderQuality,
     build_model,
 )
-from b1k_envs.mujoco_twin.proprio import ProprioReader
-from b1k_envs.mujoco_twin.robot import BASE_BODY, EEF_SITE, MODELLED_BASE_JOINTS
+from b1k_envs.mujoco_twin.rendering.cameras import (
+    CameraRig,
+    camera_to_base,
+    native_depth,
+    native_pictures,
+    recorded_poses,
+)
+from b1k_envs.mujoco_twin.rendering.video_rig import VideoRig
+from b1k_envs.mujoco_twin.robot.body import BASE_BODY, EEF_SITE, MODELLED_BASE_JOINTS
+from b1k_envs.mujoco_twin.robot.control import Controller
+from b1k_envs.mujoco_twin.robot.grasping import GRASP_WINDOW_STEPS, AssistedGrasp
+from b1k_envs.mujoco_twin.robot.proprio import ProprioReader
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import glove_looks
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import looks as scene_looks
 from b1k_envs.mujoco_twin.states import NEAR_DISTANCE, TwinStates
 from b1k_envs.mujoco_twin.truth import TwinTruth
-from b1k_envs.mujoco_twin.video_rig import VideoRig
 from b1k_envs.poses import camera_matrices
-from b1k_envs.tasks import Task
+from b1k_envs.tasks import subgoals
+from b1k_envs.tasks.goals import GoalTracker
+from b1k_envs.tasks.table import Task
 
 _SETTLE_SUBSTEPS = 50
 _TRUTH_BODIES = (

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 from b1k_envs.base import Split
 from b1k_envs.errors import UsageError
-from b1k_envs.mujoco_twin import scene
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
 
 INSTANCE_COUNTS: Mapping[Split, int] = MappingProxyType(
     {"train": 200, "public-test": 20, "hidden-test": 20}

@@ -13,17 +13,14 @@ import numpy as np
 
 from b1k_envs import r1pro
 from b1k_envs.base import Float64Array
-from b1k_envs.mujoco_twin import (
-    glove_looks,
-    robot,
-    robot_looks,
-    scene,
-    scene_looks,
-    washer_looks,
-)
 from b1k_envs.mujoco_twin.engine import mujoco
-from b1k_envs.mujoco_twin.grasping import add_grasp_constraints
 from b1k_envs.mujoco_twin.instances import Instance
+from b1k_envs.mujoco_twin.robot import body as robot
+from b1k_envs.mujoco_twin.robot import looks as robot_looks
+from b1k_envs.mujoco_twin.robot.grasping import add_grasp_constraints
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import glove_looks, washer_looks
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import looks as scene_looks
 
 RenderQuality = Literal["fast", "high"]
 

@@ -18,12 +18,12 @@ import numpy as np
 from b1k_envs import r1pro
 from b1k_envs.base import Float64Array
 from b1k_envs.errors import EnvError
-from b1k_envs.mujoco_twin import scene
 from b1k_envs.mujoco_twin.engine import mujoco
-from b1k_envs.mujoco_twin.glove_looks import DUST_PARTICLES
-from b1k_envs.mujoco_twin.grasping import AssistedGrasp
-from b1k_envs.mujoco_twin.robot import BASE_BODY, GROUP_OBJECT_COLLISION
-from b1k_envs.mujoco_twin.rules import Toggle, WasherRule
+from b1k_envs.mujoco_twin.robot.body import BASE_BODY, GROUP_OBJECT_COLLISION
+from b1k_envs.mujoco_twin.robot.grasping import AssistedGrasp
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.glove_looks import DUST_PARTICLES
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.rules import Toggle, WasherRule
 from b1k_envs.mujoco_twin.shapes import BodyShapes
 
 OPEN_FRACTION = 0.05

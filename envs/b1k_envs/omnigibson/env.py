@@ -26,10 +26,10 @@ from b1k_envs.base import (
 )
 from b1k_envs.errors import EnvError, UnavailableError
 from b1k_envs.findings import Finding
-from b1k_envs.omnigibson.dialect import Stepped
+from b1k_envs.omnigibson.dialects.dialect import Stepped
 from b1k_envs.omnigibson.goal_status import GoalRecord
 from b1k_envs.omnigibson.world import CameraPoses, OmniGibsonWorld, RenderMode, Seen
-from b1k_envs.tasks import Task
+from b1k_envs.tasks.table import Task
 
 NO_PRIVILEGED_STATE = (
     "OmniGibson gives no privileged state here: scripted experts run with --sim mujoco"

@@ -12,7 +12,7 @@ from itertools import chain
 
 from b1k_envs.base import GoalStatus
 from b1k_envs.errors import EnvError
-from b1k_envs.goals import partial_score
+from b1k_envs.tasks.goals import partial_score
 
 Options = Sequence[Sequence[str]]
 Truths = Mapping[str, bool]

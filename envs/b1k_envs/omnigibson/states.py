@@ -13,7 +13,7 @@ from typing import Any
 
 from b1k_envs import r1pro
 from b1k_envs.errors import EnvError
-from b1k_envs.omnigibson.dialect import Dialect
+from b1k_envs.omnigibson.dialects.dialect import Dialect
 from b1k_envs.omnigibson.observations import to_numpy
 
 NEAR_DISTANCE = 0.80

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from b1k_envs import r1pro, subgoals
+from b1k_envs import r1pro
 from b1k_envs.base import (
     VIEWS,
     AgentPositions,
@@ -30,19 +30,10 @@ from b1k_envs.base import (
     View,
 )
 from b1k_envs.errors import B1kEvalError, EnvError, HostFaultError, UsageError
-from b1k_envs.omnigibson.application import launch
-from b1k_envs.omnigibson.config import build_config
-from b1k_envs.omnigibson.data import find_task_data
-from b1k_envs.omnigibson.dialect import RENDERS_UNTIL_CURRENT, Dialect, Stepped
-from b1k_envs.omnigibson.dialect_2025 import Dialect2025
-from b1k_envs.omnigibson.dialect_2026 import Dialect2026
-from b1k_envs.omnigibson.generation import (
-    installed_generation,
-    installed_version,
-    require_scene_fixes,
-)
+from b1k_envs.omnigibson.dialects.dialect import RENDERS_UNTIL_CURRENT, Dialect, Stepped
+from b1k_envs.omnigibson.dialects.dialect_2025 import Dialect2025
+from b1k_envs.omnigibson.dialects.dialect_2026 import Dialect2026
 from b1k_envs.omnigibson.goal_status import GoalRecord
-from b1k_envs.omnigibson.loading import load_instances
 from b1k_envs.omnigibson.observations import (
     PoseHistory,
     depth_picture,
@@ -52,10 +43,20 @@ from b1k_envs.omnigibson.observations import (
     proprio_vector,
     recorded_poses,
 )
-from b1k_envs.omnigibson.preparation import prepare_environment
-from b1k_envs.omnigibson.startup_checks import check_startup, picture_age
+from b1k_envs.omnigibson.setup.application import launch
+from b1k_envs.omnigibson.setup.checks import check_startup, picture_age
+from b1k_envs.omnigibson.setup.config import build_config
+from b1k_envs.omnigibson.setup.data import find_task_data
+from b1k_envs.omnigibson.setup.generation import (
+    installed_generation,
+    installed_version,
+    require_scene_fixes,
+)
+from b1k_envs.omnigibson.setup.loading import load_instances
+from b1k_envs.omnigibson.setup.preparation import prepare_environment
 from b1k_envs.omnigibson.states import NEAR_DISTANCE, SimulatorStates
-from b1k_envs.tasks import Task
+from b1k_envs.tasks import subgoals
+from b1k_envs.tasks.table import Task
 
 RenderMode = Literal["on-demand", "every-step"]
 """`every-step` renders once with every action, as the official evaluators do; `on-demand` renders

@@ -1,10 +1,10 @@
 """Runs as the folder that the BEHAVIOR challenge's scorer reads.
 
     TRACK.TESTSET.TEAM.AFFILIATION.DATE/
-        json/<task>_<instance id>_<rollout>.json      all tasks, `b1k_eval.official`
-        videos/<task>_<instance id>_<rollout>.mp4     448 x 672, `b1k_eval.challenge.videos`
-        robot.yaml, wrapper.py, README.md             `b1k_eval.challenge.package`
-        export.json                                   which runs these are, and of what
+        json/<task>_<instance id>_<rollout>.json   all tasks, `b1k_eval.challenge.official_record`
+        videos/<task>_<instance id>_<rollout>.mp4  448 x 672, `b1k_eval.challenge.videos`
+        robot.yaml, wrapper.py, README.md          `b1k_eval.challenge.package`
+        export.json                                which runs these are, and of what
 
 A draft of what is no submission says so everywhere: in the folder's name, which the scorer refuses,
 in a file, in every json and across every picture. The scorer takes every folder beside a
@@ -24,8 +24,9 @@ from typing import Any
 
 from b1k_envs.base import Split
 from b1k_envs.errors import UsageError
-from b1k_envs.omnigibson.data import FIRST_HIDDEN_ID, FIRST_PUBLIC_ID
-from b1k_envs.tasks import TASKS, HumanStats
+from b1k_envs.omnigibson.setup.data import FIRST_HIDDEN_ID, FIRST_PUBLIC_ID
+from b1k_envs.tasks.table import TASKS, HumanStats
+from b1k_eval.challenge.official_record import official_name, official_text
 from b1k_eval.challenge.package import package_files
 from b1k_eval.challenge.rules import (
     COUNTED_INSTANCES,
@@ -35,12 +36,11 @@ from b1k_eval.challenge.rules import (
     require_one_entry,
 )
 from b1k_eval.challenge.videos import official_video
-from b1k_eval.compare.loading import EpisodeData, RunData, read_run_data
-from b1k_eval.episode import RESULT_FILE
 from b1k_eval.files import TEMP_PREFIX, to_json, write_atomic
-from b1k_eval.official import official_name, official_text
-from b1k_eval.run_files import RUN_FILE
-from b1k_eval.store import START_AGAIN, storing
+from b1k_eval.records.loading import EpisodeData, RunData, read_run_data
+from b1k_eval.records.run_files import RUN_FILE
+from b1k_eval.records.store import START_AGAIN, storing
+from b1k_eval.run.episode import RESULT_FILE
 
 SUBMISSIONS, DRAFTS = Path("submissions"), Path("drafts")
 """Where the folder goes if nothing is said."""

@@ -20,7 +20,7 @@ from typing import Any
 from b1k_envs.base import Protocol, Split
 from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import CONTROL_HZ
-from b1k_envs.tasks import TIME_LIMIT_FACTORS, Task
+from b1k_envs.tasks.table import TIME_LIMIT_FACTORS, Task
 from b1k_eval import __version__
 from b1k_eval.challenge.export import EXPORT_FILE, FIRST_ID_2026, VIDEO_FOLDER
 from b1k_eval.challenge.result_files import (
@@ -31,11 +31,9 @@ from b1k_eval.challenge.result_files import (
     remarks_on,
     year_of,
 )
-from b1k_eval.episode import RESULT_FILE, VIDEO_FILE
 from b1k_eval.files import to_json
-from b1k_eval.launch import episode_seed
-from b1k_eval.provenance import this_session
-from b1k_eval.run_files import (
+from b1k_eval.records.provenance import this_session
+from b1k_eval.records.run_files import (
     EPISODES_FILE,
     EPISODES_FOLDER,
     FORMAT,
@@ -44,8 +42,10 @@ from b1k_eval.run_files import (
     EpisodeKey,
     since,
 )
-from b1k_eval.scoring import BODIES
-from b1k_eval.store import START_AGAIN, RunStore, open_run, storing
+from b1k_eval.records.scoring import BODIES
+from b1k_eval.records.store import START_AGAIN, RunStore, open_run, storing
+from b1k_eval.run.episode import RESULT_FILE, VIDEO_FILE
+from b1k_eval.run.launch import episode_seed
 
 REMARKS: Mapping[Protocol, str] = {
     "2025": (

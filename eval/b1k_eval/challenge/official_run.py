@@ -12,7 +12,7 @@ from typing import Any
 
 from b1k_envs.errors import UsageError
 from b1k_eval.challenge.rules import COUNTED_INSTANCES, VIDEO_FPS, setting_objections
-from b1k_eval.settings import option_name
+from b1k_eval.run.settings import option_name
 
 SETTINGS: Mapping[str, Any] = MappingProxyType(
     {

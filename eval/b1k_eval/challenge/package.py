@@ -26,15 +26,15 @@ from typing import Any
 
 from b1k_envs.base import Protocol
 from b1k_envs.errors import UsageError
-from b1k_envs.omnigibson.config import robot_config
-from b1k_envs.omnigibson.generation import GENERATIONS, ROBOT_NAME
 from b1k_envs.omnigibson.observations import DEPTH, sensor_name
-from b1k_envs.omnigibson.preparation import HEAD_APERTURE
+from b1k_envs.omnigibson.setup.config import robot_config
+from b1k_envs.omnigibson.setup.generation import GENERATIONS, ROBOT_NAME
+from b1k_envs.omnigibson.setup.preparation import HEAD_APERTURE
 from b1k_envs.r1pro import BASE_MASS, CAMERAS
-from b1k_envs.track import FORBIDDEN_PROPRIO
+from b1k_envs.tracks import FORBIDDEN_PROPRIO
 from b1k_eval.challenge.rules import Entry
-from b1k_eval.compare.loading import RunData
-from b1k_eval.run_files import since
+from b1k_eval.records.loading import RunData
+from b1k_eval.records.run_files import since
 
 ROBOT_FILE, WRAPPER_FILE, README_FILE = "robot.yaml", "wrapper.py", "README.md"
 

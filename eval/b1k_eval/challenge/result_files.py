@@ -19,10 +19,10 @@ from typing import Any
 from b1k_envs.base import Protocol
 from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import CONTROL_HZ
-from b1k_envs.tasks import HumanStats, Task, get_task, human_stats
+from b1k_envs.tasks.table import HumanStats, Task, get_task, human_stats
 from b1k_eval.challenge.export import EXPORT_FILE, JSON_FOLDER
 from b1k_eval.challenge.rules import and_more
-from b1k_eval.scoring import BODIES
+from b1k_eval.records.scoring import BODIES
 
 _FOLDERS = (JSON_FOLDER, "metrics")
 SUCCESS = 1.0

@@ -18,12 +18,12 @@ from typing import Any, Literal
 from b1k_envs.base import Protocol, Split
 from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import CONTROL_HZ
-from b1k_envs.tasks import TIME_LIMIT_FACTORS, get_task
-from b1k_envs.track import FORBIDDEN_PROPRIO, Track
+from b1k_envs.tasks.table import TIME_LIMIT_FACTORS, get_task
+from b1k_envs.tracks import FORBIDDEN_PROPRIO, Track
 from b1k_eval.compare.comparable import differences
-from b1k_eval.compare.loading import EpisodeData, RunData
-from b1k_eval.report.mp4 import DamagedVideoError, read_index
-from b1k_eval.run_files import since
+from b1k_eval.records.loading import EpisodeData, RunData
+from b1k_eval.records.run_files import since
+from b1k_eval.video.mp4 import DamagedVideoError, read_index
 
 TestSet = Literal["public", "hidden"]
 

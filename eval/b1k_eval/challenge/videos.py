@@ -7,7 +7,7 @@
     +----------+--------------------+
 
 Our own video has the same three pictures in the same sizes and writes below them
-(`b1k_eval.video_layout`), so that the layout is a matter of cutting. It is encoded anew, one
+(`b1k_eval.video.layout`), so that the layout is a matter of cutting. It is encoded anew, one
 picture a step: the official evaluator films what each step leads to, ours shows where it began too.
 """
 
@@ -24,10 +24,10 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from b1k_eval.files import TEMP_PREFIX
-from b1k_eval.report.mp4 import read_index
-from b1k_eval.store import StorageError
-from b1k_eval.video import ffmpeg_exe
-from b1k_eval.video_layout import RED, VIEW_BOXES, import_cv2
+from b1k_eval.records.store import StorageError
+from b1k_eval.video.layout import RED, VIEW_BOXES, import_cv2
+from b1k_eval.video.mp4 import read_index
+from b1k_eval.video.recorder import ffmpeg_exe
 
 OFFICIAL_HEIGHT, OFFICIAL_WIDTH = 448, 672
 

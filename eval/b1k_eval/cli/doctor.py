@@ -15,7 +15,7 @@ from b1k_envs.errors import UnavailableError
 from b1k_eval.cli.options import out_console, print_json
 
 if TYPE_CHECKING:
-    from b1k_eval.machine import Check, Verdict
+    from b1k_eval.doctor import Check, Verdict
 
 _STYLES = {"ok": "green", "missing": "red", "absent": "dim", "note": "yellow"}
 _NAMES = {
@@ -39,7 +39,7 @@ def doctor(
     Exit code 0 when a simulator can run here, 4 when none can.
     """
     # Imported here, as what it looks with need not be there for `--help`.
-    from b1k_eval.machine import FORMAT, examine, judge
+    from b1k_eval.doctor import FORMAT, examine, judge
 
     checks = examine(results)
     verdicts = judge(checks)

@@ -45,12 +45,23 @@ VERBS = {
 }
 """What `--help` lists: each verb with the first sentence of its function's docstring."""
 
+_ROOMS = {
+    "running": ("run", "smoke", "replay", "qualify"),
+    "results": ("compare", "report", "export", "import"),
+    "checkpoints": ("inspect", "contract", "convert", "serve"),
+}
 _FUNCTIONS = {"import": "importing"}  # a keyword names neither a module nor a function
 
 
 def function_name(verb: str) -> str:
-    """Name of a verb's function, and of the module of `b1k_eval.cli` that it is in."""
+    """Name of a verb's function, and of the module that it is in."""
     return _FUNCTIONS.get(verb, verb)
+
+
+def module_name(verb: str) -> str:
+    """The module of a verb's function, by its full name."""
+    rooms = [room for room, verbs in _ROOMS.items() if verb in verbs]
+    return ".".join(["b1k_eval.cli", *rooms, function_name(verb)])
 
 
 EXIT_CODES = """\
@@ -93,9 +104,8 @@ def _load(verb: str) -> Any:  # noqa: ANN401 - click's command, which typer re-e
     """The command of a verb."""
     from b1k_eval.cli.options import Verb, paths_at_home
 
-    name = function_name(verb)
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    function = getattr(import_module(f"b1k_eval.cli.{name}"), name)
+    function = getattr(import_module(module_name(verb)), function_name(verb))
     alone.command(verb, cls=Verb)(paths_at_home(function))
     return typer.main.get_command(alone)
 

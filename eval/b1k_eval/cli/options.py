@@ -24,7 +24,7 @@ from typer.core import TyperCommand
 from b1k_envs.errors import B1kEvalError, UsageError
 from b1k_eval.files import to_json
 from b1k_eval.streams import take_every_text
-from b1k_policies.contract_resolved import ContractConflictError, Difference, as_text
+from b1k_policies.contract.resolved import ContractConflictError, Difference, as_text
 
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from b1k_envs.errors import UsageError
-from b1k_eval.compare.loading import RunData
-from b1k_eval.run_files import UNKNOWN, since
-from b1k_policies.contract_fields import FIELDS, completed
+from b1k_eval.records.loading import RunData
+from b1k_eval.records.run_files import UNKNOWN, since
+from b1k_policies.contract.fields import FIELDS, completed
 
 _MUST_AGREE: Mapping[str, str] = {
     "sim": "simulator",

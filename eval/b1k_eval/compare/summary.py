@@ -19,7 +19,6 @@ from b1k_eval.compare.intervals import (
     score_interval,
     wilson,
 )
-from b1k_eval.compare.loading import EpisodeData, RunData
 from b1k_eval.compare.paired import (
     Comparison,
     Significance,
@@ -30,7 +29,8 @@ from b1k_eval.compare.paired import (
 )
 from b1k_eval.compare.sequential import betting_path, confidence_interval
 from b1k_eval.compare.verdicts import holm, verdict
-from b1k_eval.until_decided import unbroken
+from b1k_eval.records.loading import EpisodeData, RunData
+from b1k_eval.run.until_decided import unbroken
 
 LEVEL = 0.95
 

@@ -49,8 +49,9 @@ import numpy as np
 
 from b1k_envs.base import Float64Array
 from b1k_envs.r1pro import ACTION_SLICES, ARMS, CONTROL_HZ, GRIPPER_OPEN, Arm
-from b1k_envs.subgoals import SUBGOALS
-from b1k_eval.compare.loading import (
+from b1k_envs.tasks.subgoals import SUBGOALS
+from b1k_eval.diagnosis.signals import Motion, holds_of, last_step, spans
+from b1k_eval.records.loading import (
     Damaged,
     DamagedTraceError,
     EpisodeData,
@@ -58,7 +59,6 @@ from b1k_eval.compare.loading import (
     RunData,
     read_trace,
 )
-from b1k_eval.diagnosis.course import Motion, holds_of, last_step, spans
 
 Label = Literal[
     "policy_fault",

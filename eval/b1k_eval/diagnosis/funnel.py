@@ -17,8 +17,8 @@ from types import MappingProxyType
 import numpy as np
 
 from b1k_envs.errors import UsageError
-from b1k_envs.subgoals import SUBGOALS, SubGoal
-from b1k_eval.compare.loading import EpisodeData, RunData
+from b1k_envs.tasks.subgoals import SUBGOALS, SubGoal
+from b1k_eval.records.loading import EpisodeData, RunData
 
 START = "start"
 """What every episode reaches: the stage before the first."""

@@ -19,9 +19,9 @@ import numpy.typing as npt
 
 from b1k_envs.base import Float64Array
 from b1k_envs.r1pro import CONTROL_HZ
-from b1k_envs.subgoals import SUBGOALS
-from b1k_eval.compare.loading import EpisodeData, read_trace
+from b1k_envs.tasks.subgoals import SUBGOALS
 from b1k_eval.diagnosis.funnel import STAGES
+from b1k_eval.records.loading import EpisodeData, read_trace
 
 Words = npt.NDArray[np.object_]
 """Texts, None where there is none."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from b1k_eval.compare.loading import Damaged, DamagedTraceError, RunData
 from b1k_eval.diagnosis.inferences import read_inferences
 from b1k_eval.diagnosis.selfreport_progress import (
     NEAR_MEDIAN,
@@ -25,6 +24,7 @@ from b1k_eval.diagnosis.selfreport_skill import (
     SkillReport,
     judge_skill,
 )
+from b1k_eval.records.loading import Damaged, DamagedTraceError, RunData
 
 __all__ = [
     "NEAR_MEDIAN",

@@ -35,7 +35,7 @@ from b1k_envs.base import Float32Array, Protocol
 from b1k_envs.errors import UsageError
 from b1k_envs.parquet import require_pyarrow
 from b1k_envs.r1pro import ACTION_DIM, CONTROL_HZ, PROPRIO_DIM
-from b1k_envs.tasks import TASKS, Task
+from b1k_envs.tasks.table import TASKS, Task
 
 ACTION, STATE = "action", "observation.state"
 _COLUMNS = ("episode_index", "frame_index", ACTION, STATE)

@@ -21,16 +21,16 @@ from time import monotonic
 from b1k_envs.base import Env
 from b1k_envs.errors import EnvError, UnavailableError
 from b1k_envs.threads import deaf_to_ctrl_c
-from b1k_eval import worlds
-from b1k_eval.pool import LOGS_FOLDER
 from b1k_eval.qualify.pictures import pictures_rung
 from b1k_eval.qualify.replays import Assigned, replays_rung
 from b1k_eval.qualify.rungs import Rung, not_done
 from b1k_eval.qualify.world_checks import hold_rung, startup_rung
-from b1k_eval.settings import RunSettings
-from b1k_eval.store import StorageError
-from b1k_eval.watchdog import Watch, WatchedEnv
-from b1k_eval.worker import die_with_parent, exit_at_once, redirect_output
+from b1k_eval.records.store import StorageError
+from b1k_eval.run import simulators
+from b1k_eval.run.pool import LOGS_FOLDER
+from b1k_eval.run.settings import RunSettings
+from b1k_eval.run.watchdog import Watch, WatchedEnv
+from b1k_eval.run.worker import die_with_parent, exit_at_once, redirect_output
 
 WORLD_RUNGS = (1, 2, 3, 4)
 """The rungs that need the world and no policy."""
@@ -105,10 +105,10 @@ def climb_world(plan: Plan, tell: Tell) -> None:
         UnavailableError: The simulator cannot be had.
         StorageError: A result cannot be kept.
     """
-    limits = worlds.limits(plan.settings)
+    limits = simulators.limits(plan.settings)
     if limits is None:
-        worlds.prepare_pictures()
-        env = worlds.make_env(plan.settings)
+        simulators.prepare_pictures()
+        env = simulators.make_env(plan.settings)
         try:
             climb(env, plan, tell)
         finally:
@@ -170,7 +170,7 @@ def _climb_apart(pipe: Connection, plan: Plan, watch: Watch, log: Path) -> None:
         redirect_output(log)
         try:
             with watch.phase("start"):
-                env = worlds.make_env(plan.settings)
+                env = simulators.make_env(plan.settings)
         except EnvError as error:
             _stopped(1, str(error), pipe.send, log)
         else:

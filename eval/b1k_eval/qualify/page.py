@@ -13,11 +13,11 @@ from rich.text import Text
 
 from b1k_eval import __version__
 from b1k_eval.files import to_json, write_atomic
-from b1k_eval.provenance import this_session
 from b1k_eval.qualify.ladder import Plan
 from b1k_eval.qualify.replays import ISSUE_2344
 from b1k_eval.qualify.rungs import Rung, verdict_in_words
-from b1k_eval.store import storing
+from b1k_eval.records.provenance import this_session
+from b1k_eval.records.store import storing
 
 JSON_FILE, PAGE_FILE = "qualify.json", "qualify.md"
 FORMAT = 1

@@ -26,12 +26,12 @@ from b1k_envs.errors import UnavailableError, UsageError
 from b1k_eval import __version__
 from b1k_eval.compare.intervals import wilson
 from b1k_eval.files import to_json, write_atomic
-from b1k_eval.pool import without_process
 from b1k_eval.qualify.courses import BOUNDS, Alignment, align
 from b1k_eval.qualify.demos import Demo
 from b1k_eval.qualify.rungs import Rung
-from b1k_eval.replay.executing import Replayed, perform
-from b1k_eval.store import storing
+from b1k_eval.records.store import storing
+from b1k_eval.replay.retrace import Replayed, perform
+from b1k_eval.run.pool import without_process
 
 FOLDER = "replays"
 """Of the output folder: a file for each recording that was replayed."""

@@ -1,6 +1,6 @@
 """Rungs 1 and 2: the world's settings, and that standing still changes nothing.
 
-OmniGibson's own checks ran when it was started (`b1k_envs.omnigibson.startup_checks`). Everything
+OmniGibson's own checks ran when it was started (`b1k_envs.omnigibson.setup.checks`). Everything
 else here needs nothing but an `Env`, so that the twin, OmniGibson and a wrapper around either are
 held to the same figures: the base is driven and its limits follow from how fast it went.
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from b1k_envs.base import VIEWS, Env, Float32Array, Observation
 from b1k_envs.findings import EEF_TOLERANCE, HOLD_STEPS, STILL_BASE, STILL_JOINT, Finding
-from b1k_envs.omnigibson.generation import GENERATIONS, grasp_steps
+from b1k_envs.omnigibson.setup.generation import GENERATIONS, grasp_steps
 from b1k_envs.poses import camera_matrices
 from b1k_envs.r1pro import BASE_VELOCITY_LIMIT, CAMERAS, CONTROL_HZ, PROPRIO_DIM
 from b1k_eval.qualify.body import driving, holding, stance

@@ -12,12 +12,12 @@ import numpy.typing as npt
 from b1k_envs.base import Float32Array, Float64Array
 from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import ACTION_DIM
-from b1k_envs.tasks import get_task
-from b1k_eval.compare.loading import DamagedTraceError, EpisodeData, RunData, read_trace
-from b1k_eval.compare.trace_columns import Column, EpisodeTrace
-from b1k_eval.run_files import EpisodeKey
-from b1k_eval.settings import RunSettings, given_settings
-from b1k_eval.trace import POSITION_COLUMNS, PREDICATE_PREFIX, SUBGOAL_PREFIX
+from b1k_envs.tasks.table import get_task
+from b1k_eval.records.loading import DamagedTraceError, EpisodeData, RunData, read_trace
+from b1k_eval.records.run_files import EpisodeKey
+from b1k_eval.records.trace import POSITION_COLUMNS, PREDICATE_PREFIX, SUBGOAL_PREFIX
+from b1k_eval.records.trace_columns import Column, EpisodeTrace
+from b1k_eval.run.settings import RunSettings, given_settings
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -51,7 +51,8 @@ class Recorded:
         commands: float32 [N, 23], what the policy asked for; None without action noise.
         course: What became of the world.
         words: The policy's words and waiting times, one value a step, columns as in
-            `b1k_eval.trace`: `latency_s` [s], `skill`, `skill_index`, `skill_prob`, `progress`.
+            `b1k_eval.records.trace`: `latency_s` [s], `skill`, `skill_index`, `skill_prob`,
+            `progress`.
     """
 
     episode: EpisodeData

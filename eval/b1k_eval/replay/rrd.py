@@ -34,8 +34,10 @@ from b1k_envs.r1pro import (
     PROPRIO_LAYOUTS,
 )
 from b1k_eval.files import TEMP_PREFIX
-from b1k_eval.replay.executing import Comparison, Replayed
+from b1k_eval.records.store import StorageError
+from b1k_eval.records.trace import PREDICATE_PREFIX, SUBGOAL_PREFIX
 from b1k_eval.replay.recorded import Recorded
+from b1k_eval.replay.retrace import Comparison, Replayed
 from b1k_eval.replay.rrd_layout import (
     ACTION_NAMES,
     BASE,
@@ -44,9 +46,7 @@ from b1k_eval.replay.rrd_layout import (
     camera,
     import_rerun,
 )
-from b1k_eval.store import StorageError
-from b1k_eval.trace import PREDICATE_PREFIX, SUBGOAL_PREFIX
-from b1k_eval.video_layout import import_cv2
+from b1k_eval.video.layout import import_cv2
 
 if TYPE_CHECKING:
     from b1k_envs.mujoco_twin.truth import TwinTruth

@@ -10,16 +10,16 @@ from typing import Any
 from urllib.parse import quote
 
 from b1k_eval import __version__
-from b1k_eval.compare.loading import OUTCOMES
 from b1k_eval.diagnosis.funnel import START
-from b1k_eval.events import Outcome
+from b1k_eval.loop.events import Outcome
+from b1k_eval.records.loading import OUTCOMES
+from b1k_eval.records.run_files import UNKNOWN, since
 from b1k_eval.report.contracts import contracts_context
 from b1k_eval.report.figures import letter
 from b1k_eval.report.looks import RUN_COLOURS
 from b1k_eval.report.overview import Findings, RunFindings
 from b1k_eval.report.selfreport_words import progress_words, skill_words
-from b1k_eval.run_files import UNKNOWN, since
-from b1k_eval.settings import DEFAULT_HORIZON, MEASURED
+from b1k_eval.run.settings import DEFAULT_HORIZON, MEASURED
 
 GLYPHS: Mapping[Outcome, str] = {"success": "●", "failure": "✕", "error": "!"}
 """Never told by colour alone; the same as in dom.js."""

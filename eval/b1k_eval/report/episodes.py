@@ -6,11 +6,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from b1k_eval.compare.loading import DamagedTraceError, EpisodeData, read_trace
 from b1k_eval.diagnosis.failures import Failure, label_failure
-from b1k_eval.episode import RESULT_FILE
-from b1k_eval.report.mp4 import DamagedVideoError, VideoIndex, read_index
+from b1k_eval.records.loading import DamagedTraceError, EpisodeData, read_trace
 from b1k_eval.report.timelines import timeline
+from b1k_eval.run.episode import RESULT_FILE
+from b1k_eval.video.mp4 import DamagedVideoError, VideoIndex, read_index
 
 
 @dataclass(frozen=True, kw_only=True)

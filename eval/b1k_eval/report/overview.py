@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from b1k_envs.errors import UsageError
-from b1k_eval.compare.loading import RunData
 from b1k_eval.compare.summary import summarise_runs
 from b1k_eval.diagnosis.funnel import Funnel, funnel
 from b1k_eval.diagnosis.selfreport import SelfReport, judge
+from b1k_eval.records.loading import RunData
 from b1k_eval.report.episodes import EpisodePage, read_episode_page
 from b1k_eval.report.figures import (
     Drawing,

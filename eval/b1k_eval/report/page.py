@@ -17,8 +17,9 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from b1k_envs.errors import UsageError
-from b1k_eval.compare.loading import EpisodeData, RunData
 from b1k_eval.files import TEMP_PREFIX, spelled_out, write_atomic
+from b1k_eval.records.loading import EpisodeData, RunData
+from b1k_eval.records.store import StorageError
 from b1k_eval.report.context import page_context
 from b1k_eval.report.episodes import EpisodePage
 from b1k_eval.report.figures import Drawing
@@ -32,7 +33,6 @@ from b1k_eval.report.tables import (
     subgoals_table,
     write_table,
 )
-from b1k_eval.store import StorageError
 
 PAGE = "report.html"
 FOLDER = "report"

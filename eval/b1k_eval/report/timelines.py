@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from b1k_envs.base import Float64Array
-from b1k_envs.subgoals import SUBGOALS
-from b1k_eval.compare.loading import EpisodeData, EpisodeTrace
-from b1k_eval.compare.trace_columns import Column
-from b1k_eval.diagnosis.course import spans
-from b1k_eval.trace import PREDICATE_PREFIX
-from b1k_eval.video_layout import readable
+from b1k_envs.tasks.subgoals import SUBGOALS
+from b1k_eval.diagnosis.signals import spans
+from b1k_eval.records.loading import EpisodeData, EpisodeTrace
+from b1k_eval.records.trace import PREDICATE_PREFIX
+from b1k_eval.records.trace_columns import Column
+from b1k_eval.video.layout import readable
 
 Changes = list[list[Any]]
 """Pairs of a step and the value from there on; None where there is none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from b1k_envs.mujoco_twin import scene
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
 from b1k_envs.mujoco_twin.truth import TwinTruth
 from b1k_policies.expert.belief import Belief
 from b1k_policies.expert.glove_stages import DOOR_OPEN, fetch, place, put_back

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 
 from b1k_envs.base import Float64Array
-from b1k_envs.mujoco_twin import scene
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
 from b1k_envs.mujoco_twin.truth import TwinTruth
 from b1k_policies.expert.belief import Belief
 from b1k_policies.expert.legs import CLOSED, OPEN, Leg, Moves, Posture, Stage, after, backwards

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from b1k_envs import r1pro
 from b1k_envs.base import Float64Array
 from b1k_envs.mujoco_twin.engine import mujoco
-from b1k_envs.mujoco_twin.robot import EEF_SITE, add_movable_chain
+from b1k_envs.mujoco_twin.robot.body import EEF_SITE, add_movable_chain
 
 CANONICAL: dict[r1pro.Arm, Float64Array] = {
     "left": np.array([-0.3, 0.25, 0.0, -1.3, 0.0, 0.0, 0.0]),

@@ -15,8 +15,8 @@ import numpy as np
 
 from b1k_envs import r1pro
 from b1k_envs.base import Float64Array, Protocol
-from b1k_envs.mujoco_twin import scene
-from b1k_envs.mujoco_twin.grasping import GRASP_WINDOW_STEPS
+from b1k_envs.mujoco_twin.robot.grasping import GRASP_WINDOW_STEPS
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
 from b1k_envs.mujoco_twin.truth import TwinTruth
 from b1k_policies.expert.belief import Belief, wrap
 from b1k_policies.expert.kinematics import ArmKinematics, hand_rotation

@@ -7,14 +7,14 @@ from typing import Any
 
 from b1k_envs.base import Split
 from b1k_envs.findings import Finding
-from b1k_envs.omnigibson.application import Application, launch
-from b1k_envs.omnigibson.config import build_config
-from b1k_envs.omnigibson.data import TaskData, find_task_data
-from b1k_envs.omnigibson.generation import Generation, installed_generation
-from b1k_envs.omnigibson.loading import load_instances
-from b1k_envs.omnigibson.preparation import prepare_environment, robots_of
-from b1k_envs.omnigibson.startup_checks import check_startup
-from b1k_envs.tasks import get_task
+from b1k_envs.omnigibson.setup.application import Application, launch
+from b1k_envs.omnigibson.setup.checks import check_startup
+from b1k_envs.omnigibson.setup.config import build_config
+from b1k_envs.omnigibson.setup.data import TaskData, find_task_data
+from b1k_envs.omnigibson.setup.generation import Generation, installed_generation
+from b1k_envs.omnigibson.setup.loading import load_instances
+from b1k_envs.omnigibson.setup.preparation import prepare_environment, robots_of
+from b1k_envs.tasks.table import get_task
 
 GLOVES = get_task(31)
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from b1k_envs.omnigibson.dialect_2025 import Dialect2025
-from b1k_envs.omnigibson.dialect_2026 import Dialect2026
+from b1k_envs.omnigibson.dialects.dialect_2025 import Dialect2025
+from b1k_envs.omnigibson.dialects.dialect_2026 import Dialect2026
 
 Naive = Callable[[pytest.MonkeyPatch], None]
 

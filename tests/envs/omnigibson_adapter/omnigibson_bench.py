@@ -13,10 +13,10 @@ from scipy.spatial.transform import Rotation
 
 from b1k_envs.base import Protocol
 from b1k_envs.mujoco_twin.env import TwinEnv
-from b1k_envs.mujoco_twin.robot import MODELLED_BASE_JOINTS
+from b1k_envs.mujoco_twin.robot.body import MODELLED_BASE_JOINTS
 from b1k_envs.omnigibson.env import OmniGibsonEnv
-from b1k_envs.omnigibson.lanes import LaneGroup
-from b1k_envs.tasks import get_task
+from b1k_envs.omnigibson.group import LaneGroup
+from b1k_envs.tasks.table import get_task
 from omnigibson_double.application import SET_BY_ISAAC
 from omnigibson_double.fixtures import Installed
 

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 
 from b1k_envs.errors import EnvError, UnavailableError
-from b1k_envs.omnigibson import application
-from b1k_envs.omnigibson.application import Application, grasp_window, launch
-from b1k_envs.omnigibson.generation import GENERATIONS, installed_generation
+from b1k_envs.omnigibson.setup import application
+from b1k_envs.omnigibson.setup.application import Application, grasp_window, launch
+from b1k_envs.omnigibson.setup.generation import GENERATIONS, installed_generation
 from omnigibson_double import touch
 from omnigibson_double.application import SET_BY_ISAAC
 
@@ -374,8 +374,8 @@ def test_a_shutdown_without_an_application_does_not_exit(og_2026, tmp_path):
 SHUTDOWN = """
 import sys, time
 from pathlib import Path
-from b1k_envs.omnigibson.application import Application
-import b1k_envs.omnigibson.application as application
+from b1k_envs.omnigibson.setup.application import Application
+import b1k_envs.omnigibson.setup.application as application
 
 class og:
     @staticmethod

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from b1k_envs.errors import UnavailableError, UsageError
-from b1k_envs.omnigibson.config import build_config
-from b1k_envs.omnigibson.data import TaskData
-from b1k_envs.omnigibson.generation import GENERATIONS
-from b1k_envs.omnigibson.rooms import room_instances, room_types
-from b1k_envs.omnigibson.task_table import TaskEntry
-from b1k_envs.tasks import get_task
+from b1k_envs.omnigibson.setup.config import build_config
+from b1k_envs.omnigibson.setup.data import TaskData
+from b1k_envs.omnigibson.setup.generation import GENERATIONS
+from b1k_envs.omnigibson.setup.rooms import room_instances, room_types
+from b1k_envs.omnigibson.setup.task_table import TaskEntry
+from b1k_envs.tasks.table import get_task
 
 GLOVES = get_task(31)
 BDDL = """(define (problem clean_boxing_gloves-0)

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from b1k_envs.errors import UnavailableError, UsageError
-from b1k_envs.omnigibson import data
-from b1k_envs.omnigibson.data import (
+from b1k_envs.omnigibson.setup import data
+from b1k_envs.omnigibson.setup.data import (
     assets_present,
     assets_version,
     check_index,
@@ -16,8 +16,8 @@ from b1k_envs.omnigibson.data import (
     instance_files_present,
     key_present,
 )
-from b1k_envs.omnigibson.generation import GENERATIONS
-from b1k_envs.tasks import get_task
+from b1k_envs.omnigibson.setup.generation import GENERATIONS
+from b1k_envs.tasks.table import get_task
 
 GLOVES = get_task(31)
 SCENE = "house_single_floor"

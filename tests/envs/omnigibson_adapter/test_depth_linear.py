@@ -11,7 +11,7 @@ from omnigibson_bench import drive
 from b1k_envs import r1pro
 from b1k_envs.base import VIEWS
 from b1k_envs.errors import EnvError
-from b1k_envs.mujoco_twin.cameras import CameraRig
+from b1k_envs.mujoco_twin.rendering.cameras import CameraRig
 
 
 def test_depth_is_asked_of_no_camera_where_nobody_wants_it(double_2026, monkeypatch):

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from omnigibson_bench import PUBLIC, TASK, drive
 
-from b1k_envs import subgoals
 from b1k_envs.base import VIEWS
 from b1k_envs.errors import (
     ActionError,
@@ -23,6 +22,7 @@ from b1k_envs.mujoco_twin.states import NEAR_DISTANCE as TWIN_NEAR_DISTANCE
 from b1k_envs.omnigibson.env import OmniGibsonEnv
 from b1k_envs.omnigibson.states import NEAR_DISTANCE
 from b1k_envs.r1pro import hold_action, not_finite
+from b1k_envs.tasks import subgoals
 
 
 def assert_same_observation(got: Any, expected: Any) -> None:

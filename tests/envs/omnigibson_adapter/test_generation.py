@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from b1k_envs.errors import UnavailableError
-from b1k_envs.omnigibson import generation
-from b1k_envs.omnigibson.generation import (
+from b1k_envs.omnigibson.setup import generation
+from b1k_envs.omnigibson.setup.generation import (
     GENERATIONS,
     has_vectorised_api,
     installed_generation,

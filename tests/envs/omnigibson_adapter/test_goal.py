@@ -13,12 +13,13 @@ from omnigibson_bench import PUBLIC, TASK, Double
 
 from b1k_envs.base import Protocol
 from b1k_envs.errors import EnvError
-from b1k_envs.goals import GoalTracker, partial_score
-from b1k_envs.omnigibson import dialect_2026, goal_status
-from b1k_envs.omnigibson.dialect_2025 import Dialect2025
-from b1k_envs.omnigibson.dialect_2026 import Dialect2026
+from b1k_envs.omnigibson import goal_status
+from b1k_envs.omnigibson.dialects import dialect_2026
+from b1k_envs.omnigibson.dialects.dialect_2025 import Dialect2025
+from b1k_envs.omnigibson.dialects.dialect_2026 import Dialect2026
 from b1k_envs.omnigibson.goal_status import GoalRecord
 from b1k_envs.omnigibson.world import OmniGibsonWorld
+from b1k_envs.tasks.goals import GoalTracker, partial_score
 
 OPTIONS = [["a", "b", "c"], ["a", "d"], ["b", "c"]]
 

@@ -13,8 +13,8 @@ import pytest
 
 from b1k_envs.base import Env, EnvInfo
 from b1k_envs.errors import ActionError, EnvError, HostFaultError, UsageError
-from b1k_envs.omnigibson.dialect import Stepped
-from b1k_envs.omnigibson.lanes import LaneEnv, LaneServer, run_lanes
+from b1k_envs.omnigibson.dialects.dialect import Stepped
+from b1k_envs.omnigibson.group import LaneEnv, LaneServer, run_lanes
 
 ACTION = np.zeros(23, dtype=np.float32)
 INFO = EnvInfo(

@@ -6,7 +6,7 @@ import json
 import pytest
 from adapter_start import bring_up
 
-from b1k_envs.omnigibson import preparation
+from b1k_envs.omnigibson.setup import preparation
 
 HEAD, LEFT, RIGHT = (
     f"robot_r1:{link}:Camera:0"

@@ -17,11 +17,11 @@ from omnigibson_bench import Double, base_of, camera_now, drive, renders, shown_
 
 from b1k_envs.base import VIEWS
 from b1k_envs.errors import EnvError
-from b1k_envs.omnigibson import dialect as dialect_module
 from b1k_envs.omnigibson import world as world_module
-from b1k_envs.omnigibson.dialect import Dialect, Stepped
-from b1k_envs.omnigibson.dialect_2025 import Dialect2025
-from b1k_envs.omnigibson.dialect_2026 import Dialect2026
+from b1k_envs.omnigibson.dialects import dialect as dialect_module
+from b1k_envs.omnigibson.dialects.dialect import Dialect, Stepped
+from b1k_envs.omnigibson.dialects.dialect_2025 import Dialect2025
+from b1k_envs.omnigibson.dialects.dialect_2026 import Dialect2026
 from b1k_envs.omnigibson.observations import in_base, to_numpy
 from b1k_envs.omnigibson.world import OmniGibsonWorld
 from b1k_envs.r1pro import CAMERAS, PROPRIO_LAYOUTS

@@ -17,8 +17,9 @@ from omnigibson_bench import Double, drive, shown_camera, start_anew
 
 from b1k_envs.base import VIEWS
 from b1k_envs.errors import UnavailableError, UsageError
-from b1k_envs.omnigibson import application, config, generation, world
-from b1k_envs.omnigibson.generation import installed_generation
+from b1k_envs.omnigibson import world
+from b1k_envs.omnigibson.setup import application, config, generation
+from b1k_envs.omnigibson.setup.generation import installed_generation
 from omnigibson_double import simulator, touch
 from omnigibson_double.names import ROOMS, TASK_ROOMS
 from omnigibson_double.sensors import VisionSensor

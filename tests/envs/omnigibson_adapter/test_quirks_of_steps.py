@@ -11,13 +11,14 @@ from naive_variants import assert_catches, put
 from omnigibson_bench import Double, drive
 
 from b1k_envs.errors import EnvError
-from b1k_envs.mujoco_twin.scene import BDDL_BODIES
-from b1k_envs.omnigibson import dialect as dialect_module
-from b1k_envs.omnigibson import dialect_2025, dialect_2026, goal_status
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.layout import BDDL_BODIES
+from b1k_envs.omnigibson import goal_status
 from b1k_envs.omnigibson import world as world_module
-from b1k_envs.omnigibson.dialect import Dialect, Stepped
-from b1k_envs.omnigibson.dialect_2025 import Dialect2025
-from b1k_envs.omnigibson.dialect_2026 import Dialect2026
+from b1k_envs.omnigibson.dialects import dialect as dialect_module
+from b1k_envs.omnigibson.dialects import dialect_2025, dialect_2026
+from b1k_envs.omnigibson.dialects.dialect import Dialect, Stepped
+from b1k_envs.omnigibson.dialects.dialect_2025 import Dialect2025
+from b1k_envs.omnigibson.dialects.dialect_2026 import Dialect2026
 from b1k_envs.omnigibson.goal_status import GoalRecord
 from b1k_envs.omnigibson.observations import to_numpy
 from b1k_envs.omnigibson.states import SimulatorStates

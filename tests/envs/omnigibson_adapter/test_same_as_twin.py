@@ -17,9 +17,9 @@ import pytest
 from omnigibson_bench import drive
 
 from b1k_envs.base import Env, Protocol
-from b1k_eval.chunking import RecedingHorizon
-from b1k_eval.events import StepEvent, Subscriber
-from b1k_eval.runner import run_episode
+from b1k_eval.loop.chunking import RecedingHorizon
+from b1k_eval.loop.events import StepEvent, Subscriber
+from b1k_eval.loop.runner import run_episode
 from b1k_policies.expert import ExpertPolicy
 from twin_bench import episode_info, make_twin
 

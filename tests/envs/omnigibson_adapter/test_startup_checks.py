@@ -12,8 +12,8 @@ from adapter_start import bring_up
 
 from b1k_envs.errors import EnvError
 from b1k_envs.findings import HOLD_STEPS
-from b1k_envs.omnigibson import startup_checks
-from b1k_envs.omnigibson.startup_checks import TURN_STEPS
+from b1k_envs.omnigibson.setup import checks as startup_checks
+from b1k_envs.omnigibson.setup.checks import TURN_STEPS
 from omnigibson_double import simulator
 
 HEAD = "robot_r1:zed_link:Camera:0"
@@ -205,7 +205,9 @@ def test_all_that_is_wrong_is_told_at_once(og, monkeypatch):
 
 def test_a_naive_preparation_without_the_mass_is_found(og, monkeypatch):
     adapter = bring_up(prepared=False)
-    monkeypatch.setattr(importlib.import_module("b1k_envs.omnigibson.preparation"), "BASE_MASS", 50)
+    monkeypatch.setattr(
+        importlib.import_module("b1k_envs.omnigibson.setup.preparation"), "BASE_MASS", 50
+    )
     adapter.prepare(heavy_base=True)
     found = {each.name: each for each in adapter.check(heavy_base=True)}["base mass [kg]"]
     assert (found.expected, found.found, found.ok, found.fatal) == (250.0, 50.0, False, False)

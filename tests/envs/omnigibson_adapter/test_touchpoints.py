@@ -11,7 +11,8 @@ from accesses import accesses, foreign_names
 from omnigibson_bench import PUBLIC, TASK, Double, drive, start_anew
 
 from b1k_envs.base import Protocol
-from b1k_envs.omnigibson import dialect_2026, touchpoints, world
+from b1k_envs.omnigibson import touchpoints, world
+from b1k_envs.omnigibson.dialects import dialect_2026
 from b1k_envs.omnigibson.touchpoints import (
     APPLICATION,
     CHECKS,

@@ -16,13 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from b1k_envs.errors import UnavailableError, UsageError
-from b1k_envs.tasks import get_task, human_stats
-from b1k_eval.compare.loading import DamagedTraceError, read_run_data, read_trace
-from b1k_eval.episode import Assembly
-from b1k_eval.executor import Executor
-from b1k_eval.launch import plan_episodes
-from b1k_eval.settings import build_chunking
-from b1k_eval.store import EpisodeKey, open_run
+from b1k_envs.tasks.table import get_task, human_stats
+from b1k_eval.records.loading import DamagedTraceError, read_run_data, read_trace
+from b1k_eval.records.store import EpisodeKey, open_run
+from b1k_eval.run.episode import Assembly
+from b1k_eval.run.executor import Executor
+from b1k_eval.run.launch import plan_episodes
+from b1k_eval.run.settings import build_chunking
 from b1k_policies.base import ActionChunk, Skill
 from doubles import PREDICATES, SUBGOALS, BreakingEnv, DrivePolicy, RaisingPolicy, ToyEnv
 
@@ -227,8 +227,8 @@ def test_the_label_says_policy_contract_and_what_is_special(path, identity, labe
 
 @pytest.mark.slow
 def test_the_label_of_a_real_checkpoints_description(path, tiny_v17):
-    from b1k_policies.checkpoint import CheckpointRequest
     from b1k_policies.registry import make_policy
+    from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
     policy = make_policy("checkpoint", CheckpointRequest(ckpt=str(tiny_v17), skill_id=4), "2026")
     described = json.loads(json.dumps(policy.describe()))

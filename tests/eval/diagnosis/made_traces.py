@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from b1k_eval.compare.loading import EpisodeData, RunData
-from b1k_eval.run_files import EpisodeKey
+from b1k_eval.records.loading import EpisodeData, RunData
+from b1k_eval.records.run_files import EpisodeKey
 
 GLOVES_TASK = "clean_boxing_gloves"
 SUBGOALS = (

@@ -16,12 +16,12 @@ import numpy as np
 
 from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_envs.mujoco_twin.truth import TwinTruth
-from b1k_envs.tasks import human_stats
-from b1k_eval.compare.loading import RunData, read_run_data
-from b1k_eval.episode import Assembly
-from b1k_eval.executor import Executor
-from b1k_eval.settings import build_chunking
-from b1k_eval.store import EpisodeKey, open_run
+from b1k_envs.tasks.table import human_stats
+from b1k_eval.records.loading import RunData, read_run_data
+from b1k_eval.records.store import EpisodeKey, open_run
+from b1k_eval.run.episode import Assembly
+from b1k_eval.run.executor import Executor
+from b1k_eval.run.settings import build_chunking
 from b1k_policies.base import ActionChunk, Policy
 from b1k_policies.baselines import HoldPolicy
 from b1k_policies.expert import ExpertPolicy

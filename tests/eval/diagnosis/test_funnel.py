@@ -9,10 +9,10 @@ import made_traces
 import pytest
 from made_traces import SUBGOALS
 
-from b1k_envs import subgoals
 from b1k_envs.errors import UsageError
+from b1k_envs.tasks import subgoals
 from b1k_eval.diagnosis.funnel import STAGES, START, funnel
-from b1k_eval.run_files import EpisodeKey
+from b1k_eval.records.run_files import EpisodeKey
 
 TASK = "clean_boxing_gloves"
 

@@ -13,7 +13,7 @@ import pytest
 from scipy import stats
 from scipy.stats.contingency import association
 
-from b1k_envs.subgoals import SUBGOALS
+from b1k_envs.tasks.subgoals import SUBGOALS
 from b1k_eval.diagnosis.selfreport import judge
 
 TASK = "clean_boxing_gloves"

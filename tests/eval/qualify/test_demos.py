@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from b1k_envs.errors import UsageError
-from b1k_envs.tasks import get_task
+from b1k_envs.tasks.table import get_task
 from b1k_eval.qualify.demos import find_demos, read_demo
 from demo_files import TASK, made_demo
 

@@ -19,12 +19,12 @@ from faulty_worlds import (
 from typer.testing import CliRunner
 
 from b1k_eval.cli.main import app
-from b1k_eval.cli.requests import resolve_settings
+from b1k_eval.cli.running.requests import resolve_settings
 from b1k_eval.qualify.demos import find_demos, read_demo
 from b1k_eval.qualify.ladder import Plan, climb
 from b1k_eval.qualify.replays import Assigned
 from b1k_eval.qualify.rungs import Rung
-from b1k_eval.worlds import instance_index
+from b1k_eval.run.simulators import instance_index
 from demo_files import TASK, made_demo
 from omnigibson_double.data import PUBLIC_IDS_2025
 from omnigibson_double.fixtures import _og_data_2025, _og_data_2026, og_2025, og_2026  # noqa: F401

@@ -20,8 +20,8 @@ import pytest
 from typer.testing import CliRunner
 
 from b1k_eval.cli.main import app
-from b1k_eval.report.mp4 import DamagedVideoError, frame_of_step, read_index, step_of_frame
-from b1k_policies.contract import V4, V17
+from b1k_eval.video.mp4 import DamagedVideoError, frame_of_step, read_index, step_of_frame
+from b1k_policies.contract.contract import V4, V17
 from report_runs import NAMES, TASK, TalkingPolicy, make_run, steps_in
 
 EVIL = '</script><script>alert(1)</script><img src=x onerror="alert(2)"> & $x$ "'
@@ -564,7 +564,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_one_line(run, tmp_path):
 
 def test_asking_for_help_imports_no_statistics_and_no_plots():
     code = (
-        "import sys, b1k_eval.cli.report; "
+        "import sys, b1k_eval.cli.results.report; "
         "print(sorted({'scipy', 'matplotlib', 'jinja2', 'pyarrow'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

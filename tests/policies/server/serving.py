@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from b1k_policies.base import ActionChunk, EpisodeInfo
-from b1k_policies.server.app import PolicyServer
-from b1k_policies.server.batching import Batcher
-from b1k_policies.server.engine import Engine
-from b1k_policies.server.limits import Door, Quota, listen_on
-from b1k_policies.server.sessions import Terms
+from b1k_policies.remote.server.app import PolicyServer
+from b1k_policies.remote.server.batching import Batcher
+from b1k_policies.remote.server.engine import Engine
+from b1k_policies.remote.server.limits import Door, Quota, listen_on
+from b1k_policies.remote.server.sessions import Terms
 
 LENGTH = 12
 """Rows of a `LedgerEngine`'s chunks."""

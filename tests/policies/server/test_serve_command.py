@@ -14,8 +14,8 @@ from raw import SMALL, RawClient, observation
 from typer.testing import CliRunner
 from websockets.exceptions import InvalidStatus
 
+from b1k_eval.cli.checkpoints.serve import serve
 from b1k_eval.cli.options import Verb
-from b1k_eval.cli.serve import serve
 
 KEY = "0123456789abcdef"
 
@@ -62,7 +62,7 @@ def test_no_key_and_a_key_of_the_environment_contradict_each_other():
 
 
 LOOPBACK_ALONE = """
-import b1k_eval.cli.serve as serve
+import b1k_eval.cli.checkpoints.serve as serve
 listen_on = serve.listen_on
 serve.listen_on = lambda host, port: listen_on("127.0.0.1", port)
 """

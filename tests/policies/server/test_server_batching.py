@@ -11,8 +11,8 @@ from raw import SMALL, RawClient, observation, pack
 from serving import EPISODE, LedgerEngine, served, until
 
 from b1k_envs.errors import HostFaultError, PolicyFaultError
-from b1k_policies.server.batching import Batcher
-from b1k_policies.server.engine import Ask, Memory
+from b1k_policies.remote.server.batching import Batcher
+from b1k_policies.remote.server.engine import Ask, Memory
 
 
 class Seen:

@@ -15,8 +15,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from b1k_envs.errors import HostFaultError, PolicyFaultError
-from b1k_policies.server import limits
-from b1k_policies.server.limits import Quota
+from b1k_policies.remote.server import limits
+from b1k_policies.remote.server.limits import Quota
 
 KEY = "correct-horse-battery"
 
@@ -187,7 +187,7 @@ def test_a_fault_is_told_as_text_and_the_same_question_can_be_asked_again(
     with served(engine, horizon=1) as server, RawClient(server.url) as client:
         assert client.ask(asked)["action"][1] == 0
         engine.spoilt[float(asked["robot_r1::proprio"][0])] = error
-        with caplog.at_level(logging.ERROR, "b1k_policies.server"):
+        with caplog.at_level(logging.ERROR, "b1k_policies.remote.server"):
             told = client.ask(asked)
         engine.spoilt.clear()
         assert client.ask(asked)["action"][1] == 1  # the inference that failed, not the next

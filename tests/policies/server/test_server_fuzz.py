@@ -23,7 +23,7 @@ from raw import OPENING, SMALL, RawClient, observation, pack
 from serving import LedgerEngine, served
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 
-from b1k_policies.server.limits import Quota
+from b1k_policies.remote.server.limits import Quota
 
 FRAMES = 1200
 REFUSALS = {1003, 1007, 1008, 1009}
@@ -266,7 +266,7 @@ BLOCKED = """
 import sys
 sys.path[:0] = sys.argv[1:]
 from serving import LedgerEngine, served
-from b1k_policies.server.limits import Quota
+from b1k_policies.remote.server.limits import Quota
 engine = LedgerEngine()
 engine.gate.clear()
 with served(engine, quota=Quota(clients=4)) as server:

@@ -9,7 +9,7 @@ from raw import SMALL, RawClient, observation
 from serving import LedgerEngine, served
 
 from b1k_envs.errors import UsageError
-from b1k_policies.server.limits import Door, Quota, TokenBucket, is_loopback, listen_on
+from b1k_policies.remote.server.limits import Door, Quota, TokenBucket, is_loopback, listen_on
 
 KEY = "0123456789abcdef"
 
@@ -58,7 +58,7 @@ def test_every_message_of_a_connection_counts(monkeypatch):
             counted.append("message")
             return super().delay(now)
 
-    monkeypatch.setattr("b1k_policies.server.client.TokenBucket", Spy)
+    monkeypatch.setattr("b1k_policies.remote.server.client.TokenBucket", Spy)
     with served(LedgerEngine(), quota=Quota(rate=77.0)) as server, RawClient(server.url) as client:
         for _ in range(3):
             client.reset()

@@ -13,8 +13,8 @@ from raw import SMALL, RawClient, get, observation, pack, unpack
 from serving import LENGTH, LedgerEngine, served
 from websockets.sync.client import connect
 
-from b1k_envs.tasks import get_task
-from b1k_policies.server.limits import Quota
+from b1k_envs.tasks.table import get_task
+from b1k_policies.remote.server.limits import Quota
 
 
 @pytest.fixture

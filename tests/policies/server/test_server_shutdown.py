@@ -12,7 +12,7 @@ from serving import DEADLINE_S, LedgerEngine, served, until
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from b1k_policies.server import limits
+from b1k_policies.remote.server import limits
 
 GOING_AWAY = (1001, "the server is stopping")
 

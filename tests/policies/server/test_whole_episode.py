@@ -14,13 +14,13 @@ from serving import served
 from test_server_openpi import as_the_evaluator_sends, openpi
 
 from b1k_envs.mujoco_twin.env import TwinEnv
-from b1k_envs.tasks import get_task
-from b1k_eval.chunking import RecedingHorizon
-from b1k_eval.launch import plan_episodes
-from b1k_eval.runner import run_episode
-from b1k_eval.trace import Trace
+from b1k_envs.tasks.table import get_task
+from b1k_eval.loop.chunking import RecedingHorizon
+from b1k_eval.loop.runner import run_episode
+from b1k_eval.records.trace import Trace
+from b1k_eval.run.launch import plan_episodes
 from b1k_policies.registry import make_policy
-from b1k_policies.server.engine import PolicyEngine
+from b1k_policies.remote.server.engine import PolicyEngine
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ import pytest
 
 from b1k_envs.errors import UsageError
 from b1k_policies.registry import make_policy
-from b1k_policies.wire.address import Address, is_address, parse_address
+from b1k_policies.remote.wire.address import Address, is_address, parse_address
 
 
 @pytest.mark.parametrize(

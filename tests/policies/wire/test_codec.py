@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from openpi_client import msgpack_numpy
 
-from b1k_policies.wire.codec import Limits, WireError, pack, unpack
+from b1k_policies.remote.wire.codec import Limits, WireError, pack, unpack
 
 NUMBERS = [kind + width for kind in "iu" for width in "1248"] + ["f2", "f4", "f8", "b1"]
 DTYPES = [np.dtype(order + name) for name in NUMBERS for order in "<>"]

@@ -14,7 +14,7 @@ import pytest
 
 from b1k_policies.base import ActionChunk
 from b1k_policies.baselines import HoldPolicy
-from b1k_policies.wire.codec import pack
+from b1k_policies.remote.wire.codec import pack
 
 pytest.importorskip("msgpack")
 pytest.importorskip("websockets")
@@ -84,7 +84,7 @@ def test_an_error_of_the_server_that_is_no_refusal_is_noticed(fuzz, begin, monke
             raise KeyError("it is odd")
         return "reset" in message
 
-    monkeypatch.setattr("b1k_policies.server.client.is_reset", broken)
+    monkeypatch.setattr("b1k_policies.remote.server.client.is_reset", broken)
     with pytest.raises(fuzz.BrokenInvariantError, match="its policy failed: 'it is odd'"):
         begin("server")(pack({"odd": 1}))
 
@@ -106,31 +106,31 @@ def test_a_server_on_which_one_client_changes_anothers_actions_is_noticed(
 
 
 def test_an_observation_that_is_none_is_noticed_at_the_policy(fuzz, messages, begin, monkeypatch):
-    reads = importlib.import_module("b1k_policies.server.client").from_wire
+    reads = importlib.import_module("b1k_policies.remote.server.client").from_wire
 
     def broken(message, **options):
         return reads(message, **{**options, "step": message.get("step", 0)})
 
-    monkeypatch.setattr("b1k_policies.server.client.from_wire", broken)
+    monkeypatch.setattr("b1k_policies.remote.server.client.from_wire", broken)
     with pytest.raises(fuzz.BrokenInvariantError, match="a policy was given Observation"):
         begin("server")(pack({**messages.honest_observation("2026"), "step": -1}))
 
 
 def test_an_error_of_the_client_that_is_not_declared_is_noticed(messages, begin, monkeypatch):
-    read = importlib.import_module("b1k_policies.remote").read_answer
+    read = importlib.import_module("b1k_policies.remote.client").read_answer
 
     def broken(message, **options):
         if "odd" in message:
             raise KeyError("it is odd")
         return read(message, **options)
 
-    monkeypatch.setattr("b1k_policies.remote.read_answer", broken)
+    monkeypatch.setattr("b1k_policies.remote.client.read_answer", broken)
     with pytest.raises(KeyError, match="it is odd"):
         begin("client")(messages.sequence(pack({}), pack({"odd": 1, "action": 1})))
 
 
 def test_memory_beyond_the_bound_is_noticed(fuzz, begin, monkeypatch):
-    codec = importlib.import_module("b1k_policies.wire.codec")
+    codec = importlib.import_module("b1k_policies.remote.wire.codec")
     unpack = codec.unpack
 
     def broken(data, limits=codec.DEFAULT_LIMITS):
@@ -143,6 +143,8 @@ def test_memory_beyond_the_bound_is_noticed(fuzz, begin, monkeypatch):
 
 
 def test_a_message_that_is_read_as_another_is_noticed(fuzz, begin, monkeypatch):
-    monkeypatch.setitem(importlib.import_module("b1k_policies.wire.codec")._CONSTANTS, 0xC2, None)
+    monkeypatch.setitem(
+        importlib.import_module("b1k_policies.remote.wire.codec")._CONSTANTS, 0xC2, None
+    )
     with pytest.raises(fuzz.BrokenInvariantError, match="read as None, by msgpack as False"):
         begin("codec")(b"\xc2")

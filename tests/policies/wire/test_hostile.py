@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openpi_client import msgpack_numpy
 
-from b1k_policies.wire.codec import Limits, WireError, unpack
+from b1k_policies.remote.wire.codec import Limits, WireError, unpack
 
 SMALL = Limits(size=64 * 1024, depth=16, elements=2000, text=4096)
 ROOM = 2 * SMALL.size + 4 * SMALL.text + 250 * SMALL.elements

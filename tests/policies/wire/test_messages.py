@@ -13,8 +13,8 @@ import pytest
 from b1k_envs.base import Observation
 from b1k_envs.errors import ActionError, PolicyFaultError, UnavailableError
 from b1k_policies.base import ActionChunk, Skill
-from b1k_policies.wire.codec import WireError, pack, unpack
-from b1k_policies.wire.messages import (
+from b1k_policies.remote.wire.codec import WireError, pack, unpack
+from b1k_policies.remote.wire.messages import (
     NoActionError,
     NoChunkError,
     Told,
@@ -26,8 +26,8 @@ from b1k_policies.wire.messages import (
     reset_message,
     to_wire,
 )
-from b1k_policies.wire.metadata import Resizing, ServerInfo, json_value, read_info
-from b1k_policies.wire.poses import camera_poses
+from b1k_policies.remote.wire.metadata import Resizing, ServerInfo, json_value, read_info
+from b1k_policies.remote.wire.poses import camera_poses
 
 HEAD = "robot_r1::robot_r1:zed_link:Camera:0::rgb"
 LEFT = "robot_r1::robot_r1:left_realsense_link:Camera:0::rgb"

@@ -1,0 +1,1 @@
+"""Meshes and textures that the twin's looks are made of."""

@@ -1,0 +1,1 @@
+"""Pictures of the twin: OpenGL, the robot's cameras, the video process."""

@@ -1,0 +1,158 @@
+"""Video tickets of the twin: handed out by the loop, rendered by a process of low priority.
+
+A ticket carries the state it shows, since the simulation goes on while it waits. The process
+(`video_worker`) is started by the first ticket, and nobody waits for it before a ticket is
+redeemed. What it writes to its standard error is kept, to be told if it dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from typing import IO
+
+from b1k_envs.base import Float64Array, UInt8Array, VideoFrame, View
+from b1k_envs.errors import EnvError
+from b1k_envs.mujoco_twin.instances import Instance
+from b1k_envs.mujoco_twin.model import Look, RenderQuality
+from b1k_envs.mujoco_twin.rendering.video_worker import Shown
+from b1k_envs.threads import deaf_to_ctrl_c, yield_to_the_loop
+
+_END_TIMEOUT_S = 2.0
+
+_COMMAND = (
+    # The parent's path: with `-m` the current folder would come first and could hide modules.
+    "import sys; sys.path[:] = {path!r}; "
+    "from b1k_envs.mujoco_twin.rendering.video_worker import main; main({handle}, {quality!r})"
+)
+
+
+class VideoRig:
+    """Hands out tickets, and owns the process that renders them."""
+
+    def __init__(self, quality: RenderQuality) -> None:
+        self._quality: RenderQuality = quality
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe: Connection | None = None
+        self._log: IO[bytes] | None = None
+        self._closed = False
+        self._exchange = threading.Lock()  # one question and its answer at a time
+
+    @property
+    def process_id(self) -> int | None:
+        """Of the rendering process; None while there is none."""
+        return None if self._process is None else self._process.pid
+
+    def ticket(self, instance: Instance, look: Look, qpos: Float64Array) -> VideoFrame:
+        """A picture of this state, rendered when it is redeemed, in any thread.
+
+        Redeeming raises `EnvError` when the process cannot render or has died, or the rig was
+        closed.
+
+        Args:
+            instance: What the episode started from.
+            look: Dust and lamp.
+            qpos: float64 [nq]; not copied.
+
+        Raises:
+            EnvError: The process cannot be started.
+        """
+        if self._process is None and not self._closed:
+            self._start()
+        shown = Shown(instance, look, qpos)
+        return VideoFrame(redeem=lambda: self._render(shown), holds_pictures=False)
+
+    def close(self) -> None:
+        """End the process; safe to call twice. A ticket being redeemed fails."""
+        self._closed = True
+        process, self._process = self._process, None
+        if process is None:
+            return
+        # In the middle of a picture, or still starting, it does not see that the pipe is closed.
+        if self._exchange.acquire(timeout=_END_TIMEOUT_S):
+            self._close_pipe()
+            self._exchange.release()
+        try:
+            process.wait(_END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            try:
+                process.wait(_END_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        with self._exchange:  # one that was waiting for an answer has seen the end of it
+            self._close_pipe()
+            if self._log is not None:
+                self._log.close()
+
+    def _start(self) -> None:
+        """Start the process without waiting for it.
+
+        Raises:
+            EnvError: It cannot be started.
+        """
+        ours, theirs = socket.socketpair()
+        command = _COMMAND.format(path=sys.path, handle=theirs.fileno(), quality=self._quality)
+        # One rasterizer thread: there is another process of these for each worker of a run.
+        environment = {"LP_NUM_THREADS": "1"} | os.environ
+        try:
+            self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close
+            with deaf_to_ctrl_c():
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=self._log,
+                    stderr=self._log,
+                    pass_fds=[theirs.fileno()],
+                    env=environment,
+                )
+        except OSError as error:
+            ours.close()
+            raise EnvError(f"the process for video pictures cannot be started: {error}") from error
+        finally:
+            theirs.close()
+        yield_to_the_loop(self._process.pid)
+        self._pipe = Connection(ours.detach())
+
+    def _render(self, shown: Shown) -> Mapping[View, UInt8Array]:
+        with self._exchange:
+            if self._closed or self._pipe is None:
+                raise EnvError("a video picture was asked for after the env was closed")
+            try:
+                self._pipe.send(shown)
+                answer: dict[View, UInt8Array] | str = self._pipe.recv()
+            except (EOFError, OSError) as error:
+                raise EnvError(f"the process for video pictures {self._end()}") from error
+        if isinstance(answer, str):
+            raise EnvError(f"the process for video pictures cannot render: {answer}")
+        return answer
+
+    def _end(self) -> str:
+        """How the process ended, and its last words."""
+        process = self._process
+        if process is None:
+            return "was ended with the env"
+        try:
+            status: object = process.wait(_END_TIMEOUT_S)  # the pipe is closed a little earlier
+        except subprocess.TimeoutExpired:
+            status = "still running"
+        words: list[str] = []
+        if self._log is not None:
+            self._log.seek(0)
+            words = self._log.read().decode("utf-8", "replace").strip().splitlines()
+        said = " / ".join(words[-3:]) or "it said nothing"
+        return f"ended with status {status}: {said}; run with --no-video to go on without"
+
+    def _close_pipe(self) -> None:
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()

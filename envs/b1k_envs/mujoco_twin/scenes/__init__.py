@@ -1,0 +1,1 @@
+"""The rooms of the twin, one folder a task."""

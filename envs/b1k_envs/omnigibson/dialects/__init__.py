@@ -1,0 +1,1 @@
+"""Calls into a running environment, one class per generation."""

@@ -1,0 +1,1 @@
+"""From a checkout and its data to a running simulator that was checked."""

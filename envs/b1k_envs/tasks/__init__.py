@@ -1,0 +1,1 @@
+"""Activities as data: the table, the BDDL problem, goals and sub-goals."""

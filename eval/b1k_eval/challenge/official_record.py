@@ -1,0 +1,122 @@
+"""An episode as the official evaluator would have filed it.
+
+Sources, repository StanfordVL/BEHAVIOR-1K under `OmniGibson/omnigibson/`: names, order and form of
+the files from `learning/eval.py`@4c1184a6 (2025: one line, figures only) and `eval/evaluator.py`
+of the v3.9.3 era (2026: indented by two, what it is of in front); the figures from
+`metrics/agent_metric.py` and `metrics/task_metric.py`. A file has Infinity where the robot did not
+move, and NaN where a position was none, which JSON does not know and Python reads.
+
+A policy's fault is filed as the client after v3.9.3 does; earlier ones die of it and file nothing.
+Where `failure_reason` stands among the fields could not be read and is our choice.
+
+What a pass does not prove: the last digits of the distances. The evaluator adds up lengths of
+float32 vectors, this package float64 ones.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from b1k_envs.base import Protocol
+from b1k_envs.errors import UsageError
+from b1k_envs.r1pro import CONTROL_HZ
+from b1k_envs.tasks.table import TIME_LIMIT_FACTORS
+from b1k_eval.records.scoring import BODIES, HumanFigures, human_distances
+
+OFFICIAL_REASONS: tuple[str, ...] = (
+    "policy_connection_lost",
+    "group_time_budget_exceeded",
+    "policy_error",
+    "policy_query_timeout",
+)
+"""What `failure_reason` can be; a fault of any other kind is a `policy_error`."""
+
+_RENDERING_DT = 1.0 / CONTROL_HZ
+
+
+def official_name(task: str, instance_id: int, rollout: int) -> str:
+    """Name of an episode's file.
+
+    Args:
+        task: Task name.
+        instance_id: Number in the instance's own file, not its index in the split.
+        rollout: Try number. A submission is accepted with 0 only.
+    """
+    return f"{task}_{instance_id}_{rollout}.json"
+
+
+def official_text(
+    record: Mapping[str, Any], human: HumanFigures, protocol: Protocol, instance_id: int
+) -> str | None:
+    """Content of an episode's file.
+
+    Args:
+        record: Content of result.json.
+        human: What the figures are relative to.
+        protocol: Whose form.
+        instance_id: See `official_name`.
+
+    Returns:
+        The text, without a newline at its end; None where there would be no file: after an
+        `error`, and in 2025 after a policy's fault.
+
+    Raises:
+        UsageError: A human figure is missing.
+    """
+    at_fault = record["failure_reason"] is not None
+    if record["outcome"] == "error" or (at_fault and protocol == "2025"):
+        return None
+    figures = _figures(record, human, at_fault=at_fault)
+    if protocol == "2025":
+        return json.dumps(figures)
+    head: dict[str, Any] = {
+        "task": record["task"],
+        "instance_id": instance_id,
+        "rollout_id": record["rollout"],
+        "steps": record["steps"],
+        "success": record["success"],
+    }
+    if at_fault:
+        reason = record["failure_reason"]
+        head["failure_reason"] = reason if reason in OFFICIAL_REASONS else "policy_error"
+    return json.dumps({**head, **figures}, indent=2)
+
+
+def _figures(
+    record: Mapping[str, Any], human: HumanFigures, *, at_fault: bool
+) -> dict[str, dict[str, Any]]:
+    """What both years' files have, in their order."""
+    steps = record["steps"]
+    distance = {
+        body: math.nan if way is None else way
+        for body, way in record["efficiency"]["agent_distance"].items()
+    }
+    if at_fault:
+        normalized = dict.fromkeys(BODIES, 0.0)
+        normalized_time = 1.0 / TIME_LIMIT_FACTORS["2026"]
+    else:
+        theirs = human_distances(human)
+        normalized = {body: _relative(theirs[body], distance[body], body) for body in BODIES}
+        normalized_time = _relative(human.length, steps, "length")
+    return {
+        "agent_distance": {body: distance[body] for body in BODIES},
+        "normalized_agent_distance": normalized,
+        "q_score": {"final": record["q_score"]},
+        "time": {
+            "simulator_steps": steps,
+            "simulator_time": steps * _RENDERING_DT,
+            "normalized_time": normalized_time,
+        },
+    }
+
+
+def _relative(human: float | None, measured: float, name: str) -> float:
+    if human is None:
+        raise UsageError(
+            f"the human figure for {name} is not published for this task: official files need the "
+            "evaluator's own metadata, given with --human-stats"
+        )
+    return human / measured if measured != 0 else float("inf")

@@ -1,0 +1,69 @@
+"""`b1k-eval convert CKPT`: pickled weights as safetensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from b1k_eval.cli.checkpoints.options import PickleOption
+from b1k_eval.cli.options import at_home, out_console, print_json, say_remark
+from b1k_eval.records.store import StorageError
+
+
+def convert(
+    ckpt: Annotated[
+        str,
+        typer.Argument(metavar="CKPT", help="A checkpoint's folder, or ORG/NAME[@REVISION]."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="A new folder for a copy of the checkpoint without the pickle.",
+            show_default="beside the pickle",
+        ),
+    ] = None,
+    allow_pickle: PickleOption = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="One JSON document on standard output.")
+    ] = False,
+) -> None:
+    """Write a checkpoint's pickled weights as safetensors, compared to the last bit.
+
+    Nothing of the pickle is executed where it holds tensors only. It is left as it is.
+    """
+    from b1k_policies.xvla.files.converting import convert as converted
+    from b1k_policies.xvla.model import require_torch
+
+    require_torch()
+    try:
+        done = converted(at_home(ckpt), out, allow_pickle=bool(allow_pickle))
+    except OSError as error:
+        raise StorageError(
+            f"the weights of {ckpt} cannot be written ({error.strerror or error}): free some "
+            "space, or give a new folder elsewhere with --out"
+        ) from error
+    left = ", ".join(f"{name} ({kind})" for name, kind in done.left_out.items())
+    remarks = [f"left out, as no tensors: {left}"] if left else []
+    for text in remarks:
+        say_remark(text)
+    if json_output:
+        document = {
+            "path": str(done.path),
+            "sources": list(done.sources),
+            "tensors": done.tensors,
+            "shared": list(done.shared),
+            "left_out": done.left_out,
+            "executed": done.executed,
+            "remarks": remarks,
+        }
+        print_json(document)
+        return
+    shared = f", {len(done.shared)} of which shared memory" if done.shared else ""
+    out_console().print(
+        f"{done.path}: {done.tensors} tensors{shared}, equal to {', '.join(done.sources)}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,418 @@
+"""`b1k-eval serve`: a policy behind a WebSocket, for an evaluator somewhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+import sys
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, cast, get_args
+
+import typer
+from rich.console import Console
+
+from b1k_envs.base import Protocol
+from b1k_envs.errors import HostFaultError, UsageError
+from b1k_envs.tasks.table import Task, check_protocol, get_task
+from b1k_eval.cli.checkpoints import options
+from b1k_eval.cli.options import at_home, err_console, say_remark
+from b1k_eval.run.settings import DEFAULT_HORIZON, build_chunking
+from b1k_policies.registry import REPLAY, make_policy
+from b1k_policies.remote.server import require_websockets
+from b1k_policies.remote.server.batching import Batcher
+from b1k_policies.remote.server.engine import CheckpointEngine, Engine, PolicyEngine
+from b1k_policies.remote.server.limits import Door, Quota, listen_on
+from b1k_policies.remote.server.sessions import Terms
+from b1k_policies.remote.wire import keys
+from b1k_policies.remote.wire.metadata import Images, Resizing, ServerInfo
+from b1k_policies.xvla.files.checkpoint import CheckpointRequest
+
+Pictures = Literal["native", "contract"]
+
+_PANEL = "Server"
+_LOG = "b1k_policies.remote.server"
+
+
+def serve(
+    ckpt: Annotated[
+        str | None,
+        typer.Option(
+            "--ckpt",
+            metavar="PATH|HUB_ID",
+            help="A DA3-XVLA checkpoint: a folder or org/name[@revision].",
+            show_default="none",
+        ),
+    ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(help="In place of --ckpt: zero, hold, random or replay:FILE."),
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="Task by index or name.", show_default="the observation's task_id"),
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="The task in words.", show_default="the task's own instruction"),
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="Layout of the proprio that is taken: auto (both), 2025 or 2026.")
+    ] = "auto",
+    horizon: Annotated[
+        int | None,
+        typer.Option(
+            help="Actions of a chunk played to an evaluator that asks at every step.",
+            show_default=str(DEFAULT_HORIZON),
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Of the episodes of clients that bring no seed.")
+    ] = 0,
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Address to listen on; any but this machine's own needs an API key, or --no-key.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[
+        int,
+        typer.Option(min=0, max=65535, help="0 for any that is free.", rich_help_panel=_PANEL),
+    ] = keys.DEFAULT_PORT,
+    api_key: Annotated[
+        str | None,
+        typer.Option(
+            envvar=keys.KEY_VARIABLE,
+            help="Key that clients must send. Better by the environment: other users of a machine "
+            "can read its command lines.",
+            show_default="none",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
+    no_key: Annotated[
+        bool,
+        typer.Option(
+            "--no-key",
+            help="Let in anybody who can reach --host, without a key: for the official evaluators, "
+            "which cannot send one, and for a container.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = False,
+    images: Annotated[
+        str,
+        typer.Option(
+            help="What our own clients send: native pictures, or those of the contract's size "
+            "(contract), smaller and faster.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = "native",
+    max_batch: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Observations in one inference. In a batch sums may round differently; 1 gives "
+            "the bits of a run without a server.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = 16,
+    batch_window_ms: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            help="How long an inference waits for the observations of other clients.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = 5.0,
+    max_clients: Annotated[
+        int, typer.Option(help="Connections at once.", rich_help_panel=_PANEL)
+    ] = Quota.clients,
+    max_envs: Annotated[
+        int,
+        typer.Option(
+            help="Environments in one observation (the evaluator's --num-envs); decides how large "
+            "a message may be.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = Quota.envs,
+    max_rate: Annotated[
+        float,
+        typer.Option(help="Messages per second of one connection.", rich_help_panel=_PANEL),
+    ] = Quota.rate,
+    json_output: Annotated[
+        bool,
+        typer.Option("--json", help="One line of JSON with the address, once it can be used."),
+    ] = False,
+    contract: options.ContractOption = None,
+    contract_set: options.SetOption = None,
+    force_contract: options.ForceOption = None,
+    code_dir: options.CodeDirOption = None,
+    trust_code: options.TrustOption = None,
+    allow_pickle: options.PickleOption = None,
+    device: options.DeviceOption = None,
+    autocast: options.AutocastOption = None,
+    compiled: options.CompileOption = None,
+    skill_id: options.SkillIdOption = None,
+    skill_progress: options.SkillProgressOption = None,
+) -> None:
+    """Serve a policy to the official evaluators, to openpi's client and to --policy ws://HOST:PORT.
+
+    Ends with exit code 0 on Ctrl-C or SIGTERM, when the inferences under way are answered.
+    """
+    request = options.complete_checkpoint(
+        options.typed_only(
+            {
+                "ckpt": ckpt,
+                "contract": contract,
+                "settings": contract_set,
+                "force_contract": force_contract,
+                "code_dir": code_dir,
+                "trust_code": trust_code,
+                "allow_pickle": allow_pickle,
+                "device": device,
+                "autocast": autocast,
+                "compile": compiled,
+                "skill_id": skill_id,
+                "skill_progress": skill_progress,
+            }
+        ),
+        None,
+        policy,
+    )
+    if policy is not None and policy.startswith(REPLAY):
+        policy = REPLAY + at_home(policy.removeprefix(REPLAY))
+    wanted = _Wanted.checked(request, policy, task=task, prompt=prompt, protocol=protocol)
+    if images not in get_args(Pictures):
+        raise UsageError(f"--images {images!r} is unknown: choose native or contract")
+    require_websockets()
+    quota = Quota(clients=max_clients, envs=max_envs, rate=max_rate)
+    door = Door(host, api_key, no_key=no_key)
+    sock = listen_on(host, port)
+    try:
+        engine = wanted.load()
+        try:
+            terms = wanted.terms(engine, horizon, seed)
+            info = ServerInfo(
+                name=engine.name,
+                chunk_length=engine.chunk_length,
+                skipped_rows=engine.skipped_rows,
+                images=_pictures(engine, cast("Pictures", images)),
+                remarks=engine.remarks,
+            )
+            batching = _Batching(most=max_batch, window_s=batch_window_ms / 1e3)
+            _announce(err_console(), wanted, engine, terms, info, quota, door, batching)
+            _serve(sock, engine, terms, info, quota, door, batching, json_output=json_output)
+        finally:
+            engine.close()
+    finally:
+        sock.close()
+
+
+@dataclass(frozen=True)
+class _Batching:
+    most: int
+    window_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """What is to be served, checked before anything is loaded."""
+
+    request: CheckpointRequest | None
+    policy: str
+    task: Task | None
+    prompt: str | None
+    protocol: Protocol | None
+
+    @classmethod
+    def checked(
+        cls,
+        request: CheckpointRequest | None,
+        policy: str | None,
+        *,
+        task: str | None,
+        prompt: str | None,
+        protocol: str,
+    ) -> _Wanted:
+        if request is None and policy is None:
+            raise UsageError("what is to be served? Give --ckpt, or --policy zero, hold, random")
+        if policy is not None and policy.startswith(("ws://", "wss://")):
+            raise UsageError(f"--policy {policy} is a server already")
+        if protocol not in ("auto", *get_args(Protocol)):
+            raise UsageError(f"--protocol {protocol!r} is unknown: choose auto, 2025 or 2026")
+        if prompt is not None and not prompt.strip():
+            raise UsageError("--prompt needs the task in words")
+        entry = None if task is None else get_task(task)
+        layout = None if protocol == "auto" else cast("Protocol", protocol)
+        if entry is not None and layout is not None:
+            check_protocol(entry, layout)
+        return cls(
+            request=request,
+            policy=policy or "",
+            task=entry,
+            prompt=prompt,
+            protocol=layout,
+        )
+
+    def load(self) -> Engine:
+        if self.request is None:
+            return PolicyEngine(lambda: make_policy(self.policy))
+        from b1k_policies.xvla.policy import XVLAPolicy
+
+        instruction = self.prompt or (self.task.instruction if self.task else None)
+        loaded = XVLAPolicy(self.request, self.protocol or "2026", instruction=instruction)
+        own = loaded.contract.prompt
+        if self.prompt is not None and own is not None and own != self.prompt:
+            loaded.close()
+            raise UsageError(
+                f"--prompt contradicts the contract, whose own prompt is {own!r}: leave it away, "
+                "or change the contract with --set prompt=..."
+            )
+        return CheckpointEngine(loaded)
+
+    def terms(self, engine: Engine, horizon: int | None, seed: int) -> Terms:
+        counted = build_chunking(
+            "receding", horizon, None, None, engine.skipped_rows, engine.chunk_length
+        )
+        return Terms(
+            chunk_length=engine.chunk_length,
+            horizon=counted.describe()["horizon"],
+            seed=seed,
+            task=self.task,
+            prompt=self.prompt,
+            protocol=self.protocol,
+            images=engine.needs_images,
+        )
+
+
+def _pictures(engine: Engine, wanted: Pictures) -> Images:
+    if not engine.needs_images:
+        return "none"
+    if wanted == "native" or not isinstance(engine, CheckpointEngine):
+        return "native"
+    contract = engine.policy.contract
+    return Resizing(
+        size=contract.image_size,
+        filter=contract.resize_filter,
+        antialias=contract.resize_antialias,
+    )
+
+
+def _serve(
+    sock: socket.socket,
+    engine: Engine,
+    terms: Terms,
+    info: ServerInfo,
+    quota: Quota,
+    door: Door,
+    batching: _Batching,
+    *,
+    json_output: bool,
+) -> None:
+    from b1k_policies.remote.server.app import GRACE_S, PolicyServer
+
+    def ready(address: str, port: int) -> None:
+        url = f"ws://[{address}]:{port}" if ":" in address else f"ws://{address}:{port}"
+        needs = "an API key is needed" if door.locked else "no API key is needed"
+        say(f"ready     {url} ({needs})")
+        if json_output:
+            typer.echo(
+                json.dumps(
+                    {
+                        "url": url,
+                        "host": address,
+                        "port": port,
+                        "key": door.locked,
+                        "max_envs": quota.envs,
+                        "warning": door.warning,
+                    }
+                )
+            )
+
+    say = _sayer(err_console())
+    _log_to_stderr()
+    batcher = Batcher(engine, most=batching.most, window_s=batching.window_s)
+    try:
+        server = PolicyServer(batcher, terms, quota, door, _metadata(engine, terms, info, quota))
+        asyncio.run(server.run(sock, ready))
+    finally:
+        ended = batcher.close(GRACE_S)
+    if not ended:
+        raise HostFaultError(
+            f"an inference has not ended {GRACE_S:g} s after the server: it hangs, and is left"
+        )
+    counts = batcher.counts
+    factor = "" if counts.factor is None else f", {counts.factor:.2f} observations each"
+    say(
+        f"stopped   {counts.answered} chunks, {counts.failed} failed, {counts.calls} "
+        f"inferences{factor}"
+    )
+
+
+def _metadata(engine: Engine, terms: Terms, info: ServerInfo, quota: Quota) -> dict[str, Any]:
+    """What clients are told: nothing of this machine, as paths would be."""
+    described = engine.describe()
+    checkpoint = described.get("checkpoint") or {}
+    return {
+        "policy": engine.name,
+        "horizon": terms.horizon,
+        "max_envs": quota.envs,
+        "task": None if terms.task is None else terms.task.name,
+        "weights_sha256": checkpoint.get("weights_sha256"),
+        **info.as_metadata(),
+    }
+
+
+def _announce(
+    console: Console,
+    wanted: _Wanted,
+    engine: Engine,
+    terms: Terms,
+    info: ServerInfo,
+    quota: Quota,
+    door: Door,
+    batching: _Batching,
+) -> None:
+    say = _sayer(console)
+    source = wanted.policy if wanted.request is None else wanted.request.ckpt
+    say(f"policy    {engine.name} ({source})")
+    if isinstance(engine, CheckpointEngine):
+        resolved = engine.policy.resolved
+        forced = ", forced" if engine.policy.forced else ""
+        say(f"contract  {resolved.contract.name}{forced}; on {engine.policy.model.device}")
+    say(
+        f"chunks    {engine.chunk_length} actions, {terms.horizon} of them played to who asks at "
+        f"every step"
+    )
+    task = "as task_id says" if terms.task is None else f"{terms.task.index} {terms.task.name}"
+    words = "its own instruction" if terms.prompt is None else repr(terms.prompt)
+    say(f"task      {task}; {words}; proprio of {terms.protocol or '2025 or 2026'}")
+    pictures = info.images
+    size = f"{pictures.size} px" if isinstance(pictures, Resizing) else pictures
+    say(f"pictures  {size} from our own clients, any size from others")
+    say(f"envs      {quota.envs_words}")
+    if engine.most_together is None:
+        say(f"batches   up to {batching.most}, waiting {1e3 * batching.window_s:g} ms for company")
+    say(
+        f"limits    {quota.clients} clients, {quota.message_bytes / 1e6:.1f} MB a message, "
+        f"{quota.rate:g} messages/s each; "
+        f"{quota.memory_bytes / 2**30:.1f} GiB for all messages at worst"
+    )
+    for remark in engine.remarks:
+        say_remark(remark)
+    if door.warning is not None:
+        console.print(f"WARNING   {door.warning}", style="bold red", markup=False, soft_wrap=True)
+
+
+def _sayer(console: Console) -> Any:  # noqa: ANN401 - a function of one text
+    return lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log = logging.getLogger(_LOG)
+    log.handlers[:] = [handler]
+    log.setLevel(logging.INFO)
+    log.propagate = False

@@ -1,0 +1,207 @@
+"""`b1k-eval compare RUN RUN [RUN...]`: is one policy better, and how sure is that?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from b1k_envs.errors import UsageError
+from b1k_eval.cli.options import out_console, print_json, say_remark
+
+if TYPE_CHECKING:
+    from b1k_eval.records.loading import RunData
+
+
+def compare(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN RUN [RUN...]", help="Run folders; the first is the baseline."),
+    ],
+    level: Annotated[float, typer.Option(help="Coverage of intervals; 1 - level tests.")] = 0.95,
+    seed: Annotated[int, typer.Option(help="Seed of bootstrap and random permutations.")] = 0,
+    mix: Annotated[
+        bool,
+        typer.Option(
+            "--mix", help="Compare different experiments on what they share; the output says so."
+        ),
+    ] = False,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="One JSON document on standard output.")
+    ] = False,
+) -> None:
+    """Compare runs on the instances they share: rates with intervals, tests, verdicts in words.
+
+    Runs of different simulators, protocols, tasks, instances or time limits are refused unless
+    --mix is given. Errors are counted, never scored.
+    """
+    from b1k_eval.compare.summary import summarise_runs
+    from b1k_eval.diagnosis.failures import label_failures
+    from b1k_eval.records.loading import read_run_data
+
+    if len(runs) < 2:
+        raise UsageError(f"compare needs two runs or more, got {len(runs)}")
+    read = [read_run_data(path) for path in runs]
+    document = summarise_runs(read, seed=seed, level=level, mix=mix)
+    document["funnels"] = [_funnel(run) for run in read]
+    for row, run in zip(document["runs"], read, strict=True):
+        row["failures"] = None
+        if run.identity.get("imported_from") is None:  # else there are no traces to judge by
+            failures = label_failures(run)
+            row["failures"] = dict(failures.counts)
+            row["damaged"] += [asdict(entry) for entry in failures.left_out]
+    for row in document["runs"]:
+        for text in _warnings(row):
+            say_remark(text)
+    if json_output:
+        print_json(document)
+        return
+    console = out_console()
+    console.print(_runs_table(document))
+    if any(funnel is not None for funnel in document["funnels"]):
+        console.print(_funnel_table(document))
+    for pair in document["pairs"]:
+        _show_pair(console, pair)
+    if document["runs"][0]["sim"] == "mujoco":
+        console.print("MuJoCo twin: not a benchmark score.", style="dim", highlight=False)
+
+
+def _funnel(run: RunData) -> dict[str, Any] | None:
+    """How far the episodes came; None, and a remark, where that is not known."""
+    from b1k_eval.diagnosis.funnel import funnel
+
+    try:
+        return asdict(funnel(run))
+    except UsageError as error:
+        say_remark(f"{run.name}: {error}")
+        return None
+
+
+def _warnings(row: Mapping[str, Any]) -> list[str]:
+    found = [f"{row['name']}: {d['name']} is left out: {d['why']}" for d in row["damaged"]]
+    if row["pending"] and not row["until_decided"]:
+        found.append(f"{row['name']}: {row['pending']} of {row['planned']} episodes are missing")
+    return found
+
+
+def _runs_table(document: Mapping[str, Any]) -> Table:
+    """A column per run: names are long, and seldom many are compared."""
+    title = f"{document['runs'][0]['task']}, intervals of {document['level']:.0%}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    rows: list[list[str]] = [[] for _ in _MEASURES]
+    for row in document["runs"]:
+        table.add_column(row["name"], justify="right", overflow="fold")
+        for cells, (_, text) in zip(rows, _MEASURES, strict=True):
+            cells.append(text(row))
+    for (name, _), cells in zip(_MEASURES, rows, strict=True):
+        table.add_row(name, *cells)
+    return table
+
+
+def _outcomes(row: Mapping[str, Any]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in row["counts"].items())
+
+
+def _success(row: Mapping[str, Any]) -> str:
+    rate = row["success"]["rate"]
+    return "-" if rate is None else f"{100 * rate:.0f} %"
+
+
+_MEASURES: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
+    ("episodes", _outcomes),
+    ("success rate", _success),
+    ("  interval", lambda row: _range(row["success"]["interval"], 100, 0)),
+    ("  exact interval", lambda row: _range(row["success"]["exact"], 100, 0)),
+    ("q-score", lambda row: _number(row["q_score"]["mean"], 2)),
+    ("  interval", lambda row: _range(row["q_score"]["interval"], 1, 2)),
+    ("simulated time [s]", lambda row: _number(row["simulated_s"], 0)),
+    ("base distance [m]", lambda row: _number(row["distance_m"]["base"], 1)),
+    ("left hand [m]", lambda row: _number(row["distance_m"]["left"], 1)),
+    ("right hand [m]", lambda row: _number(row["distance_m"]["right"], 1)),
+    ("inference [ms]", lambda row: _number(_milli(row["latency_s"]), 1)),
+)
+
+
+def _funnel_table(document: Mapping[str, Any]) -> Table:
+    table = Table(title="Reached by (median step)", title_justify="left")
+    table.add_column("stage")
+    for row in document["runs"]:
+        table.add_column(row["name"], justify="right", overflow="fold")
+    known = next(funnel for funnel in document["funnels"] if funnel is not None)
+    for index, label in enumerate(stage["label"] for stage in known["stages"]):
+        cells = []
+        for funnel in document["funnels"]:
+            if funnel is None:
+                cells.append("unknown")
+                continue
+            stage = funnel["stages"][index]
+            step = "" if stage["median_step"] is None else f" ({stage['median_step']:.0f})"
+            cells.append(f"{stage['count']} of {funnel['scored']}{step}")
+        table.add_row(label, *cells)
+    table.add_section()
+    modes = sorted({name for row in document["runs"] for name in row["failures"] or {}})
+    for mode in modes:
+        table.add_row(
+            Text(f"failed: {mode.replace('_', ' ')}", style="dim"),
+            *(
+                "unknown" if row["failures"] is None else str(row["failures"].get(mode, 0))
+                for row in document["runs"]
+            ),
+        )
+    return table
+
+
+def _show_pair(console: Console, pair: Mapping[str, Any]) -> None:
+    def line(text: str, style: str = "") -> None:
+        console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+    line(f"{pair['second']} against {pair['first']}", "bold")
+    line(f"  {pair['verdict']}", "green" if pair["decided"] else "yellow")
+    success, q_score, betting = pair["success"], pair["q_score"], pair["sequential"]
+    if success is not None and success["pairs"]:
+        line(
+            f"  success: {success['second_better']} better, {success['first_better']} worse, "
+            f"{success['ties']} tied; {success['test']}, p = {success['p_value']:.3g}"
+            + (
+                f", {pair['p_adjusted']:.3g} adjusted (Holm)"
+                if pair["p_adjusted"] != success["p_value"]
+                else ""
+            )
+        )
+    if q_score is not None:
+        line(
+            f"  q-score: {q_score['difference']:+.2f} {_range(q_score['interval'], 1, 2)}; "
+            f"{q_score['test']}, p = {q_score['p_value']:.3g}"
+        )
+    if betting is not None:
+        when = f", decided after {betting['decided_at']}" if betting["decided_at"] else ""
+        line(f"  anytime-valid: e-value {betting['e_value']:.3g}{when}")
+    for kind, words in (
+        ("blocking", "not the same experiment"),
+        ("contract", "contracts differ"),
+        ("notable", "also differ"),
+    ):
+        entries = pair["differences"][kind]
+        if entries:
+            line(f"  {words}: {'; '.join(entry['text'] for entry in entries)}")
+
+
+def _milli(value: float | None) -> float | None:
+    return None if value is None else 1000 * value
+
+
+def _range(interval: Mapping[str, Any] | None, scale: float, digits: int) -> str:
+    if interval is None:
+        return "-"
+    return f"({scale * interval['low']:.{digits}f} to {scale * interval['high']:.{digits}f})"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,102 @@
+"""`b1k-eval report RUN [RUN...]`: the page, tables and figures."""
+
+from __future__ import annotations
+
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from b1k_envs.errors import UsageError
+from b1k_eval.cli.options import out_console, print_json, say_remark
+from b1k_eval.files import make_new_folder
+from b1k_eval.records.store import START_AGAIN, storing
+
+
+def report(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run folders, finished or not.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for report.html and what it loads.",
+            show_default="the run's; of several: results/report-<time>",
+        ),
+    ] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    copy_videos: Annotated[
+        bool,
+        typer.Option("--copy-videos", help="Copy the videos, so that the report can be moved."),
+    ] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Tables as CSV.")] = False,
+    parquet: Annotated[bool, typer.Option("--parquet", help="Tables as parquet.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Tables as Markdown.")] = False,
+    figures: Annotated[
+        str | None, typer.Option(help="Figures as files: svg or png.", show_default="none")
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
+) -> None:
+    """Make a page of runs: figures, every episode's video and timelines, contracts.
+
+    It opens from disk, without a network. Episodes that cannot be read are named on it.
+    """
+    # Imported here: the statistics take a second, which `--help` need not wait for.
+    from b1k_eval.records.loading import read_run_data
+    from b1k_eval.report.page import Extras, FigureKind, write_page
+    from b1k_eval.report.tables import Kind
+
+    if figures not in (None, "svg", "png"):
+        raise UsageError(f"--figures {figures} is none that can be written: svg or png")
+    wanted: dict[Kind, bool] = {"csv": csv, "parquet": parquet, "markdown": markdown}
+    extras = Extras(
+        copy_videos=copy_videos,
+        tables=tuple(kind for kind, asked in wanted.items() if asked),
+        figures=cast("FigureKind | None", figures),
+    )
+    read = [read_run_data(run) for run in runs]
+    with _folder(runs, out) as folder:
+        written = write_page(read, folder, extras)
+    found = written.found
+    for run in found.runs:
+        for entry in run.data.damaged:
+            say_remark(f"{run.data.path}: {entry.name} is left out: {entry.why}")
+        for page in run.episodes:
+            for problem in page.row["problems"]:
+                say_remark(f"{run.data.path}: {page.row['name']}: {problem}")
+    if json_output:
+        print_json(
+            {
+                "page": str(written.page),
+                "files": [str(path) for path in written.files],
+                **found.document,
+            }
+        )
+    else:
+        console = out_console()
+        for path in (written.page, *written.files):
+            console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+    if open_page:
+        webbrowser.open(written.page.resolve().as_uri())
+
+
+@contextmanager
+def _folder(runs: list[Path], out: Path | None) -> Iterator[Path]:
+    """Where the page goes; a folder that was made for it goes again where no page was written."""
+    if out is not None or len(runs) == 1:
+        yield runs[0] if out is None else out
+        return
+    now = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
+    proposed = Path("results") / f"report-{now}"
+    with storing(proposed, START_AGAIN):
+        folder = make_new_folder(proposed)
+    try:
+        yield folder
+    except BaseException:
+        with suppress(OSError):
+            folder.rmdir()
+        raise

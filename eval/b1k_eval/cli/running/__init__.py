@@ -1,0 +1,1 @@
+"""Verbs that step a world."""

@@ -1,0 +1,316 @@
+"""`b1k-eval qualify`: is this installation right, or is it the checkpoint?"""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from b1k_envs.errors import UsageError
+from b1k_eval.cli.checkpoints import options
+from b1k_eval.cli.options import err_console, out_console, print_json, say_remark
+
+if TYPE_CHECKING:
+    from b1k_eval.qualify.ladder import Plan
+    from b1k_eval.qualify.published import Published
+    from b1k_eval.qualify.rungs import Rung
+
+POLICY_FOLDER = "policy"
+"""Of the output folder: the run of rung 5."""
+
+
+def qualify(
+    task: Annotated[str, typer.Option(help="Task by index or name.")] = "31",
+    sim: Annotated[str, typer.Option(help="auto, mujoco or omnigibson.")] = "auto",
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="Challenge generation, 2025 or 2026.",
+            show_default="2026, or OmniGibson's installed one",
+        ),
+    ] = None,
+    split: Annotated[
+        str, typer.Option(help="Which initial states the demonstrations are of.")
+    ] = "train",
+    instance: Annotated[
+        int | None,
+        typer.Option(
+            help="Initial state for the rungs below the demonstrations.",
+            show_default="that of the first demonstration",
+        ),
+    ] = None,
+    demos: Annotated[
+        Path | None,
+        typer.Option(
+            "--demos",
+            metavar="DIR",
+            help="A LeRobot data set (v2.1 or v3.0) of BEHAVIOR demonstrations.",
+            show_default="none",
+        ),
+    ] = None,
+    max_demos: Annotated[int, typer.Option(min=1, help="Replay at most so many, by number.")] = 10,
+    policy: Annotated[
+        str | None,
+        typer.Option(help="A policy with a published score, as for run.", show_default="none"),
+    ] = None,
+    ckpt: Annotated[
+        str | None,
+        typer.Option(
+            "--ckpt",
+            metavar="PATH|HUB_ID",
+            help="In place of --policy: a checkpoint, as for run.",
+            show_default="none",
+        ),
+    ] = None,
+    published: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SUCCESSES/TRIALS",
+            help="The policy's published score on the task: 12/20, or RATE@TRIALS: 60%@20.",
+            show_default="none",
+        ),
+    ] = None,
+    instances: Annotated[
+        str, typer.Option(help="The policy's initial states, of public-test.")
+    ] = "0-9",
+    horizon: Annotated[
+        int | None,
+        typer.Option(help="Actions executed per chunk of the policy.", show_default="as for run"),
+    ] = None,
+    render: Annotated[
+        str, typer.Option(help="For the policy: every-step, as officially, or on-demand.")
+    ] = "every-step",
+    max_steps: Annotated[
+        int | None,
+        typer.Option(help="Time limit of the policy in control steps.", show_default="the task's"),
+    ] = None,
+    contract: options.ContractOption = None,
+    code_dir: options.CodeDirOption = None,
+    trust_code: options.TrustOption = None,
+    allow_pickle: options.PickleOption = None,
+    device: options.DeviceOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where results go; given again, what is done there is not done again.",
+            show_default="results/qualify-<time>",
+        ),
+    ] = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="One JSON document on standard output.")
+    ] = False,
+) -> None:
+    """Tell a bad installation from a bad checkpoint: checks, hold, pictures, demonstrations.
+
+    Five rungs, each standing on those below it. Exits with 1 where one of them fails.
+    """
+    # Imported here: simulators take seconds, which `--help` need not wait for.
+    from b1k_eval.qualify.ladder import climb_world
+    from b1k_eval.qualify.page import document, save, show
+
+    score = _published(published, policy, ckpt)
+    world = {"task": task, "sim": sim, "protocol": protocol, "split": split}
+    plan = _plan(world, instance, demos, max_demos, out)
+    rungs: list[Rung] = []
+
+    def tell(what: Rung | str) -> None:
+        if isinstance(what, str):
+            say_remark(what)
+            return
+        rungs.append(what)
+        save(document(plan, rungs, sys.argv), plan.out)
+        err_console().print(
+            f"rung {what.number} of 5, {what.name}: {what.verdict}",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    climb_world(plan, tell)
+    given = {
+        **world,
+        "split": "public-test",
+        "sim": plan.settings.sim,
+        "policy": policy,
+        "instances": instances,
+        "horizon": horizon,
+        "render": render,
+        "max_steps": max_steps,
+        "checkpoint": {
+            "ckpt": ckpt,
+            "contract": contract,
+            "code_dir": code_dir,
+            "trust_code": trust_code,
+            "allow_pickle": allow_pickle,
+            "device": device,
+        },
+    }
+    tell(_policy_rung(plan, given, score, rungs))
+    made = document(plan, rungs, sys.argv)
+    if json_output:
+        print_json({"out": str(plan.out), **made})
+    else:
+        show(out_console(), made, plan.out)
+    if not made["passed"]:
+        raise typer.Exit(1)
+
+
+def _published(text: str | None, policy: str | None, ckpt: str | None) -> Published | None:
+    """The published score; it and a policy go together.
+
+    Raises:
+        UsageError: Only one of them is there, or the score cannot be read.
+    """
+    if policy is not None and ckpt is not None:
+        raise UsageError("--policy and --ckpt: give one of them")
+    if (text is None) != (policy is None and ckpt is None):
+        raise UsageError(
+            "--published goes with --policy or --ckpt: the score that somebody published, and the "
+            "policy that it is of; without a published score, `b1k-eval run` gives the policy's"
+        )
+    if text is None:
+        return None
+    from b1k_eval.qualify.published import parse_published
+
+    return parse_published(text)
+
+
+def _plan(
+    world: dict[str, Any], instance: int | None, demos: Path | None, most: int, out: Path | None
+) -> Plan:
+    """Check everything, read the demonstrations, and make the output folder.
+
+    Raises:
+        UsageError: See `resolve_settings`, `find_demos`, `read_demo`; or the folder is another's.
+        UnavailableError: The simulator cannot be had.
+        StorageError: The folder cannot be made.
+    """
+    from b1k_eval.cli.running.requests import resolve_settings
+    from b1k_eval.qualify.demos import find_demos, read_demo
+    from b1k_eval.qualify.ladder import Plan
+    from b1k_eval.qualify.replays import Assigned
+    from b1k_eval.run import simulators
+
+    given = {**world, "policy": "hold", "instances": None if instance is None else str(instance)}
+    settings = resolve_settings(given, {})
+    assigned: list[Assigned] = []
+    remarks: list[str] = []
+    missing = "no demonstrations were given: --demos DIR"
+    if demos is not None:
+        found = find_demos(demos, settings.task_entry())
+        remarks += found.remarks
+        without = []
+        for entry in found.entries:
+            index = simulators.instance_index(settings, entry.instance_id)
+            if index is None:
+                without.append(entry)
+            elif len(assigned) < most:
+                assigned.append(Assigned(demo=read_demo(entry), instance=index))
+        if not assigned:
+            raise UsageError(
+                f"--demos {demos}: none of the initial states of its {len(without)} episodes of "
+                f"task {settings.task} is in {settings.split} here, such as number "
+                f"{without[0].instance_id} of {without[0].name}: choose another --split, or get "
+                "the instances' files"
+            )
+        if without:
+            remarks.append(
+                f"{len(without)} recordings are of initial states that {settings.split} does not "
+                f"have here, such as number {without[0].instance_id}"
+            )
+        if instance is None:
+            given["instances"] = str(assigned[0].instance)
+            settings = resolve_settings(given, {})
+    simulators.check_world(settings)
+    return Plan(
+        settings=settings,
+        instance=settings.instances[0],
+        assigned=tuple(assigned),
+        no_demos="" if assigned else missing,
+        remarks=tuple(remarks),
+        out=_folder(out),
+    )
+
+
+def _folder(out: Path | None) -> Path:
+    """The output folder, which is there afterwards.
+
+    Raises:
+        UsageError: It holds something else.
+        StorageError: It cannot be made.
+    """
+    from b1k_eval.files import make_new_folder
+    from b1k_eval.qualify.page import JSON_FILE
+    from b1k_eval.records.store import storing
+
+    if out is None:
+        now = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
+        proposed = Path("results") / f"qualify-{now}"
+        with storing(proposed):
+            return make_new_folder(proposed)
+    with storing(out):
+        if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not _ours(out))):
+            raise UsageError(
+                f"--out {out} holds something else than results of qualify (no {JSON_FILE}): "
+                "choose another folder"
+            )
+        out.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def _ours(out: Path) -> bool:
+    """Whether a folder is of an earlier call, also of one that ended before its first rung."""
+    from b1k_eval.qualify.page import JSON_FILE
+    from b1k_eval.run.pool import LOGS_FOLDER
+
+    return (out / JSON_FILE).is_file() or {each.name for each in out.iterdir()} == {LOGS_FOLDER}
+
+
+def _policy_rung(
+    plan: Plan, given: dict[str, Any], score: Published | None, below: list[Rung]
+) -> Rung:
+    """Rung 5: run the policy, and hold its score against the published one.
+
+    Raises:
+        UsageError: See `Session`.
+        UnavailableError: See `Session`.
+        StorageError: A result cannot be written.
+    """
+    from b1k_eval.cli.running.requests import resolve_settings
+    from b1k_eval.qualify.published import published_rung
+    from b1k_eval.qualify.rungs import not_done
+    from b1k_eval.records.run_files import RUN_FILE, read_run
+    from b1k_eval.run.execution import Execution
+    from b1k_eval.run.progress import make_reporter
+    from b1k_eval.run.session import Session, summarise
+
+    if score is None:
+        return not_done(
+            5,
+            "no policy with a published score was given",
+            "--policy ws://HOST:PORT or --ckpt CKPT, with --published SUCCESSES/TRIALS",
+        )
+    wrong = next((rung for rung in below if rung.number <= 3 and rung.verdict == "fail"), None)
+    if wrong is not None:
+        return not_done(
+            5,
+            f"its score would say nothing while rung {wrong.number} ({wrong.name}) fails",
+            f"put rung {wrong.number} right, then call qualify again with the same --out",
+        )
+    folder = plan.out / POLICY_FOLDER
+    resume = (folder / RUN_FILE).exists()
+    settings = resolve_settings(given, read_run(folder) if resume else {})
+    session = Session(settings, Execution(), folder, argv=sys.argv, resume=resume)
+    for remark in session.remarks:
+        say_remark(remark)
+    reporter = make_reporter(err_console())
+    try:
+        session.run(reporter)
+    finally:
+        reporter.close()
+        session.close()
+    counts = summarise(session.store.episodes)["counts"]
+    return published_rung(counts, score, session.policy.name, str(folder))

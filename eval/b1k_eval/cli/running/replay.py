@@ -1,0 +1,204 @@
+"""`b1k-eval replay RUN EPISODE`: the recorded actions again, held against the trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from b1k_envs.errors import UsageError
+from b1k_eval.cli.options import err_console, out_console, print_json, say_remark
+
+if TYPE_CHECKING:
+    from b1k_envs.base import Env
+    from b1k_eval.records.loading import RunData
+    from b1k_eval.replay.recorded import Recorded
+    from b1k_eval.replay.retrace import Comparison
+    from b1k_eval.run.settings import RunSettings
+
+
+def replay(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, finished or not.")],
+    episode: Annotated[
+        str,
+        typer.Argument(
+            metavar="EPISODE",
+            help="TASK-INSTANCE-ROLLOUT, INSTANCE-ROLLOUT, or INSTANCE for its rollout 0.",
+        ),
+    ],
+    rerun: Annotated[
+        Path | None,
+        typer.Option(
+            "--rerun",
+            metavar="FILE.rrd",
+            help="Write cameras, robot, actions and goal for the Rerun viewer.",
+            show_default="no file",
+        ),
+    ] = None,
+    every: Annotated[
+        int | None,
+        typer.Option(min=1, help="Control steps from one picture to the next.", show_default="3"),
+    ] = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="One JSON document on standard output.")
+    ] = False,
+) -> None:
+    """Execute an episode's recorded actions again in the twin, and see whether all comes out equal.
+
+    The policy is not asked; with action noise the disturbed actions are executed. Exits with 1
+    where predicates, sub-goals, q-score or positions differ from the trace, and says at which
+    step they first do.
+    """
+    # Imported here: the simulator takes a second, which `--help` need not wait for.
+    from b1k_eval.records.loading import read_run_data
+    from b1k_eval.replay.recorded import find_episode, read_recorded, world_settings
+    from b1k_eval.replay.retrace import other_conditions
+    from b1k_eval.run import simulators
+
+    if every is not None and rerun is None:
+        raise UsageError("--every only means something with --rerun")
+    data = read_run_data(run)
+    settings = world_settings(data)
+    recorded = read_recorded(find_episode(data, episode))
+    simulators.check_world(settings)
+    if rerun is not None:
+        from b1k_eval.replay.rrd import check_target
+
+        check_target(rerun)
+        simulators.prepare_pictures()
+    env = simulators.make_env(settings)
+    try:
+        remarks = other_conditions(data, env.info)
+        comparison = _replay(env, data, recorded, rerun, every, settings)
+    finally:
+        env.close()
+    for remark in remarks:
+        say_remark(remark)
+    if json_output:
+        print_json(_document(data, recorded, comparison, remarks, rerun))
+    else:
+        _show(recorded, comparison, rerun)
+    if not comparison.equal:
+        raise typer.Exit(1)
+
+
+def _replay(
+    env: Env,
+    run: RunData,
+    recorded: Recorded,
+    file: Path | None,
+    every: int | None,
+    settings: RunSettings,
+) -> Comparison:
+    """Execute, compare, and write the file where one is wanted."""
+    from b1k_eval.replay.retrace import compare, execute
+    from b1k_eval.run.progress import make_reporter
+
+    episode = recorded.episode
+    reporter = make_reporter(err_console())
+    writer = None
+    try:
+        if file is not None:
+            from b1k_eval.replay.rrd import DEFAULT_EVERY, RrdWriter
+
+            title = f"{run.name}, {run.label}, {settings.split}"
+            step = DEFAULT_EVERY if every is None else every
+            writer = RrdWriter(file, env, recorded, title=title, every=step)
+        reporter.run_started(1, 0, episode.steps, 1)
+        reporter.episode_started(episode.key)
+        tell = _teller(recorded, lambda snapshot: reporter.step(episode.key, snapshot))
+
+        def watch(step: int) -> None:
+            if writer is not None:
+                writer.watch(step)
+            tell(step)
+
+        replayed = execute(env, recorded, watch=watch)
+        comparison = compare(recorded.course, replayed)
+        if writer is not None:
+            writer.finish(replayed, comparison)
+        return comparison
+    finally:
+        reporter.close()
+        if writer is not None:
+            writer.close()
+
+
+def _teller(recorded: Recorded, send: Callable[[Any], None]) -> Callable[[int], None]:
+    """Tells a display now and then how far the replay is, in the words of the recording."""
+    from b1k_eval.run.progress import UPDATE_INTERVAL_S, Snapshot
+
+    due = monotonic()
+    scores, skills = recorded.course.q_score, recorded.words["skill"]
+
+    def tell(step: int) -> None:
+        nonlocal due
+        if step == 0 or monotonic() < due:
+            return
+        due = monotonic() + UPDATE_INTERVAL_S
+        send(Snapshot(step, float(scores[step - 1]), skills[step - 1], None))
+
+    return tell
+
+
+def _document(
+    run: RunData,
+    recorded: Recorded,
+    comparison: Comparison,
+    remarks: tuple[str, ...],
+    file: Path | None,
+) -> dict[str, Any]:
+    return {
+        "run": str(run.path),
+        "episode": recorded.episode.name,
+        "equal": comparison.equal,
+        **asdict(comparison),
+        "first": [asdict(difference) for difference in comparison.first],
+        "remarks": list(remarks),
+        "rerun": None if file is None else str(file),
+    }
+
+
+def _show(recorded: Recorded, comparison: Comparison, file: Path | None) -> None:
+    console = out_console()
+    name, steps = recorded.episode.name, comparison.steps
+    apart = comparison.largest_position_m
+    if comparison.equal:
+        exactly = "equal" if apart == 0.0 else f"apart by at most {apart:.1e} m"
+        said = Text(f"same    {name}: all {steps} steps as recorded, positions {exactly}", "green")
+    else:
+        said = Text(
+            f"differs {name}: from step {comparison.first_step} on, in "
+            f"{comparison.differing_states} of {steps + 1} states; "
+            f"positions by up to {apart:.1e} m",
+            "red",
+        )
+    console.print(said, soft_wrap=True)
+    if comparison.first:
+        console.print(_table(comparison))
+    if file is not None:
+        console.print(f"rerun   {file}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(comparison: Comparison) -> Table:
+    """What differs first."""
+    table = Table(title=f"Step {comparison.first_step}", title_justify="left")
+    for column in ("what", "recorded", "replayed"):
+        table.add_column(column, overflow="fold")
+    for difference in comparison.first:
+        table.add_row(
+            Text(difference.what),
+            Text(_text(difference.recorded)),
+            Text(_text(difference.replayed)),
+        )
+    return table
+
+
+def _text(value: bool | float | str | None) -> str:
+    return "none" if value is None else str(value)

@@ -1,0 +1,1 @@
+"""The episode loop: chunking, real time, noise, and what it tells its listeners."""

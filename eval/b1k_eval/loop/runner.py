@@ -1,0 +1,330 @@
+"""The episode loop, and nothing else.
+
+Three outcomes. What a policy does wrong (it raises, it returns something that is not a finite
+chunk of the length it declared) is a `failure` with q = 0, as the 2026 challenge rules have it
+(docs/challenge of StanfordVL/BEHAVIOR-1K). What the simulator, a subscriber or this loop does
+wrong is an `error` and is not scored. Ctrl-C is neither and passes through.
+
+A number in an observation that is not finite is none of the three: as in the official evaluators
+the policy sees it and the episode goes on. It is counted, and the result says so.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+
+from b1k_envs.base import Env, Float32Array, GoalStatus, Observation
+from b1k_envs.errors import (
+    ActionError,
+    EndsRunError,
+    EnvError,
+    HostFaultError,
+    PolicyFaultError,
+)
+from b1k_envs.r1pro import (
+    ACTION_SLICES,
+    GRIPPER_OPEN,
+    JOINT_ORDER,
+    RESET_JOINT_POSITION,
+    TRUNK_JOINTS,
+    hold_action,
+    not_finite,
+)
+from b1k_eval.loop.chunking import Chunking
+from b1k_eval.loop.events import (
+    EpisodeResult,
+    EpisodeStart,
+    EpisodeTiming,
+    NotFinite,
+    Outcome,
+    StepEvent,
+    Subscriber,
+)
+from b1k_eval.loop.noise import ActionNoise
+from b1k_policies.base import ActionChunk, EpisodeInfo, Policy, PrivilegedPolicy, Skill
+
+Render = Literal["on-demand", "every-step"]
+"""`every-step` renders and observes all cameras before every action, as the official evaluator
+does; `on-demand` only when the policy is asked, and only if it looks at pictures."""
+
+T = TypeVar("T")
+
+
+def run_episode(
+    env: Env,
+    policy: Policy,
+    episode: EpisodeInfo,
+    chunking: Chunking,
+    *,
+    subscribers: Sequence[Subscriber] = (),
+    noise: ActionNoise | None = None,
+    render: Render = "on-demand",
+) -> EpisodeResult:
+    """Reset the world and drive it with the policy until success, the time limit, or a fault.
+
+    Args:
+        env: The world; counts the steps and knows the limit.
+        policy: Asked when `chunking` wants.
+        episode: Which instance and rollout, and what the policy is told.
+        chunking: Fresh or used; it is reset.
+        subscribers: Told of start, every step and end, in this order. Not closed here.
+        noise: Added to the executed actions; reset with the episode's seed.
+        render: When to observe.
+
+    Returns:
+        The outcome; nothing but KeyboardInterrupt, SystemExit and their like is raised, except
+        what a subscriber's `on_end` raises.
+    """
+    loop = _Loop(env, policy, episode, chunking, subscribers, noise, render)
+    started = perf_counter()
+    outcome: Outcome
+    reason = message = trace = None
+    ends_run = False
+    try:
+        loop.run()
+        outcome = "success" if loop.terminated else "failure"
+    except PolicyFaultError as fault:
+        outcome, reason, message = "failure", fault.reason, str(fault)
+        trace = traceback.format_exc()
+    except Exception as error:  # noqa: BLE001 - any crash of world or harness is the outcome "error"
+        outcome, message = "error", f"{type(error).__name__}: {error}"
+        ends_run = isinstance(error, EndsRunError)
+        trace = traceback.format_exc()
+    strange = loop.not_finite()
+    if strange is not None:
+        message = "; ".join(text for text in (message, strange.words()) if text)
+    result = EpisodeResult(
+        episode=episode,
+        outcome=outcome,
+        steps=loop.steps,
+        time=loop.time,
+        terminated=loop.terminated,
+        truncated=loop.truncated,
+        inferences=loop.inferences,
+        stalled_steps=chunking.stalled,
+        privileged=isinstance(policy, PrivilegedPolicy),
+        goal=loop.goal,
+        failure_reason=reason,
+        message=message,
+        not_finite=strange,
+        traceback=trace,
+        timing=EpisodeTiming(
+            wall_s=perf_counter() - started,
+            reset_s=loop.reset_s,
+            step_s=loop.step_s,
+            observe_s=loop.observe_s,
+            policy_s=loop.policy_s,
+        ),
+        remarks=policy.episode_remarks,
+        ends_run=ends_run,
+    )
+    for subscriber in subscribers:
+        subscriber.on_end(result)
+    return result
+
+
+class _Loop:
+    """The loop's state, so that an episode that breaks off still says how far it came."""
+
+    def __init__(
+        self,
+        env: Env,
+        policy: Policy,
+        episode: EpisodeInfo,
+        chunking: Chunking,
+        subscribers: Sequence[Subscriber],
+        noise: ActionNoise | None,
+        render: Render,
+    ) -> None:
+        self.env = env
+        self.policy = policy
+        self.episode = episode
+        self.chunking = chunking
+        self.subscribers = subscribers
+        self.noise = noise
+        self.every_step = render == "every-step"
+        self.steps = 0
+        self.time = 0.0
+        self.terminated = False
+        self.truncated = False
+        self.inferences = 0
+        self.goal: GoalStatus | None = None
+        self.skill: Skill | None = None
+        self.progress: float | None = None
+        self.strange_at: list[int] = []  # steps before observations that were not all finite
+        self.strange_parts: dict[str, None] = {}
+        self.reset_s = self.step_s = self.observe_s = self.policy_s = 0.0
+
+    def run(self) -> None:
+        """From reset to the last step."""
+        env, chunking, noise, subscribers = self.env, self.chunking, self.noise, self.subscribers
+        self._reset()
+        images = self.every_step or self.policy.needs_images
+        while not (self.terminated or self.truncated):
+            step = self.steps
+            inference = chunking.wants_inference(step)
+            latency: float | None = None
+            strange: bool | None = None
+            if inference or self.every_step:
+                begun = perf_counter()
+                observation = env.observe(images=images)
+                self.observe_s += perf_counter() - begun
+                strange = self._strange(step, observation)
+                if images:
+                    for subscriber in subscribers:
+                        subscriber.on_pictures()
+                if inference:
+                    latency = self._infer(step, observation)
+            command = chunking.action(step)
+            action = command if noise is None else _disturbed(noise, command)
+            begun = perf_counter()
+            result = env.step(action)
+            self.step_s += perf_counter() - begun
+            self.goal = goal = env.goal()
+            self.steps, self.time = result.step, result.time
+            self.terminated, self.truncated = result.terminated, result.truncated
+            if result.terminated != goal.success:
+                raise EnvError(
+                    f"step {result.step}: the env says terminated={result.terminated} and its "
+                    f"goal success={goal.success}; this is a bug of the env"
+                )
+            if not subscribers:
+                continue
+            event = StepEvent(
+                result=result,
+                action=action,
+                command=command,
+                goal=goal,
+                subgoals=env.subgoals(),
+                inference=inference,
+                not_finite=strange,
+                skill=self.skill,
+                progress=self.progress,
+                latency_s=latency,
+            )
+            for subscriber in subscribers:
+                subscriber.on_step(event)
+
+    def not_finite(self) -> NotFinite | None:
+        """What of the observations so far was not finite."""
+        if not self.strange_at:
+            return None
+        return NotFinite(
+            observations=len(self.strange_at),
+            first_step=self.strange_at[0],
+            parts=tuple(self.strange_parts),
+        )
+
+    def _strange(self, step: int, observation: Observation) -> bool:
+        """Note what of an observation is not finite."""
+        parts = not_finite(observation)
+        if parts:
+            self.strange_at.append(step)
+            self.strange_parts.update(dict.fromkeys(parts))
+        return bool(parts)
+
+    def _reset(self) -> None:
+        env, policy, episode = self.env, self.policy, self.episode
+        begun = perf_counter()
+        env.reset(episode.instance, episode.rollout, episode.seed)
+        self.reset_s = perf_counter() - begun
+        self.chunking.reset()
+        if self.noise is not None:
+            self.noise.reset(episode.seed)
+        self.goal = env.goal()
+        start = EpisodeStart(episode=episode, goal=self.goal, subgoals=env.subgoals())
+        for subscriber in self.subscribers:
+            subscriber.on_start(start)
+        begun = perf_counter()
+        if isinstance(policy, PrivilegedPolicy):
+            bind = policy.bind
+            _ask(lambda: bind(_reader(env)))
+        _ask(lambda: policy.reset(episode))
+        self.policy_s += perf_counter() - begun
+
+    def _infer(self, step: int, observation: Observation) -> float:
+        begun = perf_counter()
+        chunk = _ask(lambda: self.policy.infer(observation))
+        measured = perf_counter() - begun
+        self.policy_s += measured
+        self.inferences += 1
+        if not isinstance(chunk, ActionChunk):
+            raise ActionError(f"infer must return an ActionChunk, got {type(chunk).__name__}")
+        if len(chunk.actions) != self.policy.chunk_length:
+            raise ActionError(
+                f"infer returned {len(chunk.actions)} actions, but the policy declares "
+                f"chunk_length {self.policy.chunk_length}"
+            )
+        latency = measured if chunk.latency_s is None else chunk.latency_s
+        if step == 0 and self.chunking.needs_hold:
+            self.chunking.hold(_hold(observation))
+        self.chunking.add(step, chunk.actions, latency)
+        self.skill, self.progress = chunk.skill, chunk.progress
+        return latency
+
+
+def _hold(observation: Observation) -> Float32Array:
+    """The action that keeps the robot as it was reset; a reset leaves the grippers open.
+
+    Where the proprio is not finite it is the posture that a reset aims at: this action is the
+    loop's own, and must not be taken for the policy's.
+    """
+    action = hold_action(observation.proprio, observation.protocol, GRIPPER_OPEN, GRIPPER_OPEN)
+    reset = np.zeros_like(action)  # of the arms
+    first = JOINT_ORDER.index(TRUNK_JOINTS[0])
+    reset[ACTION_SLICES["trunk"]] = RESET_JOINT_POSITION[first : first + len(TRUNK_JOINTS)]
+    return np.where(np.isfinite(action), action, reset)
+
+
+class _WorldFailedError(Exception):
+    """Tells the world's failure from an EnvError that a policy raises itself."""
+
+
+def _reader(env: Env) -> Callable[[], Any]:
+    """The reader of the privileged state that a policy may call at any time."""
+
+    def read() -> Any:  # noqa: ANN401 - each simulator has its own type
+        try:
+            return env.privileged_state()
+        except EnvError as error:
+            raise _WorldFailedError(str(error)) from error
+        except Exception as error:
+            raise _WorldFailedError(f"{type(error).__name__}: {error}") from error
+
+    return read
+
+
+def _disturbed(noise: ActionNoise, command: Float32Array) -> Float32Array:
+    """Add the noise.
+
+    Raises:
+        EnvError: The noise, not the policy, made the action unusable.
+    """
+    action = noise.apply(command)
+    if not np.isfinite(action).all():
+        raise EnvError(
+            "the action noise made an action that is not finite; lower its SIGMA or KICK"
+        )
+    return action
+
+
+def _ask(call: Callable[[], T]) -> T:
+    """Call into the policy; whatever it raises is its fault, unless the world failed under it.
+
+    Raises:
+        PolicyFaultError: The policy's own, or any other exception wrapped in one.
+        EnvError: The simulator failed while its privileged state was read, or the machine.
+    """
+    try:
+        return call()
+    except _WorldFailedError as failed:
+        raise EnvError(str(failed)) from failed
+    except (PolicyFaultError, HostFaultError):
+        raise
+    except Exception as error:
+        raise PolicyFaultError(f"{type(error).__name__}: {error}") from error

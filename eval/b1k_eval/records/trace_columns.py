@@ -1,0 +1,130 @@
+"""The trace of one episode, opened for analysis: columns as numpy, read when they are asked for.
+
+What the columns mean is said in `b1k_eval.records.trace`, which writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from b1k_envs.errors import B1kEvalError
+from b1k_envs.parquet import require_pyarrow
+from b1k_eval.records.trace import SUBGOAL_PREFIX
+
+Column = npt.NDArray[Any]
+"""A column of a trace, one value a control step; `EpisodeTrace.read` says of which dtype."""
+
+
+class DamagedTraceError(B1kEvalError):
+    """A trace that cannot be used: missing, truncated, or not that of its episode."""
+
+
+class EpisodeTrace:
+    """The trace of one episode, whose columns are read when they are asked for."""
+
+    def __init__(self, path: Path, *, steps: int, subgoals: Collection[str]) -> None:
+        """Open it; reads the list of columns and the count of rows only.
+
+        Args:
+            path: The file.
+            steps: Rows that it must have.
+            subgoals: Names of the sub-goals that it must have, in their order.
+
+        Raises:
+            DamagedTraceError: It is not there, cannot be read, or has not one row a step.
+            UnavailableError: pyarrow does not import here.
+        """
+        require_pyarrow()
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self.path = path
+        self._subgoals = tuple(subgoals)
+        self._cache: dict[str, Column] = {}
+        try:
+            # Not by its name: pyarrow takes only such as are UTF-8.
+            self._file = pq.ParquetFile(pa.BufferReader(path.read_bytes()))
+        except (pa.ArrowException, OSError) as error:
+            raise DamagedTraceError(f"{path} cannot be read ({error})") from error
+        self.names: tuple[str, ...] = tuple(self._file.schema_arrow.names)
+        rows = self._file.metadata.num_rows
+        if rows != steps:
+            raise DamagedTraceError(f"{path} has {rows} rows, the episode {steps} steps")
+
+    def read(self, *names: str) -> dict[str, Column]:
+        """Columns by name, each [steps] and read-only; a column is read once.
+
+        Floats become float64, NaN where the trace has null; integers int64, -1 where it has null
+        (no column has a negative number of its own); truths bool; text object, None for null.
+
+        Raises:
+            DamagedTraceError: A column is missing or cannot be read, or a truth is null.
+        """
+        import pyarrow as pa
+
+        missing = [name for name in names if name not in self.names]
+        if missing:
+            raise DamagedTraceError(f"{self.path} has no column {missing[0]!r}")
+        new = [name for name in names if name not in self._cache]
+        if new:
+            try:
+                table = self._file.read(columns=new, use_threads=False)
+            except (pa.ArrowException, OSError) as error:
+                raise DamagedTraceError(f"{self.path} cannot be read ({error})") from error
+            for name in new:
+                column = table.column(name)
+                if pa.types.is_boolean(column.type) and column.null_count:
+                    raise DamagedTraceError(f"{self.path}: column {name!r} has nulls")
+                self._cache[name] = _column(column)
+        return {name: self._cache[name] for name in names}
+
+    def subgoals(self) -> dict[str, Column]:
+        """Truth of each sub-goal after each step, bool [steps], by the sub-goal's name.
+
+        Raises:
+            DamagedTraceError: See `read`; also where they are not those of the result.
+        """
+        names = self._subgoals
+        found = tuple(n[len(SUBGOAL_PREFIX) :] for n in self.names if n.startswith(SUBGOAL_PREFIX))
+        if found != names:
+            raise DamagedTraceError(
+                f"{self.path} has the sub-goals {list(found)}, the result {list(names)}"
+            )
+        columns = self.read(*(SUBGOAL_PREFIX + name for name in names))
+        return {name: columns[SUBGOAL_PREFIX + name] for name in names}
+
+
+def _column(column: Any) -> Column:  # noqa: ANN401 - pyarrow has no types
+    import pyarrow as pa
+
+    kind = column.type
+    values: Column
+    if pa.types.is_boolean(kind):
+        values = _numbers(column, pa.uint8(), np.uint8, 0).view(np.bool_)
+    elif pa.types.is_integer(kind):
+        values = _numbers(column, pa.int64(), np.int64, -1)
+    elif pa.types.is_floating(kind):
+        values = _numbers(column, pa.float64(), np.float64, np.nan)
+    else:
+        values = np.array(column.to_pylist(), dtype=object)
+    values.setflags(write=False)
+    return values
+
+
+def _numbers(column: Any, kind: Any, dtype: type, missing: float) -> Column:  # noqa: ANN401
+    """The numbers of a column, by its memory: `to_numpy` would import pandas, which takes long."""
+    import pyarrow as pa
+
+    if not len(column):
+        return np.empty(0, dtype=dtype)
+    column = column.cast(kind)
+    if column.null_count:
+        column = column.fill_null(missing)
+    array = pa.concat_arrays(column.chunks)
+    whole: Column = np.frombuffer(array.buffers()[1], dtype=dtype)
+    return whole[array.offset : array.offset + len(array)]

@@ -1,0 +1,240 @@
+"""One episode with its files: what is built around the loop, here or in a worker."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from b1k_envs.base import Env, EnvGroup
+from b1k_envs.errors import B1kEvalError, EndsRunError
+from b1k_eval.files import to_json, write_atomic
+from b1k_eval.loop.chunking import Chunking
+from b1k_eval.loop.events import EpisodeResult, EpisodeTiming, Subscriber
+from b1k_eval.loop.noise import ActionNoise, NoiseSpec
+from b1k_eval.loop.runner import Render, run_episode
+from b1k_eval.records.scoring import HumanFigures, ScoreKeeper, result_record
+from b1k_eval.records.store import StorageError, disk_full, storing
+from b1k_eval.records.trace import Trace
+from b1k_eval.run.progress import ProgressSubscriber, Snapshot
+from b1k_eval.run.watchdog import Limits
+from b1k_eval.video.recorder import RenderThread
+from b1k_eval.video.subscriber import VideoSubscriber
+from b1k_policies.base import EpisodeInfo, Policy, PrivilegedPolicy
+
+RESULT_FILE = "result.json"
+TRACE_FILE = "trace.parquet"
+VIDEO_FILE = "video.mp4"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assembly:
+    """How to build what an episode needs; picklable, so that a worker can do it too.
+
+    Attributes:
+        make_env: Builds the env.
+        make_policy: Builds the policy.
+        make_chunking: Builds the strategy for a policy's chunk length.
+        human: Human figures of the task.
+        max_steps: The env's time limit, for displays.
+        noise: Disturbance of the executed actions; None for none.
+        render: When to observe.
+        video_fps: Pictures per simulated second; None for no video.
+        title: First line below the video's picture; the instance is added.
+        privileged: Whether the policy reads the simulator's truth.
+        limits: Of a simulator that can hang or crash, and that a process can start only once: it
+            never runs in this process, is held to these limits, and after an error its process is
+            replaced. None for a world that any process can build, again and again.
+        make_group: Builds several envs of one simulator; None where there is one env a process.
+        lanes: How many `make_group` builds.
+        gpus: GPUs to share out among the workers, who get `gpu=` for `make_env` or `make_group`
+            and for `make_policy`; empty to leave the choice to simulator and policy.
+    """
+
+    make_env: Callable[..., Env]
+    make_policy: Callable[..., Policy]
+    make_chunking: Callable[[int], Chunking]
+    human: HumanFigures
+    max_steps: int
+    noise: NoiseSpec | None = None
+    render: Render = "on-demand"
+    video_fps: float | None = None
+    title: str = ""
+    privileged: bool = False
+    limits: Limits | None = None
+    make_group: Callable[..., EnvGroup] | None = None
+    lanes: int = 1
+    gpus: tuple[int, ...] = ()
+
+    def for_worker(self, number: int) -> Assembly:
+        """The same for the n-th worker, from 0: on its GPU."""
+        if not self.gpus:
+            return self
+        gpu = self.gpus[number % len(self.gpus)]
+        group = self.make_group
+        return replace(
+            self,
+            make_env=partial(self.make_env, gpu=gpu),
+            make_policy=partial(self.make_policy, gpu=gpu),
+            make_group=None if group is None else partial(group, gpu=gpu),
+        )
+
+
+class Finished(NamedTuple):
+    """An episode whose files lie in its folder.
+
+    Attributes:
+        record: Content of result.json.
+        stop: Why no further episode should be tried, else None.
+    """
+
+    record: dict[str, Any]
+    stop: B1kEvalError | None
+
+
+def execute(
+    assembly: Assembly,
+    env: Env,
+    policy: Policy,
+    episode: EpisodeInfo,
+    folder: Path,
+    send: Callable[[Snapshot], None],
+    thread: RenderThread | None,
+) -> Finished:
+    """Run an episode and write its files into the folder, result.json last.
+
+    Args:
+        assembly: What goes with env and policy.
+        env: The world.
+        policy: Asked.
+        episode: Which.
+        folder: Empty; the caller gives it its final name.
+        send: Told now and then how far it is.
+        thread: Renders and encodes the video; None for no video.
+
+    Raises:
+        StorageError: Not even result.json can be written.
+    """
+    trace = Trace(with_command=assembly.noise is not None)
+    keeper = ScoreKeeper()
+    progress = ProgressSubscriber(send)
+    subscribers: list[Subscriber] = [keeper, trace, progress]
+    video = _video(assembly, env, episode, folder, thread)
+    if video is not None:
+        subscribers.append(video)
+    full = False
+    try:
+        result = run_episode(
+            env,
+            policy,
+            episode,
+            assembly.make_chunking(policy.chunk_length),
+            subscribers=subscribers,
+            noise=None if assembly.noise is None else ActionNoise(assembly.noise),
+            render=assembly.render,
+        )
+        # Finished even after an error: what led to the crash is worth having.
+        finishers: list[Callable[[], None]] = [lambda: trace.write(folder / TRACE_FILE)]
+        if video is not None:
+            finishers.append(partial(video.finish, progress.waiting_for_video))
+        for finish in finishers:
+            try:
+                finish()
+            except (OSError, B1kEvalError) as error:
+                full = full or disk_full(error)
+                result = _as_error(result, error)
+    finally:
+        for subscriber in subscribers:
+            subscriber.close()
+    record = result_record(result, keeper, assembly.human)
+    write_record(folder, record)
+    stop: B1kEvalError | None = None
+    if full:
+        stop = StorageError(
+            f"no space left in {folder.parent.parent}: free some space, then --resume"
+        )
+    elif result.ends_run:
+        stop = EndsRunError(f"the run ends here: {result.message}")
+    return Finished(record, stop)
+
+
+def _video(
+    assembly: Assembly,
+    env: Env,
+    episode: EpisodeInfo,
+    folder: Path,
+    thread: RenderThread | None,
+) -> VideoSubscriber | None:
+    if assembly.video_fps is None or thread is None:
+        return None
+    return VideoSubscriber(
+        folder / VIDEO_FILE,
+        env,
+        fps=assembly.video_fps,
+        title=f"{assembly.title} {episode.instance}".strip(),
+        render=assembly.render,
+        thread=thread,
+    )
+
+
+def _as_error(result: EpisodeResult, error: BaseException) -> EpisodeResult:
+    """The result of an episode whose files could not be written; the first error is kept."""
+    if result.outcome == "error":
+        return result
+    return replace(
+        result,
+        outcome="error",
+        failure_reason=None,
+        message=f"{type(error).__name__}: {error}",
+        traceback="".join(traceback.format_exception(error)),
+    )
+
+
+def broken_record(
+    assembly: Assembly, episode: EpisodeInfo, message: str, trace: str | None = None
+) -> dict[str, Any]:
+    """The result.json of an episode that never got as far as a world: an `error`."""
+    result = EpisodeResult(
+        episode=episode,
+        outcome="error",
+        steps=0,
+        time=0.0,
+        terminated=False,
+        truncated=False,
+        inferences=0,
+        privileged=assembly.privileged,
+        goal=None,
+        failure_reason=None,
+        message=message,
+        traceback=trace,
+        timing=EpisodeTiming(wall_s=0.0, reset_s=0.0, step_s=0.0, observe_s=0.0, policy_s=0.0),
+    )
+    return result_record(result, ScoreKeeper(), assembly.human)
+
+
+def read_record(folder: Path) -> dict[str, Any] | None:
+    """The result.json that lies in a folder; None where there is none, or none that can be read."""
+    try:
+        record = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write result.json.
+
+    Raises:
+        StorageError: It cannot be written.
+    """
+    with storing(folder):
+        write_atomic(folder / RESULT_FILE, to_json(record).encode())
+
+
+def is_privileged(policy: Policy) -> bool:
+    """Whether a policy reads the simulator's truth."""
+    return isinstance(policy, PrivilegedPolicy)

@@ -1,0 +1,123 @@
+"""Many episodes: in this process, or in several that each own an env and a policy."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from b1k_envs.base import Env
+from b1k_envs.tasks.table import Task
+from b1k_eval.records.run_files import EpisodeKey
+from b1k_eval.records.store import RunStore
+from b1k_eval.run.episode import Assembly
+from b1k_eval.run.executor import Executor
+from b1k_eval.run.pool import Pool, commit, key_of
+from b1k_eval.run.progress import Reporter, Snapshot
+from b1k_policies.base import EpisodeInfo, Policy
+
+__all__ = ["episode_seed", "key_of", "launch", "plan_episodes"]
+
+
+def episode_seed(run_seed: int, task: str, instance: int, rollout: int) -> int:
+    """The seed of an episode, in [0, 2^31), from the run's seed and what the episode is.
+
+    Hashed, so that it does not depend on which other episodes are in the run.
+    """
+    text = f"b1k-eval/{run_seed}/{task}/{instance}/{rollout}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+def plan_episodes(
+    task: Task,
+    instances: Iterable[int],
+    rollouts: int,
+    seed: int,
+    protocol: Any,  # noqa: ANN401
+) -> list[EpisodeInfo]:
+    """Every episode of a run, instance by instance, rollout by rollout."""
+    return [
+        EpisodeInfo(
+            task=task.name,
+            task_index=task.index,
+            instruction=task.instruction,
+            instance=instance,
+            rollout=rollout,
+            seed=episode_seed(seed, task.name, instance, rollout),
+            protocol=protocol,
+        )
+        for instance in instances
+        for rollout in range(rollouts)
+    ]
+
+
+def launch(
+    assembly: Assembly,
+    plan: Sequence[EpisodeInfo],
+    store: RunStore,
+    *,
+    reporter: Reporter,
+    workers: int = 1,
+    env: Env | None = None,
+    policy: Policy | None = None,
+    enough: Callable[[], bool] = lambda: False,
+) -> None:
+    """Run what is missing of a plan.
+
+    Args:
+        assembly: How to build an env and a policy, here or in a worker.
+        plan: All episodes of the run, those done included.
+        store: Where results go; its leftovers are cleared first.
+        reporter: Told of everything; not closed here.
+        workers: 1 runs in this process, more in as many spawned ones; a world with
+            `Assembly.limits` always in spawned ones.
+        env: An env that is built already, for workers = 1; owned by the caller's assembly from
+            now on and closed here.
+        policy: The same for the policy.
+        enough: Asked before every episode; once true, none is started any more.
+
+    Raises:
+        UsageError: The folder has a line of an episode that is not of the plan.
+        StorageError: A result cannot be written; what is done so far is kept.
+        EnvError: The world cannot be started, see `Pool`; what is done so far is kept.
+        KeyboardInterrupt: Passed through; what is done so far is kept.
+    """
+    keys = [key_of(episode) for episode in plan]
+    store.clean(keys)
+    pending = set(store.pending(keys))
+    todo = [episode for episode, key in zip(plan, keys, strict=True) if key in pending]
+    at_once = workers * assembly.lanes
+    reporter.run_started(len(plan), len(plan) - len(todo), assembly.max_steps, at_once)
+    try:
+        if workers == 1 and assembly.limits is None:
+            _run_here(Executor(assembly, env=env, policy=policy), todo, store, reporter, enough)
+        else:
+            Pool(assembly, store, reporter, workers, enough).run(todo)
+    except KeyboardInterrupt:
+        store.clean(keys)
+        raise
+    store.finish(keys)
+
+
+def _run_here(
+    executor: Executor,
+    todo: Iterable[EpisodeInfo],
+    store: RunStore,
+    reporter: Reporter,
+    enough: Callable[[], bool],
+) -> None:
+    try:
+        for episode in todo:
+            if enough():
+                return
+            key = key_of(episode)
+            reporter.episode_started(key)
+            folder = store.begin(key)
+            finished = executor.run(episode, folder, _sender(reporter, key))
+            commit(store, reporter, key, folder, finished)
+    finally:
+        executor.close()
+
+
+def _sender(reporter: Reporter, key: EpisodeKey) -> Callable[[Snapshot], None]:
+    return lambda snapshot: reporter.step(key, snapshot)

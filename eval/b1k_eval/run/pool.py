@@ -1,0 +1,328 @@
+"""Workers: processes that each own a world and its policies.
+
+The parent alone writes episodes.jsonl and renames folders; a worker fills temporary folders and
+says so. A worker that dies, or is killed because its simulator hangs, takes the episodes it was
+busy with along as `error`s, not the run; what it had finished stays.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+from b1k_envs.errors import EnvError
+from b1k_envs.threads import deaf_to_ctrl_c
+from b1k_eval.records.run_files import EpisodeKey
+from b1k_eval.records.store import RunStore, StorageError
+from b1k_eval.run.episode import Assembly, Finished, broken_record, read_record, write_record
+from b1k_eval.run.executor import Assignment
+from b1k_eval.run.progress import Reporter, Snapshot
+from b1k_eval.run.watchdog import Watch
+from b1k_eval.run.worker import BatchDone, WorldStarted, worker_main
+from b1k_policies.base import EpisodeInfo
+
+LOGS_FOLDER = "logs"
+"""Folder below the run's with what simulators said, a file per process."""
+
+MAX_FAILED_STARTS = 3
+"""After so many worlds in a row that did not come up, no further one is tried."""
+
+_STOP_GRACE_S = 5.0
+_LAST_WORDS_S = 1.0
+_LOOK_INTERVAL_S = 0.5
+
+
+def key_of(episode: EpisodeInfo) -> EpisodeKey:
+    """The episode's name in the run folder."""
+    return EpisodeKey(episode.task, episode.instance, episode.rollout)
+
+
+def commit(
+    store: RunStore, reporter: Reporter, key: EpisodeKey, folder: Path, finished: Finished
+) -> None:
+    """Make a finished episode part of the run, and its remarks known.
+
+    Raises:
+        StorageError: It cannot be written.
+        B1kEvalError: Why no further episode should be tried.
+    """
+    store.commit(key, folder, finished.record)
+    reporter.episode_ended(key, finished.record)
+    said = session_remarks(store)
+    new = [text for text in finished.record["remarks"] if text not in said]
+    if new:
+        store.record["sessions"][-1]["remarks"] = [*said, *new]
+        store.write_record()
+        for text in new:
+            reporter.note(f"note: {text}")
+    if finished.stop is not None:
+        raise finished.stop
+
+
+def session_remarks(store: RunStore) -> list[str]:
+    """What was remarked on episodes of the present session, each once."""
+    found: list[str] = store.record["sessions"][-1].get("remarks", [])
+    return found
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A process, and what it is busy with.
+
+    Attributes:
+        number: From 0, of its place among the workers that live at one time.
+        process: The process.
+        pipe: Our end.
+        watch: Of a world that can hang.
+        log: Where the output goes; None where it goes where ours does.
+        started: Whether its world ever came up.
+        batch: Assignments by their number in the batch, as long as they have no result.
+        killed: Why it was killed; None if it was not.
+    """
+
+    number: int
+    process: BaseProcess
+    pipe: Connection
+    watch: Watch | None
+    log: Path | None
+    started: bool = False
+    batch: dict[int, Assignment] = field(default_factory=dict)
+    killed: str | None = None
+
+
+class Pool:
+    """Spawned workers, each with a pipe; spawned, because OpenGL does not survive a fork."""
+
+    def __init__(
+        self,
+        assembly: Assembly,
+        store: RunStore,
+        reporter: Reporter,
+        workers: int,
+        enough: Callable[[], bool],
+    ) -> None:
+        self._assembly = assembly
+        self._store = store
+        self._reporter = reporter
+        self._workers = workers
+        self._enough = enough
+        self._context = multiprocessing.get_context("spawn")
+        self._idle: list[_Worker] = []
+        self._busy: list[_Worker] = []
+        self._failed_starts = 0
+
+    def run(self, todo: Iterable[EpisodeInfo]) -> None:
+        """All of them, as workers come free.
+
+        Raises:
+            StorageError: A result cannot be written.
+            EnvError: `MAX_FAILED_STARTS` worlds in a row did not come up.
+        """
+        queue = deque(todo)
+        try:
+            while True:
+                while queue and len(self._busy) < self._workers and not self._enough():
+                    size = min(self._assembly.lanes, len(queue))
+                    self._assign([queue.popleft() for _ in range(size)])
+                if not self._busy:
+                    break
+                self._listen()
+        finally:
+            self._stop()
+
+    def _listen(self) -> None:
+        """Wait for the next word of a worker, or for the next look at the watches."""
+        watched = self._assembly.limits is not None
+        waited = [w.pipe for w in self._busy], [w.process.sentinel for w in self._busy]
+        ready = set(wait([*waited[0], *waited[1]], _LOOK_INTERVAL_S if watched else None))
+        for worker in list(self._busy):
+            if worker.pipe in ready or worker.process.sentinel in ready:
+                self._hear(worker)
+        now = monotonic()
+        for worker in self._busy:
+            overdue = worker.watch and worker.watch.overdue(now)
+            if overdue and worker.killed is None:
+                worker.killed = overdue.words()
+                self._kill(worker)  # what it still said is heard before it counts as lost
+
+    # --- one worker -----------------------------------------------------------------------------
+
+    def _assign(self, episodes: list[EpisodeInfo]) -> None:
+        worker = self._idle.pop() if self._idle else self._spawn()
+        worker.batch = {
+            number: Assignment(episode, self._store.begin(key_of(episode)))
+            for number, episode in enumerate(episodes)
+        }
+        self._busy.append(worker)
+        for episode in episodes:
+            self._reporter.episode_started(key_of(episode))
+        with suppress(OSError):  # it is gone: heard of at the next look
+            worker.pipe.send(list(worker.batch.values()))
+
+    def _spawn(self) -> _Worker:
+        assembly = self._assembly
+        taken = {worker.number for worker in (*self._busy, *self._idle)}
+        number = next(n for n in count() if n not in taken)
+        watch = None if assembly.limits is None else Watch(assembly.limits, self._context)
+        log = None if watch is None else self._new_log()
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(
+            target=worker_main,
+            args=(theirs, assembly.for_worker(number), watch, log),
+            name="b1k-eval-worker",
+            daemon=True,
+        )
+        resource_tracker.ensure_running()  # its own start, inside of ours, would undo the mask
+        with deaf_to_ctrl_c():
+            process.start()
+        theirs.close()
+        if log is not None:
+            self._reporter.note(f"starting a world, which may take minutes; it says so in {log}")
+        return _Worker(number, process, ours, watch, log)
+
+    def _new_log(self) -> Path:
+        folder = self._store.path / LOGS_FOLDER
+        return next(
+            log
+            for n in count(1)
+            if not (log := folder / f"world-{n}.log").exists()
+            and all(worker.log != log for worker in (*self._busy, *self._idle))
+        )
+
+    def _hear(self, worker: _Worker) -> None:
+        try:
+            if not worker.pipe.poll():  # only its sentinel: it died without a last word
+                self._lost(worker)
+                return
+            message = worker.pipe.recv()
+        except (EOFError, OSError):
+            self._lost(worker)
+            return
+        if isinstance(message, WorldStarted):
+            worker.started = True
+            self._failed_starts = 0
+            self._record_world(message.info)
+        elif isinstance(message, BatchDone):
+            self._busy.remove(worker)
+            if message.spent or worker.killed is not None:
+                self._kill(worker)
+                self._retired(worker)
+            else:
+                self._idle.append(worker)
+        elif isinstance(message, tuple):
+            self._heard_of_episode(worker, *message)
+        else:
+            raise StorageError(str(message))
+
+    def _heard_of_episode(self, worker: _Worker, number: int, what: Snapshot | Finished) -> None:
+        episode, folder = worker.batch[number]
+        if isinstance(what, Snapshot):
+            self._reporter.step(key_of(episode), what)
+            return
+        del worker.batch[number]
+        commit(self._store, self._reporter, key_of(episode), folder, what)
+
+    def _lost(self, worker: _Worker) -> None:
+        """The worker is gone: what it was busy with is an error, the next gets a new worker."""
+        self._busy.remove(worker)
+        worker.process.join(_STOP_GRACE_S)
+        if worker.process.exitcode == -signal.SIGTERM:
+            sleep(_LAST_WORDS_S)  # what ends a whole group of processes comes to this one as well
+        why = worker.killed or f"the worker process died (exit code {worker.process.exitcode})"
+        if worker.log is not None:
+            why += f"; its output is in {LOGS_FOLDER}/{worker.log.name}"
+        for episode, folder in worker.batch.values():
+            key = key_of(episode)
+            record = read_record(folder)  # finished, and died before it could say so
+            if record is None:
+                record = broken_record(self._assembly, episode, why)
+                folder = self._store.begin(key)
+                write_record(folder, record)
+            commit(self._store, self._reporter, key, folder, Finished(record, None))
+        worker.batch = {}
+        self._retired(worker, why)
+
+    def _retired(self, worker: _Worker, why: str = "see the errors of its episodes") -> None:
+        worker.pipe.close()
+        if self._assembly.limits is None or worker.started:
+            return
+        self._failed_starts += 1
+        if self._failed_starts == MAX_FAILED_STARTS:
+            raise EnvError(
+                f"the world did not come up {MAX_FAILED_STARTS} times in a row ({why}): put it "
+                "right, then --resume"
+            )
+
+    def _record_world(self, info: dict[str, Any]) -> None:
+        """Record what a world of this session was made of; say what is not official in it."""
+        worlds = self._store.record["sessions"][-1].setdefault("worlds", [])
+        if info in worlds:
+            return
+        told = {text for world in worlds for text in _differences(world)}
+        for text in _differences(info):
+            if text not in told:
+                self._reporter.note(text)
+        worlds.append(info)
+        self._store.write_record()
+        if without_process(info) != without_process(worlds[0]):
+            self._reporter.note("this world was not made as the first one: see run.json, worlds")
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def _kill(self, worker: _Worker) -> None:
+        """End a worker that is not asked any more, after a word on where it was."""
+        if worker.killed is not None and worker.process.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(worker.process.pid, signal.SIGUSR1)
+            worker.process.join(_LAST_WORDS_S)
+        worker.process.kill()
+        worker.process.join()
+
+    def _stop(self) -> None:
+        """End all workers: the idle ones by closing their pipe, the busy ones at once."""
+        for worker in self._busy:
+            if worker.watch is None:
+                worker.process.terminate()
+            else:
+                worker.process.kill()
+        everyone = [*self._idle, *self._busy]
+        for worker in everyone:
+            worker.pipe.close()
+        for worker in everyone:
+            limits = self._assembly.limits
+            worker.process.join(_STOP_GRACE_S + (0.0 if limits is None else limits.close_s))
+            if worker.process.is_alive():
+                worker.process.kill()
+                worker.process.join()
+        self._idle.clear()
+        self._busy.clear()
+
+
+def _differences(info: Mapping[str, Any]) -> list[str]:
+    """What the checks at a world's start found that an official run does not have."""
+    return [
+        f"not as in an official run: {each['name']}: expected {each['expected']}, found "
+        f"{each['found']}"
+        for each in info["settings"].get("startup_checks", ())
+        if not each["ok"]
+    ]
+
+
+def without_process(info: dict[str, Any]) -> dict[str, Any]:
+    """What a world was made of, without the variables of its process, such as its own folder."""
+    settings = dict(info["settings"])
+    if isinstance(settings.get("applied"), dict):
+        settings["applied"] = {**settings["applied"], "environment": None}
+    return {**info, "settings": settings}

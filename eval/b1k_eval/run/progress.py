@@ -1,0 +1,309 @@
+"""What a person sees while a run goes on: a live display, or plain lines without a terminal.
+
+Everything goes to the console it is given, which is standard error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import Any, NamedTuple
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from b1k_eval.loop.events import EpisodeResult, StepEvent, Subscriber
+from b1k_eval.records.store import EpisodeKey
+
+UPDATE_INTERVAL_S = 0.25
+"""How often a running episode reports; the loop itself only looks at a clock."""
+
+PLAIN_INTERVAL_S = 10.0
+"""How often a line is written per running episode where there is no terminal."""
+
+OUTCOME_STYLES: Mapping[str, str] = {"success": "green", "failure": "yellow", "error": "red"}
+
+
+class Snapshot(NamedTuple):
+    """Where a running episode is: steps, q-score, and the policy's word on skill and progress.
+
+    After the last step, `pictures_left` counts what the video still waits for; None until then.
+    """
+
+    step: int
+    q_score: float
+    skill: str | None
+    progress: float | None
+    pictures_left: int | None = None
+
+
+class ProgressSubscriber(Subscriber):
+    """Sends a snapshot now and then."""
+
+    def __init__(
+        self,
+        send: Callable[[Snapshot], None],
+        *,
+        interval_s: float = UPDATE_INTERVAL_S,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._send = send
+        self._interval_s = interval_s
+        self._clock = clock
+        self._due = clock()
+        self._end = Snapshot(0, 0.0, None, None)
+
+    def on_step(self, event: StepEvent) -> None:
+        """Send, if it is time."""
+        now = self._clock()
+        if now < self._due:
+            return
+        self._due = now + self._interval_s
+        self._send(_snapshot(event))
+
+    def on_end(self, result: EpisodeResult) -> None:
+        """Keep where it ended, for `waiting_for_video`."""
+        q_score = 0.0 if result.goal is None else result.goal.q_score
+        self._end = Snapshot(result.steps, q_score, None, None)
+
+    def waiting_for_video(self, pictures_left: int) -> None:
+        """Tell that the loop is over and the video is not; the caller paces itself."""
+        self._send(self._end._replace(pictures_left=pictures_left))
+
+
+def _snapshot(event: StepEvent) -> Snapshot:
+    skill = None if event.skill is None else event.skill.label
+    return Snapshot(event.result.step, event.goal.q_score, skill, event.progress)
+
+
+class _Active:
+    """A running episode, as the display keeps it."""
+
+    def __init__(self, number: int, now: float) -> None:
+        self.number = number
+        self.started = now
+        self.snapshot = Snapshot(0, 0.0, None, None)
+        self.first: tuple[float, int] | None = None  # time and step of the first snapshot
+        self.rate = 0.0  # control steps per second since then, so that the reset does not count
+        self.last_line = now
+
+    def update(self, snapshot: Snapshot, now: float) -> None:
+        self.snapshot = snapshot
+        if self.first is None:
+            self.first = (now, snapshot.step)
+        elif now > self.first[0] and snapshot.pictures_left is None:
+            self.rate = (snapshot.step - self.first[1]) / (now - self.first[0])
+
+
+class Reporter:
+    """Told of a run by `launch`; this one says nothing."""
+
+    def run_started(self, total: int, done: int, max_steps: int, workers: int) -> None:
+        """`total` episodes are planned, `done` of them are there already."""
+
+    def episode_started(self, key: EpisodeKey) -> None:
+        """An episode begins."""
+
+    def step(self, key: EpisodeKey, snapshot: Snapshot) -> None:
+        """A running episode has come so far."""
+
+    def episode_ended(self, key: EpisodeKey, record: Mapping[str, Any]) -> None:
+        """An episode ended; `record` is its result.json."""
+
+    def note(self, text: str) -> None:
+        """Something a person should know."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was; safe to call twice."""
+
+
+class _Counting(Reporter):
+    """What both displays keep: counts, running episodes, and an estimate of the time left."""
+
+    def __init__(self, console: Console, *, clock: Callable[[], float] = monotonic) -> None:
+        self.console = console
+        self.clock = clock
+        self.total = self.done = self.begun = 0
+        self.max_steps = self.workers = 1
+        self.counts = dict.fromkeys(OUTCOME_STYLES, 0)
+        self.durations: list[float] = []
+        self.active: dict[EpisodeKey, _Active] = {}
+
+    def run_started(self, total: int, done: int, max_steps: int, workers: int) -> None:
+        self.total, self.done, self.begun = total, done, done
+        self.max_steps, self.workers = max_steps, workers
+
+    def episode_started(self, key: EpisodeKey) -> None:
+        self.begun += 1
+        self.active[key] = _Active(self.begun, self.clock())
+
+    def step(self, key: EpisodeKey, snapshot: Snapshot) -> None:
+        self.active[key].update(snapshot, self.clock())
+
+    def episode_ended(self, key: EpisodeKey, record: Mapping[str, Any]) -> None:
+        ended = self.active.pop(key)
+        self.done += 1
+        self.counts[record["outcome"]] += 1
+        self.durations.append(self.clock() - ended.started)
+
+    def time_left_s(self) -> float | None:
+        """Seconds to the end of the run; None before there is anything to go by.
+
+        By the mean duration of finished episodes where there are any, else an upper bound by the
+        speed of the running one and the step limit.
+        """
+        remaining = self.total - self.done
+        if self.durations:
+            mean = sum(self.durations) / len(self.durations)
+            now = self.clock()
+            running = sum(max(mean - (now - a.started), 0.0) for a in self.active.values())
+            waiting = remaining - len(self.active)
+            return (waiting * mean + running) / self.workers
+        rate = sum(a.rate for a in self.active.values())
+        if rate <= 0:
+            return None
+        steps = remaining * self.max_steps - sum(a.snapshot.step for a in self.active.values())
+        return steps / rate
+
+    def left_text(self) -> str:
+        """The time left in words."""
+        left = self.time_left_s()
+        if left is None:
+            return "time left unknown"
+        at_most = "" if self.durations else "at most "
+        return f"{at_most}{duration(left)} left"
+
+
+def duration(seconds: float) -> str:
+    """`42 s`, `3 min 20 s` or `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def finishing(pictures_left: int) -> str:
+    """What an episode does whose loop is over."""
+    return f"finishing the video, {pictures_left} picture{'' if pictures_left == 1 else 's'} left"
+
+
+def ending(record: Mapping[str, Any]) -> str:
+    """One line on how an episode ended."""
+    q = "-" if record["q_score"] is None else f"{record['q_score']:.2f}"
+    text = f"{record['outcome']}, q {q}, {record['steps']} steps"
+    wall = record["timing"].get("wall_s")
+    if wall is not None:
+        text += f", {duration(wall)}"
+    if record["failure_reason"]:
+        text += f", {record['failure_reason']}"
+    if record["message"]:
+        text += f": {record['message'].splitlines()[0]}"
+    return text
+
+
+class PlainReporter(_Counting):
+    """A line per start, per end, and per ten seconds."""
+
+    def run_started(self, total: int, done: int, max_steps: int, workers: int) -> None:
+        """Say what is to be done."""
+        super().run_started(total, done, max_steps, workers)
+        there = f", {done} of them done already" if done else ""
+        self._line(f"{total} episode{'' if total == 1 else 's'}{there}")
+
+    def episode_started(self, key: EpisodeKey) -> None:
+        """One line."""
+        super().episode_started(key)
+        self._line(f"episode {self.begun} of {self.total}: {key.folder} started")
+
+    def step(self, key: EpisodeKey, snapshot: Snapshot) -> None:
+        """One line every ten seconds."""
+        super().step(key, snapshot)
+        active = self.active[key]
+        if self.clock() - active.last_line < PLAIN_INTERVAL_S:
+            return
+        active.last_line = self.clock()
+        head = f"episode {active.number} of {self.total}: {key.folder}"
+        if snapshot.pictures_left is not None:
+            self._line(f"{head} {finishing(snapshot.pictures_left)}")
+            return
+        skill = f", {snapshot.skill}" if snapshot.skill else ""
+        self._line(
+            f"{head} step {snapshot.step}, "
+            f"q {snapshot.q_score:.2f}{skill}, {active.rate:.0f} steps/s, {self.left_text()}"
+        )
+
+    def episode_ended(self, key: EpisodeKey, record: Mapping[str, Any]) -> None:
+        """One line."""
+        number = self.active[key].number
+        super().episode_ended(key, record)
+        self._line(f"episode {number} of {self.total}: {key.folder} {ending(record)}")
+
+    def note(self, text: str) -> None:
+        """One line."""
+        self._line(text)
+
+    def _line(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class LiveReporter(_Counting):
+    """A display that is redrawn in place: two lines per running episode, one for the run."""
+
+    def __init__(self, console: Console, *, clock: Callable[[], float] = monotonic) -> None:
+        super().__init__(console, clock=clock)
+        self._live = Live(
+            console=console, get_renderable=self._render, refresh_per_second=4, transient=True
+        )
+
+    def run_started(self, total: int, done: int, max_steps: int, workers: int) -> None:
+        """Start drawing."""
+        super().run_started(total, done, max_steps, workers)
+        self._live.start()
+
+    def episode_ended(self, key: EpisodeKey, record: Mapping[str, Any]) -> None:
+        """Leave a line above the display."""
+        super().episode_ended(key, record)
+        line = Text(f"{key.folder} ")
+        line.append(ending(record), style=OUTCOME_STYLES[record["outcome"]])
+        self.console.print(line)
+
+    def note(self, text: str) -> None:
+        """A line above the display."""
+        self.console.print(text, markup=False)
+
+    def close(self) -> None:
+        """Stop drawing."""
+        self._live.stop()
+
+    def _render(self) -> RenderableType:
+        lines: list[RenderableType] = []
+        # Copied first: rich draws from a thread of its own while the loop adds and removes.
+        for key, active in list(self.active.items()):
+            now = active.snapshot
+            head = Text(f"episode {active.number} of {self.total}  {key.folder}  ", no_wrap=True)
+            said = now.skill or ""
+            if now.progress is not None:
+                said += f" {now.progress:.0%}"
+            if now.pictures_left is not None:
+                said = finishing(now.pictures_left)
+            head.append(said.strip(), style="cyan")
+            row = Table.grid(padding=(0, 2))
+            row.add_row(
+                ProgressBar(total=self.max_steps, completed=now.step, width=24),
+                f"step {now.step}",
+                f"q {now.q_score:.2f}",
+                f"{active.rate:.0f} steps/s",
+            )
+            lines += [head, row]
+        counts = ", ".join(f"{count} {name}" for name, count in self.counts.items())
+        return Group(*lines, Text(f"{counts}; {self.left_text()}", style="dim"))
+
+
+def make_reporter(console: Console) -> Reporter:
+    """A live display on a terminal, lines elsewhere."""
+    return LiveReporter(console) if console.is_terminal else PlainReporter(console)

@@ -1,0 +1,101 @@
+"""What a person should read before trusting a run, known before its first episode."""
+
+from __future__ import annotations
+
+import os
+
+from b1k_envs.r1pro import CONTROL_HZ
+from b1k_envs.tracks import FORBIDDEN_PROPRIO
+from b1k_eval.loop.realtime import delay_steps
+from b1k_eval.run.execution import Execution
+from b1k_eval.run.settings import MEASURED, RunSettings
+from b1k_policies.base import Policy
+
+
+def run_remarks(settings: RunSettings, execution: Execution, policy: Policy) -> tuple[str, ...]:
+    """All of them, a sentence each; those of the policy first."""
+    return (
+        *policy.remarks,
+        *_horizon_remark(settings, policy),
+        *_track_remark(settings),
+        *_render_remark(settings, execution),
+        *_scene_remark(settings),
+        *_mode_remark(settings, policy),
+        *_threads_remark(execution, policy),
+    )
+
+
+def _horizon_remark(settings: RunSettings, policy: Policy) -> tuple[str, ...]:
+    if settings.horizon is None or settings.horizon <= policy.chunk_length:
+        return ()
+    return (
+        f"--horizon {settings.horizon} counts the first {policy.skipped_rows} of the model's rows, "
+        f"which are not to be executed: {policy.chunk_length} actions a chunk",
+    )
+
+
+def _threads_remark(execution: Execution, policy: Policy) -> tuple[str, ...]:
+    threads = policy.describe_here().get("torch_threads")
+    cores = len(os.sched_getaffinity(0))
+    if threads is None or execution.workers == 1 or threads * execution.workers <= cores:
+        return ()
+    return (
+        f"{execution.workers} workers with {threads} threads of torch each share {cores} cores and "
+        f"wait for each other: OMP_NUM_THREADS={max(1, cores // execution.workers)} is faster",
+    )
+
+
+def _track_remark(settings: RunSettings) -> tuple[str, ...]:
+    if settings.track is None:
+        return ()
+    if settings.track == "privileged":
+        return ("--track privileged: nothing is hidden from the policy",)
+    forbidden = FORBIDDEN_PROPRIO[settings.protocol]
+    if not forbidden:
+        return (
+            f"--track standard: the proprioception of protocol {settings.protocol} has nothing "
+            "that is forbidden, so nothing is hidden",
+        )
+    return (f"--track standard: the policy sees zeros as {'; '.join(forbidden)}",)
+
+
+def _render_remark(settings: RunSettings, execution: Execution) -> tuple[str, ...]:
+    if settings.sim != "omnigibson":
+        return ()
+    if settings.render != "every-step":
+        return (
+            "--render on-demand is not the official protocol, which renders and observes every "
+            "step: a score to be reported needs --render every-step, a submission --official",
+        )
+    if not execution.video or execution.video_fps != CONTROL_HZ:
+        return (
+            f"a submission has a video of every rollout with a picture per step (--video-fps "
+            f"{CONTROL_HZ:g}), and export refuses others; --official sets all that it needs",
+        )
+    return ()
+
+
+def _scene_remark(settings: RunSettings) -> tuple[str, ...]:
+    if not settings.partial_scene:
+        return ()
+    return (
+        "--partial-scene is not the official protocol of 2025, which has the whole house: a score "
+        "to be reported needs that",
+    )
+
+
+def _mode_remark(settings: RunSettings, policy: Policy) -> tuple[str, ...]:
+    if settings.mode == "sync":
+        return ()
+    if settings.latency == MEASURED:
+        return (
+            "--mode realtime: the world goes on for as long as each inference is measured to take "
+            "on this machine; no other machine, or load, gives the same run",
+        )
+    words = f"--mode realtime: the world goes on for {settings.latency} ms at every inference"
+    if delay_steps(settings.latency_s() or 0.0) >= policy.chunk_length:
+        words += (
+            f", longer than a chunk of {policy.chunk_length} actions lasts: every chunk comes too "
+            "late, and the robot will not move"
+        )
+    return (words,)

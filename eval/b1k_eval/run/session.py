@@ -1,0 +1,297 @@
+"""From settings to a run folder with results: what `run` and `smoke` have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from b1k_envs.base import Env, Protocol
+from b1k_envs.errors import UsageError
+from b1k_envs.parquet import require_pyarrow
+from b1k_envs.tracks import mask
+from b1k_eval import __version__
+from b1k_eval.records.provenance import this_session
+from b1k_eval.records.run_files import FORMAT, EpisodeKey
+from b1k_eval.records.store import RunStore, check_folder, open_run
+from b1k_eval.run import simulators
+from b1k_eval.run.episode import Assembly, is_privileged
+from b1k_eval.run.execution import Execution
+from b1k_eval.run.launch import launch, plan_episodes
+from b1k_eval.run.progress import Reporter
+from b1k_eval.run.remarks import run_remarks
+from b1k_eval.run.settings import RunSettings, chunking_factory
+from b1k_policies.base import Policy
+from b1k_policies.contract.contract import EvalContract
+from b1k_policies.registry import make_policy
+from b1k_policies.xvla.batch import extract_proprio
+from b1k_policies.xvla.files.checkpoint import CheckpointRequest
+from b1k_policies.xvla.preflight import probe_observation
+
+if TYPE_CHECKING:
+    from b1k_eval.run.until_decided import Standing, UntilDecided
+
+
+class Session:
+    """A run that is ready to go: checked, its env and policy built, its folder open.
+
+    Attributes:
+        settings: What is run.
+        store: Where it goes.
+        env: The env of this process; None for a simulator that gets processes of its own.
+        policy: The policy of this process.
+        remarks: What a person should read before trusting a result.
+    """
+
+    def __init__(
+        self,
+        settings: RunSettings,
+        execution: Execution,
+        out: Path,
+        *,
+        argv: Sequence[str],
+        resume: bool = False,
+        beside: bool = False,
+    ) -> None:
+        """Check everything that can be checked, cheapest first, and only then touch the disk.
+
+        Args:
+            settings: What to run.
+            execution: How.
+            out: The run folder.
+            argv: For the record.
+            resume: Take up the run in `out`.
+            beside: `out` is only a proposal: where it is there already, take another name.
+
+        Raises:
+            UsageError: The request cannot be meant; see `worlds`, `registry` and `store`.
+            UnavailableError: No simulator, no data of it, no OpenGL, no ffmpeg, no pyarrow.
+            StorageError: The disk is full.
+        """
+        self.settings = settings
+        self._execution = execution
+        if not beside:
+            check_folder(out, resume=resume)
+        if execution.gpus and settings.sim != "omnigibson":
+            raise UsageError("--gpus is for OmniGibson: the twin renders where OpenGL does")
+        require_pyarrow()
+        simulators.check_world(settings, execution.num_envs)
+        self._human = simulators.human_stats_of(settings)
+        self._until = _until_decided(settings)
+        if execution.video:
+            from b1k_eval.video.recorder import ffmpeg_exe
+
+            ffmpeg_exe()
+        in_twin = settings.sim == "mujoco"
+        pictures = execution.video or settings.render == "every-step"
+        if in_twin and (pictures or settings.checkpoint is not None):
+            simulators.prepare_pictures()
+        instruction = settings.task_entry().instruction
+        self.policy: Policy = make_policy(
+            settings.policy, settings.checkpoint, settings.protocol, instruction
+        )
+        self.env: Env | None = None
+        try:
+            _check_privileges(settings, self.policy)
+            _check_track(settings, self.policy)
+            make_chunking = chunking_factory(settings, self.policy.skipped_rows)
+            make_chunking(self.policy.chunk_length)
+            self.remarks = run_remarks(settings, execution, self.policy)
+            if in_twin and self.policy.needs_images:
+                simulators.prepare_pictures()
+            depth = {"depth": True} if self.policy.needs_depth else {}
+            if in_twin:
+                self.env = simulators.make_env(settings, **depth)
+        except BaseException:
+            self.close_world()
+            raise
+        count = execution.num_envs
+        self._assembly = Assembly(
+            make_env=partial(simulators.make_env, settings, **depth),
+            make_group=(
+                partial(simulators.make_group, settings, count, **depth) if count > 1 else None
+            ),
+            lanes=count,
+            limits=simulators.limits(settings),
+            gpus=execution.gpus,
+            make_policy=partial(
+                _make_policy,
+                settings.policy,
+                _pinned(settings.checkpoint, self.policy),
+                settings.protocol,
+                instruction,
+            ),
+            make_chunking=make_chunking,
+            human=self._human,
+            max_steps=settings.max_steps,
+            noise=settings.noise(),
+            render=settings.render,
+            video_fps=execution.video_fps if execution.video else None,
+            title=f"{settings.task}  {self.policy.name}  {settings.split}",
+            privileged=is_privileged(self.policy),
+        )
+        try:
+            self.store: RunStore = open_run(out, self._record(argv), resume=resume, beside=beside)
+            if self.store.remark is not None:
+                self.remarks = (*self.remarks, self.store.remark)
+        except BaseException:
+            self.close_world()
+            raise
+
+    def _record(self, argv: Sequence[str]) -> dict[str, Any]:
+        """Content of run.json: `identity` must not change on resume."""
+        info = simulators.describe_omnigibson(self.settings) if self.env is None else self.env.info
+        return {
+            "format": FORMAT,
+            "identity": {
+                "b1k_eval": __version__,
+                "settings": self.settings.as_json(),
+                "policy": self.policy.describe(),
+                "env": {**asdict(info), "settings": dict(info.settings)},
+                "human": asdict(self._human),
+                "privileged": self._assembly.privileged,
+                **self._numbers(),
+            },
+            "sessions": [
+                {
+                    **this_session(argv).as_json(),
+                    "policy": self.policy.describe_here(),
+                    "execution": asdict(self._execution),
+                }
+            ],
+        }
+
+    def _numbers(self) -> dict[str, Any]:
+        """The instances' official numbers, which official files are named by; the twin has none."""
+        if self.settings.sim != "omnigibson":
+            return {}
+        ids = simulators.instance_ids(self.settings)
+        return {"instance_ids": {str(index): number for index, number in ids.items()}}
+
+    def run(self, reporter: Reporter) -> None:
+        """Do what is missing.
+
+        Raises:
+            StorageError: See `launch`.
+            KeyboardInterrupt: Passed through; `--resume` goes on from there.
+        """
+        settings, workers = self.settings, self._execution.workers
+        plan = plan_episodes(
+            settings.task_entry(),
+            settings.instances,
+            settings.rollouts,
+            settings.seed,
+            settings.protocol,
+        )
+        here = workers == 1 and self.env is not None
+        if not here:
+            self.close_world()  # each worker has its own
+        launch(
+            self._assembly,
+            plan,
+            self.store,
+            reporter=reporter,
+            workers=workers,
+            env=self.env if here else None,
+            policy=self.policy if here else None,
+            enough=self._decided,
+        )
+
+    def standing(self) -> Standing | None:
+        """How the comparison with `settings.against` stands; None without one."""
+        return None if self._until is None else self._until.standing(self.store.episodes)
+
+    def _decided(self) -> bool:
+        standing = self.standing()
+        return standing is not None and standing.decided
+
+    def close_world(self) -> None:
+        """Release env and policy of this process; safe to call twice."""
+        if self.env is not None:
+            self.env.close()
+        self.policy.close()
+
+    def close(self) -> None:
+        """Release everything, the folder's lock included; safe to call twice."""
+        self.close_world()
+        self.store.close()
+
+
+def _make_policy(
+    spec: str,
+    request: CheckpointRequest | None,
+    protocol: Protocol,
+    instruction: str,
+    *,
+    gpu: int | None = None,
+) -> Policy:
+    """`make_policy` for a worker: a checkpoint goes where the worker's simulator is."""
+    if request is not None and gpu is not None and request.device in ("auto", "cuda"):
+        from b1k_policies.xvla.model import pick_device
+
+        if pick_device(request.device).type == "cuda":
+            request = replace(request, device=f"cuda:{gpu}")
+    return make_policy(spec, request, protocol, instruction)
+
+
+def _pinned(request: CheckpointRequest | None, policy: Policy) -> CheckpointRequest | None:
+    """The checkpoint for workers: the folder found here, whatever a hub's name means by then."""
+    if request is None:
+        return None
+    from b1k_policies.xvla.policy import XVLAPolicy
+
+    return policy.request if isinstance(policy, XVLAPolicy) else request
+
+
+def _until_decided(settings: RunSettings) -> UntilDecided | None:
+    if settings.against is None:
+        return None
+    from b1k_eval.run.until_decided import UntilDecided  # scipy, which no other run needs
+
+    return UntilDecided(settings)
+
+
+def _check_track(settings: RunSettings, policy: Policy) -> None:
+    """Refuse what would be found out by the first observation only: a heading that is hidden."""
+    contract = getattr(policy, "contract", None)
+    if settings.track == "standard" and isinstance(contract, EvalContract):
+        probe = probe_observation(settings.protocol)
+        hidden = replace(probe, proprio=mask(probe.proprio, settings.protocol))
+        extract_proprio(hidden, contract)
+
+
+def _check_privileges(settings: RunSettings, policy: Policy) -> None:
+    if not is_privileged(policy):
+        return
+    if settings.track == "standard":
+        raise UsageError(
+            f"--track standard: the policy {policy.name} reads the simulator's truth, which this "
+            "track forbids: choose another policy, or --track privileged"
+        )
+    if settings.sim == "omnigibson":
+        raise UsageError(
+            f"the policy {policy.name} reads the simulator's truth, which is to be had from the "
+            "MuJoCo twin only: --sim mujoco"
+        )
+
+
+def summarise(episodes: dict[EpisodeKey, dict[str, Any]]) -> dict[str, Any]:
+    """Counts of the three outcomes, and rates over the scored episodes.
+
+    Returns:
+        `counts` by outcome; `success_rate` and `mean_q_score` over successes and failures, None
+        where there is neither: an error is no evidence either way.
+    """
+    lines = list(episodes.values())
+    counts = {
+        outcome: sum(line["outcome"] == outcome for line in lines)
+        for outcome in ("success", "failure", "error")
+    }
+    scores = [line["q_score"] for line in lines if line["outcome"] != "error"]
+    return {
+        "counts": counts,
+        "success_rate": counts["success"] / len(scores) if scores else None,
+        "mean_q_score": sum(scores) / len(scores) if scores else None,
+    }

@@ -1,0 +1,373 @@
+"""Which simulators there are, and how a run gets its env. Simulators are imported at use."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from b1k_envs.base import Env, EnvGroup, EnvInfo, Protocol, Sim, Split
+from b1k_envs.errors import UnavailableError, UsageError
+from b1k_envs.r1pro import CONTROL_HZ
+from b1k_envs.tasks.table import HumanStats, Task, check_protocol, get_task
+from b1k_envs.tracks import StandardTrackEnv, StandardTrackGroup
+from b1k_eval.run.settings import RunSettings, human_figures
+from b1k_eval.run.watchdog import Limits
+
+if TYPE_CHECKING:
+    from b1k_envs.omnigibson.setup.data import TaskData
+
+SimChoice = Literal["auto", "mujoco", "omnigibson"]
+
+EXPERT = "expert"
+"""The policy that reads the twin's truth, and can therefore drive in the twin only."""
+
+_MOST_TRAIN_INSTANCES = 1000
+"""The numbers of training instances are below this (`episode_index` has three digits for them)."""
+
+
+def resolve_sim(
+    choice: str,
+    *,
+    protocol: Protocol | None = None,
+    policy: str | None = None,
+    render_quality: str | None = None,
+) -> Sim:
+    """Which simulator a word means here.
+
+    `auto` is OmniGibson where a version is installed that fits the protocol, else the twin; and
+    the twin for what only the twin has.
+
+    Args:
+        choice: `auto`, `mujoco` or `omnigibson`.
+        protocol: Challenge generation that was asked for, if any.
+        policy: Policy that was asked for, if any.
+        render_quality: The same for the quality of pictures.
+
+    Raises:
+        UsageError: Unknown word.
+        UnavailableError: OmniGibson was asked for and cannot be had.
+    """
+    if choice not in get_args(SimChoice):
+        raise UsageError(
+            f"--sim {choice!r} is unknown: choose one of {', '.join(get_args(SimChoice))}"
+        )
+    of_the_twin = policy == EXPERT or render_quality == "high"
+    if choice == "mujoco" or (choice == "auto" and of_the_twin):
+        return "mujoco"
+    try:
+        _installed(protocol)
+    except UnavailableError as error:
+        if choice == "auto":
+            return "mujoco"
+        raise UnavailableError(f"--sim omnigibson: {error}") from error
+    return "omnigibson"
+
+
+def default_protocol(sim: Sim) -> Protocol:
+    """The challenge generation of a run that does not ask for one.
+
+    Raises:
+        UnavailableError: OmniGibson is not installed.
+    """
+    return "2026" if sim == "mujoco" else _installed(None)
+
+
+def default_instance(sim: Sim, task: Task, protocol: Protocol, split: Split) -> int:
+    """The first instance of a split.
+
+    Raises:
+        UsageError: The protocol does not have the task.
+        UnavailableError: OmniGibson or its data are not there.
+    """
+    if sim == "mujoco":
+        return 0
+    data = _task_data(task, protocol, split)
+    if data.generation.index_counts[split] is not None:
+        return 0
+    for index in range(_MOST_TRAIN_INSTANCES):  # here an index is the number in the file's name
+        try:
+            data.instance_file(index)
+        except UnavailableError:
+            continue
+        return index
+    data.instance_file(0)  # says what is missing
+    return 0
+
+
+def default_max_steps(sim: Sim, task: Task, protocol: Protocol, split: Split) -> int:
+    """The official time limit, in OmniGibson from the exact human mean of the installed data.
+
+    Raises:
+        UsageError: The protocol does not have the task.
+        UnavailableError: OmniGibson or its data are not there.
+    """
+    if sim == "mujoco":
+        return task.max_steps(protocol)
+    return _task_data(task, protocol, split).default_max_steps()
+
+
+def human_stats_of(settings: RunSettings) -> HumanStats:
+    """What the normalised figures of a run are relative to.
+
+    Raises:
+        UsageError: `--human-stats` cannot be used.
+        UnavailableError: The installed data lack theirs.
+    """
+    task = settings.task_entry()
+    if settings.human_stats is None and settings.sim == "omnigibson":
+        return _task_data(task, settings.protocol, settings.split).human_stats
+    return human_figures(task, settings.human_stats, settings.protocol)
+
+
+def has_twin_scene(task: Task) -> bool:
+    """Whether the MuJoCo twin has a room for the task."""
+    from b1k_envs.mujoco_twin.instances import TWIN_TASKS
+
+    return task.name in TWIN_TASKS
+
+
+def check_world(settings: RunSettings, num_envs: int = 1) -> None:
+    """Refuse what the simulator does not have, before anything is built or written.
+
+    Args:
+        settings: What is to be run.
+        num_envs: How many envs are wanted in one process.
+
+    Raises:
+        UsageError: No such task in the protocol or the twin, an instance out of range, a policy
+            that knows the twin only, or more envs than a process can have.
+        UnavailableError: The simulator or its data are not there, its build gets several scenes
+            wrong, or MUJOCO_GL names a backend that is not there.
+    """
+    task = settings.task_entry()
+    check_protocol(task, settings.protocol)
+    vectorised = settings.sim == "omnigibson" and settings.protocol == "2026"
+    if num_envs > 1 and not vectorised:
+        raise UsageError(
+            f"--num-envs {num_envs}: only OmniGibson v3.9.3 has several envs in one process "
+            "(--sim omnigibson --protocol 2026); elsewhere take --workers"
+        )
+    if settings.sim == "omnigibson":
+        if settings.policy == EXPERT:
+            raise UsageError(
+                "--policy expert drives by the twin's truth and knows nothing of OmniGibson: "
+                "choose another policy, or --sim mujoco"
+            )
+        data = _task_data(task, settings.protocol, settings.split)
+        _require_scene_fixes(num_envs)
+        for index in settings.instances:
+            data.instance_id(index)
+        return
+    _before_twin_import()
+    from b1k_envs.mujoco_twin.env import require_twin_scene
+    from b1k_envs.mujoco_twin.instances import check_instance
+
+    require_twin_scene(task)
+    for index in settings.instances:
+        check_instance(settings.split, index)
+
+
+def prepare_pictures() -> None:
+    """Make sure that the twin can render; call it before `make_env` where pictures are wanted.
+
+    Raises:
+        UnavailableError: No OpenGL; says how to get it.
+    """
+    from b1k_envs.mujoco_twin.rendering.gl import ensure_gl
+
+    ensure_gl()
+
+
+def limits(settings: RunSettings) -> Limits | None:
+    """How long the simulator may take; None for one that needs no process of its own."""
+    return Limits() if settings.sim == "omnigibson" else None
+
+
+def make_env(settings: RunSettings, *, gpu: int | None = None, depth: bool = False) -> Env:
+    """The env of a run.
+
+    Args:
+        settings: What is run.
+        gpu: Which GPU OmniGibson is to take; None for its own choice.
+        depth: Whether its observations have depth as well.
+
+    Raises:
+        UsageError: See `check_world`.
+        UnavailableError: The simulator cannot be had.
+    """
+    if settings.sim == "omnigibson":
+        env = _make_omnigibson(settings, gpu, depth)
+    else:
+        env = _make_twin(settings, depth)
+    return StandardTrackEnv(env) if settings.track == "standard" else env
+
+
+def make_group(
+    settings: RunSettings, count: int, *, gpu: int | None = None, depth: bool = False
+) -> EnvGroup:
+    """Several envs of a run in one simulator.
+
+    Args:
+        settings: What is run.
+        count: How many.
+        gpu: See `make_env`.
+        depth: See `make_env`.
+
+    Raises:
+        UsageError: See `check_world`.
+        UnavailableError: The simulator cannot be had.
+    """
+    from b1k_envs.omnigibson.group import LaneGroup
+
+    group = LaneGroup(
+        settings.task_entry(),
+        protocol=settings.protocol,
+        split=settings.split,
+        max_steps=settings.max_steps,
+        render=settings.render,
+        gpu=gpu,
+        count=count,
+        depth=depth,
+    )
+    return StandardTrackGroup(group) if settings.track == "standard" else group
+
+
+def describe_omnigibson(settings: RunSettings) -> EnvInfo:
+    """What a run's world will be, without starting it: what must not change on resume.
+
+    What the started world was made of is in the record of the session.
+
+    Raises:
+        UnavailableError: OmniGibson or its data are not there.
+    """
+    from b1k_envs.omnigibson.setup.data import assets_version
+    from b1k_envs.omnigibson.setup.generation import installed_version
+
+    task = settings.task_entry()
+    data = _task_data(task, settings.protocol, settings.split)
+    shown: dict[str, Any] = {
+        "split": settings.split,
+        "generation": data.generation.tag,
+        "scene": data.entry.scene_model,
+        "assets": {name: version["installed"] for name, version in assets_version().items()},
+    }
+    return EnvInfo(
+        sim="omnigibson",
+        sim_version=installed_version() or "unknown",
+        protocol=settings.protocol,
+        task=task.name,
+        task_index=task.index,
+        control_hz=CONTROL_HZ,
+        max_steps=settings.max_steps,
+        settings=shown,
+    )
+
+
+def instance_ids(settings: RunSettings) -> dict[int, int]:
+    """The official number of each instance of an OmniGibson run, by its index.
+
+    Raises:
+        UsageError: An index is out of range.
+        UnavailableError: OmniGibson or its data are not there.
+    """
+    data = _task_data(settings.task_entry(), settings.protocol, settings.split)
+    return {index: data.instance_id(index) for index in settings.instances}
+
+
+def twin_number(split: Split, index: int) -> int:
+    """The number of a twin's initial state in recordings: as OmniGibson counts them in 2026."""
+    from b1k_envs.omnigibson.setup.data import FIRST_IDS
+
+    return FIRST_IDS[split] + index
+
+
+def instance_index(settings: RunSettings, number: int) -> int | None:
+    """The index of an initial state within the split; None where the split does not have it.
+
+    Args:
+        settings: Simulator, protocol, task and split.
+        number: The state's official number.
+
+    Raises:
+        UnavailableError: OmniGibson or its data are not there.
+    """
+    if settings.sim == "mujoco":
+        from b1k_envs.mujoco_twin.instances import INSTANCE_COUNTS
+
+        index = number - twin_number(settings.split, 0)
+        return index if 0 <= index < INSTANCE_COUNTS[settings.split] else None
+    data = _task_data(settings.task_entry(), settings.protocol, settings.split)
+    count = data.generation.index_counts[settings.split]
+    for index in range(_MOST_TRAIN_INSTANCES if count is None else count):
+        try:
+            if data.instance_id(index) == number:
+                data.instance_file(index)
+                return index
+        except (UsageError, UnavailableError):  # no more ids, or not this file
+            return None
+    return None
+
+
+def _make_twin(settings: RunSettings, depth: bool) -> Env:
+    _before_twin_import()
+    from b1k_envs.mujoco_twin.env import TwinEnv
+
+    return TwinEnv(
+        settings.task_entry(),
+        protocol=settings.protocol,
+        split=settings.split,
+        max_steps=settings.max_steps,
+        render_quality=settings.render_quality,
+        depth=depth,
+    )
+
+
+def _make_omnigibson(settings: RunSettings, gpu: int | None, depth: bool) -> Env:
+    from b1k_envs.omnigibson.env import OmniGibsonEnv
+
+    return OmniGibsonEnv(
+        settings.task_entry(),
+        protocol=settings.protocol,
+        split=settings.split,
+        max_steps=settings.max_steps,
+        render=settings.render,
+        gpu=gpu,
+        depth=depth,
+        partial_scene=settings.partial_scene,
+        heavy_base=settings.heavy_base,
+    )
+
+
+def _installed(protocol: Protocol | None) -> Protocol:
+    from b1k_envs.omnigibson.setup.generation import installed_generation
+
+    return installed_generation(protocol).protocol
+
+
+def _require_scene_fixes(num_envs: int) -> None:
+    from b1k_envs.omnigibson.setup.generation import require_scene_fixes
+
+    require_scene_fixes(num_envs)
+
+
+def _task_data(task: Task, protocol: Protocol, split: Split) -> TaskData:
+    from b1k_envs.omnigibson.setup.data import find_data_path
+
+    return _read_task_data(task.name, protocol, split, find_data_path())
+
+
+@lru_cache(maxsize=4)
+def _read_task_data(task: str, protocol: Protocol, split: Split, _: Path | None) -> TaskData:
+    """Kept, because a start asks several times, and the tables take a while to read."""
+    from b1k_envs.omnigibson.setup.data import find_task_data
+    from b1k_envs.omnigibson.setup.generation import installed_generation
+
+    return find_task_data(installed_generation(protocol), get_task(task), split)
+
+
+def _before_twin_import() -> None:
+    """Say in a sentence what a wrong MUJOCO_GL would make of `import mujoco`."""
+    from b1k_envs.mujoco_twin.rendering.gl import before_mujoco_import
+
+    before_mujoco_import()

@@ -1,0 +1,1 @@
+"""Rollout videos: laid out, rendered and encoded off the loop."""

@@ -1,0 +1,378 @@
+"""Rollout video: an H.264 mp4 that plays in a browser, rendered and encoded off the loop.
+
+`add` only queues a ticket (`b1k_envs.base.VideoFrame`); a thread redeems it, composes the picture
+(`video_layout`) and feeds the ffmpeg that imageio-ffmpeg brings. Nothing is dropped. Tickets weigh
+a kilobyte and wait without limit, so that rendering does not slow the loop; frames that hold
+pictures are bounded in number, and `add` waits when the thread falls behind.
+
+ffmpeg is run here and not through `imageio_ffmpeg.write_frames`, which does not look at the exit
+status: a disk that fills up while the file is finished would go unnoticed.
+
+Format: yuv420p, index in front (`+faststart`), even sizes, BT.601 matrix and sRGB primaries, tagged
+so. The file appears under its name when it is complete and on disk; until then it is
+`.<name>.partial` beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import queue
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from types import TracebackType
+from typing import IO
+
+from b1k_envs.base import VideoFrame
+from b1k_envs.errors import EnvError, UnavailableError
+from b1k_envs.threads import deaf_to_ctrl_c, yield_to_the_loop
+from b1k_eval.video.layout import HEIGHT, WIDTH, Overlay, Painter
+
+__all__ = ["Overlay", "RenderThread", "VideoRecorder", "ffmpeg_exe"]
+
+_WAITING_INTERVAL_S = 0.25
+
+
+def ffmpeg_exe() -> str:
+    """Path of the ffmpeg in use: `IMAGEIO_FFMPEG_EXE`, the bundled one, or the system's.
+
+    Raises:
+        UnavailableError: There is none; says how to get one.
+    """
+    import imageio_ffmpeg
+
+    try:
+        return str(imageio_ffmpeg.get_ffmpeg_exe())
+    except RuntimeError as error:
+        raise UnavailableError(
+            "no ffmpeg: this platform's imageio-ffmpeg bundles none; install one with: "
+            "apt-get install ffmpeg, or set IMAGEIO_FFMPEG_EXE, or run with --no-video"
+        ) from error
+
+
+class RenderThread:
+    """A thread that does jobs in order.
+
+    Recorders of one process share one, so that what a renderer keeps per thread (an OpenGL context
+    takes 0.2-0.4 s to make) lives from the first episode to the last. Jobs that hold pictures are
+    bounded in number; the others weigh a kilobyte and may wait without limit.
+    """
+
+    def __init__(self, heavy_limit: int = 32) -> None:
+        self.jobs_done = 0
+        self._queue: queue.SimpleQueue[tuple[Callable[[], None], bool] | None] = queue.SimpleQueue()
+        self._places = threading.Semaphore(heavy_limit)
+        self._thread = threading.Thread(target=self._work, name="b1k-eval-video", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Callable[[], None], *, heavy: bool, timeout_s: float) -> bool:
+        """Queue a job, which must not raise; a heavy one waits while too many of them wait.
+
+        Returns:
+            False when no place came free within `timeout_s`.
+        """
+        if heavy and not self._places.acquire(timeout=timeout_s):
+            return False
+        self._queue.put((job, heavy))
+        return True
+
+    def drain(
+        self, stall_timeout_s: float, while_waiting: Callable[[], None] | None = None
+    ) -> bool:
+        """Wait until every job queued so far is done.
+
+        Args:
+            stall_timeout_s: See below [s].
+            while_waiting: Called here a few times a second.
+
+        Returns:
+            False when not a single job was done for `stall_timeout_s`.
+        """
+        drained = threading.Event()
+        self._queue.put((drained.set, False))
+        seen, since = self.jobs_done, monotonic()
+        while not drained.wait(min(_WAITING_INTERVAL_S, stall_timeout_s)):
+            if while_waiting is not None:
+                while_waiting()
+            if self.jobs_done != seen:
+                seen, since = self.jobs_done, monotonic()
+            elif monotonic() - since >= stall_timeout_s:
+                return False
+        return True
+
+    def close(self, timeout_s: float = 30.0) -> bool:
+        """Let the thread finish its jobs and end; safe to call twice.
+
+        Returns:
+            False when it is still running after `timeout_s`. It is a daemon thread, and the
+            process can end without it.
+        """
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        yield_to_the_loop()
+        while (entry := self._queue.get()) is not None:
+            job, heavy = entry
+            job()
+            del entry, job  # it holds a simulator state; do not keep it while waiting for more
+            self.jobs_done += 1
+            if heavy:
+                self._places.release()
+
+
+class VideoRecorder:
+    """Records one episode: `start`, any number of `add`, then `close` or `abort`.
+
+    As a context manager it starts on entry, closes on a normal exit and aborts on an exception.
+
+    Args:
+        path: Where the mp4 goes; its folder must exist. A file of that name is replaced.
+        fps: Pictures per second of video, which is the control rate when every step is added.
+        quality: x264's constant rate factor, 0 (lossless) to 51 (worst); 23 keeps the panel crisp.
+        thread: Where tickets are redeemed; by default a thread of this recorder's own.
+        queue_size: Frames holding pictures that may wait in that own thread before `add` waits.
+        stall_timeout_s: How long `add` and `close` wait for a thread or an ffmpeg that does
+            nothing before they give up [s].
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        fps: float,
+        quality: int = 23,
+        *,
+        thread: RenderThread | None = None,
+        queue_size: int = 32,
+        stall_timeout_s: float = 120.0,
+    ) -> None:
+        self.path = Path(path)
+        self.partial_path = self.path.with_name(f".{self.path.name}.partial")
+        self.fps = fps
+        self.quality = quality
+        self.frames_added = 0
+        self._frames_encoded = 0
+        self._stall_timeout_s = stall_timeout_s
+        self._thread = thread
+        self._own_thread = thread is None
+        self._queue_size = queue_size
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log: IO[bytes] | None = None
+        self._painter: Painter | None = None
+        self._error: EnvError | None = None
+        self._cancelled = False
+
+    def start(self) -> None:
+        """Start ffmpeg and the thread.
+
+        Raises:
+            UnavailableError: OpenCV or ffmpeg cannot be had; says what to install.
+            EnvError: The folder cannot be written, ffmpeg does not start, or called twice.
+        """
+        if self._process is not None:
+            raise EnvError(f"video {self.path}: already started")
+        self._painter = Painter()
+        exe = ffmpeg_exe()
+        try:
+            # Asked now rather than learnt from ffmpeg after the first pictures.
+            self.partial_path.touch()
+            self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _discard
+            with deaf_to_ctrl_c():  # ffmpeg ends when we say so
+                self._process = subprocess.Popen(
+                    [exe, *self._arguments()],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.DEVNULL,
+                    stderr=self._log,
+                )
+            yield_to_the_loop(self._process.pid)
+        except OSError as error:
+            self._discard()
+            raise EnvError(f"video {self.path}: cannot start: {error}") from error
+        if self._thread is None:
+            self._thread = RenderThread(self._queue_size)
+
+    def add(self, frame: VideoFrame, overlay: Overlay) -> None:
+        """Queue one picture; returns at once unless too many that hold pictures are waiting.
+
+        Raises:
+            EnvError: Not started or already ended; an earlier picture could not be rendered or
+                written (a full disk, a dead ffmpeg); or nothing was taken for `stall_timeout_s`.
+        """
+        thread = self._running("add")
+        job = partial(self._encode, frame, overlay)
+        heavy = frame.holds_pictures
+        if not thread.submit(job, heavy=heavy, timeout_s=self._stall_timeout_s):
+            raise self._stalled()
+        self.frames_added += 1
+
+    def close(self, waiting: Callable[[int], None] | None = None) -> None:
+        """Write what is queued, finish the file and put it in its place; later calls do nothing.
+
+        Args:
+            waiting: Told a few times a second how many pictures are left.
+
+        Raises:
+            EnvError: Something could not be rendered or written; there is then no file.
+        """
+        if self._process is None:
+            return
+        try:
+            thread = self._running("close")
+            tell = None if waiting is None else lambda: waiting(self._pictures_left())
+            if not thread.drain(self._stall_timeout_s, tell):
+                raise self._stalled()
+            if self._error is not None:
+                raise self._error
+            if self.frames_added == 0:
+                raise EnvError(f"video {self.path}: no picture was added, there is nothing to play")
+            self._finish()
+        except BaseException:  # KeyboardInterrupt too: no child and no half file stays behind
+            self.abort()
+            raise
+        self._discard()
+
+    def abort(self) -> None:
+        """Stop, and remove what was written; never raises, safe at any time."""
+        self._cancelled = True
+        if self._process is not None:
+            # Killed first: a write that is blocked on ffmpeg ends, and the thread goes on.
+            self._process.kill()
+            self._process.wait()
+        self._discard()
+
+    def __enter__(self) -> VideoRecorder:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def _arguments(self) -> list[str]:
+        rate = f"{self.fps:.6g}"
+        source = f"-f rawvideo -pix_fmt yuv420p -s {WIDTH}x{HEIGHT} -r {rate} -i pipe:0"
+        colour = "-vf setparams=range=tv:colorspace=smpte170m:color_primaries=bt709:color_trc=bt709"
+        # A key frame every 2 s, so that a jump in the player is quick; one thread, because runs
+        # are spread over processes, one per core.
+        key = max(1, round(2 * self.fps))
+        coder = f"-c:v libx264 -preset superfast -crf {self.quality} -g {key} -threads 1"
+        words = f"-hide_banner -loglevel error -y {source} {colour} {coder} -movflags +faststart"
+        return [*words.split(), "-f", "mp4", str(self.partial_path)]
+
+    def _running(self, what: str) -> RenderThread:
+        if self._error is not None:
+            raise self._error
+        if self._cancelled or self._process is None or self._thread is None:
+            raise EnvError(f"video {self.path}: cannot {what}, it is not being recorded")
+        return self._thread
+
+    def _pictures_left(self) -> int:
+        return self.frames_added - self._frames_encoded
+
+    def _stalled(self) -> EnvError:
+        return EnvError(
+            f"video {self.path}: no picture was taken for {self._stall_timeout_s:g} s; the "
+            "renderer or ffmpeg hangs; run with --no-video to go on without"
+        )
+
+    def _encode(self, frame: VideoFrame, overlay: Overlay) -> None:
+        """One job on the thread: render, compose, write. Keeps the first error for the loop."""
+        if self._cancelled or self._error is not None:
+            return
+        process, painter = self._process, self._painter
+        if process is None or process.stdin is None or painter is None:
+            return
+        try:
+            picture = painter.to_yuv420(painter.compose(frame.redeem(), overlay))
+        except Exception as error:  # noqa: BLE001 - a ticket may fail in any way; the loop is told
+            self._error = EnvError(
+                f"video {self.path}: the picture of step {overlay.step} could not be made: "
+                f"{error or type(error).__name__}"
+            )
+            self._error.__cause__ = error
+            return
+        try:
+            process.stdin.write(picture.data)
+            self._frames_encoded += 1
+        except (OSError, ValueError) as error:  # ValueError: closed by an abort meanwhile
+            if not self._cancelled:
+                self._error = self._ffmpeg_failed(process, error)
+
+    def _finish(self) -> None:
+        """Let ffmpeg write the index, then make the file durable and rename it into place."""
+        process = self._process
+        if process is None or process.stdin is None:
+            return
+        broken: OSError | None = None
+        try:
+            process.stdin.close()
+        except OSError as error:
+            broken = error
+        if broken is not None:
+            raise self._ffmpeg_failed(process, broken)
+        try:
+            status = process.wait(self._stall_timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise self._stalled() from error
+        if status != 0:
+            raise self._ffmpeg_failed(process, None)
+        try:
+            with self.partial_path.open("rb") as stream:
+                os.fsync(stream.fileno())
+            self.partial_path.replace(self.path)
+        except OSError as error:
+            raise EnvError(f"video {self.path}: cannot be put in its place: {error}") from error
+
+    def _ffmpeg_failed(
+        self, process: subprocess.Popen[bytes], seen: BaseException | None
+    ) -> EnvError:
+        """What ffmpeg said, with a cause that callers can tell a full disk by."""
+        try:
+            # A broken pipe can be seen shortly before the exit status.
+            status: object = process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            status = "still running"
+        said = self._stderr() or "it said nothing"
+        error = EnvError(
+            f"video {self.path}: ffmpeg ended with status {status}: {said}; is the disk full? "
+            "Free some space and --resume, or run with --no-video"
+        )
+        full = os.strerror(errno.ENOSPC)  # of our side only a broken pipe is to be seen
+        error.__cause__ = OSError(errno.ENOSPC, full) if full in said else seen
+        return error
+
+    def _stderr(self) -> str:
+        if self._log is None or self._log.closed:
+            return ""
+        self._log.seek(0)
+        lines = self._log.read().decode("utf-8", "replace").strip().splitlines()
+        return " / ".join(lines[-3:])
+
+    def _discard(self) -> None:
+        """Release thread, pipe, log and partial file, whichever there are."""
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            with contextlib.suppress(OSError):  # unsent bytes for an ffmpeg that is gone
+                process.stdin.close()
+        if self._own_thread and self._thread is not None:
+            self._thread.close()
+            self._thread = None
+        if self._log is not None:
+            self._log.close()
+        self._painter = None
+        self.partial_path.unlink(missing_ok=True)

@@ -1,0 +1,130 @@
+"""The subscriber that turns steps into pictures for `video.VideoRecorder`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from b1k_envs.base import Env
+from b1k_envs.r1pro import CONTROL_HZ
+from b1k_eval.loop.events import EpisodeResult, EpisodeStart, StepEvent, Subscriber
+from b1k_eval.loop.runner import Render
+from b1k_eval.video.recorder import Overlay, RenderThread, VideoRecorder
+
+
+def every_n_steps(fps: float) -> int:
+    """Control steps from one picture to the next, for about this many pictures per second."""
+    return max(1, round(CONTROL_HZ / fps))
+
+
+class VideoSubscriber(Subscriber):
+    """Records one episode: the start, every n-th step, and the end with its outcome."""
+
+    def __init__(
+        self,
+        path: Path,
+        env: Env,
+        *,
+        fps: float,
+        title: str,
+        render: Render = "on-demand",
+        thread: RenderThread | None = None,
+    ) -> None:
+        """Prepare; ffmpeg is started with the episode.
+
+        Args:
+            path: Where the mp4 goes.
+            env: Asked for a ticket per picture.
+            fps: Pictures per second of simulated time; rounded to a whole number of steps.
+            title: First line below the picture.
+            render: With `every-step` the pictures that were observed are shown; otherwise most
+                steps have none, and all are rendered anew, off the loop.
+            thread: Shared between the episodes of a process.
+        """
+        self._every = every_n_steps(fps)
+        self._env = env
+        self._title = title
+        self._observed = render == "every-step"
+        self._due = False  # a picture that waits for the pictures of its step
+        self._recorder = VideoRecorder(path, CONTROL_HZ / self._every, thread=thread)
+        self._last: StepEvent | None = None
+        self._start: EpisodeStart | None = None
+        self._outcome: str | None = None
+
+    def on_start(self, start: EpisodeStart) -> None:
+        """Start ffmpeg; the first picture is the initial state."""
+        self._start = start
+        self._recorder.start()
+        self._take()
+
+    def on_pictures(self) -> None:
+        """The pictures of a step that is due are there: no need to render them twice."""
+        if self._due:
+            self._due = False
+            self._add("running")
+
+    def on_step(self, event: StepEvent) -> None:
+        """Every n-th step, a picture and what is written below it."""
+        self._last = event
+        if event.result.step % self._every == 0:
+            self._take()
+
+    def on_end(self, result: EpisodeResult) -> None:
+        """Keep the outcome for `finish`."""
+        self._outcome = result.outcome
+
+    def finish(self, waiting: Callable[[int], None] | None = None) -> None:
+        """Add the last picture with the outcome, and wait for the file to be complete.
+
+        No such picture after an error: the env may be gone. No file where nothing was recorded.
+        Where tickets are rendered by the CPU this may take several times as long as the episode.
+
+        Args:
+            waiting: Told a few times a second how many pictures are left.
+
+        Raises:
+            EnvError: There is no file.
+        """
+        if self._recorder.frames_added and self._outcome in ("success", "failure"):
+            self._add(self._outcome)
+        self._recorder.close(waiting)
+
+    def close(self) -> None:
+        """Stop without a file, unless `finish` came first."""
+        self._recorder.abort()
+
+    def _take(self) -> None:
+        if self._observed:
+            self._due = True  # the runner observes this step before it acts on it
+        else:
+            self._add("running")
+
+    def _add(self, outcome: str) -> None:
+        last, start = self._last, self._start
+        if start is None:
+            return
+        if last is None:
+            overlay = Overlay(
+                title=self._title,
+                step=0,
+                time_s=0.0,
+                outcome=outcome,
+                q_score=start.goal.q_score,
+                predicates=start.goal.predicates,
+                subgoals=start.subgoals,
+            )
+        else:
+            skill = last.skill
+            overlay = Overlay(
+                title=self._title,
+                step=last.result.step,
+                time_s=last.result.time,
+                outcome=outcome,
+                skill=None if skill is None else skill.label,
+                skill_probability=None if skill is None else skill.probability,
+                progress=last.progress,
+                q_score=last.goal.q_score,
+                predicates=last.goal.predicates,
+                subgoals=last.subgoals,
+            )
+        self._recorder.add(self._env.frame(light=not self._observed), overlay)

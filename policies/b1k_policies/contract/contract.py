@@ -1,0 +1,430 @@
+"""The evaluation contract: what decides which bytes a model sees and what its numbers mean.
+
+A checkpoint run under another's contract fails without an error: wrong size, wrong intrinsics,
+poses of the wrong camera, actions off by one. So everything of that kind is in one value that is
+checked when built, printed, compared field by field and recorded with the run. `V4` and `V17` are
+two values of it; a third checkpoint adds a value, not code.
+
+Sources: the model card of DA3-XVLA v17 (it lists what changed since v4); native cameras, action
+columns and proprio slices from BEHAVIOR-1K (`b1k_envs.r1pro`); 50 language tokens and 10 denoising
+steps from the public X-VLA code. How sure each field is, is in `FIELDS`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from b1k_envs.base import Float64Array, View
+from b1k_envs.r1pro import (
+    ACTION_DIM,
+    ACTION_SLICES,
+    CAMERAS,
+    CONTROL_HZ,
+    FINGER_TRAVEL,
+    PROPRIO_2025,
+)
+from b1k_policies.contract.codecs import ContractValueError, NativeCamera
+from b1k_policies.contract.fields import (
+    FIELDS,
+    FORMAT,
+    Effect,
+    Sure,
+    check_keys,
+    completed,
+    decode_value,
+)
+from b1k_policies.contract.normalisation import Normalisation
+
+ResizeFilter = Literal["bicubic", "bilinear", "nearest"]
+ColourOrder = Literal["rgb", "bgr"]
+Direction = Literal["camera_to_base", "base_to_camera"]
+CameraAxes = Literal["usd", "opencv"]
+GripperProprio = Literal["signed", "fraction", "sum"]
+BaseFrame = Literal["as_recorded", "world", "robot"]
+DeltaReference = Literal["proprio"]
+ProgressOutput = Literal["probability", "logit", "none"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+PARTS: tuple[str, ...] = tuple(ACTION_SLICES)
+PROPRIO_GRIPPERS_INLINE: tuple[str, ...] = (
+    "base_qvel",
+    "trunk_qpos",
+    "arm_left_qpos",
+    "gripper_left_qpos",
+    "arm_right_qpos",
+    "gripper_right_qpos",
+)
+"""Same order as the 23 action columns; public code of the checkpoints' group."""
+PROPRIO_GRIPPERS_LAST: tuple[str, ...] = (
+    "base_qvel",
+    "trunk_qpos",
+    "arm_left_qpos",
+    "arm_right_qpos",
+    "gripper_left_qpos",
+    "gripper_right_qpos",
+)
+"""An older public variant. Its right arm is one column off the action's."""
+
+_GRIPPER_PARTS = ("gripper_left_qpos", "gripper_right_qpos")
+_ACTION_OF_PROPRIO: Mapping[str, str] = MappingProxyType(
+    dict(zip(PROPRIO_GRIPPERS_INLINE, PARTS, strict=True))
+)
+_GRIPPER_TRAVEL = 2 * FINGER_TRAVEL
+# Slope [1/m] and offset applied to the sum of a gripper's two finger openings, 0 to 0.10 m.
+_GRIPPER_SCALING: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {"signed": (2 / _GRIPPER_TRAVEL, -1.0), "fraction": (1 / _GRIPPER_TRAVEL, 0.0),
+     "sum": (1.0, 0.0)}
+)  # fmt: skip
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+"""Of RGB in [0, 1]."""
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Likewise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalContract:
+    """One checkpoint's evaluation contract. Hashable, picklable, compared by value.
+
+    The meaning of every field is in `FIELDS` (and in docs/contract.md). Lists given to the
+    constructor become tuples.
+
+    Raises:
+        ContractValueError: A value is of the wrong kind, or two fields cannot both hold.
+    """
+
+    name: str
+    image_size: int
+    geometry_size: int | None
+    resize_filter: ResizeFilter
+    resize_antialias: bool
+    colour_order: ColourOrder
+    image_mean: tuple[float, float, float]
+    image_std: tuple[float, float, float]
+    view_order: tuple[View, ...]
+    native_intrinsics: tuple[NativeCamera, ...]
+    scale_intrinsics: bool
+    posed: bool
+    extrinsics_rows: tuple[View, ...]
+    extrinsics_direction: Direction
+    camera_axes: CameraAxes
+    proprio_parts: tuple[str, ...]
+    gripper_proprio: GripperProprio
+    base_qvel_frame: BaseFrame
+    proprio_normalisation: Normalisation | None
+    proprio_mask: tuple[int, ...]
+    domain_id: int
+    language_length: int
+    prompt: str | None
+    denoising_steps: int
+    dtype: Dtype
+    action_mode: str
+    action_parts: tuple[str, ...]
+    action_normalisation: Normalisation | None
+    delta_spec: tuple[int, ...]
+    delta_reference: DeltaReference
+    chunk_length: int
+    first_action: int
+    steps_per_row: int
+    gripper_threshold: float | None
+    progress_output: ProgressOutput
+    skill_count: int
+    skill_names: tuple[str, ...] | None
+
+    def __post_init__(self) -> None:
+        for info in FIELDS.values():
+            value = decode_value(info.name, getattr(self, info.name))
+            object.__setattr__(self, info.name, value)
+        self._check_together()
+
+    def _check_together(self) -> None:
+        views = self.view_order
+        cameras = {camera.view for camera in self.native_intrinsics}
+        problems = (
+            (set(self.extrinsics_rows) != set(views),
+             f"extrinsics_rows names {', '.join(self.extrinsics_rows)}, "
+             f"view_order {', '.join(views)}: they must be the same views"),
+            (not set(views) <= cameras,
+             f"native_intrinsics lacks {', '.join(v for v in views if v not in cameras)}"),
+            (sum(map(abs, self.delta_spec)) != ACTION_DIM,
+             f"delta_spec covers {sum(map(abs, self.delta_spec))} columns, "
+             f"the action has {ACTION_DIM}"),
+            (any(run > 0 for run in self.delta_spec) and self.proprio_dim != ACTION_DIM,
+             f"proprio_parts give {self.proprio_dim} numbers, but offsets are added to them "
+             f"column by column: they must be {ACTION_DIM}"),
+            (max(self.proprio_mask, default=-1) >= self.proprio_dim,
+             f"proprio_mask names column {max(self.proprio_mask, default=-1)}, but the proprio's "
+             f"last is {self.proprio_dim - 1}"),
+            (bool(self.proprio_mask) and self.proprio_normalisation is not None,
+             "proprio_mask and proprio_normalisation are both given, and which comes first is "
+             "nowhere said: leave one out"),
+            *(
+                (stated is not None and len(stated.first) != width,
+                 f"{name} has {len(stated.first) if stated else 0} columns, {what} has {width}")
+                for name, stated, what, width in (
+                    ("proprio_normalisation", self.proprio_normalisation, "the proprio",
+                     self.proprio_dim),
+                    ("action_normalisation", self.action_normalisation, "the action", ACTION_DIM),
+                )
+            ),
+            (self.first_action >= self.chunk_length,
+             f"first_action is {self.first_action}, but a chunk ends at row "
+             f"{self.chunk_length - 1}"),
+            (self.skill_names is not None and len(self.skill_names) != self.skill_count,
+             f"skill_names gives {len(self.skill_names or ())} names, "
+             f"skill_count says {self.skill_count}"),
+        )  # fmt: skip
+        for wrong, text in problems:
+            if wrong:
+                raise ContractValueError(f"contract {self.name!r}: {text}")
+
+    # --- what follows from the fields -------------------------------------------------------
+
+    def intrinsics(self, view: View) -> Float64Array:
+        """K as sent for a view, float64 [3, 3] [px], OpenCV axes; see `scale_intrinsics`."""
+        camera = next(c for c in self.native_intrinsics if c.view == view)
+        scale = self.image_size / camera.size if self.scale_intrinsics else 1.0
+        focal, centre = camera.focal * scale, camera.size / 2 * scale
+        return np.array([[focal, 0.0, centre], [0.0, focal, centre], [0.0, 0.0, 1.0]])
+
+    @property
+    def intrinsics_matrices(self) -> Float64Array:
+        """K of every view as sent, float64 [V, 3, 3] [px], in view_order."""
+        return np.stack([self.intrinsics(view) for view in self.view_order])
+
+    @property
+    def proprio_slices(self) -> dict[str, slice]:
+        """Columns of the proprio by part, names as in `PROPRIO_2025`."""
+        slices: dict[str, slice] = {}
+        start = 0
+        for part in self.proprio_parts:
+            found = PROPRIO_2025[part]
+            width = 1 if part in _GRIPPER_PARTS else found.stop - found.start
+            slices[part] = slice(start, start + width)
+            start += width
+        return slices
+
+    @property
+    def proprio_dim(self) -> int:
+        """How many numbers the extracted proprio has."""
+        return int(self.proprio_slices[self.proprio_parts[-1]].stop)
+
+    @property
+    def executed_steps(self) -> int:
+        """For how many control steps the rows to be executed of one chunk last."""
+        return (self.chunk_length - self.first_action) * self.steps_per_row
+
+    @property
+    def gripper_scaling(self) -> tuple[float, float]:
+        """(slope [1/m], offset): a gripper's proprio is slope * (q1 + q2) + offset."""
+        return _GRIPPER_SCALING[self.gripper_proprio]
+
+    @property
+    def action_slices(self) -> dict[str, slice]:
+        """Columns of the model's action by part of the robot, names as in `ACTION_SLICES`."""
+        slices: dict[str, slice] = {}
+        start = 0
+        for part in self.action_parts:
+            width = ACTION_SLICES[part].stop - ACTION_SLICES[part].start
+            slices[part] = slice(start, start + width)
+            start += width
+        return slices
+
+    @property
+    def robot_columns(self) -> npt.NDArray[np.intp]:
+        """Indices, intp [23]: `model_action[..., robot_columns]` is in the robot's order."""
+        columns = np.arange(ACTION_DIM)
+        return np.concatenate([columns[self.action_slices[part]] for part in PARTS])
+
+    @property
+    def delta_mask(self) -> npt.NDArray[np.bool_]:
+        """Which model columns are offsets, bool [23], read-only; as openpi's `make_bool_mask`."""
+        runs = [np.full(abs(run), run > 0) for run in self.delta_spec]
+        mask = np.concatenate(runs)
+        mask.setflags(write=False)
+        return mask
+
+    @property
+    def misaligned_deltas(self) -> tuple[int, ...]:
+        """Offset columns whose proprio column is another joint: decodable, hardly meant."""
+        action = [name for name, s in self.action_slices.items() for _ in range(s.start, s.stop)]
+        proprio = [
+            _ACTION_OF_PROPRIO.get(part, part)
+            for part, s in self.proprio_slices.items()
+            for _ in range(s.start, s.stop)
+        ]
+        return tuple(
+            int(column)
+            for column in np.flatnonzero(self.delta_mask)
+            if action[column] != proprio[column]
+            or action.index(action[column]) != proprio.index(proprio[column])
+        )
+
+    def derived(self) -> dict[str, Any]:
+        """What follows from the fields and people look for, as JSON values.
+
+        Keys `intrinsics.VIEW` hold [fx, fy, cx, cy] as sent [px], rounded to 0.001.
+        """
+        figures: dict[str, Any] = {}
+        for view in self.view_order:
+            k = self.intrinsics(view)
+            figures[f"intrinsics.{view}"] = [
+                round(float(k[i, j]), 3) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2))
+            ]
+        figures["view_count"] = len(self.view_order)
+        figures["proprio_dim"] = self.proprio_dim
+        figures["action_dim"] = ACTION_DIM
+        figures["delta_columns"] = [int(c) for c in np.flatnonzero(self.delta_mask)]
+        figures["progress_head"] = self.progress_output != "none"
+        figures["row_seconds"] = round(self.steps_per_row / CONTROL_HZ, 3)
+        figures["chunk_seconds"] = round(self.chunk_length * self.steps_per_row / CONTROL_HZ, 3)
+        figures["gripper_binarised"] = self.gripper_threshold is not None
+        return figures
+
+    # --- JSON -------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values, `format` first, then the fields in order; `from_dict` is its inverse."""
+        return {
+            "format": FORMAT,
+            **{n: FIELDS[n].codec.encode(getattr(self, n)) for n in FIELDS},
+        }
+
+    def to_json(self) -> str:
+        """The same as text."""
+        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_dict(cls, document: Mapping[str, Any]) -> EvalContract:
+        """Read what `to_dict` wrote, of this version or an earlier one.
+
+        Raises:
+            ContractValueError: A key is unknown (with near misses), missing, or its value cannot
+                be meant.
+        """
+        check_keys(document)
+        document = completed(document)
+        missing = [name for name in FIELDS if name not in document]
+        if missing:
+            raise ContractValueError(f"the contract lacks {', '.join(missing)}")
+        return cls(**{name: document[name] for name in FIELDS})
+
+    @classmethod
+    def from_json(cls, text: str) -> EvalContract:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ContractValueError: Not JSON, not an object, or as `from_dict`.
+        """
+        try:
+            document = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ContractValueError(f"the contract is not JSON: {error}") from error
+        if not isinstance(document, dict):
+            raise ContractValueError(f"a contract is a JSON object, got {type(document).__name__}")
+        return cls.from_dict(document)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One field, or one figure that follows from fields, in which two contracts differ.
+
+    Attributes:
+        name: Field, or key of `EvalContract.derived`.
+        first: Its JSON value in the first contract.
+        second: The same in the second.
+        effect: What a mix-up spoils; None for a figure that follows from fields.
+        sure: How sure the presets are of the field; None likewise.
+    """
+
+    name: str
+    first: Any
+    second: Any
+    effect: Effect | None = None
+    sure: Sure | None = None
+
+
+def diff(first: EvalContract, second: EvalContract) -> tuple[Change, ...]:
+    """Where two contracts differ: fields in order, the name left out, then derived figures."""
+    a, b = first.to_dict(), second.to_dict()
+    changes = [
+        Change(name=name, first=a[name], second=b[name], effect=info.effect, sure=info.sure)
+        for name, info in FIELDS.items()
+        if info.effect != "label" and a[name] != b[name]
+    ]
+    a, b = first.derived(), second.derived()
+    for name in {**a, **b}:
+        if a.get(name) != b.get(name):
+            changes.append(Change(name=name, first=a.get(name), second=b.get(name)))
+    return tuple(changes)
+
+
+V17 = EvalContract(
+    name="v17",
+    image_size=224,
+    geometry_size=224,
+    resize_filter="bicubic",
+    resize_antialias=True,
+    colour_order="rgb",
+    image_mean=IMAGENET_MEAN,
+    image_std=IMAGENET_STD,
+    view_order=("head", "left_wrist", "right_wrist"),
+    native_intrinsics=tuple(
+        NativeCamera(view=view, size=camera.size, focal=camera.focal)
+        for view, camera in CAMERAS.items()
+    ),
+    scale_intrinsics=True,
+    posed=True,
+    extrinsics_rows=("head", "left_wrist", "right_wrist"),
+    extrinsics_direction="camera_to_base",
+    camera_axes="usd",
+    proprio_parts=PROPRIO_GRIPPERS_INLINE,
+    gripper_proprio="signed",
+    base_qvel_frame="as_recorded",
+    proprio_normalisation=None,
+    proprio_mask=(),
+    domain_id=19,
+    language_length=50,
+    prompt=(
+        "Wash the two dusty boxing gloves from the countertop in the utility room "
+        "in the washer until they are no longer covered with dust."
+    ),
+    denoising_steps=10,
+    dtype="float32",
+    action_mode="auto",
+    action_parts=PARTS,
+    action_normalisation=None,
+    delta_spec=(-3, 3, -1, 7, -1, 7, -1),
+    delta_reference="proprio",
+    chunk_length=30,
+    first_action=0,
+    steps_per_row=1,
+    gripper_threshold=None,
+    progress_output="logit",
+    skill_count=34,
+    skill_names=None,
+)
+"""DA3-XVLA task 31, v17 (50k iterations)."""
+
+V4 = replace(
+    V17,
+    name="v4",
+    image_size=504,
+    geometry_size=504,
+    # Blocks as recorded, never mapped to views: image 0 (head) was trained with the left wrist's
+    # pose. Sending the right poses would be another model's input.
+    extrinsics_rows=("left_wrist", "right_wrist", "head"),
+    first_action=1,  # row 0 is the action already commanded at the current frame
+    progress_output="probability",  # the Sigmoid is inside the head
+)
+"""DA3-XVLA task 31, v4 (100k iterations), as it was trained, errors included."""
+
+PRESETS: Mapping[str, EvalContract] = MappingProxyType({"v4": V4, "v17": V17})
+"""The contracts known by name."""

@@ -1,0 +1,132 @@
+"""Which preset a checkpoint is of, where nobody names one: by its sizes, or by its card.
+
+Two sizes are meant by two words: the picture's, which decides the bytes that are sent, and the one
+that the geometry encoder inside the model brings its pictures to (`da3_process_res`). In the cards
+of v4 and v17 they are equal. In the public code of the family the pictures have 224 px whatever
+the encoder works at, 504 px unless a configuration says otherwise: so 504 inside says v4 only where
+the rest of v4's card is there as well.
+
+Sources: the model card of DA3-XVLA v17; JackLiu0406/spatial-xvla-training (`da3_inline`, the image
+processor).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from b1k_policies.contract.codecs import ContractValueError
+from b1k_policies.contract.contract import PRESETS
+from b1k_policies.contract.reading import CONFIG_FILE, CONTRACT_FILE, Reading, Statement
+
+FAMILY_IMAGE_SIZE = 224
+"""Pictures of the family's public code [px]."""
+
+CARD_CONFIG: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "v4": {
+            "skill_classifier_weight": 0.1,
+            "geometry_conditioning.da3_model_name": "depth-anything/DA3-BASE",
+            "geometry_conditioning.num_geometry_tokens": 32,
+        },
+        "v17": {
+            "skill_classifier_weight": 0.5,
+            "geometry_conditioning.da3_model_name": "depth-anything/DA3-LARGE",
+            "geometry_conditioning.num_geometry_tokens": 240,
+        },
+    }
+)
+"""What the cards say of config.json that no batch depends on."""
+
+
+def fit_preset(
+    folder: Path, stated: Mapping[str, Statement], config: Reading, set_size: int | None
+) -> str:
+    """The preset of a checkpoint that says what sizes it has.
+
+    Args:
+        folder: For messages.
+        stated: What its files state.
+        config: Its config.json.
+        set_size: `--set image_size`; counts where no file states the size of the pictures.
+
+    Returns:
+        A key of `PRESETS`.
+
+    Raises:
+        ContractValueError: None fits, or several do and the files name none of them.
+    """
+    names = ", ".join(PRESETS)
+    picture, inside, called = (stated.get(n) for n in ("image_size", "geometry_size", "name"))
+    size = picture.value if picture is not None else set_size
+    if size is None and inside is None:
+        if called is not None:
+            return str(called.value)
+        raise ContractValueError(
+            f"{folder}: neither {CONTRACT_FILE} nor {CONFIG_FILE} states the size of the images, "
+            f"or that inside the geometry encoder (geometry_conditioning.da3_process_res), so no "
+            f"preset can be chosen; pass --contract with one of {names}, or a file"
+        )
+    says = f"{folder}: {_sizes(picture, inside, set_size)}"
+    fitting = presets_of(size, None if inside is None else inside.value)
+    if not fitting:
+        have = ", ".join(
+            f"{name} {preset.image_size} with {preset.geometry_size} inside"
+            for name, preset in PRESETS.items()
+        )
+        raise ContractValueError(
+            f"{says}, which fits no preset ({have}); pass --contract FILE (or one of {names}) and "
+            "say what this checkpoint expects"
+        )
+    if called is not None and called.value in fitting:
+        return str(called.value)
+    if len(fitting) > 1:
+        named = "no file names one" if called is None else f"{called.where} says {called.value!r}"
+        raise ContractValueError(
+            f"{says}, which fits several presets ({', '.join(fitting)}), and {named}; pass "
+            f"--contract with the one it is, or a file, or give {CONTRACT_FILE} the name"
+        )
+    (found,) = fitting
+    own = PRESETS[found].image_size
+    if size is None and own != FAMILY_IMAGE_SIZE and not _is_on_the_card(config, found):
+        raise ContractValueError(
+            f"{says}, and nothing says how large the pictures are that it is sent: {own} px in "
+            f"{found}, {FAMILY_IMAGE_SIZE} px in the public code of this family, whatever is "
+            f"inside, and config.json is not that of {found}; pass --contract {found}, or "
+            f"--contract FILE with image_size {FAMILY_IMAGE_SIZE} and geometry_size "
+            f"{PRESETS[found].geometry_size}"
+        )
+    return found
+
+
+def presets_of(size: int | None, inside: int | None) -> list[str]:
+    """Presets with these sizes [px]; None fits every one."""
+    return [
+        name
+        for name, preset in PRESETS.items()
+        if size in (None, preset.image_size) and inside in (None, preset.geometry_size)
+    ]
+
+
+def how_it_fits(stated: Mapping[str, Statement]) -> str:
+    """By what a preset was chosen, in words."""
+    if "image_size" in stated:
+        return "its image size; no file names it"
+    return "the size inside its geometry encoder; no file names it or states that of the pictures"
+
+
+def _sizes(picture: Statement | None, inside: Statement | None, set_size: int | None) -> str:
+    texts = []
+    if picture is not None:
+        texts.append(f"{picture.where} says {picture.value} px")
+    elif set_size is not None:
+        texts.append(f"--set image_size says {set_size} px")
+    if inside is not None:
+        texts.append(f"{inside.where} says {inside.value} px inside the geometry encoder")
+    return ", ".join(texts)
+
+
+def _is_on_the_card(config: Reading, name: str) -> bool:
+    return all(config.value(key) == value for key, value in CARD_CONFIG[name].items())

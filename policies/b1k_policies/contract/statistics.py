@@ -1,0 +1,375 @@
+"""Where a checkpoint's files speak of normalised proprio or actions, and what they say.
+
+A model that was trained on normalised numbers and is sent raw ones gives actions without any
+error. So what any file says of it becomes a statement of the contract where it is plain statistics
+per column of a kind that is named, and is refused otherwise, unless whoever runs it says what is
+meant by `--set`. Looked at: EVAL_CONTRACT.json, config.json (`normalization_mapping`,
+`use_quantile_norm`), files of statistics beside the weights, LeRobot's policy processors, and
+buffers among safetensors whose names begin with `normalize_` or `unnormalize_`. What a pickle
+holds is not seen here; `preflight` looks at the model that came of it.
+
+Sources: openpi (`norm_stats.json`: state, actions; mean, std, q01, q99); LeRobot (`stats.json`,
+`policy_preprocessor.json`, `normalization_mapping` with its modes).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, cast
+
+import numpy as np
+
+from b1k_policies.contract.codecs import ContractValueError
+from b1k_policies.contract.fields import decode_value
+from b1k_policies.contract.normalisation import OPENPI_EPSILON, STATISTICS, Kind
+from b1k_policies.contract.reading import CONFIG_FILE, CONTRACT_FILE, Reading, Statement, read_json
+
+FIELDS_OF_STATISTICS = ("proprio_normalisation", "action_normalisation")
+BUFFERS = re.compile(r"(?:^|\.)(?:un)?normali[sz]e_\w+\.")
+"""Names of tensors in which a model of LeRobot's older kind keeps its statistics."""
+
+_PROPRIO, _ACTION = FIELDS_OF_STATISTICS
+_LEROBOT_EPSILON = 1e-8
+_BESIDE = re.compile(r"(?i).*(norm|stats|statistics).*\.json")
+_PROCESSORS = ("policy_preprocessor.json", "policy_postprocessor.json")
+_MODES: Mapping[str, Kind | None] = MappingProxyType(
+    {
+        **dict.fromkeys(("identity", "none"), None),
+        **dict.fromkeys(("meanstd", "zscore", "gaussian", "standard"), "mean_std"),
+        **dict.fromkeys(("quantile", "quantiles", "q01q99"), "quantiles"),
+        **dict.fromkeys(("minmax", "bounds"), "min_max"),
+    }
+)
+"""What modes are called, without what is no letter or digit."""
+_NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Table:
+    """Statistics of the columns of one vector, of one or several kinds.
+
+    Attributes:
+        field: Of the contract.
+        where: `FILE:key.of.key`.
+        numbers: List per name of a statistic.
+        epsilon: Of the code that reads such files.
+        kept_by_model: Whether the model itself has them, and may apply them.
+    """
+
+    field: str
+    where: str
+    numbers: Mapping[str, Any]
+    epsilon: float
+    kept_by_model: bool = False
+
+    def kinds(self) -> list[Kind]:
+        return [kind for kind, names in STATISTICS.items() if set(names) <= set(self.numbers)]
+
+    def value(self, kind: Kind) -> dict[str, Any]:
+        names = STATISTICS[kind]
+        return {"kind": kind, **{n: self.numbers[n] for n in names}, "epsilon": self.epsilon}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Mode:
+    """What a file calls the way in which a vector is normalised; a kind of None is no way."""
+
+    field: str
+    where: str
+    kind: Kind | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unsettled:
+    """Something that speaks of normalised numbers and is no value of a field.
+
+    Attributes:
+        field: Of the contract.
+        where: `FILE: key`.
+        why: What is missing.
+    """
+
+    field: str
+    where: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """What was found.
+
+    Attributes:
+        statements: Values of the two fields.
+        unsettled: What is no value.
+        tables: All numbers.
+    """
+
+    statements: tuple[Statement, ...] = ()
+    unsettled: tuple[Unsettled, ...] = ()
+    tables: tuple[_Table, ...] = ()
+
+    def spelt_out(self, setting: str) -> str:
+        """`proprio_normalisation=mean_std` with the numbers of the checkpoint's files.
+
+        Raises:
+            ContractValueError: No file has them, or several have different ones.
+        """
+        name, _, word = (part.strip() for part in setting.partition("="))
+        if name not in FIELDS_OF_STATISTICS or word not in STATISTICS:
+            return setting
+        kind = cast("Kind", word)
+        tables = [t for t in self.tables if t.field == name and kind in t.kinds()]
+        values = {json.dumps(table.value(kind)) for table in tables}
+        if len(values) != 1:
+            found = ", ".join(t.where for t in tables) or "none"
+            raise ContractValueError(
+                f"--set {setting}: needs {' and '.join(STATISTICS[kind])} from exactly one file of "
+                f'the checkpoint, found {found}; give them: --set \'{name}={{"kind": "{kind}", '
+                f'"{STATISTICS[kind][0]}": [...], "{STATISTICS[kind][1]}": [...]}}\''
+            )
+        return f"{name}={values.pop()}"
+
+    def left(self, by_hand: Collection[str]) -> list[Unsettled]:
+        """What neither a file nor a field given by hand settles."""
+        settled = {statement.name for statement in self.statements} | {*by_hand}
+        return [each for each in self.unsettled if each.field not in settled]
+
+
+def find_statistics(folder: Path | None, contract_file: Reading, config: Reading) -> Statistics:
+    """Look through a checkpoint's folder.
+
+    Args:
+        folder: The folder; None for none.
+        contract_file: What EVAL_CONTRACT.json says. What is understood now is taken out of its
+            unread keys.
+        config: What config.json says.
+    """
+    if folder is None:
+        return Statistics()
+    modes = [*_modes(CONTRACT_FILE, contract_file.document), *_modes(CONFIG_FILE, config.document)]
+    tables = list(_tables(CONTRACT_FILE, contract_file.document, OPENPI_EPSILON))
+    unsettled: list[Unsettled] = []
+    for file in _beside(folder):
+        name, document = file.relative_to(folder).as_posix(), read_json(file)
+        if file.name in _PROCESSORS:
+            for step in _steps(document):
+                eps = step["config"].get("eps", _LEROBOT_EPSILON)
+                modes += _modes(name, {"normalization_mapping": step["config"].get("norm_map")})
+                state = folder / str(step.get("state_file"))
+                tables += _tables(state.name, _nested(_tensors(state)), eps)
+            continue
+        modes += _modes(name, document)
+        tables += _tables(name, document, OPENPI_EPSILON)
+        if _pairs(document):
+            why = "whose numbers they are is not said"
+            unsettled += [Unsettled(field=f, where=name, why=why) for f in FIELDS_OF_STATISTICS]
+    for file in sorted(folder.glob("*.safetensors")):
+        buffers = {n: v for n, v in _tensors(file, BUFFERS).items() if BUFFERS.search(n)}
+        tables += [
+            _Table(**{**vars(table), "kept_by_model": True})
+            for table in _tables(file.name, _nested(buffers), _LEROBOT_EPSILON)
+        ]
+    statements: list[Statement] = []
+    for field in FIELDS_OF_STATISTICS:
+        stated, open_ = _settle(
+            field, [m for m in modes if m.field == field], [t for t in tables if t.field == field]
+        )
+        statements += stated
+        unsettled += open_
+    unsettled += _unread(contract_file, {statement.name for statement in statements})
+    return Statistics(
+        statements=tuple(statements), unsettled=tuple(unsettled), tables=tuple(tables)
+    )
+
+
+def refuse_unsettled(folder: Path | None, left: Sequence[Unsettled]) -> None:
+    """Stop where a checkpoint normalises what no field says: it would be sent raw numbers.
+
+    Raises:
+        ContractValueError: Names what was found, and what can be done.
+    """
+    if not left:
+        return
+    fields = " and ".join(dict.fromkeys(each.field for each in left))
+    raise ContractValueError(
+        f"{folder}: {told(left)}. The state would be sent, and the actions executed, without. Say "
+        f"what is meant of {fields} by --set FIELD=mean_std, quantiles or min_max, for which the "
+        "numbers are taken from the checkpoint's files, or --set FIELD=none where nothing is "
+        "normalised, or the model does it by itself; anything else needs code (docs/contract.md); "
+        "--force-contract goes on without it"
+    )
+
+
+def told(left: Sequence[Unsettled]) -> str:
+    """What speaks of normalised numbers, in words."""
+    whys = dict.fromkeys(f"{each.where} speaks of normalised proprio or actions, {each.why}"
+                         for each in left)  # fmt: skip
+    return "; ".join(whys)
+
+
+# --- settling --------------------------------------------------------------------------------
+
+
+def _settle(
+    field: str, modes: Sequence[_Mode], tables: Sequence[_Table]
+) -> tuple[list[Statement], list[Unsettled]]:
+    """The values that files state for a field, and what speaks of it all the same."""
+    statements, unsettled = [], []
+    kinds = list(dict.fromkeys(mode.kind for mode in modes))
+    for mode in modes:
+        if mode.kind is None:
+            statements.append(Statement(name=field, value=None, where=mode.where))
+        elif not any(mode.kind in table.kinds() for table in tables):
+            why = f"and no file has {' and '.join(STATISTICS[mode.kind])}"
+            unsettled.append(Unsettled(field=field, where=mode.where, why=why))
+    for table in tables:
+        named = [kind for kind in kinds if kind in table.kinds()]
+        possible = named or table.kinds()
+        if table.kept_by_model:
+            why = "as buffers of the model, which may apply them by itself"
+        elif kinds == [None]:
+            continue  # statistics are there, and are said not to be used
+        elif len(possible) != 1:
+            why = f"and has {' and '.join(possible)}: which of them is used is not said"
+        else:
+            try:
+                value = decode_value(field, table.value(possible[0]))
+            except ContractValueError as error:
+                why = f"not as one number a column ({error})"
+            else:
+                statements.append(Statement(name=field, value=value, where=table.where))
+                continue
+        unsettled.append(Unsettled(field=field, where=table.where, why=why))
+    return statements, unsettled
+
+
+def _unread(contract_file: Reading, settled: Collection[str]) -> Iterator[Unsettled]:
+    """Keys of EVAL_CONTRACT.json that speak of it and were not understood; others are dropped."""
+    still = []
+    for each in contract_file.unread:
+        fields = list(_fields_of(each.key.split("."))) if each.statistics else []
+        if each.statistics and set(fields) <= set(settled):
+            continue
+        still.append(each)
+        for field in fields:
+            why = "which no field of a contract can express"
+            yield Unsettled(field=field, where=f"{CONTRACT_FILE}: {each.key}", why=why)
+    contract_file.unread[:] = still
+
+
+# --- finding ---------------------------------------------------------------------------------
+
+
+def _fields_of(path: Sequence[str]) -> Iterator[str]:
+    """Which fields the last word of a path that names a vector is about."""
+    for segment in reversed(path):
+        spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", segment).lower()
+        words = set(re.split(r"[^a-z0-9]+", spaced))
+        if words & {"image", "images", "img", "pixels", "visual", "rgb", "depth"}:
+            return
+        found = [
+            field
+            for field, names in (
+                (_PROPRIO, {"proprio", "proprioception", "state", "states"}),
+                (_ACTION, {"action", "actions"}),
+            )
+            if words & names
+        ]
+        if found:
+            yield from found
+            return
+
+
+def _modes(file: str, document: Mapping[str, Any]) -> Iterator[_Mode]:
+    mapping = document.get("normalization_mapping")
+    for key, mode in mapping.items() if isinstance(mapping, Mapping) else ():
+        word = re.sub(r"[^a-z0-9]", "", str(mode).lower().rpartition(".")[2])
+        if word in _MODES:
+            for field in _fields_of([str(key)]):
+                where = f"{file}:normalization_mapping.{key}"
+                yield _Mode(field=field, where=where, kind=_MODES[word])
+    for key in ("use_quantile_norm", "use_quantiles"):
+        if isinstance(document.get(key), bool):
+            kind: Kind = "quantiles" if document[key] else "mean_std"
+            for field in FIELDS_OF_STATISTICS:
+                yield _Mode(field=field, where=f"{file}:{key}", kind=kind)
+
+
+def _pairs(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The statistics that a node itself has, if there is a pair of a kind among them."""
+    known = {name for names in STATISTICS.values() for name in names}
+    found = {k: v for k, v in node.items() if k in known and isinstance(v, list)}
+    return found if any(set(names) <= set(found) for names in STATISTICS.values()) else {}
+
+
+def _tables(
+    file: str, node: Mapping[str, Any], epsilon: float, path: tuple[str, ...] = ()
+) -> Iterator[_Table]:
+    numbers = _pairs(node)
+    if numbers:
+        for field in _fields_of(path):
+            where = f"{file}:{'.'.join(path)}"
+            yield _Table(field=field, where=where, numbers=numbers, epsilon=epsilon)
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _tables(file, value, epsilon, (*path, str(key)))
+
+
+def _beside(folder: Path) -> list[Path]:
+    places = [*folder.glob("*.json"), *folder.glob("assets/**/*.json"), *folder.glob("meta/*.json")]
+    wanted = [p for p in places if _BESIDE.fullmatch(p.name) or p.name in _PROCESSORS]
+    return sorted(path for path in wanted if path.is_file())
+
+
+def _steps(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for step in document.get("steps") or ():
+        whole = isinstance(step, dict) and isinstance(step.get("config"), dict)
+        if whole and str(step.get("registry_name")).endswith("normalizer_processor"):
+            yield step
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """`{"a.b.mean": v}` to `{"a.b": {"mean": v}}`."""
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        owner, _, statistic = name.rpartition(".")
+        nested.setdefault(owner, {})[statistic] = value
+    return nested
+
+
+def _tensors(path: Path, wanted: re.Pattern[str] = re.compile("")) -> dict[str, Any]:
+    """Small tensors of a safetensors file as lists; nothing of a file that is none.
+
+    Whether the weights are whole is for `checkpoint.locate`, and this works without safetensors.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > path.stat().st_size:
+                return {}
+            header = json.loads(file.read(length))
+            found = {}
+            for name, entry in header.items():
+                if name == "__metadata__" or not wanted.search(name):
+                    continue
+                start, end = entry["data_offsets"]
+                file.seek(8 + length + start)
+                found[name] = _list(file.read(end - start), entry["dtype"], entry["shape"])
+            return found
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _list(data: bytes, dtype: str, shape: Sequence[int]) -> Any:  # noqa: ANN401 - a JSON value
+    if dtype == "BF16":
+        values = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+    elif dtype in _NUMPY:
+        values = np.frombuffer(data, _NUMPY[dtype])
+    else:
+        return None
+    return values.astype(np.float64).reshape(shape).tolist()

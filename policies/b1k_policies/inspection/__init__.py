@@ -1,0 +1,1 @@
+"""What a checkpoint is sent, and what is wrong with it."""

@@ -1,0 +1,223 @@
+"""The decoded first chunk beside the state it starts from and what the robot can follow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from b1k_envs.base import Float32Array, Float64Array, Observation
+from b1k_envs.r1pro import (
+    ACTION_DIM,
+    ACTION_SLICES,
+    ARM_JOINTS,
+    ARMS,
+    BASE_VELOCITY_LIMIT,
+    CONTROL_HZ,
+    FINGER_TRAVEL,
+    PROPRIO_LAYOUTS,
+    TRUNK_JOINTS,
+    hold_action,
+    joint_limits,
+    kinematics,
+)
+from b1k_policies.contract.contract import EvalContract
+from b1k_policies.inspection.consequences import column_name
+from b1k_policies.inspection.findings import Finding
+
+_LIMIT_MARGIN = 0.01
+"""How far beyond a limit a command may be before it is worth a word [rad, or part of the range]."""
+_LEAD_STEPS = 5
+"""How far a first target may be ahead: a joint follows its command by a few control steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartFacts:
+    """What a chunk does with one part of the robot, over the rows to be executed.
+
+    Attributes:
+        part: As in `r1pro.ACTION_SLICES`; the base by axis.
+        unit: Of the other figures.
+        offsets: Whether the model predicts offsets from the state here.
+        low: Lowest value commanded.
+        high: Highest.
+        first_step: Largest change from the present state in the first row; None for velocities.
+        largest_step: The same over all rows.
+        beyond_limits: Commands of those rows that lie outside the robot's limits.
+    """
+
+    part: str
+    unit: str
+    offsets: str
+    low: float
+    high: float
+    first_step: float | None
+    largest_step: float | None
+    beyond_limits: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ChunkFacts:
+    """The decoded first chunk.
+
+    Attributes:
+        actions: float32 [T, 23], absolute, every row the model predicted, robot's columns.
+        skipped: Rows at the start that are not to be executed.
+        state: float32 [23], the present state as a command; NaN where the observation does not
+            tell it (the base's velocity in 2025, which is given in the world frame).
+        limits: float64 [23, 2], what the robot can follow, in the same units.
+        parts: A line per part.
+    """
+
+    actions: Float32Array
+    skipped: int
+    state: Float32Array
+    limits: Float64Array
+    parts: tuple[PartFacts, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {
+            "rows": len(self.actions),
+            "skipped_rows": self.skipped,
+            "parts": [asdict(part) for part in self.parts],
+            "state": [None if math.isnan(value) else float(value) for value in self.state],
+            "actions": self.actions.astype(float).round(6).tolist(),
+        }
+
+
+def chunk_facts(
+    actions: Float32Array, observation: Observation, contract: EvalContract
+) -> ChunkFacts:
+    """Hold a chunk to the state it starts from.
+
+    Args:
+        actions: float32 [T, 23], as `actions.decode` gives them, every row.
+        observation: What it answers.
+        contract: Says which columns were offsets, and which rows are executed.
+    """
+    state, limits = state_as_action(observation), action_limits()
+    offsets = contract.delta_mask[contract.robot_columns]
+    executed = actions[contract.first_action :]
+    parts = []
+    for part, columns in ACTION_SLICES.items():
+        for name, chosen in _rows_of(part, columns):
+            scale = BASE_VELOCITY_LIMIT[chosen] if part == "base" else 1.0
+            values, beyond = executed[:, chosen] * scale, _beyond(executed, limits)[:, chosen]
+            steps = np.abs(executed[:, chosen] - state[chosen])
+            velocity = part == "base"
+            parts.append(
+                PartFacts(
+                    part=name,
+                    unit=_unit(part, chosen.start),
+                    offsets={0: "none", len(offsets[chosen]): "all"}.get(
+                        int(offsets[chosen].sum()), "some"
+                    ),
+                    low=float(values.min()),
+                    high=float(values.max()),
+                    first_step=None if velocity else float(steps[0].max()),
+                    largest_step=None if velocity else float(steps.max()),
+                    beyond_limits=int((beyond > _LIMIT_MARGIN).sum()),
+                )
+            )
+    return ChunkFacts(
+        actions=actions,
+        skipped=contract.first_action,
+        state=state,
+        limits=limits,
+        parts=tuple(parts),
+    )
+
+
+def _rows_of(part: str, columns: slice) -> list[tuple[str, slice]]:
+    if part != "base":
+        return [(part, columns)]
+    return [(column_name(c), slice(c, c + 1)) for c in range(columns.start, columns.stop)]
+
+
+def _unit(part: str, column: int) -> str:
+    if part == "base":
+        return "rad/s" if column == 2 else "m/s"
+    return "command" if part.startswith("gripper") else "rad"
+
+
+def state_as_action(observation: Observation) -> Float32Array:
+    """The present state in the columns of an action, float32 [23]; see `ChunkFacts.state`."""
+    layout, proprio = PROPRIO_LAYOUTS[observation.protocol], observation.proprio
+    left, right = (
+        float(proprio[layout[f"gripper_{arm}_qpos"]].sum()) / FINGER_TRAVEL - 1.0 for arm in ARMS
+    )
+    state = hold_action(proprio, observation.protocol, left, right)
+    base = ACTION_SLICES["base"]
+    state[base] = np.nan
+    if observation.protocol == "2026":
+        state[base] = proprio[layout["base_qvel"]] / BASE_VELOCITY_LIMIT
+    return state
+
+
+def action_limits() -> Float64Array:
+    """What the robot can follow, float64 [23, 2], in the units of an action."""
+    limits = np.tile([-1.0, 1.0], (ACTION_DIM, 1))
+    limits[ACTION_SLICES["trunk"]] = joint_limits(TRUNK_JOINTS)
+    for arm in ARMS:
+        limits[ACTION_SLICES[f"arm_{arm}"]] = joint_limits(ARM_JOINTS[arm])
+    return limits
+
+
+def _beyond(actions: Float32Array, limits: Float64Array) -> Float64Array:
+    """How far each command lies outside the limits, float64 [T, 23]; 0 inside."""
+    beyond: Float64Array = np.maximum(limits[:, 0] - actions, actions - limits[:, 1]).clip(min=0)
+    return beyond
+
+
+def chunk_findings(chunk: ChunkFacts) -> Iterator[Finding]:
+    """Commands that no robot of this kind can follow."""
+    executed = chunk.actions[chunk.skipped :]
+    beyond = _beyond(executed, chunk.limits)
+    for columns in ACTION_SLICES.values():
+        inside = beyond[:, columns]
+        count = int((inside > _LIMIT_MARGIN).any(axis=0).sum())
+        if not count:
+            continue
+        row, column = np.unravel_index(int(inside.argmax()), inside.shape)
+        column = int(column) + columns.start
+        low, high = chunk.limits[column]
+        others = f" (and {count - 1} more of this part)" if count > 1 else ""
+        yield Finding(
+            level="doubt",
+            field="chunk",
+            text=f"{column_name(column)} is commanded to {executed[row, column]:.2f} at row "
+            f"{row + chunk.skipped}, its limits are {low:.2f} and {high:.2f}{others}",
+        )
+    yield from _jumps(chunk)
+
+
+def _jumps(chunk: ChunkFacts) -> Iterator[Finding]:
+    """Joints whose first target is farther away than a target leads a moving robot."""
+    step = np.abs(chunk.actions[chunk.skipped] - chunk.state)
+    names = [*TRUNK_JOINTS, *ARM_JOINTS["left"], *ARM_JOINTS["right"]]
+    columns = [
+        column
+        for part in ("trunk", "arm_left", "arm_right")
+        for column in range(ACTION_SLICES[part].start, ACTION_SLICES[part].stop)
+    ]
+    speeds = {joint["name"]: joint.get("velocity") for joint in kinematics()["joints"]}
+    reach = [_LEAD_STEPS * speeds[name] / CONTROL_HZ for name in names]
+    far = [
+        (float(step[column]), column)
+        for column, most in zip(columns, reach, strict=True)
+        if step[column] > most
+    ]
+    if far:
+        distance, column = max(far)
+        others = f" (and {len(far) - 1} more)" if len(far) > 1 else ""
+        yield Finding(
+            level="doubt",
+            field="chunk",
+            text=f"the first row to be executed puts {column_name(column)} {distance:.2f} rad from "
+            f"where it is, farther than it can go in {_LEAD_STEPS} control steps{others}: offsets "
+            "read as positions, or positions as offsets?",
+        )

@@ -1,0 +1,1 @@
+"""Policies in another process: the wire, the client, the server."""

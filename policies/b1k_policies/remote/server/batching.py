@@ -1,0 +1,192 @@
+"""One thread asks the engine; what several connections want at the same time goes in one call."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from b1k_envs.errors import B1kEvalError, PolicyFaultError
+from b1k_policies.base import ActionChunk
+from b1k_policies.remote.server.engine import Ask, Engine
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reply:
+    """A chunk, and how it came about.
+
+    Attributes:
+        chunk: The chunk.
+        infer_s: Wall time of the engine's call [s].
+        wait_s: Wall time from the submission to that call [s].
+        together: Observations in the call.
+    """
+
+    chunk: ActionChunk
+    infer_s: float
+    wait_s: float
+    together: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    ask: Ask
+    reply: Future[Reply]
+    since: float
+
+
+@dataclass
+class Counts:
+    """What a batcher has done: observations answered, failed, and calls of the engine."""
+
+    answered: int = 0
+    failed: int = 0
+    calls: int = 0
+
+    @property
+    def factor(self) -> float | None:
+        """Observations per call; None before the first."""
+        return (self.answered + self.failed) / self.calls if self.calls else None
+
+
+class Batcher:
+    """Owns the engine's thread.
+
+    A call takes whatever waits, up to `most`. If that is less than there are envs connected, it
+    waits `window_s` for more: with one client there is nobody to wait for.
+
+    Attributes:
+        counts: So far; written on the engine's thread.
+        peers: Envs connected at the moment; whoever serves them keeps it right.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        most: int,
+        window_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Start the thread.
+
+        Args:
+            engine: Asked on that thread alone from now on.
+            most: Observations in a call, at least 1.
+            window_s: How long the first of a call waits for company [s].
+            clock: Monotonic time [s].
+        """
+        self.counts = Counts()
+        self.peers = 0
+        self._engine = engine
+        self._most = min(most, engine.most_together or most)
+        self._window_s = window_s
+        self._clock = clock
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name="b1k-eval-model", daemon=True)
+        self._thread.start()
+
+    def submit(self, asks: Sequence[Ask]) -> list[Future[Reply]]:
+        """Have asks answered; a future that is cancelled before its turn costs nothing.
+
+        A future raises what the engine raised for its observation alone; what is not of our error
+        tree as the cause of a `PolicyFaultError`.
+        """
+        now = self._clock()
+        waiting = [_Waiting(ask, Future(), now) for ask in asks]
+        for one in waiting:
+            self._queue.put(one)
+        return [one.reply for one in waiting]
+
+    def close(self, patience_s: float | None = None) -> bool:
+        """Answer what was submitted, then end the thread.
+
+        Args:
+            patience_s: How long to wait for that [s]; None for as long as it takes.
+
+        Returns:
+            Whether it has ended.
+        """
+        self._queue.put(None)
+        self._thread.join(patience_s)
+        return not self._thread.is_alive()
+
+    # --- on the thread ---------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._stopping:
+            first = self._queue.get()
+            if first is None:
+                return
+            batch = [one for one in self._gather(first) if one.reply.set_running_or_notify_cancel()]
+            if batch:
+                self._answer(batch)
+
+    def _gather(self, first: _Waiting) -> list[_Waiting]:
+        batch = [first]
+        deadline = self._clock() + self._window_s
+        while len(batch) < self._most:
+            try:
+                following = self._queue.get_nowait()
+            except queue.Empty:
+                left = deadline - self._clock()
+                if left <= 0 or len(batch) >= self.peers:
+                    break
+                try:
+                    following = self._queue.get(timeout=left)
+                except queue.Empty:
+                    break
+            if following is None:
+                self._stopping = True
+                break
+            batch.append(following)
+        return batch
+
+    def _answer(self, batch: Sequence[_Waiting]) -> None:
+        """One call for all; should it fail, one for each, so that one cannot spoil the others."""
+        began = self._clock()
+        self.counts.calls += 1
+        try:
+            chunks = self._engine.chunks([one.ask for one in batch])
+            pairs = list(zip(batch, chunks, strict=True))
+        except BaseException as error:  # noqa: BLE001 - a checkpoint's own code may raise anything,
+            # SystemExit included, and a thread that ended would leave every client waiting.
+            if len(batch) == 1:
+                self.counts.failed += 1
+                batch[0].reply.set_exception(_as_ours(error))
+                return
+            LOG.warning(
+                "an inference for %d observations failed (%s); each is tried alone",
+                len(batch),
+                type(error).__name__,
+            )
+            for one in batch:
+                self._answer([one])
+            return
+        took = self._clock() - began
+        self.counts.answered += len(batch)
+        for one, chunk in pairs:
+            one.reply.set_result(
+                Reply(
+                    chunk=chunk,
+                    infer_s=took,
+                    wait_s=began - one.since,
+                    together=len(batch),
+                )
+            )
+
+
+def _as_ours(error: BaseException) -> B1kEvalError:
+    """An error that any future may hold: asyncio's take no StopIteration, a loop no SystemExit."""
+    if isinstance(error, B1kEvalError):
+        return error
+    fault = PolicyFaultError(f"{type(error).__name__}: {error}")
+    fault.__cause__ = error
+    return fault

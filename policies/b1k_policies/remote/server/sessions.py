@@ -1,0 +1,223 @@
+"""What a server remembers of one connection: its episode, the chunk in hand, how far it is played.
+
+All envs of a connection move in step, as the evaluator steps them. An evaluator that asks at every
+step is answered from the chunk in hand until the horizon is used up; one that asks for K actions at
+a time gets the next K rows. Nothing counts as done before its answer is complete, so a question
+whose inference failed can be asked again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from b1k_envs.base import Float32Array, Observation, Protocol
+from b1k_envs.errors import B1kEvalError, UsageError
+from b1k_envs.tasks.table import Task, check_protocol, get_task
+from b1k_policies.base import ActionChunk, EpisodeInfo
+from b1k_policies.remote.server.engine import Ask, Memory
+from b1k_policies.remote.wire.messages import Told
+
+NOT_TOLD = -1
+"""Instance of an episode whose evaluator does not say which it is."""
+
+
+class RefusedError(B1kEvalError):
+    """What a client asks cannot be answered; the text is for the client's author."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What holds for every session of a server.
+
+    Attributes:
+        chunk_length: Rows of every chunk.
+        horizon: Rows of a chunk that are played before the next inference.
+        seed: What the seeds of episodes are derived from, where the client brings none.
+        task: The task; None for the one that an observation names.
+        prompt: The task in words; None for the task's own instruction.
+        protocol: Layout that observations must have; None for either.
+        images: Whether observations must have pictures.
+    """
+
+    chunk_length: int
+    horizon: int
+    seed: int = 0
+    task: Task | None = None
+    prompt: str | None = None
+    protocol: Protocol | None = None
+    images: bool = True
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.horizon <= self.chunk_length:
+            raise UsageError(
+                f"--horizon {self.horizon} must lie between 1 and the policy's chunk length, "
+                f"{self.chunk_length}"
+            )
+        if self.task is not None and self.protocol is not None:
+            check_protocol(self.task, self.protocol)
+
+    @property
+    def task_index(self) -> int | None:
+        """Of `task`."""
+        return None if self.task is None else self.task.index
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Answer:
+    """What goes back.
+
+    Attributes:
+        action: float32 [N, 23], one row per env.
+        action_chunk: float32 [N, K, 23] whose row 0 is `action`; None if it was not asked for, or
+            if a chunk has fewer than K rows.
+        chunks: Per env the chunk that the rows are from.
+    """
+
+    action: Float32Array
+    action_chunk: Float32Array | None
+    chunks: tuple[ActionChunk, ...]
+
+
+@dataclass
+class _Env:
+    episode: EpisodeInfo
+    task_index: int
+    memory: Memory = field(default_factory=Memory)
+
+
+def session_seed(seed: int, episode: int, env: int) -> int:
+    """The seed of a connection's n-th episode in one of its envs, in [0, 2^31)."""
+    text = f"b1k-server/{seed}/{episode}/{env}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+class Session:
+    """One connection's state. `ask`, then `answer` with what was inferred, if anything had to be.
+
+    Attributes:
+        terms: What holds for every session.
+        step: Control steps of the episode, by the actions handed out or as the client said.
+    """
+
+    def __init__(self, terms: Terms) -> None:
+        """Begin the first episode: some clients never say so."""
+        self.terms = terms
+        self._number = -1
+        self.reset(None)
+
+    def reset(self, told: Told | None) -> None:
+        """Begin an episode. A second reset before its first observation begins the same one.
+
+        Args:
+            told: What the client says of it; None for nothing.
+        """
+        if self._number < 0 or self._envs:
+            self._number += 1
+        self._told = told
+        self._envs: list[_Env] = []
+        self._chunks: tuple[ActionChunk, ...] = ()
+        self._row = 0
+        self._inference = 0 if told is None else told.inference
+        self.step = self._asked = 0 if told is None else told.step
+
+    def ask(
+        self, observations: Sequence[Observation], rows: int | None, *, anew: bool = False
+    ) -> list[Ask]:
+        """What has to be inferred before an answer can be given: one ask per env, or none.
+
+        Args:
+            observations: Per env, of the same step.
+            rows: K of a client that plays K actions before it asks again; None for 1.
+            anew: Infer in any case, for a client that knows of chunks and when it wants one.
+
+        Raises:
+            RefusedError: They are not of this episode or of this server.
+        """
+        self._check(observations)
+        self._asked = observations[0].step
+        if not self._envs:
+            self._envs = [self._begin(env, one) for env, one in enumerate(observations)]
+        if not anew and self._played(rows) <= self._left():
+            return []
+        return [
+            Ask(
+                observation=one,
+                episode=env.episode,
+                inference=self._inference,
+                memory=env.memory,
+            )
+            for one, env in zip(observations, self._envs, strict=True)
+        ]
+
+    def answer(self, inferred: Sequence[ActionChunk], rows: int | None) -> Answer:
+        """The next rows; from now on they count as played.
+
+        Args:
+            inferred: One chunk per ask of `ask`.
+            rows: As in `ask`.
+        """
+        if inferred:
+            self._chunks, self._row = tuple(inferred), 0
+            self._inference += 1
+        count = self._played(rows)
+        stacked = np.stack([c.actions[self._row : self._row + count] for c in self._chunks])
+        self._row += count
+        self.step = self._asked + count
+        whole = rows is not None and rows == count
+        return Answer(
+            action=stacked[:, 0],
+            action_chunk=stacked if whole else None,
+            chunks=self._chunks,
+        )
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _played(self, rows: int | None) -> int:
+        """Rows that the client plays before it asks again: without a chunk of K it has one."""
+        fits = rows is not None and 1 <= rows <= self.terms.chunk_length
+        return rows if rows is not None and fits else 1
+
+    def _left(self) -> int:
+        return self.terms.horizon - self._row if self._chunks else 0
+
+    def _check(self, observations: Sequence[Observation]) -> None:
+        terms, count = self.terms, len(observations)
+        if self._envs and count != len(self._envs):
+            raise RefusedError(f"{count} envs after {len(self._envs)}, without a reset")
+        for one in observations:
+            if terms.protocol is not None and one.protocol != terms.protocol:
+                raise RefusedError(
+                    f"a proprio of {one.protocol}, this server takes {terms.protocol}"
+                )
+        for env, one in zip(self._envs, observations, strict=False):
+            if (one.task_index, one.protocol) != (env.task_index, env.episode.protocol):
+                raise RefusedError("another task or proprio within an episode, without a reset")
+
+    def _begin(self, env: int, observation: Observation) -> _Env:
+        told, terms = self._told, self.terms
+        try:
+            task = terms.task or get_task(observation.task_index)
+            check_protocol(task, observation.protocol)
+        except UsageError as error:
+            raise RefusedError(str(error)) from error
+        if told is not None and env == 0:
+            seed = told.seed
+        else:
+            base = terms.seed if told is None else told.seed
+            seed = session_seed(base, self._number, env)
+        return _Env(
+            episode=EpisodeInfo(
+                task=task.name,
+                task_index=task.index,
+                instruction=terms.prompt or task.instruction,
+                instance=NOT_TOLD if told is None else told.instance,
+                rollout=self._number if told is None else told.rollout,
+                seed=seed,
+                protocol=observation.protocol,
+            ),
+            task_index=observation.task_index,
+        )

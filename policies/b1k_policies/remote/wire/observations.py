@@ -1,0 +1,296 @@
+"""Observations as the official evaluator sends them: a flat map, by generation.
+
+2025 and v3.9.0 to v3.9.2 send every array as it is, v3.9.3 and later with a leading dimension of
+the envs, also when there is one. Pictures come in as RGBA or RGB, of any size; proprio as 256
+(2025) or 61 numbers. Depth and segmentation, which wrappers may add, are passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from b1k_envs.base import VIEWS, Float32Array, Observation, Protocol, UInt8Array, View
+from b1k_envs.r1pro import (
+    CAM_REL_POSES_KEY,
+    CAMERAS,
+    CONTROL_HZ,
+    PROPRIO_DIM,
+    PROPRIO_KEY,
+    TASK_ID_KEY,
+)
+from b1k_policies.remote.wire import keys
+from b1k_policies.remote.wire.limits import WireError
+from b1k_policies.remote.wire.poses import camera_poses, check_rigid
+
+Channels = Literal["rgba", "rgb"]
+
+_STEP = "step"
+_POSES = "camera_to_base"
+_RECORDED = 21
+_MOST_STEPS = 2**53
+"""Above, a step count is not one any more, and its time in seconds would be rounded."""
+
+
+class ManyEnvsError(WireError):
+    """An observation of more envs than there may be."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Question:
+    """An observation message, read.
+
+    Attributes:
+        observations: One per env, at least one.
+        batched: Whether arrays had a leading dimension of the envs; the answer's must too then.
+        rows: K of a client that plays K actions before it asks again; None if it did not say.
+        step: Control steps since the reset, as a client of ours says; None from others.
+    """
+
+    observations: tuple[Observation, ...]
+    batched: bool
+    rows: int | None
+    step: int | None
+
+
+def to_wire(
+    observation: Observation,
+    *,
+    batch: bool,
+    images: Mapping[View, UInt8Array] | None = None,
+    channels: Channels = "rgba",
+    rows: int | None = None,
+    extended: bool = False,
+    depth: bool = False,
+) -> dict[str, Any]:
+    """The message of one env's observation; nothing in it is a copy but pictures given an alpha.
+
+    Args:
+        observation: Without pictures if `images` is empty.
+        batch: Give every array the leading dimension 1.
+        images: Send these instead of the observation's own.
+        channels: The evaluator sends RGBA, opaque.
+        rows: Ask for a chunk of as many actions; None asks for none.
+        extended: Tell a server that understands it the step, and the poses of the pictures as
+            they are: `cam_rel_poses` are rounded otherwise, and in v3.9.3 newer than the pictures.
+        depth: Send the observation's depth, as the evaluator does with `RGBDFullResWrapper`.
+
+    Raises:
+        WireError: There is no depth to send.
+    """
+    arrays: dict[str, npt.NDArray[Any]] = {
+        CAMERAS[view].observation_key: _rgba(picture) if channels == "rgba" else picture
+        for view, picture in (observation.images if images is None else images).items()
+    }
+    if depth:
+        if observation.depth is None:
+            raise WireError("the server wants depth, and the env was not asked for it")
+        arrays |= {CAMERAS[view].depth_key: found for view, found in observation.depth.items()}
+    arrays[PROPRIO_KEY] = observation.proprio
+    arrays[CAM_REL_POSES_KEY] = observation.cam_rel_poses
+    arrays[TASK_ID_KEY] = np.array([observation.task_index], dtype=np.int64)
+    message: dict[str, Any] = {key: array[None] for key, array in arrays.items()}
+    if not batch:
+        message = dict(arrays)
+    if rows is not None:
+        message[keys.CHUNK_SIZE] = rows
+    if extended:
+        poses = np.stack([observation.camera_to_base[view] for view in VIEWS])
+        message[keys.EXTENSION] = {_STEP: observation.step, _POSES: poses}
+    return message
+
+
+def from_wire(
+    message: object,
+    *,
+    images: bool = True,
+    task_index: int | None = None,
+    step: int = 0,
+    envs: int | None = None,
+) -> Question:
+    """Read an observation message.
+
+    Args:
+        message: As `codec.unpack` gives it.
+        images: False passes pictures over, for a policy that looks at none; otherwise all views
+            must be there.
+        task_index: The task where the message names none.
+        step: Control steps since the reset, where the message does not say.
+        envs: How many there may be at most; None for any number.
+
+    Returns:
+        Observations whose arrays are read-only and may share the message's memory. Numbers that
+        are not finite are handed on: the evaluators send what their simulator gives.
+
+    Raises:
+        ManyEnvsError: More than `envs`.
+        WireError: No such observation; the text names the key, what came and what was expected.
+    """
+    if not isinstance(message, dict):
+        raise WireError(f"an observation must be a map, got {type(message).__name__}")
+    proprio = _numbers(message, PROPRIO_KEY, np.float32)
+    if proprio.ndim not in (1, 2):
+        raise _wrong(PROPRIO_KEY, proprio, "float32 [256] or [61], or with a leading dimension")
+    batched = proprio.ndim == 2
+    proprio = proprio if batched else proprio[None]
+    count = len(proprio)
+    if count < 1:
+        raise WireError(f"{PROPRIO_KEY} is of 0 envs, expected at least 1")
+    if envs is not None and count > envs:
+        raise ManyEnvsError(f"{PROPRIO_KEY} is of {count} envs, expected 1 to {envs}")
+    protocol = _protocol(proprio)
+    poses = _recorded_poses(message, batched, count)
+    tasks = _tasks(message, count, task_index)
+    views = [_pictures(message, view, batched, count) for view in CAMERAS] if images else []
+    told, told_poses = _told(message, count)
+    now = step if told is None else told
+    return Question(
+        observations=tuple(
+            Observation(
+                images=MappingProxyType(
+                    {view: taken[env] for view, taken in zip(CAMERAS, views, strict=False)}
+                ),
+                camera_to_base=told_poses or camera_poses(poses[env]),
+                cam_rel_poses=poses[env],
+                proprio=proprio[env],
+                protocol=protocol,
+                task_index=tasks[env],
+                step=now,
+                time=now / CONTROL_HZ,
+            )
+            for env in range(count)
+        ),
+        batched=batched,
+        rows=_whole(message, keys.CHUNK_SIZE, least=1),
+        step=told,
+    )
+
+
+# --- Pictures -------------------------------------------------------------------------------
+
+
+def _rgba(picture: UInt8Array) -> UInt8Array:
+    import cv2  # thirty times as fast as numpy where it matters, at three pictures a message
+
+    converted = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2RGBA)
+    rgba: UInt8Array = np.asarray(converted, dtype=np.uint8)
+    return rgba
+
+
+def _pictures(
+    message: Mapping[Any, Any], view: View, batched: bool, count: int
+) -> list[UInt8Array]:
+    """The pictures of one view, uint8 [N, N, 3] RGB per env."""
+    import cv2
+
+    key = CAMERAS[view].observation_key
+    found = _array(message, key)
+    shape = found.shape[1:] if batched else found.shape
+    fits = len(shape) == 3 and shape[0] == shape[1] >= 1 and shape[2] in (3, 4)
+    if found.dtype != np.uint8 or not fits or (batched and len(found) != count):
+        lead = f"{count}, " if batched else ""
+        raise _wrong(key, found, f"uint8 [{lead}N, N, 4] or [{lead}N, N, 3]")
+    pictures = list(found) if batched else [found]
+    if shape[2] == 4:
+        pictures = [cv2.cvtColor(picture, cv2.COLOR_RGBA2RGB) for picture in pictures]
+    for picture in pictures:
+        picture.setflags(write=False)
+    return pictures
+
+
+# --- Everything else --------------------------------------------------------------------------
+
+
+def _array(message: Mapping[Any, Any], key: str) -> npt.NDArray[Any]:
+    if key not in message:
+        have = ", ".join(sorted(name[:60] for name in message if isinstance(name, str))[:12])
+        raise WireError(f"the observation has no {key} (it has: {have or 'no key'})")
+    found = message[key]
+    if not isinstance(found, np.ndarray):
+        raise WireError(f"{key} must be an array, got {type(found).__name__}")
+    return found
+
+
+def _numbers(message: Mapping[Any, Any], key: str, dtype: type) -> npt.NDArray[Any]:
+    """An array of a dtype, in whichever byte order it came."""
+    found = _array(message, key)
+    if found.dtype.newbyteorder("=") != dtype:
+        raise _wrong(key, found, np.dtype(dtype).name)
+    native: npt.NDArray[Any] = np.asarray(found, dtype=dtype)
+    native.setflags(write=False)
+    return native
+
+
+def _recorded_poses(message: Mapping[Any, Any], batched: bool, count: int) -> Float32Array:
+    """`cam_rel_poses`, float32 [N, 21]."""
+    found: Float32Array = _numbers(message, CAM_REL_POSES_KEY, np.float32)
+    wanted = (count, _RECORDED) if batched else (_RECORDED,)
+    if found.shape != wanted:
+        raise _wrong(CAM_REL_POSES_KEY, found, f"float32 {list(wanted)}")
+    return found if batched else found[None]
+
+
+def _protocol(proprio: Float32Array) -> Protocol:
+    for protocol, length in PROPRIO_DIM.items():
+        if proprio.shape[1] == length:
+            return protocol
+    raise WireError(
+        f"{PROPRIO_KEY} has {proprio.shape[1]} numbers, expected "
+        f"{' or '.join(f'{length} ({name})' for name, length in PROPRIO_DIM.items())}"
+    )
+
+
+def _tasks(message: Mapping[Any, Any], count: int, default: int | None) -> list[int]:
+    """The task of every env; `task_id` may be a number or an array of one per env."""
+    if TASK_ID_KEY not in message and default is not None:
+        return [default] * count
+    found = message.get(TASK_ID_KEY)
+    if type(found) is int:
+        return [found] * count
+    if found is not None and isinstance(found, (np.ndarray, np.generic)):
+        numbers = np.asarray(found)
+        if numbers.dtype.kind in "iu" and numbers.size == count and numbers.ndim <= 2:
+            return [int(number) for number in numbers.ravel()]
+        raise _wrong(TASK_ID_KEY, numbers, f"integers, {count} of them")
+    if found is None:
+        raise WireError(f"the observation has no {TASK_ID_KEY}, and this server no task of its own")
+    raise WireError(f"{TASK_ID_KEY} must be an integer, got {type(found).__name__}")
+
+
+def _whole(message: Mapping[Any, Any], key: str, *, least: int) -> int | None:
+    """A whole number, where there is one."""
+    if key not in message:
+        return None
+    found = message[key]
+    if isinstance(found, np.integer):
+        found = int(found)
+    if type(found) is not int or not least <= found <= _MOST_STEPS:
+        shown = found if type(found) is int else f"a {type(found).__name__}"
+        raise WireError(f"{key} must be a whole number from {least} up, got {shown}")
+    return found
+
+
+def _told(
+    message: Mapping[Any, Any], count: int
+) -> tuple[int | None, Mapping[View, Float32Array] | None]:
+    """Step and poses, as a client of ours says."""
+    block = message.get(keys.EXTENSION)
+    if not isinstance(block, dict):
+        return None, None
+    step = _whole(block, _STEP, least=0)
+    if _POSES not in block:
+        return step, None
+    poses = _numbers(block, _POSES, np.float32)
+    if count != 1 or poses.shape != (len(VIEWS), 4, 4):
+        raise _wrong(_POSES, poses, f"float32 [{len(VIEWS)}, 4, 4], and of one env")
+    check_rigid(poses)
+    return step, MappingProxyType(dict(zip(VIEWS, poses, strict=True)))
+
+
+def _wrong(key: str, found: npt.NDArray[Any], wanted: str) -> WireError:
+    return WireError(f"{key} must be {wanted}, got {found.dtype} {list(found.shape)}")

@@ -1,0 +1,54 @@
+"""Pictures resized before they are sent, for a server that asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from b1k_envs.base import UInt8Array, View
+from b1k_envs.errors import UnavailableError
+from b1k_policies.remote.wire.metadata import Resizing
+from b1k_policies.xvla.images import resize
+
+
+def require_torch(to: Resizing) -> None:
+    """See that pictures can be resized.
+
+    Raises:
+        UnavailableError: torch is missing.
+    """
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise UnavailableError(
+            f"the server asks for pictures resized to {to.size} px, which needs torch here too: "
+            "pip install 'b1k-eval[xvla]', or have the server take native pictures"
+        ) from error
+
+
+def resized(pictures: Mapping[View, UInt8Array], to: Resizing) -> Mapping[View, UInt8Array]:
+    """The pictures as `images.image_tensor` makes them before it normalises.
+
+    It is the same call of torch, so the server's own resizing finds nothing left to do. Both sides
+    have the same bits if both have the same torch and the same kind of processor; others may
+    differ by a level here and there. Native pictures are free of that.
+
+    Args:
+        pictures: Per view, uint8 [N, N, 3] RGB.
+        to: Size and filter.
+
+    Returns:
+        Per view, uint8 [S, S, 3] RGB, read-only.
+    """
+    return MappingProxyType({view: _resized(picture, to) for view, picture in pictures.items()})
+
+
+def _resized(picture: UInt8Array, to: Resizing) -> UInt8Array:
+    if picture.shape[:2] == (to.size, to.size):
+        return picture
+    batch = resize([picture], to.size, to.filter, antialias=to.antialias)
+    small: UInt8Array = np.ascontiguousarray(batch[0].permute(1, 2, 0).numpy())
+    small.setflags(write=False)
+    return small

@@ -1,0 +1,1 @@
+"""DA3-XVLA checkpoints as policies."""

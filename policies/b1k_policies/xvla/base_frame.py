@@ -1,0 +1,100 @@
+"""Which frame the base's velocity is in, as recorded and as a checkpoint learnt it.
+
+The recorder of 2025 gives the raw velocities of the virtual base joints, in world-fixed axes; the
+evaluator of 2026 turns them into the robot's frame. The two agree until the robot has turned.
+
+Source: BEHAVIOR-1K, `OmniGibson/omnigibson/`: `learning/utils/eval_utils.py` (2025, v3.7.2) and
+`_get_base_qvel_for_proprioception` of the robot (2026, v3.9.x).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal
+
+import numpy as np
+
+from b1k_envs.base import Float64Array, Observation, Protocol
+from b1k_envs.errors import UsageError
+from b1k_envs.r1pro import PROPRIO_LAYOUTS
+from b1k_policies.contract.contract import BaseFrame, EvalContract
+
+RECORDED: Mapping[Protocol, Literal["world", "robot"]] = MappingProxyType(
+    {"2025": "world", "2026": "robot"}
+)
+"""The frame of `base_qvel` in each protocol's proprio."""
+_YAW = 2
+"""Of the three numbers of `base_qpos`: x, y, yaw."""
+
+
+def needs_yaw(frame: BaseFrame, protocol: Protocol) -> bool:
+    """Whether a proprio can be had in a frame only by the robot's heading."""
+    return frame not in ("as_recorded", RECORDED[protocol])
+
+
+def in_frame(velocity: Float64Array, observation: Observation, frame: BaseFrame) -> Float64Array:
+    """The base's velocity in the frame that a checkpoint learnt.
+
+    Args:
+        velocity: float64 [3], vx, vy [m/s], yaw rate [rad/s], as recorded.
+        observation: Whose heading may be needed.
+        frame: The one asked for.
+
+    Returns:
+        float64 [3]; the same array where nothing has to be turned.
+
+    Raises:
+        UsageError: The heading is not in the observation: 2026's 61 numbers have none, and the
+            standard track hides that of 2025.
+    """
+    if not needs_yaw(frame, observation.protocol):
+        return velocity
+    if observation.protocol == "2026":
+        # Its yaw rate could be summed up, but only over every control step, and a policy sees
+        # those at which it is asked.
+        raise UsageError(
+            "the contract's base_qvel is in world-fixed axes, but protocol 2026 gives it in the "
+            "robot's frame and nothing of the robot's heading: run with --protocol 2025, or send "
+            "it as it is with --set base_qvel_frame=as_recorded (and --force-contract where the "
+            "checkpoint's files state the frame)"
+        )
+    layout = PROPRIO_LAYOUTS["2025"]
+    sine, cosine = (
+        float(observation.proprio[layout[name]][_YAW])
+        for name in ("base_qpos_sin", "base_qpos_cos")
+    )
+    length = float(np.hypot(sine, cosine))
+    if length < 0.5:
+        raise UsageError(
+            "the contract's base_qvel is in the robot's frame, which takes the robot's heading, "
+            "and base_qpos is hidden in this observation (--track standard): run without --track, "
+            "or with --protocol 2026"
+        )
+    sine, cosine = sine / length, cosine / length
+    vx, vy, yaw_rate = velocity
+    return np.array([cosine * vx + sine * vy, -sine * vx + cosine * vy, yaw_rate])
+
+
+def frame_doubt(contract: EvalContract, protocol: Protocol) -> str | None:
+    """What a person should know of a `base_qvel` whose frame nobody stated; None otherwise.
+
+    The cards of v4 and v17 say "23-dim extracted state, NOT raw 256", and 256 numbers are what the
+    recorder of 2025 gives.
+    """
+    columns = contract.proprio_slices.get("base_qvel")
+    if columns is None or contract.base_qvel_frame != "as_recorded":
+        return None
+    if {columns.start, columns.start + 1} <= {*contract.proprio_mask}:  # the model never sees them
+        return None
+    if protocol == "2025":
+        return (
+            "base_qvel is sent as protocol 2025 records it, in world-fixed axes; no file states "
+            "the frame of the training (base_qvel_frame)"
+        )
+    return (
+        "base_qvel is sent as protocol 2026 records it, in the robot's frame, and no file states "
+        "the frame of the training (base_qvel_frame): a checkpoint of recordings with 256 numbers "
+        "learnt world-fixed axes, and reads other speeds as soon as the robot has turned; "
+        "--protocol 2025 sends those"
+    )

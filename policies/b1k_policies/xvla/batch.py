@@ -1,0 +1,161 @@
+"""From observations to exactly the batch that a checkpoint was trained on.
+
+Keys, dtypes and shapes are those of the model card of DA3-XVLA v17; every value follows from the
+contract. The numpy functions are usable without torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from b1k_envs.base import Float32Array, Observation
+from b1k_envs.errors import UsageError
+from b1k_envs.r1pro import PROPRIO_DIM, PROPRIO_LAYOUTS
+from b1k_policies.contract.contract import EvalContract
+from b1k_policies.xvla.base_frame import in_frame
+from b1k_policies.xvla.images import image_tensor
+
+if TYPE_CHECKING:
+    import torch
+
+Batch = dict[str, "torch.Tensor"]
+"""Arguments of `generate_actions` by name."""
+
+_USD_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
+"""OpenCV camera axes in USD camera axes; its own inverse."""
+
+
+def extract_proprio(observation: Observation, contract: EvalContract) -> Float32Array:
+    """The robot's state in the contract's columns, as it is.
+
+    Args:
+        observation: With either of the evaluator's layouts.
+        contract: Decides which parts, their order, the frame of the base's velocity, and how a
+            gripper becomes one number.
+
+    Returns:
+        float32 [P], P = contract.proprio_dim; rad, rad/s, m/s, grippers as `gripper_proprio`.
+        This is what offsets are added to; what the model is shown of it is `shown_proprio`.
+
+    Raises:
+        UsageError: The layout lacks a part, the vector has not the layout's length, or the frame
+            cannot be had (`base_frame.in_frame`).
+    """
+    layout = PROPRIO_LAYOUTS[observation.protocol]
+    raw = observation.proprio
+    if raw.shape != (PROPRIO_DIM[observation.protocol],):
+        raise UsageError(
+            f"the proprio of protocol {observation.protocol} must be "
+            f"[{PROPRIO_DIM[observation.protocol]}], got {list(raw.shape)}"
+        )
+    slope, offset = contract.gripper_scaling
+    parts = []
+    for part in contract.proprio_parts:
+        if part not in layout:
+            raise UsageError(
+                f"the contract's proprio has {part}, which the layout of protocol "
+                f"{observation.protocol} lacks: run with another --protocol"
+            )
+        values = raw[layout[part]].astype(np.float64)
+        if part.startswith("gripper_") and part.endswith("_qpos"):
+            values = slope * values.sum(keepdims=True) + offset
+        elif part == "base_qvel":
+            values = in_frame(values, observation, contract.base_qvel_frame)
+        parts.append(values)
+    return np.concatenate(parts).astype(np.float32)
+
+
+def shown_proprio(proprio: Float32Array, contract: EvalContract) -> Float32Array:
+    """What the model is shown of the state, float32 [..., P]: normalised, or some columns zero.
+
+    Args:
+        proprio: float32 [..., P], as `extract_proprio` gives it; not changed.
+        contract: Decides by what and which.
+    """
+    if contract.proprio_normalisation is not None:
+        return contract.proprio_normalisation.apply(proprio)
+    shown = proprio.copy()
+    shown[..., list(contract.proprio_mask)] = 0
+    return shown
+
+
+def extrinsics(observation: Observation, contract: EvalContract) -> Float32Array:
+    """The camera poses as sent.
+
+    Args:
+        observation: Poses of the pictures it holds.
+        contract: Decides whose pose is in which row, the direction and the camera's axes.
+
+    Returns:
+        float32 [V, 4, 4], SE(3), base frame being the robot's base.
+    """
+    rows = []
+    for view in contract.extrinsics_rows:
+        pose = observation.camera_to_base[view].astype(np.float64)
+        if contract.camera_axes == "opencv":
+            pose = pose @ _USD_TO_OPENCV
+        if contract.extrinsics_direction == "base_to_camera":
+            inverse = np.eye(4)
+            inverse[:3, :3] = pose[:3, :3].T
+            inverse[:3, 3] = -pose[:3, :3].T @ pose[:3, 3]
+            pose = inverse
+        rows.append(pose)
+    return np.stack(rows).astype(np.float32)
+
+
+def build_batch(
+    observations: Sequence[Observation],
+    contract: EvalContract,
+    input_ids: torch.Tensor,
+    *,
+    skill_id: int | None = None,
+    skill_progress: float | None = None,
+) -> Batch:
+    """The arguments of one `generate_actions`, on the CPU.
+
+    Args:
+        observations: B of them, from one or many environments.
+        contract: Decides everything.
+        input_ids: int64 [B, language_length], the instruction as tokens.
+        skill_id: Skill forced on the model; None lets its classifier decide.
+        skill_progress: Progress within the skill, in [0, 1], forced likewise.
+
+    Returns:
+        input_ids int64 [B, L]; image_input float32 [B, V, 3, S, S]; image_mask bool [B, V], all
+        true; proprio float32 [B, P]; domain_id int64 [B]; where posed, extrinsics float32
+        [B, V, 4, 4] and intrinsics float32 [B, V, 3, 3]; and what is forced, int64 [B] and
+        float32 [B].
+
+    Raises:
+        EnvError: See `image_tensor`.
+        UsageError: See `extract_proprio`; or the tokens do not fit.
+    """
+    import torch
+
+    count = len(observations)
+    wanted = (count, contract.language_length)
+    if tuple(input_ids.shape) != wanted or input_ids.dtype != torch.int64:
+        raise UsageError(
+            f"input_ids must be int64 {list(wanted)}, got {input_ids.dtype} {list(input_ids.shape)}"
+        )
+    proprio = np.stack([extract_proprio(one, contract) for one in observations])
+    batch: Batch = {
+        "input_ids": input_ids,
+        "image_input": image_tensor([one.images for one in observations], contract),
+        "image_mask": torch.ones(count, len(contract.view_order), dtype=torch.bool),
+        "proprio": torch.from_numpy(shown_proprio(proprio, contract)),
+        "domain_id": torch.full((count,), contract.domain_id, dtype=torch.int64),
+    }
+    if contract.posed:
+        poses = np.stack([extrinsics(one, contract) for one in observations])
+        k = contract.intrinsics_matrices.astype(np.float32)
+        batch["extrinsics"] = torch.from_numpy(poses)
+        batch["intrinsics"] = torch.from_numpy(k).repeat(count, 1, 1, 1)
+    if skill_id is not None:
+        batch["skill_id"] = torch.full((count,), skill_id, dtype=torch.int64)
+    if skill_progress is not None:
+        batch["skill_progress"] = torch.full((count,), skill_progress, dtype=torch.float32)
+    return batch

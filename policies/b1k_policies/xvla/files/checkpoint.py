@@ -1,0 +1,271 @@
+"""Which checkpoint is meant, whether its files can be used, and what it consists of.
+
+Nothing of a checkpoint is executed here, and neither torch nor transformers is imported: a missing
+shard, a file cut short or code nobody vouched for is known before minutes go into loading. That
+every file passes does not prove that the weights belong to the code; `preflight` asks the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from b1k_envs.errors import UsageError
+from b1k_policies.contract.reading import CONFIG_FILE, read_json
+from b1k_policies.xvla.files.folder import (
+    CheckpointError,
+    CheckpointFolder,
+    download_of,
+    find_folder,
+    is_clone,
+)
+from b1k_policies.xvla.files.weights import find_weights
+
+__all__ = ["Checkpoint", "CheckpointError", "CheckpointRequest", "locate", "package_in"]
+
+PACKAGE = "da3_xvla"
+"""Name under which a checkpoint's code imports itself."""
+CODE_FOLDER = f"code/{PACKAGE}"
+"""Where the model card puts that package inside a checkpoint."""
+PACKAGE_MARK = "models/modeling_xvla.py"
+"""A folder that holds this file is the package."""
+FLAT_MARK = "modeling_xvla.py"
+"""So is one that holds this one: a plain X-VLA upload has its modules beside config.json."""
+AUTOCASTS: tuple[str, ...] = ("bfloat16", "float16")
+
+_DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+_RECORDED = ("*.json", "*.txt", "*.model")  # beside the weights: config, contract, tokenizer
+_BLOCK = 4 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointRequest:
+    """A checkpoint as the command line asks for it.
+
+    Attributes:
+        ckpt: Folder, or hub id `org/name[@revision]`.
+        contract: `--contract`; see `contract_sources.resolve`.
+        settings: Values of `--set`.
+        force_contract: Whether what is given by hand may contradict the checkpoint's files.
+        code_dir: Folder of the package `da3_xvla`, or one that contains it, absolute, or relative
+            to the current directory or to the checkpoint; None for the checkpoint's own.
+        trust_code: Whether code that was downloaded with the checkpoint may run.
+        allow_pickle: Whether a pickle may hold more than tensors, which can run code when loaded.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        autocast: `bfloat16` or `float16`; None for the contract's dtype throughout.
+        compile: Whether the model is compiled.
+        skill_id: Skill to condition on; None lets the model predict it.
+        skill_progress: Progress within the skill in [0, 1]; None leaves it out.
+
+    Raises:
+        UsageError: A value that no checkpoint allows.
+    """
+
+    ckpt: str
+    contract: str | None = None
+    settings: tuple[str, ...] = ()
+    force_contract: bool = False
+    code_dir: str | None = None
+    trust_code: bool = False
+    allow_pickle: bool = False
+    device: str = "auto"
+    autocast: str | None = None
+    compile: bool = False
+    skill_id: int | None = None
+    skill_progress: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.ckpt:
+            raise UsageError("--ckpt needs the folder of a checkpoint, or a hub id (org/name)")
+        if self.code_dir == "":
+            raise UsageError(f"--code-dir needs the folder of the package {PACKAGE}")
+        if _DEVICE.fullmatch(self.device) is None:
+            raise UsageError(
+                f"--device {self.device!r} is unknown; choose from auto, cpu, cuda, cuda:N"
+            )
+        if self.autocast is not None and self.autocast not in AUTOCASTS:
+            raise UsageError(
+                f"--autocast {self.autocast!r} is unknown; choose from {', '.join(AUTOCASTS)}"
+            )
+        if self.skill_id is not None and self.skill_id < 0:
+            raise UsageError(f"--skill-id {self.skill_id} must be 0 or more")
+        if self.skill_progress is not None and not 0.0 <= self.skill_progress <= 1.0:
+            raise UsageError(f"--skill-progress {self.skill_progress:g} must lie in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint(CheckpointFolder):
+    """A checkpoint whose files are there, complete, and allowed to be used.
+
+    Attributes:
+        weights: Files of the weights, by name.
+        weights_format: `safetensors` or `pickle`.
+        allow_pickle: As asked for.
+        code_root: The folder of the package `da3_xvla` itself.
+    """
+
+    weights: tuple[Path, ...]
+    weights_format: Literal["safetensors", "pickle"]
+    allow_pickle: bool
+    code_root: Path
+
+    def files(self) -> list[tuple[str, int, str]]:
+        """The files that decide what the model does, code apart, in order of their names.
+
+        Returns:
+            (name relative to the folder, size [bytes], SHA-256 in hex) for the weights,
+            config.json, EVAL_CONTRACT.json and the tokenizer's files.
+
+        Raises:
+            CheckpointError: A file cannot be read.
+        """
+        return list(self._files)
+
+    @cached_property
+    def _files(self) -> tuple[tuple[str, int, str], ...]:  # once: it reads gigabytes
+        beside = [path for pattern in _RECORDED for path in self.folder.glob(pattern)]
+        paths = {path.name: path for path in (*self.weights, *beside) if path.is_file()}
+        return tuple((name, *_digest(paths[name])) for name in sorted(paths))
+
+    @property
+    def weights_sha256(self) -> str:
+        """One digest over the names and contents of the weights, hex."""
+        names = {path.name for path in self.weights}
+        lines = (f"{name} {digest}\n" for name, _, digest in self._files if name in names)
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+    @property
+    def geometry_model(self) -> str | None:
+        """Hub id of the geometry encoder that config.json names; the code may fetch it."""
+        geometry = read_json(self.folder / CONFIG_FILE).get("geometry_conditioning")
+        return geometry.get("da3_model_name") if isinstance(geometry, dict) else None
+
+    @cached_property
+    def code_sha256(self) -> str:
+        """One digest over the names and contents of the package's files, hex."""
+        return _code_digest(self.code_root)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values for run.json. Without paths: a checkpoint that was moved is the same one."""
+        return {
+            "origin": self.origin,
+            "repo": self.repo,
+            "revision": self.revision,
+            "weights_format": self.weights_format,
+            "weights_sha256": self.weights_sha256,
+            "code_sha256": self.code_sha256,
+            "files": [
+                {"name": name, "size": size, "sha256": digest} for name, size, digest in self._files
+            ],
+        }
+
+
+def locate(request: CheckpointRequest) -> Checkpoint:
+    """Find a checkpoint and make sure that it can be loaded and may be run.
+
+    Raises:
+        UsageError: See `checkpoint_folder.find_folder`; or a relative `code_dir` means two folders.
+        UnavailableError: huggingface_hub or safetensors is not installed.
+        CheckpointError: See `checkpoint_folder.find_folder` and `weights.find_weights`; or the
+            code is missing, or was downloaded and nobody trusts it.
+    """
+    found = find_folder(request.ckpt, allow_pickle=request.allow_pickle)
+    weights, weights_format = find_weights(found.folder)
+    code_root = _find_code(found, request.code_dir)
+    if not request.trust_code and _is_downloaded(found, code_root):
+        raise CheckpointError(
+            f"{found.origin}: the code in {code_root} (sha256 {_code_digest(code_root)}) was "
+            f"downloaded and would run with your rights; read it and pass "
+            f"--trust-checkpoint-code, or pass --code-dir with your own copy"
+        )
+    return Checkpoint(
+        **vars(found),
+        weights=weights,
+        weights_format=weights_format,
+        allow_pickle=request.allow_pickle,
+        code_root=code_root,
+    )
+
+
+# --- the code --------------------------------------------------------------------------------
+
+
+def package_in(folder: Path) -> Path | None:
+    """The package `da3_xvla` that a folder is, or contains; None where there is none."""
+    for place in (folder, folder / PACKAGE, folder.parent):
+        if (place / PACKAGE_MARK).is_file() and (place != folder.parent or folder.name == "models"):
+            return place
+    return folder if (folder / FLAT_MARK).is_file() else None
+
+
+def _find_code(found: CheckpointFolder, code_dir: str | None) -> Path:
+    if code_dir is None:
+        looked = [found.folder / CODE_FOLDER, found.folder]
+        packages = [place for place in map(package_in, looked) if place is not None][:1]
+    else:  # the card writes `--code-dir code/da3_xvla`, meant within the checkpoint
+        bases = [Path(code_dir).absolute(), found.folder / code_dir]
+        looked = [place for base in bases for place in (base, base / PACKAGE)]
+        packages = [place for place in map(package_in, bases) if place is not None]
+    if not packages:
+        raise CheckpointError(
+            f"no code for {found.origin}: looked for {PACKAGE_MARK} in "
+            f"{', '.join(map(str, dict.fromkeys(looked)))}; pass --code-dir with the folder of the "
+            f"package {PACKAGE}"
+        )
+    if len({place.resolve() for place in packages}) > 1:
+        raise UsageError(
+            f"--code-dir {code_dir} can mean {packages[0]} (from the current directory) or "
+            f"{packages[1]} (in the checkpoint): give the absolute path of the one that is meant"
+        )
+    return packages[0]
+
+
+def _is_downloaded(found: CheckpointFolder, code_root: Path) -> bool:
+    real = code_root.resolve()
+    if found.downloaded and real.is_relative_to(found.folder.resolve()):
+        return True
+    cloned = any(map(is_clone, real.parents[:2]))  # CLONE/da3_xvla, CLONE/code/da3_xvla
+    return cloned or download_of(code_root) is not None
+
+
+def _code_files(root: Path) -> Iterator[Path]:
+    """Every file of the package but the compiled ones, which `CodePackage` never runs.
+
+    Of a flat one, whose folder holds the weights as well, every source.
+    """
+    if not (root / PACKAGE_MARK).is_file():
+        yield from (path for path in root.rglob("*.py") if path.is_file())
+        return
+    seen = set()
+    for parent, folders, names in os.walk(root, followlinks=True):
+        real = Path(parent).resolve()
+        if real in seen:  # a link to a folder above would have no end
+            folders.clear()
+            continue
+        seen.add(real)
+        yield from (Path(parent, name) for name in names if not name.endswith(".pyc"))
+
+
+def _code_digest(root: Path) -> str:
+    files = {path.relative_to(root).as_posix(): path for path in _code_files(root)}
+    lines = (f"{name}\0{_digest(files[name])[1]}\n" for name in sorted(files))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _digest(path: Path) -> tuple[int, str]:
+    """(size [bytes], SHA-256 in hex) of a file."""
+    digest, size = hashlib.sha256(), 0
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+                size += len(block)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+    return size, digest.hexdigest()
