@@ -364,7 +364,7 @@ class ClientTarget:
     def __init__(self) -> None:
         from b1k_envs import errors
         from b1k_policies.base import EpisodeInfo
-        from b1k_policies.remote.client import client as remote
+        from b1k_policies.remote import client as remote
         from b1k_policies.remote.wire import codec, link, messages
 
         self._remote, self._codec, self._wire = remote, codec, messages

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -17,12 +16,10 @@ import pytest
 # Before torch: two of its threads wait for each other wherever tests share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Spawned workers import the doubles by name, and inherit this path.
-sys.path.insert(0, str(Path(__file__).parent))
+from doubles import DrivePolicy, ToyEnv
 
 from b1k_envs.base import Protocol
 from b1k_policies.base import EpisodeInfo
-from doubles import DrivePolicy, ToyEnv
 
 # No example fails for being slow: machines that test are shared.
 hypothesis.settings.register_profile(
@@ -99,14 +96,8 @@ def twin_2026(_twin_2026: TwinEnv) -> TwinEnv:
 
 @pytest.fixture(scope="session")
 def tiny_maker() -> ModuleType:
-    """scripts/make_tiny_checkpoint.py as a module; scripts are no package."""
-    script = Path(__file__).parents[1] / "scripts" / "make_tiny_checkpoint.py"
-    spec = importlib.util.spec_from_file_location(script.stem, script)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """scripts/make_tiny_checkpoint.py as a module."""
+    return importlib.import_module("make_tiny_checkpoint")
 
 
 def _tiny(version: str, factory: pytest.TempPathFactory, maker: ModuleType) -> Path:

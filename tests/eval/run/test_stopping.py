@@ -1,0 +1,142 @@
+"""SIGTERM and Ctrl-C, really sent: a word, an exit code, a document, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from run_folders import finished_run
+
+from b1k_eval.cli.main import VERBS
+from b1k_eval.records.store import read_episodes
+
+SCRIPT = Path(__file__).parents[2] / "support" / "stopped_verb.py"
+RUN = ["run", "--task", "31", "--policy", "hold", "--no-video", "--max-steps", "1000000"]
+WORDS = {
+    signal.SIGTERM: ("terminated", "Terminated", 143),
+    signal.SIGINT: ("interrupted", "KeyboardInterrupt", 130),
+}
+
+
+def start(folder, *arguments):
+    """The verb, in a process group of its own; returns when it is at work."""
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT), *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    seen = []
+    for line in process.stderr:
+        seen.append(line)
+        if line == "working\n":
+            return process
+    raise AssertionError("".join(seen))
+
+
+@pytest.fixture(params=[signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def stop(request):
+    return request.param
+
+
+@pytest.mark.parametrize("whole_group", [False, True])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_that_is_stopped_says_so_and_can_be_gone_on_with(
+    tmp_path, stop, workers, whole_group
+):
+    options = ["--workers", str(workers), "--instances", "0-3", "--out", "r", "--json"]
+    process = start(tmp_path, *RUN, *options)
+    (os.killpg if whole_group else os.kill)(process.pid, stop)
+    # Returns when the last holder of the pipes is gone, so it waits for the workers as well.
+    told, errors = process.communicate(timeout=60)
+    word, _, code = WORDS[stop]
+    assert process.returncode == code, errors
+    assert f"{word}; go on with: b1k-eval run --resume --out r\n" in errors
+    assert "Traceback" not in errors
+    document = json.loads(told)
+    assert (document["interrupted"], document["counts"]["error"]) == (True, 0)
+    assert not list((tmp_path / "r" / "episodes").iterdir())
+    assert read_episodes(tmp_path / "r") == {}
+    again = start(tmp_path, "run", "--resume", "--out", "r", "--workers", "1")
+    again.kill()
+    again.communicate()
+
+
+OTHERS = {
+    "smoke": ["--sim", "mujoco", "--policy", "hold"],
+    "compare": ["run", "run"],
+    "report": ["run"],
+    "serve": ["--policy", "hold", "--port", "0"],
+    "inspect": ["ckpt"],
+    "doctor": [],
+    "export": ["run", "--track", "standard", "--team", "T", "--affiliation", "A"],
+    "import": ["run"],
+    "tasks": [],
+    "contract": ["v4"],
+    "convert": ["run"],
+    "qualify": [],
+    "loading": [],
+}
+
+
+@pytest.mark.parametrize("verb", OTHERS)
+def test_every_verb_that_is_terminated_says_so_in_a_word_a_code_and_a_document(tmp_path, verb):
+    finished_run(tmp_path / "run", {0: "success", 1: "failure"})
+    process = start(tmp_path, verb, *OTHERS[verb], "--json")
+    process.send_signal(signal.SIGTERM)
+    told, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert errors.splitlines()[-1] == "error: terminated"
+    assert "Traceback" not in errors
+    error = {"type": "Terminated", "message": "terminated", "exit_code": 143}
+    assert json.loads(told) == {"error": error}
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_no_verb_is_left_out():
+    assert {*OTHERS, "run", "replay"} - {"loading"} == set(VERBS)
+
+
+def test_a_replay_that_is_terminated_says_so(tmp_path):
+    process = start(tmp_path, *RUN, "--max-steps", "20", "--out", "r")
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    replay = start(tmp_path, "replay", "r", "0", "--json")
+    replay.send_signal(signal.SIGTERM)
+    told, errors = replay.communicate(timeout=60)
+    assert (replay.returncode, errors.splitlines()[-1]) == (143, "error: terminated")
+    assert json.loads(told)["error"]["exit_code"] == 143
+
+
+def test_a_second_sigterm_of_the_same_wish_does_not_spoil_the_end(tmp_path):
+    process = start(tmp_path, *RUN, "--workers", "2", "--instances", "0-3", "--out", "r")
+    for _ in range(20):  # as from somebody who tells process and group, and tells them twice
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.005)
+        if process.poll() is not None:
+            break
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143, errors
+    assert "terminated; go on with: b1k-eval run --resume --out r\n" in errors
+    assert not list((tmp_path / "r" / "episodes").iterdir())
+
+
+def test_who_ignores_sigterm_goes_on_ignoring_it(tmp_path):
+    command = f"trap '' TERM; exec {sys.executable} {SCRIPT} tasks"
+    process = subprocess.Popen(
+        ["bash", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr.readline() == "working\n"
+    process.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=0.5)
+    process.kill()
+    process.communicate()

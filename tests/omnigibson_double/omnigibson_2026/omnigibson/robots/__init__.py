@@ -1,8 +1,0 @@
-"""Robots; importing the package sets the grasping macro's default."""
-
-from omnigibson.robots import robot  # noqa: TID253
-from omnigibson.robots.robot import Robot  # noqa: TID253
-from omnigibson_double import touch
-
-__all__ = ["Robot", "robot"]
-touch.module(__name__)

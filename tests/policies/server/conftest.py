@@ -1,8 +1,0 @@
-"""The server's tests use the observations of their neighbours."""
-
-from __future__ import annotations
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1]))

@@ -1,0 +1,241 @@
+"""Worlds that do what OmniGibson may do, to be built in a worker: hang, crash, leave, fail."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+
+from doubles import RandomWalkPolicy, ToyEnv
+
+from b1k_envs.base import Env, EnvGroup, Float32Array, Observation, StepResult
+from b1k_envs.errors import EnvError, HostFaultError, UnavailableError
+from b1k_envs.tasks.table import get_task, human_stats
+from b1k_eval.loop.chunking import RecedingHorizon
+from b1k_eval.records.store import open_run
+from b1k_eval.run.episode import Assembly
+from b1k_eval.run.launch import launch, plan_episodes
+from b1k_eval.run.progress import Reporter
+from b1k_eval.run.watchdog import Limits
+
+TASK = get_task(31)
+RECORD = {"format": 1, "identity": {"settings": {}}, "sessions": [{"started_at": "-"}]}
+
+
+def hang() -> None:
+    """A call that never returns, as the native one of a simulator that waits for itself."""
+    reader, _ = os.pipe()
+    os.read(reader, 1)
+
+
+def fail(what: str) -> None:
+    """Go wrong in one of the ways there are."""
+    if what == "hang":
+        hang()
+    elif what == "exit":
+        sys.exit(3)
+    elif what == "abort":
+        sys.stderr.write("native code has a last word\n")
+        os.abort()
+    elif what == "memory":
+        raise HostFaultError("out of memory during a step in OmniGibson")
+    elif what == "raise":
+        raise EnvError("OmniGibson failed during a step")
+    elif what == "nan":
+        raise EnvError("observation proprio has NaN")
+    elif what == "other":
+        raise IndexError("list index out of range")
+
+
+class StuckEnv(ToyEnv):
+    """Goes wrong in a phase of the episodes named; says so before every call that is watched."""
+
+    def __init__(
+        self,
+        *,
+        phase: str = "none",
+        how: str = "none",
+        instances: Sequence[int] = (),
+        marker: str | None = None,
+    ) -> None:
+        """Choose what goes wrong.
+
+        Args:
+            phase: start, reset, step, observe, or none.
+            how: See `fail`.
+            instances: In which episodes; for `start`, any makes it fail.
+            marker: File that gets a line with this process's id for every world that is built.
+        """
+        super().__init__(max_steps=20)
+        self.info = replace(self.info, settings={"toy": True, "drift_m": float("nan")})
+        self.phase, self.how, self.instances = phase, how, instances
+        self.instance = -1
+        if marker is not None:
+            with open(marker, "a", encoding="utf-8") as out:  # noqa: PTH123 - shared by processes
+                out.write(f"{os.getpid()}\n")
+        if phase == "start":
+            fail(how)
+
+    def _at(self, phase: str) -> None:
+        if phase == self.phase and self.instance in self.instances:
+            fail(self.how)
+
+    def reset(self, instance: int, rollout: int, seed: int) -> None:
+        self.instance = instance
+        self._at("reset")
+        super().reset(instance, rollout, seed)
+
+    def step(self, action: Float32Array) -> StepResult:
+        if self.step_count == 3:
+            self._at("step")
+        return super().step(action)
+
+    def observe(self, *, images: bool = True) -> Observation:
+        self._at("observe")
+        return super().observe(images=images)
+
+
+class ToyGroup(EnvGroup):
+    """Envs that wait for each other before every step, as those of one simulator do."""
+
+    def __init__(self, make_env: Callable[[], Env], count: int) -> None:
+        self.envs = tuple(make_env() for _ in range(count))
+
+    def run(self, jobs: Sequence[Callable[[Env], None]]) -> None:
+        self.barrier = LeavingBarrier(len(jobs))
+        errors: list[BaseException] = []
+
+        def work(job: Callable[[Env], None], env: Env) -> None:
+            try:
+                job(WaitingEnv(env, self.barrier))
+            except BaseException as error:  # noqa: BLE001 - raised below
+                errors.append(error)
+            finally:
+                self.barrier.leave()
+
+        threads = [
+            threading.Thread(target=work, args=pair, daemon=True)
+            for pair in zip(jobs, self.envs, strict=False)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if errors:
+            raise errors[0]
+
+    def close(self) -> None:
+        for env in self.envs:
+            env.close()
+
+
+class LeavingBarrier:
+    """Lets all through when the last of those who have not left has come."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._here = 0
+        self._round = 0
+        self._changed = threading.Condition()
+
+    def wait(self) -> None:
+        with self._changed:
+            mine = self._round
+            self._here += 1
+            self._open()
+            self._changed.wait_for(lambda: self._round != mine)
+
+    def leave(self) -> None:
+        with self._changed:
+            self._count -= 1
+            self._open()
+
+    def _open(self) -> None:
+        if self._here >= self._count:
+            self._here = 0
+            self._round += 1
+            self._changed.notify_all()
+
+
+class WaitingEnv(Env):
+    """One of a `ToyGroup`."""
+
+    def __init__(self, env: Env, barrier: LeavingBarrier) -> None:
+        self._env, self._barrier, self.info = env, barrier, env.info
+
+    def reset(self, instance, rollout, seed):
+        self._barrier.wait()
+        self._env.reset(instance, rollout, seed)
+
+    def step(self, action):
+        self._barrier.wait()
+        return self._env.step(action)
+
+    def observe(self, *, images=True):
+        return self._env.observe(images=images)
+
+    def goal(self):
+        return self._env.goal()
+
+    def subgoals(self):
+        return self._env.subgoals()
+
+    def frame(self, *, light=False):
+        return self._env.frame(light=light)
+
+    def privileged_state(self):
+        return self._env.privileged_state()
+
+    def close(self):
+        self._env.close()
+
+
+def toy_group(count: int, **options: object) -> ToyGroup:
+    """A group of `StuckEnv`."""
+    return ToyGroup(partial(StuckEnv, **options), count)  # type: ignore[arg-type]
+
+
+class Hearing(Reporter):
+    """Keeps the notes."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def run_stuck(folder, episodes=5, *, workers=1, lanes=0, limits=None, policy=None, **options):
+    """A run in watched workers; lanes = 0 is one env a process without a group."""
+    assembly = Assembly(
+        make_env=partial(StuckEnv, **options),
+        make_group=partial(toy_group, lanes, **options) if lanes else None,
+        lanes=max(lanes, 1),
+        limits=limits or Limits(start_s=60, reset_s=60, step_s=60, observe_s=60, close_s=60),
+        make_policy=policy or RandomWalkPolicy,
+        make_chunking=partial(RecedingHorizon, 4),
+        human=human_stats(TASK),
+        max_steps=20,
+    )
+    store = open_run(folder, RECORD, resume=True)
+    reporter = Hearing()
+    plan = plan_episodes(TASK, range(episodes), 1, seed=3, protocol="2026")
+    try:
+        launch(assembly, plan, store, reporter=reporter, workers=workers)
+    finally:
+        store.close()
+    return store, reporter
+
+
+class AbsentPolicy(RandomWalkPolicy):
+    """Cannot be had while a file is not there, as a server that has gone."""
+
+    def __init__(self, there: str) -> None:
+        super().__init__()
+        if not os.path.exists(there):  # noqa: PTH110
+            with open(there, "w", encoding="utf-8"):  # noqa: PTH123
+                pass
+            raise UnavailableError("no policy server within 10 s")
