@@ -6,13 +6,13 @@ import re
 
 import numpy as np
 import pytest
+from doubles import DrivePolicy, ToyEnv
 
 from b1k_envs.errors import UsageError
 from b1k_eval.loop.chunking import RecedingHorizon
 from b1k_eval.loop.runner import run_episode
 from b1k_policies.baselines import HoldPolicy, RandomPolicy, ReplayPolicy, ZeroPolicy
 from b1k_policies.registry import make_policy
-from doubles import DrivePolicy, ToyEnv
 
 
 def observe(env, step=0):

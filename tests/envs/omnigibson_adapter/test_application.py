@@ -17,13 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omnigibson_double import touch
+from omnigibson_double.application import SET_BY_ISAAC
 
 from b1k_envs.errors import EnvError, UnavailableError
 from b1k_envs.omnigibson.setup import application
 from b1k_envs.omnigibson.setup.application import Application, grasp_window, launch
 from b1k_envs.omnigibson.setup.generation import GENERATIONS, installed_generation
-from omnigibson_double import touch
-from omnigibson_double.application import SET_BY_ISAAC
 
 
 @pytest.fixture(autouse=True)

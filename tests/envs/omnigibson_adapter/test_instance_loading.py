@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 from adapter_start import bring_up
+from omnigibson_double.data import PUBLIC_IDS_2025
 
 from b1k_envs import r1pro
 from b1k_envs.errors import EnvError, UnavailableError, UsageError
 from b1k_envs.mujoco_twin.instances import make_instance
 from b1k_envs.omnigibson.setup import loading
-from omnigibson_double.data import PUBLIC_IDS_2025
 
 GLOVES = ("boxing_glove.n.01_1", "boxing_glove.n.01_2")
 HEAD = "robot_r1:zed_link:Camera:0"

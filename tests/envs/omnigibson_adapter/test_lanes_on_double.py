@@ -167,10 +167,11 @@ def test_a_group_can_be_run_again_with_other_instances(double_2026):
 
 
 def test_an_episode_loop_runs_in_a_lane_as_anywhere(double_2026):
+    from twin_bench import episode_info
+
     from b1k_eval.loop.chunking import RecedingHorizon
     from b1k_eval.loop.runner import run_episode
     from b1k_policies.baselines import HoldPolicy
-    from twin_bench import episode_info
 
     group = double_2026.group(2, max_steps=5)
     results: list[Any] = []

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from naive_variants import assert_catches, put
 from omnigibson_bench import Double, drive, shown_camera, start_anew
+from omnigibson_double import simulator, touch
+from omnigibson_double.names import ROOMS, TASK_ROOMS
+from omnigibson_double.sensors import VisionSensor
 
 from b1k_envs.base import VIEWS
 from b1k_envs.errors import UnavailableError, UsageError
 from b1k_envs.omnigibson import world
 from b1k_envs.omnigibson.setup import application, config, generation
 from b1k_envs.omnigibson.setup.generation import installed_generation
-from omnigibson_double import simulator, touch
-from omnigibson_double.names import ROOMS, TASK_ROOMS
-from omnigibson_double.sensors import VisionSensor
 
 
 @pytest.fixture(autouse=True)

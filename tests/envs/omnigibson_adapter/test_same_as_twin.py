@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from omnigibson_bench import drive
+from twin_bench import episode_info, make_twin
 
 from b1k_envs.base import Env, Protocol
 from b1k_eval.loop.chunking import RecedingHorizon
 from b1k_eval.loop.events import StepEvent, Subscriber
 from b1k_eval.loop.runner import run_episode
 from b1k_policies.expert import ExpertPolicy
-from twin_bench import episode_info, make_twin
 
 pytestmark = pytest.mark.slow
 

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from adapter_start import bring_up
+from omnigibson_double import simulator
 
 from b1k_envs.errors import EnvError
 from b1k_envs.findings import HOLD_STEPS
 from b1k_envs.omnigibson.setup import checks as startup_checks
 from b1k_envs.omnigibson.setup.checks import TURN_STEPS
-from omnigibson_double import simulator
 
 HEAD = "robot_r1:zed_link:Camera:0"
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from accesses import accesses, foreign_names
 from omnigibson_bench import PUBLIC, TASK, Double, drive, start_anew
+from omnigibson_double import touch
 
 from b1k_envs.base import Protocol
 from b1k_envs.omnigibson import touchpoints, world
@@ -23,7 +24,6 @@ from b1k_envs.omnigibson.touchpoints import (
     Touchpoint,
 )
 from b1k_envs.omnigibson.world import OmniGibsonWorld, RenderMode
-from omnigibson_double import touch
 
 PACKAGE = Path(touchpoints.__file__).parent
 TEXTS = {

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from b1k_envs.errors import EnvError, UnavailableError, UsageError
-from b1k_envs.tasks.goals import GoalTracker, partial_score
 from b1k_envs.tasks import bddl_problem
+from b1k_envs.tasks.goals import GoalTracker, partial_score
 
 GLOVES = ("boxing_glove.n.01_1", "boxing_glove.n.01_2")
 DUST = "dust.n.01_1"

@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from doubles import PREDICATES, SUBGOALS, BreakingEnv, DrivePolicy, RaisingPolicy, ToyEnv
 
 from b1k_envs.errors import UnavailableError, UsageError
 from b1k_envs.tasks.table import get_task, human_stats
@@ -24,7 +25,6 @@ from b1k_eval.run.executor import Executor
 from b1k_eval.run.launch import plan_episodes
 from b1k_eval.run.settings import build_chunking
 from b1k_policies.base import ActionChunk, Skill
-from doubles import PREDICATES, SUBGOALS, BreakingEnv, DrivePolicy, RaisingPolicy, ToyEnv
 
 TASK = get_task("clean_boxing_gloves")
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from made_traces import moving
 from scripted_failures import SCRIPTS
+from twin_bench import make_twin
 
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
 from b1k_eval.diagnosis.failures import LABELS, label_failure, label_failures
 from b1k_eval.records.loading import DamagedTraceError, read_trace
 from b1k_eval.report.episodes import read_episode_page
-from twin_bench import make_twin
 
 SLOW = ("leaves the door ajar", "washes one glove only")
 

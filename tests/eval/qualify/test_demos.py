@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from demo_files import TASK, made_demo
 
 from b1k_envs.errors import UsageError
 from b1k_envs.tasks.table import get_task
 from b1k_eval.qualify.demos import find_demos, read_demo
-from demo_files import TASK, made_demo
 
 
 @pytest.fixture(params=["v2.1", "v3.0"])

@@ -9,6 +9,7 @@ import json
 import sys
 
 import pytest
+from demo_files import TASK, made_demo
 from faulty_worlds import (
     AnotherInstance,
     LateActions,
@@ -16,6 +17,8 @@ from faulty_worlds import (
     LopsidedBase,
     SwappedWrists,
 )
+from omnigibson_double.data import PUBLIC_IDS_2025
+from omnigibson_double.fixtures import _og_data_2025, _og_data_2026, og_2025, og_2026  # noqa: F401
 from typer.testing import CliRunner
 
 from b1k_eval.cli.main import app
@@ -25,9 +28,6 @@ from b1k_eval.qualify.ladder import Plan, climb
 from b1k_eval.qualify.replays import Assigned
 from b1k_eval.qualify.rungs import Rung
 from b1k_eval.run.simulators import instance_index
-from demo_files import TASK, made_demo
-from omnigibson_double.data import PUBLIC_IDS_2025
-from omnigibson_double.fixtures import _og_data_2025, _og_data_2026, og_2025, og_2026  # noqa: F401
 
 
 @pytest.fixture

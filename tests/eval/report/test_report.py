@@ -17,12 +17,12 @@ from urllib.parse import unquote
 import numpy as np
 import pandas as pd
 import pytest
+from report_runs import NAMES, TASK, TalkingPolicy, make_run, steps_in
 from typer.testing import CliRunner
 
 from b1k_eval.cli.main import app
 from b1k_eval.video.mp4 import DamagedVideoError, frame_of_step, read_index, step_of_frame
 from b1k_policies.contract.contract import V4, V17
-from report_runs import NAMES, TASK, TalkingPolicy, make_run, steps_in
 
 EVIL = '</script><script>alert(1)</script><img src=x onerror="alert(2)"> & $x$ "'
 
