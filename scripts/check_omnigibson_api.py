@@ -3,7 +3,7 @@
     python scripts/check_omnigibson_api.py --source ~/BEHAVIOR-1K [--generation 2026] [--json]
 
 The tree is a checkout of BEHAVIOR-1K or its folder OmniGibson; nothing in it is run, so no GPU, no
-Isaac Sim and no torch is needed. The table is `b1k_envs.omnigibson.touchpoints`.
+Isaac Sim and no torch is needed. The table is `lib/og_touchpoints.py`.
 
 Answers: `ok` with file and line; `missing`, the file was read and has no such thing; `differs`, it
 is another kind of thing or does not take an argument; `not in this tree`, the file is not there;
@@ -27,9 +27,9 @@ from typing import Annotated, Literal
 import typer
 from lib.og_calls import key, macro, refusal
 from lib.og_source import Absent, Class, Found, Missing, SourceTree, Unknown
+from lib.og_touchpoints import OWNERS, TOUCHPOINTS, Touchpoint
 
 from b1k_envs.base import Protocol
-from b1k_envs.omnigibson.touchpoints import OWNERS, TOUCHPOINTS, Touchpoint
 
 Status = Literal["ok", "missing", "differs", "not in this tree", "unknown"]
 ORDER: tuple[Status, ...] = ("missing", "differs", "not in this tree", "unknown", "ok")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from report_runs import PICTURE, TASK, TalkingPolicy, make_run, read_stripes
 from typer.testing import CliRunner
 
 from b1k_eval.cli.main import app
-from report_runs import PICTURE, TASK, TalkingPolicy, make_run, read_stripes
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,6 @@ import subprocess
 import sys
 
 import pytest
-
 from crashing_triton import environment_with_it
 
 WANTED = """

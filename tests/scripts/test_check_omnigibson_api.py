@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 import typer
+from lib.og_touchpoints import Touchpoint
 from typer.testing import CliRunner, Result
-
-from b1k_envs.omnigibson.touchpoints import Touchpoint
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from omnigibson_bench import Double
+from omnigibson_double.fixtures import _og_data_2025, _og_data_2026, og_2025, og_2026
 
 from b1k_envs.mujoco_twin.env import TwinEnv
-from omnigibson_double.fixtures import _og_data_2025, _og_data_2026, og_2025, og_2026
 
 __all__ = ["_og_data_2025", "_og_data_2026", "og_2025", "og_2026"]
 

@@ -12,8 +12,6 @@ import threading
 
 import numpy as np
 import pytest
-
-from b1k_envs import r1pro
 from omnigibson_double.official import heavy_and_wide, official_config
 from omnigibson_double.probes import (
     DRIVE,
@@ -27,6 +25,8 @@ from omnigibson_double.probes import (
     start,
     start_as_asked,
 )
+
+from b1k_envs import r1pro
 
 
 @pytest.fixture

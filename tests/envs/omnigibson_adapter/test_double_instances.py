@@ -6,8 +6,6 @@ import importlib
 
 import numpy as np
 import pytest
-
-from b1k_envs import r1pro
 from omnigibson_double.data import PUBLIC_IDS_2025
 from omnigibson_double.official import heavy_and_wide, load_2025, load_2026
 from omnigibson_double.probes import (
@@ -22,6 +20,8 @@ from omnigibson_double.probes import (
 )
 from omnigibson_double.world import SCENE_SPACING
 from twin_bench import episode_info, make_twin, wild_actions
+
+from b1k_envs import r1pro
 
 
 @pytest.fixture

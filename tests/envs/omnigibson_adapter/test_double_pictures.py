@@ -6,7 +6,6 @@ import importlib
 
 import numpy as np
 import pytest
-
 from omnigibson_double.official import official_config
 from omnigibson_double.probes import (
     DRIVE,

@@ -8,13 +8,7 @@ from pathlib import Path
 
 import pytest
 from accesses import accesses, foreign_names
-from omnigibson_bench import PUBLIC, TASK, Double, drive, start_anew
-from omnigibson_double import touch
-
-from b1k_envs.base import Protocol
-from b1k_envs.omnigibson import touchpoints, world
-from b1k_envs.omnigibson.dialects import dialect_2026
-from b1k_envs.omnigibson.touchpoints import (
+from lib.og_touchpoints import (
     APPLICATION,
     CHECKS,
     LOADING,
@@ -23,13 +17,19 @@ from b1k_envs.omnigibson.touchpoints import (
     TOUCHPOINTS,
     Touchpoint,
 )
+from omnigibson_bench import PUBLIC, TASK, Double, drive, start_anew
+from omnigibson_double import touch
+
+from b1k_envs.base import Protocol
+from b1k_envs.omnigibson import world
+from b1k_envs.omnigibson.dialects import dialect_2026
 from b1k_envs.omnigibson.world import OmniGibsonWorld, RenderMode
 
-PACKAGE = Path(touchpoints.__file__).parent
+PACKAGE = Path(world.__file__).parent
 TEXTS = {
     path.stem: path.read_text(encoding="utf-8")
-    for path in sorted(PACKAGE.glob("*.py"))
-    if path.stem != "touchpoints"
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path.stem != "__init__"
 }
 TREES = {name: ast.parse(text) for name, text in TEXTS.items()}
 
@@ -134,7 +134,7 @@ def test_every_name_that_the_code_reads_of_omnigibson_has_a_row(name):
         for access in accesses(TREES[name], package)
         if access.name not in members | PLAIN
     }
-    assert not unknown, f"{name}.py touches what touchpoints.py does not declare"
+    assert not unknown, f"{name}.py touches what og_touchpoints.py does not declare"
 
 
 def test_a_new_touch_without_a_row_would_be_noticed():

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from demo_files import made_demo
+from doubles import BreakingEnv, ToyEnv
 
 from b1k_envs.errors import EnvError, UsageError
 from b1k_envs.r1pro import ACTION_DIM, PROPRIO_2026
 from b1k_eval.qualify.ladder import Plan, climb
 from b1k_eval.qualify.replays import ISSUE_2344, Assigned, execute_and_read, replays_rung
 from b1k_eval.qualify.rungs import Rung, not_done, verdict_in_words
-from demo_files import made_demo
-from doubles import BreakingEnv, ToyEnv
 
 
 class Line(ToyEnv):

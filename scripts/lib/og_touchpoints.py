@@ -1,4 +1,4 @@
-"""Everything of OmniGibson that this package touches, one row each.
+"""Everything of OmniGibson that `b1k_envs.omnigibson` touches, one row each.
 
 `scripts/check_omnigibson_api.py` looks every row up in a source tree of BEHAVIOR-1K; a test holds
 the table equal to what the code touches. A method that is renamed upstream is then found by
