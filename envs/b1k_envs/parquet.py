@@ -19,5 +19,5 @@ def require_pyarrow() -> None:
     except ImportError as error:
         raise UnavailableError(
             f"parquet can be neither written nor read, pyarrow does not import here ({error}); "
-            "install it: pip install pyarrow, or beside numpy < 2: pip install 'pyarrow<20'"
+            "install it: pip install pyarrow, or beside numpy < 2: pip install 'pyarrow<26'"
         ) from error

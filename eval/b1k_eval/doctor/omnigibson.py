@@ -148,7 +148,7 @@ def _numpy(generation: Generation | None) -> Check:
         state="ok" if fits else "absent",
         detail=found if fits else f"{found}; Isaac Sim and OmniGibson run with numpy < 2",
         # Newer pyarrow builds need numpy 2 and do not say so.
-        advice=None if fits else "pip install 'numpy<2' 'pyarrow<20'",
+        advice=None if fits else "pip install 'numpy<2' 'pyarrow<26'",
         concerns=_concerns(generation),
     )
 

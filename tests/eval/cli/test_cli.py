@@ -562,7 +562,7 @@ def test_a_pyarrow_that_does_not_import_is_told_before_anything_is_made(
     assert error_line(result) == (
         "parquet can be neither written nor read, pyarrow does not import here (pyarrow requires "
         "NumPy 2.0 or newer, found 1.26.4); install it: pip install pyarrow, or beside numpy < 2: "
-        "pip install 'pyarrow<20'"
+        "pip install 'pyarrow<26'"
     )
     assert not Path("new").exists()
 

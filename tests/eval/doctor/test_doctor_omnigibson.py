@@ -218,7 +218,7 @@ def test_numpy_2_beside_omnigibson_is_in_the_way_of_it_alone(machine):
     said = verdict(machine, "omnigibson-2026")
     assert said.steps == (
         "omnigibson numpy: 2.2.1; Isaac Sim and OmniGibson run with numpy < 2; "
-        "pip install 'numpy<2' 'pyarrow<20'",
+        "pip install 'numpy<2' 'pyarrow<26'",
     )
     assert verdict(machine, "mujoco").ready
 
