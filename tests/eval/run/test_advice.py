@@ -196,7 +196,7 @@ def test_for_how_many_environments_a_server_answers_leads_on():
     (parameter,) = [p for p in _load(verb).params if option in p.opts]
     assert parameter.name == "max_envs"
     code = (
-        "import sys; from b1k_eval.cli import serve\n"
+        "import sys; from b1k_eval.cli.checkpoints import serve\n"
         "from b1k_eval.cli.main import main\n"
         "serve._serve = lambda *given, **_: sys.stderr.write(repr(given[4]))\n"
         "sys.argv = ['b1k-eval', *sys.argv[1:]]; main()"
