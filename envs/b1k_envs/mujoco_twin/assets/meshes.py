@@ -432,31 +432,32 @@ def _with_creases(mesh: Mesh, crease: float) -> Mesh:
     corners = mesh.vertices[mesh.faces]
     weighted = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])  # (m, 3)
     unit = _unit(weighted)
-    limit = np.cos(crease)
-    around: list[list[int]] = [[] for _ in mesh.vertices]
-    for face, row in enumerate(mesh.faces):
-        for vertex in row:
-            around[vertex].append(face)
-    vertices: list[Float64Array] = []
-    normals: list[Float64Array] = []
-    sources: list[int] = []
-    faces = np.array(mesh.faces)
-    for vertex, mine in enumerate(around):
-        members = np.array(mine, dtype=np.intp)
-        near = unit[members] @ unit[members].T >= limit
-        made: dict[bytes, int] = {}
-        for k, face in enumerate(mine):
-            key = near[k].tobytes()
-            if key not in made:
-                made[key] = len(vertices)
-                vertices.append(mesh.vertices[vertex])
-                normals.append(weighted[members[near[k]]].sum(axis=0))
-                sources.append(vertex)
-            faces[face, mesh.faces[face] == vertex] = made[key]
+    # All corners at once: vertex by vertex took half of the time in which a twin is made.
+    corner = np.argsort(mesh.faces.ravel(), kind="stable")  # by vertex, then by face
+    face, vertex = corner // 3, mesh.faces.ravel()[corner]
+    count = np.bincount(vertex, minlength=len(mesh.vertices))
+    start = np.cumsum(count) - count
+    slot = np.arange(count.max())
+    other = np.minimum(start[vertex][:, None] + slot, len(corner) - 1)  # (corners, slots)
+    beside = face[other]
+    alike = np.einsum("ij,ikj->ik", unit[face], unit[beside]) >= np.cos(crease)
+    near = alike & (slot < count[vertex][:, None])
+    bits = np.packbits(near, axis=1)
+    keys = np.hstack([vertex[:, None].astype(np.uint32).view(np.uint8), bits])
+    rows = keys.view(f"V{keys.shape[1]}").reshape(-1)
+    _, first, patch = np.unique(rows, return_index=True, return_inverse=True)
+    order = np.argsort(first)  # patches in the order in which their vertices come
+    first, patch = first[order], np.argsort(order)[patch]
+    normals = np.zeros((len(first), 3))
+    row, column = np.nonzero(near[first])
+    np.add.at(normals, row, weighted[beside[first[row], column]])
+    faces = np.empty(mesh.faces.size, dtype=mesh.faces.dtype)
+    faces[corner] = patch
+    sources = vertex[first]
     return Mesh(
-        vertices=np.array(vertices),
-        faces=faces,
-        normals=_unit(np.array(normals)),
+        vertices=mesh.vertices[sources],
+        faces=faces.reshape(-1, 3),
+        normals=_unit(normals),
         uv=None if mesh.uv is None else mesh.uv[sources],
     )
 
