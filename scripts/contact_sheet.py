@@ -1,9 +1,9 @@
-"""Draw one episode of the twin at eight moments, and the gloves before and after.
+"""Draw one episode of the twin at eight moments, and what the task changes before and after.
 
-    python scripts/contact_sheet.py [--instance 0] [--policy expert] [--out docs]
+    python scripts/contact_sheet.py [--task 31] [--instance 0] [--policy expert] [--out docs]
 
-Writes episode.jpg (overview, head, left and right wrist in each row) and gloves.jpg (dusty beside
-washed, as the counter camera sees them).
+Writes TASK.jpg (overview, head, left and right wrist in each row) and TASK-closeup.jpg (as the
+scene's close-up camera sees it before and after, side by side).
 
 The moments are the start, every step at which sub-goals were first reached (coming near something
 is not one worth a picture), and the end; spread evenly where these are more than eight.
@@ -20,7 +20,6 @@ from rich.console import Console
 
 from b1k_envs.base import VIEWS, UInt8Array
 from b1k_envs.mujoco_twin.env import TwinEnv
-from b1k_envs.mujoco_twin.model import Look
 from b1k_envs.mujoco_twin.rendering.cameras import CameraRig
 from b1k_envs.tasks.table import get_task
 from b1k_eval.loop.chunking import RecedingHorizon
@@ -92,12 +91,13 @@ class Moments(Subscriber):
 
 
 def main(
+    task_name: Annotated[str, typer.Option("--task", help="Index or name.")] = "31",
     instance: Annotated[int, typer.Option(help="Public-test instance.")] = 0,
     policy: Annotated[str, typer.Option(help="As for b1k-eval run.")] = "expert",
     out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("docs"),
     max_steps: Annotated[int, typer.Option(help="Time limit.")] = 6000,
 ) -> None:
-    task = get_task("clean_boxing_gloves")
+    task = get_task(task_name)
     env = TwinEnv(
         task, protocol="2026", split="public-test", max_steps=max_steps, render_quality="high"
     )
@@ -106,7 +106,7 @@ def main(
     moments = Moments(env, rig)
     out.mkdir(parents=True, exist_ok=True)
     try:
-        save(out / "gloves.jpg", before_and_after(env, rig, instance))
+        save(out / f"{task.name}-closeup.jpg", before_and_after(env, rig, instance))
         result = run_episode(
             env,
             acting,
@@ -132,16 +132,17 @@ def main(
         canvas = np.full((height, column.shape[1], 3), BACKGROUND, np.uint8)
         canvas[: column.shape[0]] = column
         padded.append(canvas)
-    save(out / "episode.jpg", np.concatenate(padded, axis=1))
+    save(out / f"{task.name}.jpg", np.concatenate(padded, axis=1))
     Console().print(f"{result.outcome} after {result.steps} steps; {len(rows)} moments in {out}")
 
 
 def before_and_after(env: TwinEnv, rig: CameraRig, instance: int) -> UInt8Array:
     env.reset(instance, 0, 0)
     halves = []
-    for dusty in (True, False):
-        env._dresser.show(Look(dusty=(dusty, dusty)))
-        halves.append(rig.render(env._data, "counter_close", 360, 640))
+    camera, *looks = env._scene.closeup
+    for look in looks:
+        env._dresser.show(look)
+        halves.append(rig.render(env._data, camera, 360, 640))
     return np.concatenate(halves, axis=1)
 
 

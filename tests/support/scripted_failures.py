@@ -16,7 +16,7 @@ import numpy as np
 from twin_bench import GLOVES, TASK, episode_info, make_twin
 
 from b1k_envs.mujoco_twin.env import TwinEnv
-from b1k_envs.mujoco_twin.truth import TwinTruth
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.states import GloveTruth
 from b1k_envs.tasks.table import human_stats
 from b1k_eval.records.loading import RunData, read_run_data
 from b1k_eval.records.store import EpisodeKey, open_run
@@ -29,7 +29,7 @@ from b1k_policies.expert import ExpertPolicy
 
 OPEN, CLOSED = 1.0, -1.0
 
-When = Callable[[TwinTruth], bool]
+When = Callable[[GloveTruth], bool]
 
 
 class Stops(ExpertPolicy):
@@ -44,7 +44,7 @@ class Stops(ExpertPolicy):
         when: When,
         *,
         grip: float = OPEN,
-        belief: Callable[[TwinTruth], TwinTruth] = lambda truth: truth,
+        belief: Callable[[GloveTruth], GloveTruth] = lambda truth: truth,
     ) -> None:
         super().__init__()
         self.when, self.grip, self.belief = when, grip, belief
@@ -110,19 +110,19 @@ def holds(glove: str, *, lifted: bool = False) -> When:
     return lambda t: t.held["left"] == glove and (not lifted or t.positions[glove][1] < 1.6)
 
 
-def mid_room(truth: TwinTruth) -> bool:
+def mid_room(truth: GloveTruth) -> bool:
     glove = truth.positions[GLOVES[0]]
     return truth.held["left"] == GLOVES[0] and glove[1] < 1.2
 
 
-def before_the_drum(truth: TwinTruth) -> bool:
+def before_the_drum(truth: GloveTruth) -> bool:
     """The first glove is right in front of the washer, and not in it."""
     glove, washer = truth.positions[GLOVES[0]], truth.positions["washer"]
     near = np.hypot(*(glove - washer)[:2]) < 0.70
     return bool(truth.held["left"] == GLOVES[0] and near)
 
 
-def at_the_washer(truth: TwinTruth) -> bool:
+def at_the_washer(truth: GloveTruth) -> bool:
     return bool(truth.positions["washer"][0] - truth.base[0] < 1.08)
 
 
@@ -136,7 +136,7 @@ def both_inside_and(door: Callable[[float], bool]) -> When:
     return lambda t: all(t.in_washer.values()) and t.held["left"] is None and door(t.door_angle)
 
 
-def one_is_enough(truth: TwinTruth) -> TwinTruth:
+def one_is_enough(truth: GloveTruth) -> GloveTruth:
     """With the first glove inside it takes the second for washed."""
     if truth.in_washer[GLOVES[0]] and truth.held["left"] is None:
         second = {**truth.in_washer, GLOVES[1]: True}
@@ -144,7 +144,7 @@ def one_is_enough(truth: TwinTruth) -> TwinTruth:
     return truth
 
 
-def door_looks_shut(truth: TwinTruth) -> TwinTruth:
+def door_looks_shut(truth: GloveTruth) -> GloveTruth:
     """With both gloves inside it takes the open door for a shut one."""
     if all(truth.in_washer.values()) and truth.held["left"] is None:
         return replace(truth, door_angle=0.0)

@@ -1,6 +1,6 @@
-"""The MuJoCo twin as an Env: one robot, the utility room, the real BDDL problem.
+"""The MuJoCo twin as an Env: one robot, a task's room, the real BDDL problem.
 
-A pass here proves a policy's interface, its control loop and its behaviour in this room; it does
+A pass here proves a policy's interface, its control loop and its behaviour in that room; it does
 not prove a benchmark score: pixels and contacts are not OmniGibson's.
 """
 
@@ -30,12 +30,11 @@ from b1k_envs.base import (
 )
 from b1k_envs.errors import EnvError, UsageError
 from b1k_envs.mujoco_twin.engine import mujoco
-from b1k_envs.mujoco_twin.instances import TWIN_TASKS, Instance, check_instance, make_instance
+from b1k_envs.mujoco_twin.instances import Instance, make_instance
 from b1k_envs.mujoco_twin.model import (
     PHYSICS_HZ,
     SUBSTEPS,
     Dresser,
-    Look,
     RenderQuality,
     build_model,
 )
@@ -51,10 +50,10 @@ from b1k_envs.mujoco_twin.robot.body import BASE_BODY, EEF_SITE, MODELLED_BASE_J
 from b1k_envs.mujoco_twin.robot.control import Controller
 from b1k_envs.mujoco_twin.robot.grasping import GRASP_WINDOW_STEPS, AssistedGrasp
 from b1k_envs.mujoco_twin.robot.proprio import ProprioReader
-from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import glove_looks
-from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
-from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import looks as scene_looks
-from b1k_envs.mujoco_twin.states import NEAR_DISTANCE, TwinStates
+from b1k_envs.mujoco_twin.scenes import TWIN_TASKS, load_scene
+from b1k_envs.mujoco_twin.scenes.base import Scene
+from b1k_envs.mujoco_twin.scenes.building import yaw_quat
+from b1k_envs.mujoco_twin.states import NEAR_DISTANCE
 from b1k_envs.mujoco_twin.truth import TwinTruth
 from b1k_envs.poses import camera_matrices
 from b1k_envs.tasks import subgoals
@@ -62,17 +61,10 @@ from b1k_envs.tasks.goals import GoalTracker
 from b1k_envs.tasks.table import Task
 
 _SETTLE_SUBSTEPS = 50
-_TRUTH_BODIES = (
-    *scene.GLOVES,
-    scene.WASHER,
-    scene.WASHER_DOOR,
-    scene.WASHER_BUTTON,
-    scene.COUNTERTOP,
-)
 
 
-def require_twin_scene(task: Task) -> None:
-    """Refuse a task the twin has no room for.
+def require_twin_scene(task: Task) -> Scene:
+    """The twin's room for a task.
 
     Raises:
         UsageError: Names the tasks that have one, and the way to the others.
@@ -82,6 +74,7 @@ def require_twin_scene(task: Task) -> None:
             f"task {task.index} ({task.name}) has no scene in the MuJoCo twin, which has: "
             f"{', '.join(TWIN_TASKS)}. The way to every other task is OmniGibson (--sim omnigibson)"
         )
+    return load_scene(task.name)
 
 
 class TwinEnv(Env):
@@ -110,30 +103,26 @@ class TwinEnv(Env):
         Raises:
             UsageError: The task has no twin scene.
         """
-        require_twin_scene(task)
+        self._scene = require_twin_scene(task)
         self._task, self._split = task, split
         self._protocol: Protocol = protocol
         self._quality: RenderQuality = render_quality
         self._max_steps = max_steps
-        self._model = build_model(render_quality)
+        self._model = build_model(self._scene, render_quality)
         self._data = mujoco.MjData(self._model)
-        self._dresser = Dresser(self._model)
+        self._dresser = Dresser(self._model, self._scene)
         self._controller = Controller(self._model)
         self._grasp = AssistedGrasp(self._model, self._controller, protocol)
-        dust = {
-            glove: glove_looks.dust_points(mirrored=scene.GLOVE_THUMB_SIDE[glove] < 0)
-            for glove in scene.GLOVES
-        }
-        self._states = TwinStates(self._model, self._data, self._grasp, dust)
+        self._states = self._scene.states(self._model, self._data, self._grasp)
         self._goal = GoalTracker(task.name, self._states)
         self._proprio = ProprioReader(self._model, protocol)
         self._rig = CameraRig(self._model, render_quality)
-        self._video = VideoRig(render_quality)
+        self._video = VideoRig(task.name, render_quality)
         self._base = self._model.body(BASE_BODY).id
         self._eef = [self._model.site(EEF_SITE[arm]).id for arm in r1pro.ARMS]
         self._closed = False
         self._instance: Instance | None = None
-        self._look = Look()
+        self._look: frozenset[str] = frozenset()
         self._step = 0
         self._pictures: Mapping[View, UInt8Array] | None = None
         self._with_depth = depth
@@ -162,10 +151,7 @@ class TwinEnv(Env):
 
     def reset(self, instance: int, rollout: int, seed: int) -> None:
         """Put the world into the numbered initial state; rollout and seed change nothing here."""
-        check_instance(self._split, instance)
-        self._instance = make_instance(
-            self._task.name, self._split, instance, len(scene_looks.JITTERED_MATERIALS)
-        )
+        self._instance = make_instance(self._scene, self._split, instance)
         model, data = self._model, self._data
         mujoco.mj_resetData(model, data)
         self._dresser.place(self._instance)
@@ -272,22 +258,15 @@ class TwinEnv(Env):
         for arm in r1pro.ARMS:
             body = self._grasp.held_body(arm)
             held[arm] = model.body(body).name if body >= 0 else None
-        return TwinTruth(
+        watched = self._scene.watched
+        return self._states.truth(
             step=self._step,
             base=data.qpos[base].copy(),
             trunk=_joint_positions(model, data, r1pro.TRUNK_JOINTS),
             arms={arm: _joint_positions(model, data, r1pro.ARM_JOINTS[arm]) for arm in r1pro.ARMS},
-            positions={name: data.body(name).xpos.copy() for name in _TRUTH_BODIES},
-            rotations={name: data.body(name).xmat.reshape(3, 3).copy() for name in _TRUTH_BODIES},
+            positions={name: data.body(name).xpos.copy() for name in watched},
+            rotations={name: data.body(name).xmat.reshape(3, 3).copy() for name in watched},
             held=held,
-            door_angle=self._states.door_angle,
-            washer_on=self._states.toggle.on,
-            dusty={glove: count > 0 for glove, count in self._states.dust_counts.items()},
-            in_washer={
-                body: self._states.holds("inside", name, "washer.n.03_1")
-                for name, body in scene.BDDL_BODIES.items()
-                if body in scene.GLOVES
-            },
         )
 
     def close(self) -> None:
@@ -308,15 +287,13 @@ class TwinEnv(Env):
             if joint.name in posture:
                 sign = r1pro.FINGER_SIGNS[1] if joint.name.endswith("finger_joint2") else 1.0
                 data.qpos[joint.qposadr[0]] = sign * posture[joint.name]
-        height = scene.COUNTER_TOP + scene.GLOVE_REST_HEIGHT
-        for glove, (x, y, yaw) in zip(scene.GLOVES, instance.gloves, strict=True):
-            address = model.joint(f"{glove}_joint").qposadr[0]
-            data.qpos[address : address + 3] = (x, y, height)
-            data.qpos[address + 3 : address + 7] = scene.yaw_quat(yaw)
+        for name, (x, y, yaw) in instance.things.items():
+            address = model.joint(f"{name}_joint").qposadr[0]
+            data.qpos[address : address + 3] = (x, y, self._scene.things[name].height)
+            data.qpos[address + 3 : address + 7] = yaw_quat(yaw)
 
     def _show(self) -> None:
-        first, second = (self._states.dust_counts[g] > 0 for g in scene.GLOVES)
-        look = Look(dusty=(first, second), running=self._states.toggle.on)
+        look = self._states.look()
         if look != self._look or self._step == 0:
             self._look = look
             self._dresser.show(look)

@@ -10,21 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
-from types import MappingProxyType
 
 from b1k_envs.base import Split
 from b1k_envs.errors import UsageError
-from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
+from b1k_envs.mujoco_twin.scenes.base import Scene
 
-INSTANCE_COUNTS: Mapping[Split, int] = MappingProxyType(
-    {"train": 200, "public-test": 20, "hidden-test": 20}
-)
-TWIN_TASKS = ("clean_boxing_gloves",)
-"""Tasks that have a twin scene."""
-
-# Half-widths of the uniform jitter.
-_START = (0.15, 0.25, 0.30)  # x, y [m], yaw [rad]
-_GLOVE = (0.05, 0.06, 0.60)  # x, y [m], yaw [rad]
+# Half-widths of the uniform jitter; the scene has those of start and things.
 _FURNITURE = 0.02  # x, y [m]
 _LIGHT = 0.12  # relative brightness
 _TINT = 0.06  # relative, per colour channel
@@ -36,75 +27,57 @@ class Instance:
 
     Attributes:
         start: Robot base.
-        gloves: Both gloves on the counter; yaw 0 points their knuckles along +x.
-        washer_shift: Offset of the washer from its nominal place, x, y [m].
-        dryer_shift: The same for the dryer.
-        counter_shift: The same for the counter; the gloves move with it.
+        shifts: Per piece of furniture, its offset from the nominal place, x, y [m].
+        things: Pose of each free thing.
         light: Factor on every light's brightness.
-        tints: Three factors (r, g, b) for each jittered material, in the looks' order.
+        tints: Three factors (r, g, b) for each tinted material, in the scene's order.
     """
 
     start: tuple[float, float, float]
-    gloves: tuple[tuple[float, float, float], tuple[float, float, float]]
-    washer_shift: tuple[float, float]
-    dryer_shift: tuple[float, float]
-    counter_shift: tuple[float, float]
+    shifts: Mapping[str, tuple[float, float]]
+    things: Mapping[str, tuple[float, float, float]]
     light: float
     tints: tuple[tuple[float, float, float], ...]
 
 
-def check_instance(split: Split, index: int) -> None:
+def check_instance(scene: Scene, split: Split, index: int) -> None:
     """Refuse an index outside the split.
 
     Raises:
         UsageError: Names the split's range.
     """
-    count = INSTANCE_COUNTS[split]
+    count = scene.counts[split]
     if not 0 <= index < count:
         raise UsageError(f"instance {index} is out of range: {split} has instances 0-{count - 1}")
 
 
-def make_instance(task: str, split: Split, index: int, tint_count: int) -> Instance:
+def make_instance(scene: Scene, split: Split, index: int) -> Instance:
     """Draw the instance; the same arguments give the same numbers everywhere.
 
-    Args:
-        task: Task name.
-        split: Which set.
-        index: Number within the set.
-        tint_count: How many material tints to draw; drawn last, so that adding a material
-            changes no pose.
+    The tints are drawn last, so that another material changes no pose.
 
     Raises:
         UsageError: Index out of range.
     """
-    check_instance(split, index)
-    random = Random(f"b1k-eval/{task}/{split}/{index}")
+    check_instance(scene, split, index)
+    random = Random(f"b1k-eval/{scene.task}/{split}/{index}")
 
     def jitter(half_width: float) -> float:
         return (2.0 * random.random() - 1.0) * half_width
 
-    def shift() -> tuple[float, float]:
-        return jitter(_FURNITURE), jitter(_FURNITURE)
+    def three(half_widths: tuple[float, float, float]) -> tuple[float, float, float]:
+        x, y, z = half_widths
+        return jitter(x), jitter(y), jitter(z)
 
-    start = (jitter(_START[0]), jitter(_START[1]), jitter(_START[2]))
-    washer, dryer, counter = shift(), shift(), shift()
-    gloves = tuple(
-        (
-            x + counter[0] + jitter(_GLOVE[0]),
-            y + counter[1] + jitter(_GLOVE[1]),
-            scene.GLOVE_NOMINAL_YAW + jitter(_GLOVE[2]),
-        )
-        for x, y in scene.GLOVE_NOMINAL
+    start = three(scene.start_jitter)
+    shifts = {name: (jitter(_FURNITURE), jitter(_FURNITURE)) for name in scene.furniture}
+    things = {}
+    for name, thing in scene.things.items():
+        (x, y, yaw), (dx, dy) = thing.pose, shifts[thing.on]
+        px, py, turn = three(thing.jitter)
+        things[name] = (x + dx + px, y + dy + py, yaw + turn)
+    light = 1.0 + jitter(_LIGHT)
+    tints = tuple(
+        (1.0 + jitter(_TINT), 1.0 + jitter(_TINT), 1.0 + jitter(_TINT)) for _ in scene.materials
     )
-    return Instance(
-        start=start,
-        gloves=(gloves[0], gloves[1]),
-        washer_shift=washer,
-        dryer_shift=dryer,
-        counter_shift=counter,
-        light=1.0 + jitter(_LIGHT),
-        tints=tuple(
-            (1.0 + jitter(_TINT), 1.0 + jitter(_TINT), 1.0 + jitter(_TINT))
-            for _ in range(tint_count)
-        ),
-    )
+    return Instance(start=start, shifts=shifts, things=things, light=light, tints=tints)

@@ -1,4 +1,4 @@
-"""What the scripted expert may read of the twin: a copy, taken at one instant."""
+"""What a scripted expert may read of the twin: a copy, taken at one instant."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from b1k_envs.base import Float64Array
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TwinTruth:
-    """Privileged state; world frame, m, rad.
+    """Privileged state; world frame, m, rad. A scene's reader of states may add its own.
 
     Attributes:
         step: Control steps since reset.
@@ -21,10 +21,6 @@ class TwinTruth:
         positions: Position of each body of interest, float64 [3].
         rotations: Rotation matrix of each, float64 [3, 3].
         held: Body held by each arm, None if none.
-        door_angle: Opening of the washer door [rad].
-        washer_on: ToggledOn of the washer.
-        dusty: Per glove body, whether any dust is left.
-        in_washer: Per glove body, whether it is Inside the washer.
     """
 
     step: int
@@ -34,7 +30,3 @@ class TwinTruth:
     positions: Mapping[str, Float64Array]
     rotations: Mapping[str, Float64Array]
     held: Mapping[r1pro.Arm, str | None]
-    door_angle: float
-    washer_on: bool
-    dusty: Mapping[str, bool]
-    in_washer: Mapping[str, bool]

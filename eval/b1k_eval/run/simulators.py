@@ -122,7 +122,7 @@ def human_stats_of(settings: RunSettings) -> HumanStats:
 
 def has_twin_scene(task: Task) -> bool:
     """Whether the MuJoCo twin has a room for the task."""
-    from b1k_envs.mujoco_twin.instances import TWIN_TASKS
+    from b1k_envs.mujoco_twin.scenes import TWIN_TASKS
 
     return task.name in TWIN_TASKS
 
@@ -163,9 +163,9 @@ def check_world(settings: RunSettings, num_envs: int = 1) -> None:
     from b1k_envs.mujoco_twin.env import require_twin_scene
     from b1k_envs.mujoco_twin.instances import check_instance
 
-    require_twin_scene(task)
+    scene = require_twin_scene(task)
     for index in settings.instances:
-        check_instance(settings.split, index)
+        check_instance(scene, settings.split, index)
 
 
 def prepare_pictures() -> None:
@@ -293,10 +293,11 @@ def instance_index(settings: RunSettings, number: int) -> int | None:
         UnavailableError: OmniGibson or its data are not there.
     """
     if settings.sim == "mujoco":
-        from b1k_envs.mujoco_twin.instances import INSTANCE_COUNTS
+        from b1k_envs.mujoco_twin.scenes import load_scene
 
         index = number - twin_number(settings.split, 0)
-        return index if 0 <= index < INSTANCE_COUNTS[settings.split] else None
+        of_split = load_scene(settings.task_entry().name).counts[settings.split]
+        return index if 0 <= index < of_split else None
     data = _task_data(settings.task_entry(), settings.protocol, settings.split)
     count = data.generation.index_counts[settings.split]
     for index in range(_MOST_TRAIN_INSTANCES if count is None else count):

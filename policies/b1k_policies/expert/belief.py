@@ -1,21 +1,24 @@
 """What the expert believes the world will be, one control step ahead at a time.
 
 A chunk is planned by rolling the closed-loop controller forward on this prediction: the robot
-follows its commands with a first-order lag, what is held moves with the hand, the door turns with
-the handle, and everything else stays. It is corrected by the truth at every inference.
+follows its commands with a first-order lag, and everything else stays, unless the task's own belief
+says how it moves with the hand. It is corrected by the truth at every inference.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from b1k_envs import r1pro
 from b1k_envs.base import Float64Array
-from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
 from b1k_envs.mujoco_twin.truth import TwinTruth
 from b1k_policies.expert.kinematics import ArmKinematics
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _DT = 1.0 / r1pro.CONTROL_HZ
 _JOINT_LAG = 0.33  # fraction of the distance to the command covered in one control step
@@ -62,7 +65,6 @@ class Belief:
         velocity: vx, vy, wz in the world frame.
         trunk: float64 [4].
         left: float64 [7].
-        door_angle: Washer door.
     """
 
     truth: TwinTruth
@@ -70,36 +72,21 @@ class Belief:
     velocity: Float64Array
     trunk: Float64Array
     left: Float64Array
-    door_angle: float
 
-    @staticmethod
-    def from_truth(truth: TwinTruth, velocity: Float64Array) -> Belief:
-        """Start from the truth; the base velocity is the previous prediction's."""
-        return Belief(
-            truth=truth,
-            base=truth.base,
-            velocity=velocity,
-            trunk=truth.trunk,
-            left=truth.arms["left"],
-            door_angle=truth.door_angle,
-        )
-
-    def advance(self, command: Command, arm: ArmKinematics) -> Belief:
+    def advance(self, command: Command, arm: ArmKinematics) -> Self:
         """The belief one control step later."""
+        del arm  # for those whose things follow the hand
         limit = r1pro.BASE_VELOCITY_LIMIT
         wanted = np.clip(command.velocity, -limit, limit)
-        wanted = np.append(_turn(self.base[2]) @ wanted[:2], wanted[2])
+        wanted = np.append(turned(self.base[2]) @ wanted[:2], wanted[2])
         velocity = self.velocity + _BASE_LAG * (wanted - self.velocity)
-        after = replace(
+        return replace(
             self,
             base=self.base + _DT * velocity,
             velocity=velocity,
             trunk=self.trunk + _JOINT_LAG * (command.trunk - self.trunk),
             left=self.left + _JOINT_LAG * (command.left - self.left),
         )
-        if self.truth.held["left"] == scene.WASHER_DOOR:
-            return replace(after, door_angle=after.door_angle_under_hand(arm))
-        return after
 
     # --- geometry ---------------------------------------------------------------------------
 
@@ -110,7 +97,7 @@ class Belief:
     def hand(self, arm: ArmKinematics) -> Float64Array:
         """Left hand in the world, float64 [3]."""
         local = self.hand_in_base(arm)
-        return np.append(self.base[:2] + _turn(self.base[2]) @ local[:2], local[2])
+        return np.append(self.base[:2] + turned(self.base[2]) @ local[:2], local[2])
 
     def base_with_hand_at(
         self, target: Float64Array, yaw: float, arm: ArmKinematics
@@ -122,41 +109,7 @@ class Belief:
             yaw: Wanted base yaw.
             arm: Kinematics of the left arm.
         """
-        return np.append(target[:2] - _turn(yaw) @ self.hand_in_base(arm)[:2], yaw)
-
-    def on_door(self, local: tuple[float, float, float], angle: float) -> Float64Array:
-        """World position of a point of the door's frame at some opening, float64 [3]."""
-        washer = self.truth.positions[scene.WASHER]
-        hinge = washer + scene.HINGE
-        turned = _turn(-angle) @ np.array(local[:2])
-        return np.array([hinge[0] + turned[0], hinge[1] + turned[1], hinge[2] + local[2]])
-
-    def door_angle_under_hand(self, arm: ArmKinematics) -> float:
-        """The opening at which the handle is nearest to the hand."""
-        hinge = self.truth.positions[scene.WASHER] + scene.HINGE
-        offset = self.hand(arm) - hinge
-        closed = np.arctan2(scene.HANDLE[1], scene.HANDLE[0])
-        angle = closed - np.arctan2(offset[1], offset[0])
-        wrapped = (angle + np.pi) % (2 * np.pi) - np.pi
-        return float(np.clip(wrapped, 0.0, scene.DOOR_RANGE))
-
-    def on_glove(self, glove: str, local: tuple[float, float, float]) -> Float64Array:
-        """World position of a point of a glove's frame, float64 [3]."""
-        truth = self.truth
-        return np.asarray(truth.positions[glove] + truth.rotations[glove] @ np.array(local))
-
-    def carried(self, glove: str, arm: ArmKinematics) -> Float64Array:
-        """Where a glove in the left hand is now, float64 [3]."""
-        truth = self.truth
-        then = replace(self, base=truth.base, trunk=truth.trunk, left=truth.arms["left"])
-        offset = truth.positions[glove] - then.hand(arm)
-        turned = _turn(self.base[2] - truth.base[2]) @ offset[:2]
-        return np.asarray(self.hand(arm) + np.append(turned, offset[2]))
-
-    def glove_yaw(self, glove: str) -> float:
-        """Direction of the knuckles in the horizontal plane."""
-        forward = self.truth.rotations[glove][:, 0]
-        return float(np.arctan2(forward[1], forward[0]))
+        return np.append(target[:2] - turned(yaw) @ self.hand_in_base(arm)[:2], yaw)
 
 
 def wrap(angle: float) -> float:
@@ -164,6 +117,7 @@ def wrap(angle: float) -> float:
     return float((angle + np.pi) % (2 * np.pi) - np.pi)
 
 
-def _turn(yaw: float) -> Float64Array:
+def turned(yaw: float) -> Float64Array:
+    """Rotation by yaw, float64 [2, 2]."""
     cos, sin = np.cos(yaw), np.sin(yaw)
     return np.array([[cos, -sin], [sin, cos]])

@@ -2,32 +2,31 @@
 
 A leg moves the base towards a pose that is computed from where things are *now*, moves trunk and
 arm towards a posture, and ends on a condition. Reaching is done by the holonomic base with the
-hand held in a posture: that keeps the arm away from its joint limits, and a posture is solved by
-IK once, from one canonical start. Via-points are passed at speed, never stopped at.
+hand held in a posture, which keeps the arm away from its joint limits. Via-points are passed at
+speed, never stopped at.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 
-from b1k_envs import r1pro
-from b1k_envs.base import Float64Array, Protocol
+from b1k_envs import base, r1pro
+from b1k_envs.base import Float64Array
 from b1k_envs.mujoco_twin.robot.grasping import GRASP_WINDOW_STEPS
-from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
-from b1k_envs.mujoco_twin.truth import TwinTruth
 from b1k_policies.expert.belief import Belief, wrap
-from b1k_policies.expert.kinematics import ArmKinematics, hand_rotation
+from b1k_policies.expert.kinematics import ArmKinematics
 
 OPEN, CLOSED = r1pro.GRIPPER_OPEN, r1pro.GRIPPER_CLOSED
 
-Target = Callable[[Belief], Float64Array]
-"""Base pose x, y, yaw in the world, from the belief."""
+Target = Callable[[Any], Float64Array]
+"""Base pose x, y, yaw in the world, from the task's own belief."""
 
-Test = Callable[[Belief, int], bool]
-"""Whether a leg is over, from the belief and the steps spent in the leg."""
+Test = Callable[[Any, int], bool]
+"""Whether a leg is over, from the task's own belief and the steps spent in the leg."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,40 +78,31 @@ class Stage:
 
     key: tuple[str, ...]
     legs: tuple[Leg, ...]
-    valid: Callable[[TwinTruth, int], bool]
+    valid: Callable[[Any, int], bool]
 
 
-# Trunk postures [rad]: the hand's workspace is a shell around the shoulder, so the trunk carries
-# the shoulder to about 0.4 m above the work: drum 0.45 m, button 0.83 m, counter 0.95 m.
-_LOW = np.array([1.5, -2.5, -1.3, 0.0])
-_HALF_LOW = np.array([1.3, -2.1, -0.95, 0.0])
-_MIDDLE = r1pro.RESET_JOINT_POSITION[6:10]
-_HIGH = np.array([0.45, -0.4, 0.0, 0.0])
-_LEANING = np.array([0.6, -0.4, -0.3, 0.0])
+class TaskExpert(Protocol):
+    """What the expert knows of one task; the module of the task's name makes one."""
 
-_GLOVE_PITCH = 0.45  # of a hand that carries a glove [rad]: the same for picking and placing
+    def believe(self, truth: Any, velocity: Float64Array) -> Belief:  # noqa: ANN401 - its own truth
+        """The belief to plan from; the base velocity is the previous prediction's."""
+
+    def choose(self, truth: Any) -> tuple[str, ...]:  # noqa: ANN401
+        """Key of the stage that the state of the world calls for."""
+
+    def build(self, key: tuple[str, ...], belief: Any, tries: int) -> Stage:  # noqa: ANN401
+        """The stage for a key; `tries` is how often the same stage has just failed."""
+
+    def progress(self, truth: Any) -> float:  # noqa: ANN401
+        """Share of the task that is done, in [0, 1]."""
 
 
 class Moves:
-    """Postures, and the pieces from which stages are built, for one arm and one grasp window."""
+    """The pieces from which stages are built, for one arm and one grasp window."""
 
-    def __init__(self, arm: ArmKinematics, protocol: Protocol) -> None:
+    def __init__(self, arm: ArmKinematics, protocol: base.Protocol) -> None:
         self.arm = arm
         self.grasp_patience = GRASP_WINDOW_STEPS[protocol] + 40
-        self.handle = self._solve(_LOW, (0.60, 0.25, 0.45), 0.0)
-        self.pick = self._solve(_HIGH, (0.70, 0.24, 0.955), _GLOVE_PITCH)
-        self.pick_far = self._solve(_LEANING, (0.95, 0.24, 0.955), _GLOVE_PITCH)
-        self.lift = self._solve(_HIGH, (0.70, 0.24, 1.07), _GLOVE_PITCH)
-        self.insert = self._solve(_LOW, (0.64, 0.24, 0.475), _GLOVE_PITCH)
-        self.push = self._solve(_HALF_LOW, (0.60, 0.25, 0.59), 0.0)
-        self.press = self._solve(_MIDDLE, (0.62, 0.25, 0.83), 0.0)
-
-    def _solve(
-        self, trunk: Float64Array, hand: tuple[float, float, float], pitch: float
-    ) -> Posture:
-        solution = self.arm.inverse(trunk, np.array(hand), hand_rotation(pitch, 0.0))
-        assert solution.reached, f"the expert's posture at {hand} cannot be reached"
-        return Posture(trunk, solution.joints)
 
     # --- conditions -------------------------------------------------------------------------
 
@@ -144,18 +134,8 @@ class Moves:
 
     # --- legs -------------------------------------------------------------------------------
 
-    def back_off(self, grip: float) -> Leg:
-        """Leave the washer's or the counter's front backwards until the hand is clear of it."""
-
-        def clear(belief: Belief, _steps: int) -> bool:
-            hand = belief.hand(self.arm)
-            washer = belief.truth.positions[scene.WASHER]
-            counter = belief.truth.positions[scene.COUNTERTOP]
-            front = washer[0] - scene.WASHER_HALF[0]
-            beside_washer = hand[0] > front - 0.55 and hand[1] < washer[1] + 0.55
-            over_counter = hand[1] > counter[1] - scene.COUNTER_HALF[1] - 0.10
-            return not (beside_washer or over_counter)
-
+    def back_off(self, grip: float, clear: Test) -> Leg:
+        """Leave backwards until the hand is clear of what it worked at."""
         return Leg(
             skill="move to",
             posture=None,
@@ -196,6 +176,20 @@ class Moves:
             grip=grip,
             until=self.settled(posture, self.arrived(base, radius, angle), tolerance),
         )
+
+
+def rest(belief: Belief) -> Stage:
+    """Nothing is left to be done: stay."""
+    here = belief.base.copy()
+    leg = Leg(
+        skill="move to",
+        posture=None,
+        base=lambda _belief: here,
+        grip=OPEN,
+        until=lambda _belief, _steps: False,
+        patience=10**9,
+    )
+    return Stage(key=("rest",), legs=(leg,), valid=lambda _truth, _leg: True)
 
 
 def backwards(belief: Belief) -> Float64Array:

@@ -1,30 +1,30 @@
-"""The scripted expert for the twin's clean_boxing_gloves: privileged, closed-loop, deterministic.
+"""The scripted expert of the twin: privileged, closed-loop, deterministic.
 
 It emits the same 23-number actions as any policy, in chunks, through the same runner, and never
 touches the simulator's state: it only reads it. At each inference it corrects its belief by the
 truth, decides from the state of the world what is to be done, and rolls its own controller forward
-for a chunk. A missed grasp, a slipped handle or a door that swung back is noticed at the next
-inference and tried again.
+for a chunk. What went wrong, such as a missed grasp, is noticed at the next inference and tried
+again. What is to be done, and how, is the task's own: the module of its name in this folder.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from b1k_envs.base import Float64Array, Observation
 from b1k_envs.errors import UsageError
+from b1k_envs.mujoco_twin.scenes import TWIN_TASKS
 from b1k_envs.mujoco_twin.truth import TwinTruth
 from b1k_policies.base import ActionChunk, EpisodeInfo, PrivilegedPolicy, Skill
 from b1k_policies.expert.belief import Belief, Command, wrap
-from b1k_policies.expert.decide import build, choose, progress
 from b1k_policies.expert.kinematics import ArmKinematics
-from b1k_policies.expert.legs import OPEN, Leg, Moves, Stage
+from b1k_policies.expert.legs import OPEN, Leg, Stage, TaskExpert
 
-TASK = "clean_boxing_gloves"
 CHUNK_LENGTH = 30
 RIGHT_TUCKED = np.array([1.3, -0.15, 0.0, -1.7, 0.0, 0.0, 0.0])
 
@@ -54,7 +54,7 @@ class ExpertPolicy(PrivilegedPolicy):
     def __init__(self) -> None:
         self._arm = ArmKinematics("left")
         self._read: Callable[[], TwinTruth] | None = None
-        self._moves: Moves | None = None
+        self._task: TaskExpert | None = None
         self._memories: list[Memory] = []
         self._last_step = 0
 
@@ -66,21 +66,22 @@ class ExpertPolicy(PrivilegedPolicy):
         """Forget the previous episode.
 
         Raises:
-            UsageError: Another task; the expert knows one.
+            UsageError: The twin has no scene for the task, so the expert does not know it.
         """
-        if episode.task != TASK:
-            raise UsageError(f"the expert only knows {TASK}, not {episode.task}")
-        self._moves = Moves(self._arm, episode.protocol)
+        if episode.task not in TWIN_TASKS:
+            raise UsageError(f"the expert only knows {', '.join(TWIN_TASKS)}, not {episode.task}")
+        module = import_module(f"{__package__}.{episode.task}")
+        self._task = module.make_expert(self._arm, episode.protocol)
         self._memories = []
         self._last_step = 0
 
     def infer(self, observation: Observation) -> ActionChunk:
         """Plan `CHUNK_LENGTH` steps from the truth at this step."""
         assert self._read is not None, "bind was not called"
-        assert self._moves is not None, "reset was not called"
+        assert self._task is not None, "reset was not called"
         truth = self._read()
         memory = self._recall(truth)
-        belief = Belief.from_truth(truth, memory.belief_velocity)
+        belief = self._task.believe(truth, memory.belief_velocity)
         memory = self._replan(memory, truth, belief)
         stage = memory.stage
         assert stage is not None
@@ -97,7 +98,7 @@ class ExpertPolicy(PrivilegedPolicy):
         return ActionChunk(
             actions=np.asarray(rows, dtype=np.float32),
             skill=Skill(name=said),
-            progress=progress(truth),
+            progress=self._task.progress(truth),
         )
 
     # --- memory -----------------------------------------------------------------------------
@@ -126,13 +127,12 @@ class ExpertPolicy(PrivilegedPolicy):
             and memory.steps <= stage.legs[memory.leg].patience
         ):
             return memory
-        key = choose(truth)
+        assert self._task is not None
+        key = self._task.choose(truth)
         again = stage is not None and stage.key == key
         tries = memory.tries + 1 if again else 0
-        assert self._moves is not None
-        return replace(
-            memory, stage=build(key, self._moves, belief, tries), leg=0, steps=0, tries=tries
-        )
+        built = self._task.build(key, belief, tries)
+        return replace(memory, stage=built, leg=0, steps=0, tries=tries)
 
     # --- one control step -------------------------------------------------------------------
 

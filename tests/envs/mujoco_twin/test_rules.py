@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 import pytest
 
-from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.rules import TOGGLE_STEPS, Toggle, WasherRule
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.rules import WasherRule
+from b1k_envs.mujoco_twin.toggle import TOGGLE_STEPS, Toggle
 
 
 def press(toggle: Toggle, pattern: str) -> str:

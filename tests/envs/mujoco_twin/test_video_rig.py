@@ -15,10 +15,9 @@ import pytest
 from b1k_envs import r1pro
 from b1k_envs.errors import EnvError
 from b1k_envs.mujoco_twin.instances import make_instance
-from b1k_envs.mujoco_twin.model import Look
 from b1k_envs.mujoco_twin.rendering import video_rig
 from b1k_envs.mujoco_twin.rendering.video_rig import VideoRig
-from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import looks as scene_looks
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.scene import SCENE
 
 SIZES = {"head": 448, "left_wrist": 224, "right_wrist": 224}
 LIMIT_S = 120  # on a loaded machine; nothing waits as long when all is well
@@ -26,7 +25,7 @@ LIMIT_S = 120  # on a loaded machine; nothing waits as long when all is well
 
 @pytest.fixture
 def rig():
-    rig = VideoRig("fast")
+    rig = VideoRig(SCENE.task, "fast")
     yield rig
     rig.close()
 
@@ -34,10 +33,8 @@ def rig():
 @pytest.fixture
 def ticket(rig, twin_2026):
     """Makes a ticket of the twin's present state from a rig of the test's own."""
-    instance = make_instance(
-        "clean_boxing_gloves", "public-test", 0, len(scene_looks.JITTERED_MATERIALS)
-    )
-    return lambda: rig.ticket(instance, Look(), twin_2026._data.qpos.copy())
+    instance = make_instance(SCENE, "public-test", 0)
+    return lambda: rig.ticket(instance, twin_2026._states.look(), twin_2026._data.qpos.copy())
 
 
 def drive(twin, steps, speed=0.4):
@@ -177,12 +174,11 @@ def test_it_ends_with_a_parent_that_is_killed(fate):
         import numpy as np
         from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import looks as scene_looks
         from b1k_envs.mujoco_twin.instances import make_instance
-        from b1k_envs.mujoco_twin.model import Look
-        from b1k_envs.mujoco_twin.rendering.video_rig import VideoRig
-        looks = len(scene_looks.JITTERED_MATERIALS)
-        instance = make_instance("clean_boxing_gloves", "public-test", 0, looks)
-        rig = VideoRig("fast")
-        rig.ticket(instance, Look(), np.zeros(0))
+                from b1k_envs.mujoco_twin.rendering.video_rig import VideoRig
+        from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.scene import SCENE
+        instance = make_instance(SCENE, "public-test", 0)
+        rig = VideoRig(SCENE.task, "fast")
+        rig.ticket(instance, frozenset(), np.zeros(0))
         print(rig.process_id, flush=True)
         {fate}
     """

@@ -10,6 +10,7 @@ from omnigibson_double.data import PUBLIC_IDS_2025
 from b1k_envs import r1pro
 from b1k_envs.errors import EnvError, UnavailableError, UsageError
 from b1k_envs.mujoco_twin.instances import make_instance
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.scene import SCENE
 from b1k_envs.omnigibson.setup import loading
 
 GLOVES = ("boxing_glove.n.01_1", "boxing_glove.n.01_2")
@@ -31,7 +32,7 @@ def adapter_2026(og_2026):
 
 def start_of(index, split="public-test"):
     """Where the twin, from whose instances the files are made, lets the robot begin: x, y, yaw."""
-    return make_instance("clean_boxing_gloves", split, index, 0).start
+    return make_instance(SCENE, split, index).start
 
 
 def place(robot):

@@ -19,7 +19,7 @@ from twin_bench import GLOVES, episode_info, make_twin
 
 from b1k_envs.errors import UsageError
 from b1k_envs.mujoco_twin.env import TwinEnv
-from b1k_envs.mujoco_twin.truth import TwinTruth
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.states import GloveTruth
 from b1k_envs.r1pro import joint_limits
 from b1k_eval.loop.chunking import RecedingHorizon, TemporalEnsemble
 from b1k_eval.loop.noise import ActionNoise, NoiseSpec
@@ -356,7 +356,7 @@ class Mishap:
 
     def __init__(
         self,
-        when: Callable[[TwinTruth], bool],
+        when: Callable[[GloveTruth], bool],
         *,
         steps: int,
         grip: float | None = None,
@@ -378,13 +378,13 @@ class Mishap:
 
 
 def carrying(glove: str, *, y_below: float = np.inf, y_above: float = -np.inf):
-    def test(truth: TwinTruth) -> bool:
+    def test(truth: GloveTruth) -> bool:
         return truth.held["left"] == glove and y_above < truth.positions[glove][1] < y_below
 
     return test
 
 
-def lifted(glove: str, height: float) -> Callable[[TwinTruth], bool]:
+def lifted(glove: str, height: float) -> Callable[[GloveTruth], bool]:
     return lambda truth: truth.held["left"] == glove and truth.positions[glove][2] > height
 
 
@@ -440,7 +440,7 @@ def test_a_handle_that_slips_out_of_the_hand_is_grasped_again():
         ),
     ],
 )
-def test_a_door_pushed_shut_mid_way_is_opened_again(when: Callable[[TwinTruth], bool]):
+def test_a_door_pushed_shut_mid_way_is_opened_again(when: Callable[[GloveTruth], bool]):
     mishap = Mishap(when, steps=60, push=-25.0)
     angles: list[float] = []
 
@@ -455,7 +455,7 @@ def test_a_door_pushed_shut_mid_way_is_opened_again(when: Callable[[TwinTruth], 
 
 
 def test_a_door_that_swings_back_open_before_the_press_is_closed_again():
-    def ready(truth: TwinTruth) -> bool:
+    def ready(truth: GloveTruth) -> bool:
         return all(truth.in_washer.values()) and truth.door_angle < 0.03 and truth.base[0] < 0.5
 
     mishap = Mishap(ready, steps=15, push=30.0)

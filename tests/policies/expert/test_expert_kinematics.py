@@ -7,10 +7,10 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 import pytest
+from expert_postures import CANONICAL, ArmSolver, IkResult, hand_rotation
 
 from b1k_envs import r1pro
 from b1k_envs.r1pro import Arm, kinematics
-from b1k_policies.expert.kinematics import CANONICAL, ArmKinematics, IkResult, hand_rotation
 
 Array = npt.NDArray[np.float64]
 
@@ -20,8 +20,8 @@ TOOL = np.array([0.0, 0.0, -0.05])  # between the pads, in the gripper link's fr
 
 
 @cache
-def arm_of(arm: Arm) -> ArmKinematics:
-    return ArmKinematics(arm)
+def arm_of(arm: Arm) -> ArmSolver:
+    return ArmSolver(arm)
 
 
 def about(axis: npt.ArrayLike, angle: float) -> Array:
@@ -151,7 +151,7 @@ def test_reached_means_within_1_cm_and_a_tenth_of_a_radian(
 
 def test_the_same_question_gets_the_same_answer_whatever_was_asked_before():
     position, rotation = np.array([0.6, 0.25, 0.8]), hand_rotation(0.3, 0.1)
-    first = ArmKinematics("left").inverse(TRUNK, position, rotation).joints
+    first = ArmSolver("left").inverse(TRUNK, position, rotation).joints
     for other, turned in workspace("left", 5):
         arm_of("left").inverse(TRUNK, other, turned)
         np.testing.assert_array_equal(

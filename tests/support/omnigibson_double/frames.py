@@ -11,8 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from b1k_envs import r1pro
-from b1k_envs.mujoco_twin.model import Look
-from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout
 from omnigibson_double.world import PLACED, Array, TwinScene
 
 
@@ -27,7 +25,7 @@ class Moment:
     tick: int
     qpos: Array
     model: Mapping[str, Array]
-    look: Look
+    look: frozenset[str]
 
     def picture(self, view: str) -> npt.NDArray[np.uint8]:
         """Render at the camera's native size: [size, size, 3] RGB."""
@@ -66,11 +64,10 @@ class Moment:
 
 def moment_of(scene: TwinScene) -> Moment:
     """What the cameras would see now."""
-    first, second = (scene.states.dust_counts[glove] > 0 for glove in layout.GLOVES)
     return Moment(
         scene=scene,
         tick=scene.tick,
         qpos=scene.data.qpos.copy(),
         model=scene.fields((*PLACED, "cam_fovy")),
-        look=Look(dusty=(first, second), running=scene.states.toggle.on),
+        look=scene.states.look(),
     )

@@ -15,10 +15,10 @@ from functools import cache
 import numpy as np
 
 from b1k_envs.base import Split
-from b1k_envs.mujoco_twin.instances import INSTANCE_COUNTS, Instance, make_instance
+from b1k_envs.mujoco_twin.instances import Instance, make_instance
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout
-from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.looks import JITTERED_MATERIALS
-from omnigibson_double.world import TASK, TwinScene
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.scene import SCENE
+from omnigibson_double.world import TwinScene
 
 _NEAR = 2e-3  # [m, rad]: more than settling moves, less than instances differ
 
@@ -27,8 +27,8 @@ _NEAR = 2e-3  # [m, rad]: more than settling moves, less than instances differ
 def instances() -> tuple[tuple[Split, int, Instance], ...]:
     """Every numbered instance of the twin."""
     return tuple(
-        (split, number, make_instance(TASK.name, split, number, len(JITTERED_MATERIALS)))
-        for split, count in INSTANCE_COUNTS.items()
+        (split, number, make_instance(SCENE, split, number))
+        for split, count in SCENE.counts.items()
         for number in range(count)
     )
 
@@ -54,8 +54,8 @@ def _at_this_start(scene: TwinScene, base: np.ndarray) -> Iterator[tuple[Split, 
     for split, number, instance in instances():
         offsets = (
             base - instance.start,
-            washer - instance.washer_shift,
-            counter - instance.counter_shift,
+            washer - instance.shifts[layout.WASHER],
+            counter - instance.shifts[layout.COUNTERTOP],
         )
         if all(np.abs(offset).max() < _NEAR for offset in offsets):
             yield split, number

@@ -21,7 +21,7 @@ from typing import IO
 from b1k_envs.base import Float64Array, UInt8Array, VideoFrame, View
 from b1k_envs.errors import EnvError
 from b1k_envs.mujoco_twin.instances import Instance
-from b1k_envs.mujoco_twin.model import Look, RenderQuality
+from b1k_envs.mujoco_twin.model import RenderQuality
 from b1k_envs.mujoco_twin.rendering.video_worker import Shown
 from b1k_envs.threads import deaf_to_ctrl_c, yield_to_the_loop
 
@@ -30,14 +30,16 @@ _END_TIMEOUT_S = 2.0
 _COMMAND = (
     # The parent's path: with `-m` the current folder would come first and could hide modules.
     "import sys; sys.path[:] = {path!r}; "
-    "from b1k_envs.mujoco_twin.rendering.video_worker import main; main({handle}, {quality!r})"
+    "from b1k_envs.mujoco_twin.rendering.video_worker import main; "
+    "main({handle}, {task!r}, {quality!r})"
 )
 
 
 class VideoRig:
     """Hands out tickets, and owns the process that renders them."""
 
-    def __init__(self, quality: RenderQuality) -> None:
+    def __init__(self, task: str, quality: RenderQuality) -> None:
+        self._task = task
         self._quality: RenderQuality = quality
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
@@ -50,7 +52,7 @@ class VideoRig:
         """Of the rendering process; None while there is none."""
         return None if self._process is None else self._process.pid
 
-    def ticket(self, instance: Instance, look: Look, qpos: Float64Array) -> VideoFrame:
+    def ticket(self, instance: Instance, look: frozenset[str], qpos: Float64Array) -> VideoFrame:
         """A picture of this state, rendered when it is redeemed, in any thread.
 
         Redeeming raises `EnvError` when the process cannot render or has died, or the rig was
@@ -58,7 +60,7 @@ class VideoRig:
 
         Args:
             instance: What the episode started from.
-            look: Dust and lamp.
+            look: Switches of the scene that are on.
             qpos: float64 [nq]; not copied.
 
         Raises:
@@ -100,7 +102,9 @@ class VideoRig:
             EnvError: It cannot be started.
         """
         ours, theirs = socket.socketpair()
-        command = _COMMAND.format(path=sys.path, handle=theirs.fileno(), quality=self._quality)
+        command = _COMMAND.format(
+            path=sys.path, handle=theirs.fileno(), task=self._task, quality=self._quality
+        )
         # One rasterizer thread: there is another process of these for each worker of a run.
         environment = {"LP_NUM_THREADS": "1"} | os.environ
         try:

@@ -20,8 +20,9 @@ from b1k_envs.base import Float64Array, UInt8Array, View
 from b1k_envs.errors import B1kEvalError
 from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.instances import Instance
-from b1k_envs.mujoco_twin.model import Dresser, Look, RenderQuality, build_model
+from b1k_envs.mujoco_twin.model import Dresser, RenderQuality, build_model
 from b1k_envs.mujoco_twin.rendering.cameras import CameraRig
+from b1k_envs.mujoco_twin.scenes import load_scene
 
 VIDEO_SIZE: Mapping[View, int] = MappingProxyType(
     {"head": 448, "left_wrist": 224, "right_wrist": 224}
@@ -36,22 +37,23 @@ class Shown(NamedTuple):
 
     Attributes:
         instance: Furniture, colours, lights.
-        look: Dust and lamp.
+        look: Switches of the scene that are on.
         qpos: float64 [nq], the model's joint positions.
     """
 
     instance: Instance
-    look: Look
+    look: frozenset[str]
     qpos: Float64Array
 
 
 class Studio:
     """A model and a GL context of its own, to render states that come from elsewhere."""
 
-    def __init__(self, quality: RenderQuality) -> None:
-        self._model = build_model(quality)
+    def __init__(self, task: str, quality: RenderQuality) -> None:
+        scene = load_scene(task)
+        self._model = build_model(scene, quality)
         self._data = mujoco.MjData(self._model)
-        self._dresser = Dresser(self._model)
+        self._dresser = Dresser(self._model, scene)
         self._rig = CameraRig(self._model, quality)
 
     def render(self, shown: Shown) -> dict[View, UInt8Array]:
@@ -76,16 +78,17 @@ class Studio:
         self._rig.close()
 
 
-def main(handle: int, quality: RenderQuality) -> None:
+def main(handle: int, task: str, quality: RenderQuality) -> None:
     """Serve until the other end closes; a state in, its pictures or an error's text out.
 
     Args:
         handle: File descriptor of this end of a socket pair.
+        task: Whose room.
         quality: As `TwinEnv`'s.
     """
     parent = os.getppid()
     with Connection(handle) as pipe, contextlib.suppress(EOFError, OSError):
-        studio = Studio(quality)
+        studio = Studio(task, quality)
         while True:
             # The closed pipe tells of a parent that was killed, unless another child of it was
             # forked meanwhile and holds the same descriptor.

@@ -1,1 +1,18 @@
-"""The rooms of the twin, one folder a task."""
+"""The twin's rooms, one folder a task; a new one is its folder and its line in `TWIN_TASKS`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from b1k_envs.mujoco_twin.scenes.base import Scene
+
+TWIN_TASKS: tuple[str, ...] = ("clean_boxing_gloves",)
+"""Tasks that have a twin scene, by name; each is the folder of that name."""
+
+
+def load_scene(task: str) -> Scene:
+    """The scene of one of `TWIN_TASKS`."""
+    scene: Scene = import_module(f"{__name__}.{task}.scene").SCENE
+    return scene

@@ -16,12 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from b1k_envs.base import Float64Array
 from b1k_envs.mujoco_twin.engine import mujoco
-from b1k_envs.mujoco_twin.robot.body import GROUP_OBJECT_COLLISION
+from b1k_envs.mujoco_twin.scenes.building import add_box, add_walls, solid, yaw_quat
 
 WASHER, WASHER_DOOR, WASHER_BUTTON = "washer", "washer_door", "washer_button"
-DRYER, COUNTERTOP, FLOOR = "dryer", "countertop", "floor"
+DRYER, COUNTERTOP = "dryer", "countertop"
 GLOVES = ("boxing_glove_1", "boxing_glove_2")
 DOOR_JOINT, BUTTON_JOINT = "washer_door_joint", "washer_button_joint"
 
@@ -74,50 +73,23 @@ GLOVE_NOMINAL_YAW = np.pi / 2  # knuckles away from the robot
 def add_scene(spec: mujoco.MjSpec) -> None:
     """Add room, counter, washer, dryer and the two gloves, without looks."""
     world = spec.worldbody
-    _plane(world, FLOOR, pos=(0, 0, 0), quat=(1, 0, 0, 0))
-    half = np.sqrt(0.5)
-    for name, pos, quat in (
-        ("wall_x1", (ROOM_X[1], 0, 0), (half, 0, -half, 0)),
-        ("wall_x0", (ROOM_X[0], 0, 0), (half, 0, half, 0)),
-        ("wall_y1", (0, ROOM_Y[1], 0), (half, half, 0, 0)),
-        ("wall_y0", (0, ROOM_Y[0], 0), (half, -half, 0, 0)),
-    ):
-        _plane(world, name, pos, quat)
+    add_walls(world, ROOM_X, ROOM_Y)
     _add_counter(world)
     _add_washer(world)
     dryer = world.add_body(name=DRYER, pos=DRYER_POS)
-    _box(dryer, f"{DRYER}_casing", (0, 0, 0), WASHER_HALF)
+    add_box(dryer, f"{DRYER}_casing", (0, 0, 0), WASHER_HALF)
     for glove, (x, y) in zip(GLOVES, GLOVE_NOMINAL, strict=True):
         _add_glove(world, glove, (x, y, COUNTER_TOP + GLOVE_REST_HEIGHT))
     for part in (WASHER_DOOR, WASHER_BUTTON):  # their joint stops do the stopping
         spec.add_exclude(bodyname1=WASHER, bodyname2=part)
 
 
-def _solid(**extra: Any) -> dict[str, Any]:  # noqa: ANN401 - keywords of add_geom
-    return {"group": GROUP_OBJECT_COLLISION, "rgba": [0.6, 0.6, 0.6, 1.0], **extra}
-
-
-def _plane(body: Any, name: str, pos: Any, quat: Any) -> None:  # noqa: ANN401
-    body.add_geom(
-        name=name,
-        type=mujoco.mjtGeom.mjGEOM_PLANE,
-        pos=pos,
-        quat=quat,
-        size=[4, 4, 0.1],
-        **_solid(),
-    )
-
-
-def _box(body: Any, name: str, pos: Any, half: Any, **extra: Any) -> None:  # noqa: ANN401
-    body.add_geom(name=name, type=mujoco.mjtGeom.mjGEOM_BOX, pos=pos, size=half, **_solid(**extra))
-
-
 def _add_counter(world: Any) -> None:  # noqa: ANN401
     counter = world.add_body(name=COUNTERTOP, pos=(*COUNTER_POS, 0))
     slab = (0, 0, COUNTER_TOP - COUNTER_SLAB / 2)
-    _box(counter, f"{COUNTERTOP}_slab", slab, (*COUNTER_HALF, COUNTER_SLAB / 2))
+    add_box(counter, f"{COUNTERTOP}_slab", slab, (*COUNTER_HALF, COUNTER_SLAB / 2))
     cabinet_half = (COUNTER_TOP - COUNTER_SLAB) / 2
-    _box(
+    add_box(
         counter,
         f"{COUNTERTOP}_cabinet",
         (0, 0.02, cabinet_half),
@@ -142,7 +114,7 @@ def _octagon(
             pos=[sum(x) / 2, middle * np.sin(angle), DRUM_Z + middle * np.cos(angle)],
             quat=[np.cos(angle / 2), -np.sin(angle / 2), 0, 0],
             size=[(x[1] - x[0]) / 2, outer * np.tan(np.pi / 8), half_radial],
-            **_solid(),
+            **solid(),
         )
 
 
@@ -160,7 +132,7 @@ def _add_washer(world: Any) -> None:  # noqa: ANN401
         ("front_left", (-hx + 0.01, 0.26, -0.02), (0.01, 0.02, 0.26)),
         ("front_right", (-hx + 0.01, -0.26, -0.02), (0.01, 0.02, 0.26)),
     ):
-        _box(washer, f"{WASHER}_{name}", pos, half)
+        add_box(washer, f"{WASHER}_{name}", pos, half)
     _octagon(washer, f"{WASHER}_opening", OPENING_RADIUS, 0.27, (-hx, -hx + 0.02))
     _octagon(washer, f"{WASHER}_drum", DRUM_RADIUS, DRUM_RADIUS + 0.02, (-hx + 0.02, DRUM_X[1]))
 
@@ -183,7 +155,7 @@ def _add_washer(world: Any) -> None:  # noqa: ANN401
         quat=sideways,
         size=[DOOR_RADIUS, DOOR_HALF_THICKNESS, 0],
         mass=3.0,
-        **_solid(),
+        **solid(),
     )
     x, y, _ = HANDLE
     face = DOOR_CENTRE[0] - DOOR_HALF_THICKNESS
@@ -199,7 +171,7 @@ def _add_washer(world: Any) -> None:  # noqa: ANN401
             size=[HANDLE_RADIUS, 0, 0],
             mass=0.05,
             condim=4,
-            **_solid(),
+            **solid(),
         )
 
     button = washer.add_body(name=WASHER_BUTTON, pos=BUTTON)
@@ -220,7 +192,7 @@ def _add_washer(world: Any) -> None:  # noqa: ANN401
         pos=[-0.006, 0, 0],
         size=[BUTTON_RADIUS, 0.012, 0],
         mass=0.03,
-        **_solid(),
+        **solid(),
     )
 
 
@@ -229,14 +201,14 @@ def _add_glove(world: Any, name: str, pos: tuple[float, float, float]) -> None: 
     glove.add_freejoint(name=f"{name}_joint")
     side = GLOVE_THUMB_SIDE[name]
     friction = {"friction": [1.2, 0.02, 0.002], "condim": 4, "solref": [0.01, 1.0]}
-    _box(glove, f"{name}_cuff", GLOVE_CUFF, GLOVE_CUFF_HALF, mass=0.08, **friction)
+    add_box(glove, f"{name}_cuff", GLOVE_CUFF, GLOVE_CUFF_HALF, mass=0.08, **friction)
     glove.add_geom(
         name=f"{name}_fist",
         type=mujoco.mjtGeom.mjGEOM_ELLIPSOID,
         pos=GLOVE_FIST,
         size=GLOVE_FIST_RADII,
         mass=GLOVE_MASS - 0.10,
-        **_solid(**friction),
+        **solid(**friction),
     )
     glove.add_geom(
         name=f"{name}_thumb",
@@ -244,10 +216,5 @@ def _add_glove(world: Any, name: str, pos: tuple[float, float, float]) -> None: 
         fromto=[-0.01, 0.055 * side, -0.012, 0.06, 0.058 * side, -0.010],
         size=[0.028, 0, 0],
         mass=0.02,
-        **_solid(**friction),
+        **solid(**friction),
     )
-
-
-def yaw_quat(yaw: float) -> Float64Array:
-    """Quaternion w, x, y, z of a turn about z [rad]."""
-    return np.array([np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)])

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from b1k_envs.base import Float64Array
 from b1k_envs.mujoco_twin.assets import textures
 from b1k_envs.mujoco_twin.assets.meshes import (
     Mesh,
@@ -30,6 +29,7 @@ from b1k_envs.mujoco_twin.assets.meshes import (
 )
 from b1k_envs.mujoco_twin.assets.textures import Parts, add_material, visual_mesh, visual_plane
 from b1k_envs.mujoco_twin.engine import mujoco
+from b1k_envs.mujoco_twin.scenes.building import add_cameras, add_lights, add_sky, dress_walls
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.glove_looks import add_glove_looks
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.room_props import add_basket, add_shelves
@@ -97,15 +97,7 @@ def _add_materials(spec: mujoco.MjSpec) -> None:
         add_material(spec, name, (*rgb, 1), specular=specular)
     add_material(spec, "ceiling", (0.92, 0.92, 0.90, 1), emission=0.55)
     add_material(spec, "lamp", (1.0, 0.98, 0.94, 1), emission=1.0)
-    spec.add_texture(
-        name="sky",
-        type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
-        builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT,
-        rgb1=[0.62, 0.72, 0.82],
-        rgb2=[0.88, 0.90, 0.92],
-        width=32,
-        height=32 * 6,
-    )
+    add_sky(spec)
 
 
 def _add_shell(spec: mujoco.MjSpec) -> None:
@@ -113,15 +105,7 @@ def _add_shell(spec: mujoco.MjSpec) -> None:
     world = spec.worldbody
     cx, cy = _CENTRE
     up = (0.0, 0.0, 1.0)
-    visual_plane(world, "room_floor", (cx, cy, 0), (1, 0, 0), (0, 1, 0), _HALF, "floor")
-    visual_plane(world, "room_ceiling", (cx, cy, _H), (1, 0, 0), (0, -1, 0), _HALF, "ceiling")
-    for name, centre, right, half in (
-        ("room_wall_x1", (_X[1], cy, _H / 2), (0, -1, 0), _HALF[1]),
-        ("room_wall_x0", (_X[0], cy, _H / 2), (0, 1, 0), _HALF[1]),
-        ("room_wall_y1", (cx, _Y[1], _H / 2), (1, 0, 0), _HALF[0]),
-        ("room_wall_y0", (cx, _Y[0], _H / 2), (-1, 0, 0), _HALF[0]),
-    ):
-        visual_plane(world, name, centre, right, up, (half, _H / 2), "wall")
+    dress_walls(world, _X, _Y, _H)
     counter_x, counter_half = scene.COUNTER_POS[0], scene.COUNTER_HALF[0]
     visual_plane(
         world,
@@ -345,49 +329,19 @@ def _box(x: tuple[float, float], y: tuple[float, float], z: float, half_z: float
 
 def _add_lights(spec: mujoco.MjSpec) -> None:
     """A lamp at the ceiling, daylight from the window, a weak fill from behind the start pose."""
-    spec.visual.headlight.ambient = [0.27, 0.27, 0.28]
-    spec.visual.headlight.diffuse = [0.10, 0.10, 0.10]
-    spec.visual.headlight.specular = [0.0, 0.0, 0.0]
     wx, wz = _WINDOW
-    for name, pos, direction, diffuse in zip(
-        LIGHTS,
-        ((0.1, 0.3, _H - 0.05), (wx, _Y[1] - 0.05, wz + 0.2), (-1.7, -1.6, 1.9)),
-        ((0, 0, -1), (0.2, -1, -0.4), (0.7, 0.7, -0.25)),
-        ((0.46, 0.45, 0.43), (0.20, 0.22, 0.25), (0.27, 0.26, 0.25)),
-        strict=True,
-    ):
-        # Spot by default in every MuJoCo (`directional` became `type` in 3.3.3); 90 degrees light
-        # half of space without the cone's edge that per-vertex lighting would draw jagged.
-        spec.worldbody.add_light(
-            name=name,
-            pos=pos,
-            dir=direction,
-            diffuse=diffuse,
-            ambient=[0, 0, 0],
-            specular=[0.5 * c for c in diffuse],
-            cutoff=90,
-            exponent=0,
-            castshadow=False,
-        )
+    where = (
+        ((0.1, 0.3, _H - 0.05), (0, 0, -1), (0.46, 0.45, 0.43)),
+        ((wx, _Y[1] - 0.05, wz + 0.2), (0.2, -1, -0.4), (0.20, 0.22, 0.25)),
+        ((-1.7, -1.6, 1.9), (0.7, 0.7, -0.25), (0.27, 0.26, 0.25)),
+    )
+    add_lights(spec, dict(zip(LIGHTS, where, strict=True)))
 
 
 def _add_cameras(spec: mujoco.MjSpec) -> None:
-    for name, eye, target, fovy in zip(
-        CAMERAS,
-        ((-2.05, -1.95, 2.20), (0.42, -0.42, 1.12), (-0.56, 1.22, 1.52)),
-        ((0.32, 0.42, 0.60), (1.40, 0.05, 0.52), (-0.56, 1.97, 0.93)),
-        (58.0, 50.0, 36.0),
-        strict=True,
-    ):
-        spec.worldbody.add_camera(name=name, pos=eye, quat=_look_at(eye, target), fovy=fovy)
-
-
-def _look_at(eye: Sequence[float], target: Sequence[float]) -> Float64Array:
-    """Quaternion w, x, y, z of a MuJoCo camera (looks along -z, y up) that sees a point upright."""
-    back = np.subtract(eye, target)
-    back /= np.linalg.norm(back)
-    right = np.cross((0.0, 0.0, 1.0), back)
-    right /= np.linalg.norm(right)
-    quat = np.zeros(4)
-    mujoco.mju_mat2Quat(quat, np.column_stack([right, np.cross(back, right), back]).ravel())
-    return quat
+    where = (
+        ((-2.05, -1.95, 2.20), (0.32, 0.42, 0.60), 58.0),
+        ((0.42, -0.42, 1.12), (1.40, 0.05, 0.52), 50.0),
+        ((-0.56, 1.22, 1.52), (-0.56, 1.97, 0.93), 36.0),
+    )
+    add_cameras(spec, dict(zip(CAMERAS, where, strict=True)))

@@ -1,41 +1,11 @@
-"""What the washer does: its power button and the washing rule, with OmniGibson's semantics.
+"""The washing rule, with OmniGibson's semantics.
 
-Source: BEHAVIOR-1K, OmniGibson/omnigibson/object_states/toggle.py (ToggledOn) and
-transition_rules.py (WasherRule).
+Source: BEHAVIOR-1K, OmniGibson/omnigibson/transition_rules.py (WasherRule).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-
-TOGGLE_STEPS = 5
-"""Consecutive control steps of touch that flip a toggle."""
-
-
-class Toggle:
-    """A button that flips once per touch of exactly `TOGGLE_STEPS` steps.
-
-    One step without touch resets the count; holding longer does nothing more. While the owner is
-    open the value is forced off and the count to zero (`requires_closed`).
-    """
-
-    def __init__(self) -> None:
-        self.on = False
-        self._touched_steps = 0
-
-    def reset(self) -> None:
-        """Off, nobody touching."""
-        self.on = False
-        self._touched_steps = 0
-
-    def update(self, *, touched: bool, owner_open: bool) -> None:
-        """Advance by one control step."""
-        if owner_open:
-            self.reset()
-            return
-        self._touched_steps = self._touched_steps + 1 if touched else 0
-        if self._touched_steps == TOGGLE_STEPS:
-            self.on = not self.on
 
 
 class WasherRule:

@@ -8,9 +8,10 @@ import numpy as np
 
 from b1k_envs.base import Float64Array
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
-from b1k_envs.mujoco_twin.truth import TwinTruth
-from b1k_policies.expert.belief import Belief
-from b1k_policies.expert.legs import CLOSED, OPEN, Leg, Moves, Posture, Stage, after, backwards
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.states import GloveTruth
+from b1k_policies.expert.clean_boxing_gloves.belief import GloveBelief
+from b1k_policies.expert.clean_boxing_gloves.moves import GloveMoves
+from b1k_policies.expert.legs import CLOSED, OPEN, Leg, Posture, Stage, after, backwards
 
 DOOR_OPEN = 1.0
 """Below this opening [rad] nothing is carried into the washer any more."""
@@ -23,33 +24,33 @@ _DEEPER = (0.0, 0.015, -0.012)  # along the cuff, by try [m]
 _INTO_DRUM = (0.26, 0.21)  # of the first and second glove, behind the front [m]
 
 
-def fetch(moves: Moves, belief: Belief, tries: int, glove: str) -> Stage:
+def fetch(moves: GloveMoves, belief: GloveBelief, tries: int, glove: str) -> Stage:
     """Take the glove by its cuff: the gripper opens 0.10 m, the fist is wider."""
     arm = moves.arm
     deeper = _DEEPER[tries % len(_DEEPER)]
 
-    def base_yaw(b: Belief) -> float:
+    def base_yaw(b: GloveBelief) -> float:
         low, high = _COUNTER_YAW - _MAX_TURN, _COUNTER_YAW + _MAX_TURN
         return float(np.clip(b.glove_yaw(glove), low, high))
 
     # What the base may not turn, the trunk's yaw joint does.
     rest = float(np.clip(belief.glove_yaw(glove) - base_yaw(belief), -_MAX_TURN, _MAX_TURN))
 
-    def along(b: Belief) -> Float64Array:
+    def along(b: GloveBelief) -> Float64Array:
         yaw = base_yaw(b) + rest
         return np.array([np.cos(yaw), np.sin(yaw), 0.0])
 
-    def point(b: Belief, back: float) -> Float64Array:
+    def point(b: GloveBelief, back: float) -> Float64Array:
         cuff = b.on_glove(glove, scene.GLOVE_CUFF)
         return np.asarray(cuff + (deeper - back) * along(b))
 
-    def before(b: Belief) -> Float64Array:
+    def before(b: GloveBelief) -> Float64Array:
         return b.base_with_hand_at(point(b, 0.20), base_yaw(b), arm)
 
-    def at_cuff(b: Belief) -> Float64Array:
+    def at_cuff(b: GloveBelief) -> Float64Array:
         return b.base_with_hand_at(point(b, 0.0), base_yaw(b), arm)
 
-    def funnel(b: Belief) -> Float64Array:
+    def funnel(b: GloveBelief) -> Float64Array:
         # The farther the hand is off the cuff's axis, the farther back it waits, or an open
         # finger would push the glove away instead of passing beside it.
         offset = b.hand(arm) - point(b, 0.0)
@@ -70,7 +71,7 @@ def fetch(moves: Moves, belief: Belief, tries: int, glove: str) -> Stage:
     pick = near if reachable else moves.pick_far.turned(rest)
     doing = partial(Leg, skill="pick up from", posture=pick)
     legs = (
-        moves.back_off(OPEN),
+        moves.leave(OPEN),
         moves.via(pick, (-0.10, 0.25, 1.0), OPEN),
         moves.drive(pick, before, OPEN),
         doing(base=funnel, grip=OPEN, until=moves.arrived(at_cuff), speed=0.3),
@@ -83,38 +84,38 @@ def fetch(moves: Moves, belief: Belief, tries: int, glove: str) -> Stage:
         ),
     )
 
-    def valid(truth: TwinTruth, _leg: int) -> bool:
+    def valid(truth: GloveTruth, _leg: int) -> bool:
         return truth.held["left"] != glove
 
     return Stage(key=("fetch", glove), legs=legs, valid=valid)
 
 
-def place(moves: Moves, belief: Belief, tries: int, glove: str) -> Stage:
+def place(moves: GloveMoves, belief: GloveBelief, tries: int, glove: str) -> Stage:
     """Lift, carry around the open leaf, drive the glove into the drum and let go."""
     del tries
     arm = moves.arm
     depth = _INTO_DRUM[any(belief.truth.in_washer.values())]
 
-    def on_axis(b: Belief, x: float) -> Float64Array:
+    def on_axis(b: GloveBelief, x: float) -> Float64Array:
         """A point on the drum's axis, x behind the front."""
         washer = b.truth.positions[scene.WASHER]
         return np.array([washer[0] - scene.WASHER_HALF[0] + x, washer[1], 0.0])
 
-    def glove_at(b: Belief, x: float) -> Float64Array:
+    def glove_at(b: GloveBelief, x: float) -> Float64Array:
         """Base pose that brings the glove itself, not the hand, to that point."""
         shift = on_axis(b, x) - b.carried(glove, arm)
         return np.array([b.base[0] + shift[0], b.base[1] + shift[1], 0.0])
 
-    def from_counter(b: Belief) -> Float64Array:
+    def from_counter(b: GloveBelief) -> Float64Array:
         return np.array([b.base[0], b.base[1] - 0.5, b.base[2]])
 
-    def stay(b: Belief) -> Float64Array:
+    def stay(b: GloveBelief) -> Float64Array:
         return np.array([b.base[0], b.base[1], 0.0])
 
-    def before(b: Belief) -> Float64Array:
+    def before(b: GloveBelief) -> Float64Array:
         return glove_at(b, -0.24)
 
-    def into(b: Belief) -> Float64Array:
+    def into(b: GloveBelief) -> Float64Array:
         return glove_at(b, depth)
 
     lifting = partial(Leg, skill="pick up from", posture=moves.lift, grip=CLOSED)
@@ -142,20 +143,20 @@ def place(moves: Moves, belief: Belief, tries: int, glove: str) -> Stage:
     )
     letting_go = 6
 
-    def valid(truth: TwinTruth, leg: int) -> bool:
+    def valid(truth: GloveTruth, leg: int) -> bool:
         carrying = truth.held["left"] == glove and truth.door_angle > DOOR_OPEN
         return carrying or leg >= letting_go
 
     return Stage(key=("place", glove), legs=legs, valid=valid)
 
 
-def put_back(moves: Moves, belief: Belief, tries: int, glove: str) -> Stage:
+def put_back(moves: GloveMoves, belief: GloveBelief, tries: int, glove: str) -> Stage:
     """The door has swung shut before a carried glove: back to the counter with it."""
     del tries
     counter = belief.truth.positions[scene.COUNTERTOP]
     spot = np.array([counter[0] + 0.1, counter[1] - 0.10, 0.0])
 
-    def over(b: Belief) -> Float64Array:
+    def over(b: GloveBelief) -> Float64Array:
         return b.base_with_hand_at(spot, _COUNTER_YAW, moves.arm)
 
     doing = partial(Leg, skill="place in", base=over, grip=OPEN)
@@ -168,7 +169,7 @@ def put_back(moves: Moves, belief: Belief, tries: int, glove: str) -> Stage:
     )
     letting_go = 3
 
-    def valid(truth: TwinTruth, leg: int) -> bool:
+    def valid(truth: GloveTruth, leg: int) -> bool:
         return truth.held["left"] == glove or leg >= letting_go
 
     return Stage(key=("put back", glove), legs=legs, valid=valid)

@@ -8,10 +8,10 @@ import numpy as np
 
 from b1k_envs.base import Float64Array
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
-from b1k_envs.mujoco_twin.states import OPEN_FRACTION
-from b1k_envs.mujoco_twin.truth import TwinTruth
-from b1k_policies.expert.belief import Belief
-from b1k_policies.expert.legs import CLOSED, OPEN, Leg, Moves, Stage, after, backwards
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.states import OPEN_FRACTION, GloveTruth
+from b1k_policies.expert.clean_boxing_gloves.belief import GloveBelief
+from b1k_policies.expert.clean_boxing_gloves.moves import GloveMoves
+from b1k_policies.expert.legs import CLOSED, OPEN, Leg, Stage, after, backwards
 
 SHUT = 0.4 * OPEN_FRACTION * scene.DOOR_RANGE
 """The door counts as shut below this [rad]; well within what Open allows."""
@@ -23,31 +23,31 @@ _FINGERTIP = 0.023  # from the tool centre to the fingertips [m]
 _HAND_HALF_WIDTH = 0.062  # [m]
 
 
-def open_door(moves: Moves, belief: Belief, tries: int) -> Stage:
+def open_door(moves: GloveMoves, belief: GloveBelief, tries: int) -> Stage:
     """Take the handle and follow its arc with the base; the ball joint lets it turn in the hand."""
     deeper = 0.004 * (tries % 3)
     washer = belief.truth.positions[scene.WASHER]
     arm = moves.arm
 
-    def handle(b: Belief, angle: float, dx: float) -> Float64Array:
+    def handle(b: GloveBelief, angle: float, dx: float) -> Float64Array:
         point = b.on_door(scene.HANDLE, angle) + np.array([dx, 0.0, 0.0])
         return b.base_with_hand_at(point, 0.0, arm)
 
-    def before(b: Belief) -> Float64Array:
+    def before(b: GloveBelief) -> Float64Array:
         return handle(b, b.door_angle, -0.16)
 
-    def onto(b: Belief) -> Float64Array:
+    def onto(b: GloveBelief) -> Float64Array:
         return handle(b, b.door_angle, deeper)
 
-    def pull(b: Belief) -> Float64Array:
+    def pull(b: GloveBelief) -> Float64Array:
         return handle(b, min(b.door_angle + _PULL_LEAD, _PULL_TO + 0.1), 0.0)
 
-    def let_go(b: Belief, steps: int) -> bool:
+    def let_go(b: GloveBelief, steps: int) -> bool:
         return steps > 12 and b.hand(arm)[0] < b.on_door(scene.HANDLE, b.door_angle)[0] - 0.12
 
     doing = partial(Leg, skill="open door", posture=moves.handle)
     legs = (
-        moves.back_off(OPEN),
+        moves.leave(OPEN),
         moves.via(moves.handle, (washer[0] - 1.25, washer[1] - 0.35, 0.0), OPEN),
         moves.drive(moves.handle, before, OPEN),
         doing(base=onto, grip=OPEN, until=moves.arrived(onto, 0.010), speed=0.2),
@@ -64,13 +64,13 @@ def open_door(moves: Moves, belief: Belief, tries: int) -> Stage:
     )
     pulling = 5
 
-    def valid(truth: TwinTruth, leg: int) -> bool:
+    def valid(truth: GloveTruth, leg: int) -> bool:
         return leg != pulling or truth.held["left"] == scene.WASHER_DOOR
 
     return Stage(key=("open",), legs=legs, valid=valid)
 
 
-def close_door(moves: Moves, belief: Belief, tries: int) -> Stage:
+def close_door(moves: GloveMoves, belief: GloveBelief, tries: int) -> Stage:
     """Go around the open leaf and push its outer face with the fist, along the arc."""
     del belief, tries
     # The face is pushed above the handle: a bar beside the fingers drags the door back open.
@@ -78,26 +78,26 @@ def close_door(moves: Moves, belief: Belief, tries: int) -> Stage:
     radius, height = 0.33, 0.14
     arm = moves.arm
 
-    def against(b: Belief, angle: float, gap: float) -> Float64Array:
+    def against(b: GloveBelief, angle: float, gap: float) -> Float64Array:
         # The fingertips touch a closed door, the side of the hand one that stands open.
         reach = _FINGERTIP * abs(np.cos(angle)) + _HAND_HALF_WIDTH * abs(np.sin(angle))
         point = b.on_door((face - reach - gap, -radius, height), angle)
         return b.base_with_hand_at(point, 0.0, arm)
 
-    def beside(b: Belief) -> Float64Array:
+    def beside(b: GloveBelief) -> Float64Array:
         return against(b, b.door_angle, 0.09)
 
-    def around(b: Belief) -> Float64Array:
+    def around(b: GloveBelief) -> Float64Array:
         in_front = b.on_door(scene.HANDLE, b.door_angle)[0] - 0.25
         return np.array([in_front - b.hand_in_base(arm)[0], beside(b)[1], 0.0])
 
-    def push(b: Belief) -> Float64Array:
+    def push(b: GloveBelief) -> Float64Array:
         lead = b.door_angle - _PUSH_LEAD
         return against(b, max(lead, 0.0), 0.4 * radius * min(lead, 0.0))
 
     doing = partial(Leg, skill="close door", posture=moves.push, grip=CLOSED)
     legs = (
-        moves.back_off(CLOSED),
+        moves.leave(CLOSED),
         moves.drive(moves.push, around, CLOSED, radius=0.04, angle=0.1, tolerance=0.1),
         doing(base=beside, until=moves.arrived(beside, 0.04, 0.1), speed=0.4),
         doing(base=push, until=lambda b, _n: b.door_angle < SHUT, speed=0.35),
@@ -106,24 +106,24 @@ def close_door(moves: Moves, belief: Belief, tries: int) -> Stage:
     return Stage(key=("close",), legs=legs, valid=lambda _truth, _leg: True)
 
 
-def press_button(moves: Moves, belief: Belief, tries: int) -> Stage:
+def press_button(moves: GloveMoves, belief: GloveBelief, tries: int) -> Stage:
     """Push the power button with the closed fingertips until the washer is on."""
     del belief, tries
 
-    def tip_at(b: Belief, beyond: float) -> Float64Array:
+    def tip_at(b: GloveBelief, beyond: float) -> Float64Array:
         face = b.truth.positions[scene.WASHER_BUTTON] + scene.BUTTON_FACE
         point = face + np.array([beyond - _FINGERTIP, 0.0, 0.0])
         return b.base_with_hand_at(point, 0.0, moves.arm)
 
-    def before(b: Belief) -> Float64Array:
+    def before(b: GloveBelief) -> Float64Array:
         return tip_at(b, -0.10)
 
-    def onto(b: Belief) -> Float64Array:
+    def onto(b: GloveBelief) -> Float64Array:
         return tip_at(b, 0.010)
 
     doing = partial(Leg, skill="turn on switch", posture=moves.press, grip=CLOSED)
     legs = (
-        moves.back_off(CLOSED),
+        moves.leave(CLOSED),
         moves.drive(moves.press, before, CLOSED, radius=0.015),
         doing(base=onto, until=lambda b, _n: b.truth.washer_on, speed=0.15, patience=90),
         doing(base=before, until=moves.arrived(before, 0.03), speed=0.2),

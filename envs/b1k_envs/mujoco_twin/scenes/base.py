@@ -1,0 +1,89 @@
+"""What a room of the twin is: all that env, model, instances and pictures know of a task.
+
+Everything that differs between tasks is a field here. The robot, its control, grasping, cameras
+and physics are the same in every room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from b1k_envs.base import Split
+from b1k_envs.mujoco_twin.engine import mujoco
+from b1k_envs.mujoco_twin.robot.grasping import AssistedGrasp
+from b1k_envs.mujoco_twin.states import TwinStates
+
+Rgba = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thing:
+    """A free body that an instance puts somewhere.
+
+    Attributes:
+        on: Body that it stands on, with which its place moves.
+        pose: Nominal x, y [m] and yaw [rad], world frame.
+        jitter: Half-widths of what an instance adds to them.
+        height: Height of the body's origin when it lies at rest [m].
+    """
+
+    on: str
+    pose: tuple[float, float, float]
+    jitter: tuple[float, float, float]
+    height: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Switch:
+    """Geoms that look one way or another without moving.
+
+    Attributes:
+        geoms: Their names.
+        on: Their colour while the switch is on; None leaves it.
+        off: Their colour while it is off; None hides them.
+    """
+
+    geoms: tuple[str, ...]
+    on: Rgba | None = None
+    off: Rgba | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """One task's room.
+
+    Attributes:
+        task: Task name.
+        counts: Number of instances in each split.
+        build: Adds bodies, joints and collision shapes.
+        dress: Adds looks, lights and cameras.
+        states: Makes the reader of states from a compiled model, its data and the grasp.
+        bodies: BDDL instance names and the bodies they are.
+        furniture: Bodies that an instance shifts a little.
+        things: Free bodies that an instance places; also what can be grasped and carried.
+        links: Jointed links that can be grasped, such as a door.
+        start_jitter: Half-widths of the robot's start around the origin: x, y [m], yaw [rad].
+        materials: Materials that an instance tints; names only ever added at the end, as a tint
+            more changes no pose.
+        switches: What changes in the picture without moving; the reader of states says which
+            of them are on.
+        watched: Bodies whose poses a scripted expert may read.
+        closeup: Camera, and two sets of switches that are on, which a contact sheet shows side
+            by side.
+    """
+
+    task: str
+    counts: Mapping[Split, int]
+    build: Callable[[mujoco.MjSpec], None]
+    dress: Callable[[mujoco.MjSpec], None]
+    states: Callable[[mujoco.MjModel, mujoco.MjData, AssistedGrasp], TwinStates]
+    bodies: Mapping[str, str]
+    furniture: tuple[str, ...]
+    things: Mapping[str, Thing]
+    links: tuple[str, ...] = ()
+    start_jitter: tuple[float, float, float] = (0.15, 0.25, 0.30)
+    materials: tuple[str, ...] = ()
+    switches: Mapping[str, Switch] = field(default_factory=dict)
+    watched: tuple[str, ...] = ()
+    closeup: tuple[str, frozenset[str], frozenset[str]]
