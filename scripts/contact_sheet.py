@@ -2,7 +2,7 @@
 
     python scripts/contact_sheet.py [--task 31] [--instance 0] [--policy expert] [--out docs]
 
-Writes TASK.jpg (overview, head, left and right wrist in each row) and TASK-closeup.jpg (as the
+Writes episode.jpg (overview, head, left and right wrist in each row) and closeup.jpg (as the
 scene's close-up camera sees it before and after, side by side).
 
 The moments are the start, every step at which sub-goals were first reached (coming near something
@@ -106,7 +106,7 @@ def main(
     moments = Moments(env, rig)
     out.mkdir(parents=True, exist_ok=True)
     try:
-        save(out / f"{task.name}-closeup.jpg", before_and_after(env, rig, instance))
+        save(out / "closeup.jpg", before_and_after(env, rig, instance))
         result = run_episode(
             env,
             acting,
@@ -132,7 +132,7 @@ def main(
         canvas = np.full((height, column.shape[1], 3), BACKGROUND, np.uint8)
         canvas[: column.shape[0]] = column
         padded.append(canvas)
-    save(out / f"{task.name}.jpg", np.concatenate(padded, axis=1))
+    save(out / "episode.jpg", np.concatenate(padded, axis=1))
     Console().print(f"{result.outcome} after {result.steps} steps; {len(rows)} moments in {out}")
 
 
