@@ -172,7 +172,6 @@ def test_it_ends_with_a_parent_that_is_killed(fate):
     code = f"""
         import os, signal
         import numpy as np
-        from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import looks as scene_looks
         from b1k_envs.mujoco_twin.instances import make_instance
         from b1k_envs.mujoco_twin.rendering.video_rig import VideoRig
         from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.scene import SCENE

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import mujoco
 import numpy as np
 
-from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout
 from omnigibson_double.names import NAMES, ROOMS, SCENE_MODEL
 from omnigibson_double.settled import settle_on_instance
 from omnigibson_double.tensors import pose
@@ -142,7 +141,7 @@ class Scene(Touched):
 
     def _lies_on_floor(self, thing: Thing) -> bool:
         model, data = self.physics.model, self.physics.data
-        floor = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_GEOM, layout.FLOOR)
+        floor = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_GEOM, "floor")
         body = model.body(thing.body).id
         pairs = data.contact.geom
         on_floor = (pairs == floor).any(axis=1)
