@@ -50,13 +50,14 @@ from b1k_envs.mujoco_twin.robot.body import BASE_BODY, EEF_SITE, MODELLED_BASE_J
 from b1k_envs.mujoco_twin.robot.control import Controller
 from b1k_envs.mujoco_twin.robot.grasping import GRASP_WINDOW_STEPS, AssistedGrasp
 from b1k_envs.mujoco_twin.robot.proprio import ProprioReader
-from b1k_envs.mujoco_twin.scenes import TWIN_TASKS, load_scene
+from b1k_envs.mujoco_twin.scenes import load_scene
 from b1k_envs.mujoco_twin.scenes.base import Scene
 from b1k_envs.mujoco_twin.scenes.building import yaw_quat
 from b1k_envs.mujoco_twin.states import NEAR_DISTANCE
 from b1k_envs.mujoco_twin.truth import TwinTruth
 from b1k_envs.poses import camera_matrices
 from b1k_envs.tasks import subgoals
+from b1k_envs.tasks.described import TWIN_TASKS
 from b1k_envs.tasks.goals import GoalTracker
 from b1k_envs.tasks.table import Task
 

@@ -4,8 +4,8 @@ Needs the results only, no traces. "Reached" means that the sub-goal held after 
 before the first; that it was lost again later does not count against it.
 
 For the funnel the sub-goals are put into the order in which the task has to be done, as stages.
-Where a task has two things of a kind, either may come first: the stages are then "a first glove"
-and "the second glove", not glove 1 and glove 2.
+Where a task has two things of a kind, either may come first: the stages are then "a first one" and
+"the second one", not the one numbered 1 and the one numbered 2.
 """
 
 from __future__ import annotations
@@ -17,72 +17,17 @@ from types import MappingProxyType
 import numpy as np
 
 from b1k_envs.errors import UsageError
-from b1k_envs.tasks.subgoals import SUBGOALS, SubGoal
+from b1k_envs.tasks.described import DESCRIPTIONS
+from b1k_envs.tasks.description import StageRule, SubGoal
+from b1k_envs.tasks.subgoals import SUBGOALS
 from b1k_eval.records.loading import EpisodeData, RunData
 
 START = "start"
 """What every episode reaches: the stage before the first."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class StageRule:
-    """What a stage is.
-
-    Attributes:
-        name: Key in tables, snake_case.
-        label: The same for people.
-        subgoals: Names of the sub-goals it counts.
-        needed: How many of them must have been reached.
-    """
-
-    name: str
-    label: str
-    subgoals: tuple[str, ...]
-    needed: int = 1
-
-    def first_step(self, reached: Mapping[str, int | None]) -> int | None:
-        """First step after which the stage was reached; None never."""
-        steps = sorted(step for name in self.subgoals if (step := reached[name]) is not None)
-        return steps[self.needed - 1] if len(steps) >= self.needed else None
-
-
-def _boxing_gloves() -> tuple[StageRule, ...]:
-    def per_glove(name: str, first: str, second: str) -> tuple[StageRule, StageRule]:
-        both = (f"glove_1_{name}", f"glove_2_{name}")
-        return (
-            StageRule(name=f"first_glove_{name}", label=first, subgoals=both),
-            StageRule(name=f"second_glove_{name}", label=second, subgoals=both, needed=2),
-        )
-
-    picked = per_glove("picked_up", "first glove picked up", "second glove picked up")
-    placed = per_glove("in_washer", "first glove in washer", "second glove in washer")
-    clean = per_glove("clean", "first glove clean", "second glove clean")
-    single = {
-        name: StageRule(name=name, label=label, subgoals=(name,))
-        for name, label in (
-            ("near_washer", "robot near washer"),
-            ("washer_opened", "washer opened"),
-            ("near_countertop", "robot near countertop"),
-            ("washer_closed", "washer closed on a glove"),
-            ("washer_turned_on", "washer turned on"),
-        )
-    }
-    return (
-        single["near_washer"],
-        single["washer_opened"],
-        single["near_countertop"],
-        picked[0],
-        placed[0],
-        picked[1],
-        placed[1],
-        single["washer_closed"],
-        single["washer_turned_on"],
-        *clean,
-    )
-
-
 STAGES: Mapping[str, tuple[StageRule, ...]] = MappingProxyType(
-    {"clean_boxing_gloves": _boxing_gloves()}
+    {task: description.stages for task, description in DESCRIPTIONS.items()}
 )
 """Stages by task, in the order in which the task has to be done."""
 

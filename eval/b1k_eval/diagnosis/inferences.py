@@ -5,7 +5,7 @@ last word.
 
 The skill that is called for ("active") is that of the next sub-goal: of those not reached yet the
 one that this episode reaches first; when it reaches no more, the first in the order in which the
-task has to be done (`funnel.STAGES`). Sub-goals that are no skill's (a glove becoming clean) have
+task has to be done (`funnel.STAGES`). Sub-goals that are no skill's (a thing becoming clean) have
 no part in this.
 """
 

@@ -21,7 +21,7 @@ from typing import get_args
 import numpy as np
 import numpy.typing as npt
 
-from b1k_envs.tasks.subgoals import Skill
+from b1k_envs.tasks.description import Skill
 from b1k_eval.diagnosis.inferences import Inferences, Words
 
 Int64Array = npt.NDArray[np.int64]

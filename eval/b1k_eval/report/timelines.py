@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from b1k_envs.base import Float64Array
+from b1k_envs.tasks.course import spans
 from b1k_envs.tasks.subgoals import SUBGOALS
-from b1k_eval.diagnosis.signals import spans
 from b1k_eval.records.loading import EpisodeData, EpisodeTrace
 from b1k_eval.records.trace import PREDICATE_PREFIX
 from b1k_eval.records.trace_columns import Column

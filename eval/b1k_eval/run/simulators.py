@@ -122,7 +122,7 @@ def human_stats_of(settings: RunSettings) -> HumanStats:
 
 def has_twin_scene(task: Task) -> bool:
     """Whether the MuJoCo twin has a room for the task."""
-    from b1k_envs.mujoco_twin.scenes import TWIN_TASKS
+    from b1k_envs.tasks.described import TWIN_TASKS
 
     return task.name in TWIN_TASKS
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from b1k_envs.base import Float64Array, Observation
 from b1k_envs.errors import UsageError
-from b1k_envs.mujoco_twin.scenes import TWIN_TASKS
 from b1k_envs.mujoco_twin.truth import TwinTruth
+from b1k_envs.tasks.described import TWIN_TASKS
 from b1k_policies.base import ActionChunk, EpisodeInfo, PrivilegedPolicy, Skill
 from b1k_policies.expert.belief import Belief, Command, wrap
 from b1k_policies.expert.kinematics import ArmKinematics

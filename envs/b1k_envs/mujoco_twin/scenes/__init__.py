@@ -1,4 +1,4 @@
-"""The twin's rooms, one folder a task; a new one is its folder and its line in `TWIN_TASKS`."""
+"""The twin's rooms, one folder a task; a new one is its folder and its line in `described`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from b1k_envs.mujoco_twin.scenes.base import Scene
-
-TWIN_TASKS: tuple[str, ...] = ("clean_boxing_gloves",)
-"""Tasks that have a twin scene, by name; each is the folder of that name."""
 
 
 def load_scene(task: str) -> Scene:
