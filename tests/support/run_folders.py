@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from b1k_envs.tasks.subgoals import SUBGOALS
-from b1k_eval.cli.running.requests import resolve_settings
-from b1k_eval.run.settings import RunSettings
+from b1k_eval.cli.resolving import resolve_settings
+from b1k_eval.settings import RunSettings
 
 TASK = "clean_boxing_gloves"
 
 
 def settings(**changes: object) -> RunSettings:
     given = {"task": "31", "policy": "hold", "sim": "mujoco", "instances": "0-9", "max_steps": 50}
-    return replace(resolve_settings(given, {}), **changes)
+    return replace(resolve_settings(given), **changes)
 
 
 def finished_run(

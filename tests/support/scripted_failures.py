@@ -18,11 +18,11 @@ from twin_bench import GLOVES, TASK, episode_info, make_twin
 from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.states import GloveTruth
 from b1k_envs.tasks.table import human_stats
+from b1k_eval.loop.strategy import build_chunking
 from b1k_eval.records.loading import RunData, read_run_data
 from b1k_eval.records.store import EpisodeKey, open_run
 from b1k_eval.run.episode import Assembly
 from b1k_eval.run.executor import Executor
-from b1k_eval.run.settings import build_chunking
 from b1k_policies.base import ActionChunk, Policy
 from b1k_policies.baselines import HoldPolicy
 from b1k_policies.expert import ExpertPolicy

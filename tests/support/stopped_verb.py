@@ -54,7 +54,7 @@ ENDLESS = {
     "tasks": "b1k_eval.cli.tasks._record",
     "contract": "b1k_eval.cli.checkpoints.contract.resolve",
     "convert": "b1k_policies.xvla.files.converting.convert",
-    "qualify": "b1k_eval.cli.running.requests.resolve_settings",
+    "qualify": "b1k_eval.cli.resolving.resolve_settings",
     "loading": "b1k_eval.cli.main.import_module",  # of the verb, as on a slow disk
 }
 

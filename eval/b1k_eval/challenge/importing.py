@@ -37,15 +37,14 @@ from b1k_eval.records.run_files import (
     EPISODES_FILE,
     EPISODES_FOLDER,
     FORMAT,
-    IMPORTED,
     RUN_FILE,
     EpisodeKey,
-    since,
 )
 from b1k_eval.records.scoring import BODIES
 from b1k_eval.records.store import START_AGAIN, RunStore, open_run, storing
 from b1k_eval.run.episode import RESULT_FILE, VIDEO_FILE
 from b1k_eval.run.launch import episode_seed
+from b1k_eval.settings import IMPORTED, settled
 
 REMARKS: Mapping[Protocol, str] = {
     "2025": (
@@ -199,7 +198,7 @@ def _record(
         "instances": [index_of[number] for number in ids],
         "rollouts": rollouts,
     }
-    settings = {**since(known or settings), **settings}
+    settings = {**settled(known or settings), **settings}
     env = dict(exported["env"]) if exported else _unknown_env(task, protocol, settings)
     return {
         "format": FORMAT,

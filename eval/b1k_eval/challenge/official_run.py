@@ -12,7 +12,8 @@ from typing import Any
 
 from b1k_envs.errors import UsageError
 from b1k_eval.challenge.rules import COUNTED_INSTANCES, VIDEO_FPS, setting_objections
-from b1k_eval.run.settings import option_name
+from b1k_eval.settings import RunSettings
+from b1k_policies.options import flag
 
 SETTINGS: Mapping[str, Any] = MappingProxyType(
     {
@@ -39,7 +40,9 @@ def hold_settings(values: Mapping[str, Any]) -> None:
         UsageError: Names the option, its value and the reason.
     """
     for field, why in setting_objections(values, values["track"] or "standard"):
-        raise _contradiction(_OPTIONS.get(field, option_name(field)), _text(values[field]), why)
+        raise _contradiction(
+            _OPTIONS.get(field, flag(RunSettings, field)), _text(values[field]), why
+        )
     if values["human_stats"] is not None:
         raise _contradiction(
             "--human-stats",

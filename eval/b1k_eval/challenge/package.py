@@ -34,7 +34,6 @@ from b1k_envs.r1pro import BASE_MASS, CAMERAS
 from b1k_envs.tracks import FORBIDDEN_PROPRIO
 from b1k_eval.challenge.rules import Entry
 from b1k_eval.records.loading import RunData
-from b1k_eval.records.run_files import since
 
 ROBOT_FILE, WRAPPER_FILE, README_FILE = "robot.yaml", "wrapper.py", "README.md"
 
@@ -101,7 +100,7 @@ def _world(run: RunData) -> World:
     settings = run.identity["settings"]
     protocol: Protocol = settings["protocol"]
     forbidden = FORBIDDEN_PROPRIO[protocol] if settings.get("track") == "standard" else {}
-    heavy = protocol == "2026" or {**since(settings), **settings}["heavy_base"] is True
+    heavy = protocol == "2026" or settings["heavy_base"] is True
     return World(
         protocol=protocol,
         base_mass_kg=BASE_MASS if heavy else None,

@@ -22,7 +22,6 @@ from b1k_envs.tasks.table import TIME_LIMIT_FACTORS, get_task
 from b1k_envs.tracks import FORBIDDEN_PROPRIO, Track
 from b1k_eval.compare.comparable import differences
 from b1k_eval.records.loading import EpisodeData, RunData
-from b1k_eval.records.run_files import since
 from b1k_eval.video.mp4 import DamagedVideoError, read_index
 
 TestSet = Literal["public", "hidden"]
@@ -123,7 +122,7 @@ def setting_objections(settings: Mapping[str, Any], track: Track) -> Iterator[tu
             f"rendered {settings['render']}, and the official evaluator renders and observes every "
             "step: --render every-step does",
         )
-    if {**since(settings), **settings}["partial_scene"] is True:
+    if settings["partial_scene"] is True:
         yield (
             "partial_scene",
             "only the rooms of the task are loaded, and the 2025 evaluation has the whole house: "

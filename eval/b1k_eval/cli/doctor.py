@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from b1k_envs.errors import UnavailableError
-from b1k_eval.cli.options import out_console, print_json
+from b1k_eval.cli.console import out_console, print_json
+from b1k_eval.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from b1k_eval.doctor import Check, Verdict
@@ -30,9 +31,7 @@ def doctor(
     results: Annotated[
         Path, typer.Option("--out", help="Where runs would land; its disk is looked at.")
     ] = Path("results"),
-    json_output: Annotated[
-        bool, typer.Option("--json", help="One JSON document on standard output.")
-    ] = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Say what this machine can run, and what to do about the rest.
 

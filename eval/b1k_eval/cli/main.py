@@ -89,9 +89,9 @@ class _Uncalled(TyperCommand):
     def make_context(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - click's signature
         """The context in which click runs the verb."""
         try:
-            return _load(str(self.name)).make_context(*args, **kwargs)
+            return command(str(self.name)).make_context(*args, **kwargs)
         except KeyboardInterrupt as stop:  # while its module is imported
-            from b1k_eval.cli.options import report_error, stop_code, stop_word
+            from b1k_eval.cli.console import report_error, stop_code, stop_word
 
             words = [*args, *kwargs.values()]
             wants_json = any(isinstance(word, list) and "--json" in word for word in words)
@@ -100,13 +100,14 @@ class _Uncalled(TyperCommand):
             raise typer.Exit(code) from stop
 
 
-def _load(verb: str) -> Any:  # noqa: ANN401 - click's command, which typer re-exports nowhere
+def command(name: str) -> Any:  # noqa: ANN401 - click's command, which typer re-exports nowhere
     """The command of a verb."""
-    from b1k_eval.cli.options import Verb, paths_at_home
+    from b1k_eval.cli.console import VerbCommand
+    from b1k_eval.cli.options import spelled_out
 
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    function = getattr(import_module(module_name(verb)), function_name(verb))
-    alone.command(verb, cls=Verb)(paths_at_home(function))
+    function = getattr(import_module(module_name(name)), function_name(name))
+    alone.command(name, cls=VerbCommand)(spelled_out(function))
     return typer.main.get_command(alone)
 
 
@@ -137,7 +138,7 @@ def _options(
 
 def main() -> None:
     """Entry point of the command `b1k-eval`."""
-    from b1k_eval.cli.options import hearing_sigterm
+    from b1k_eval.cli.console import hearing_sigterm
     from b1k_eval.streams import take_every_text
 
     take_every_text()

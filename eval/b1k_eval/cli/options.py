@@ -1,202 +1,124 @@
-"""What verbs share: consoles, errors in one line, exit codes."""
+"""The options of a verb, made from where they are declared (`b1k_policies.options`).
+
+A verb says which in its own signature, at the place where they are to be listed:
+
+    def run(asked: Annotated[Typed, Options(RunSettings)], json_output: JsonOption = False)
+
+and gets a dictionary of what was typed, by field: nothing of what was not, so that the record of a
+run that is resumed, and only then the defaults, can complete it.
+"""
 
 from __future__ import annotations
 
 import functools
-import json
-import os
-import shlex
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from time import monotonic
-from types import FrameType
-from typing import Any, TextIO
+from typing import Annotated, Any, TypeAlias, get_args, get_origin
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from typer.core import TyperCommand
 
-from b1k_envs.errors import B1kEvalError, UsageError
-from b1k_eval.files import to_json
-from b1k_eval.streams import take_every_text
-from b1k_policies.contract.resolved import ContractConflictError, Difference, as_text
+from b1k_policies.options import Declared, RequestType, at_home, declared
 
-EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
+Typed: TypeAlias = dict[str, Any]
+"""What was typed, by field of the requests; paths with `~` resolved."""
 
-_SAME_WISH_S = 2.0
-"""A SIGTERM within this time of the first is the same one, sent to process and group."""
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: ends whatever Ctrl-C ends and in the same way, with a word and code of its own."""
+class Options:
+    """Options of a request, and of the requests inside it."""
+
+    def __init__(
+        self, kind: RequestType, *names: str, but: tuple[str, ...] = (), **other: dict[str, Any]
+    ) -> None:
+        """All options, or those named.
+
+        Args:
+            kind: The request.
+            names: Which; none for all.
+            but: Which not.
+            other: By name, what is said otherwise here: attributes of `Option`, and as `preset`
+                a value that holds where nothing is typed.
+        """
+        self._kind, self._names, self._but, self._other = kind, names, but, other
+
+    def parameters(self) -> Iterator[inspect.Parameter]:
+        """A parameter for each, as typer reads it."""
+        for each in _flat(self._kind):
+            if (not self._names or each.name in self._names) and each.name not in self._but:
+                yield _parameter(each, **self._other.get(each.name, {}))
 
 
-def stop_word(stop: KeyboardInterrupt) -> str:
-    """What happened to a verb that did not come to its end."""
-    return "terminated" if isinstance(stop, Terminated) else "interrupted"
+def _flat(kind: RequestType) -> Iterator[Declared]:
+    for each in declared(kind).values():
+        if each.option is None:
+            yield from _flat(each.inner)
+        else:
+            yield each
 
 
-def stop_code(stop: KeyboardInterrupt) -> int:
-    """Its exit code, as shells count: 128 and the signal's number."""
-    return EXIT_TERMINATED if isinstance(stop, Terminated) else EXIT_INTERRUPTED
+def _parameter(each: Declared, preset: Any = None, **other: Any) -> inspect.Parameter:  # noqa: ANN401
+    assert each.option is not None
+    option = replace(each.option, **other)
+    typed = option.typed or _typed(each.hint, parsed=option.parse is not None)
+    shown = option.default
+    if shown is None and type(each.default) in (str, int, float):
+        shown = str(each.default)
+    return inspect.Parameter(
+        each.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        annotation=typed | None if preset is None else typed,
+        default=typer.Option(
+            preset,
+            each.flag,
+            help=option.help,
+            metavar=option.metavar,
+            show_default=True if preset is not None or shown is None else shown,
+            rich_help_panel=option.heading,
+        ),
+    )
 
 
-@contextmanager
-def hearing_sigterm() -> Iterator[None]:
-    """Have SIGTERM raise `Terminated` in the main thread, unless it is ignored."""
-    before = signal.getsignal(signal.SIGTERM)
-    if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    first: list[float] = []
-
-    def terminate(_number: int, _frame: FrameType | None) -> None:
-        if not first:
-            first.append(monotonic())
-        elif monotonic() - first[0] < _SAME_WISH_S:
-            return
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:  # the exit code is decided once it has come
-        signal.signal(signal.SIGTERM, signal.SIG_IGN if first else before)
+def _typed(hint: Any, *, parsed: bool) -> Any:  # noqa: ANN401 - types
+    """What is typed for a field: a number, a flag, words; else one word."""
+    kinds = get_args(hint) if get_origin(hint) not in (None, tuple) else (hint,)
+    if get_origin(hint) is tuple and not parsed:
+        return list[get_args(hint)[0]]  # type: ignore[misc]
+    return next((kind for kind in kinds if kind in (bool, int, float)), str)
 
 
-def at_home(word: str) -> str:
-    """A path as it was typed, with `~` resolved: shells leave it in `--out=~/run` and `replay:~/x`.
+def spelled_out(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function as typer takes it: with every option spelled out, and paths as `at_home`."""
+    own = inspect.signature(function, eval_str=True).parameters.values()
+    groups = {each.name: _options_of(each) for each in own}
+    spelled: list[inspect.Parameter] = []
+    for each in own:
+        group = groups[each.name]
+        alone = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+        spelled += alone if group is None else group.parameters()
 
-    That of a user who does not exist is left: it may be a name.
-    """
-    if not word.startswith("~"):
-        return word
-    try:
-        return str(Path(word).expanduser())
-    except RuntimeError:
-        return word
+    @functools.wraps(function)
+    def called(**given: Any) -> Any:  # noqa: ANN401 - whatever a verb has
+        given = {name: _at_home(value) for name, value in given.items()}
+        for name, group in groups.items():
+            if group is not None:
+                values = {each.name: given.pop(each.name) for each in group.parameters()}
+                given[name] = {k: v for k, v in values.items() if v is not None and v != []}
+        return function(**given)
 
-
-def paths_at_home(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """A verb that gets every path of its command line as `at_home` has it."""
-
-    def resolved(value: Any) -> Any:  # noqa: ANN401 - whatever an option has
-        if isinstance(value, list):
-            return [resolved(item) for item in value]
-        return Path(at_home(str(value))) if isinstance(value, Path) else value
-
-    @functools.wraps(verb)
-    def called(**given: Any) -> Any:  # noqa: ANN401
-        return verb(**{name: resolved(value) for name, value in given.items()})
-
+    called.__signature__ = inspect.Signature(spelled)  # type: ignore[attr-defined]
+    called.__annotations__ = {each.name: each.annotation for each in spelled}
     return called
 
 
-def not_text(word: str) -> bool:
-    """Whether a word has what stands for bytes that are no UTF-8 (PEP 383)."""
-    return any("\ud800" <= letter <= "\udfff" for letter in word)
+def _options_of(parameter: inspect.Parameter) -> Options | None:
+    attached = getattr(parameter.annotation, "__metadata__", ())
+    return next((each for each in attached if isinstance(each, Options)), None)
 
 
-def shell_word(path: Path) -> str:
-    """A path as a shell has to be given it, whatever bytes it is of."""
-    text = str(path)
-    if not_text(text):
-        return "$'" + "".join(f"\\{byte:03o}" for byte in os.fsencode(path)) + "'"  # as in bash
-    return shlex.quote(text)
-
-
-def out_console() -> Console:
-    """Standard output, for results; looked up at use, so that it can be redirected."""
-    return _console(sys.stdout)
-
-
-def err_console() -> Console:
-    """Standard error, for progress and for errors."""
-    return _console(sys.stderr)
-
-
-def _console(stream: TextIO) -> Console:
-    """Prints what it is given: a name or a message may have brackets and colons of its own."""
-    return Console(file=stream, markup=False, emoji=False)
-
-
-def say_remark(text: str) -> None:
-    """One line on standard error that a person should read before trusting a result."""
-    err_console().print(f"note: {text}", style="dim", markup=False, highlight=False, soft_wrap=True)
-
-
-def print_json(document: dict[str, Any]) -> None:
-    """The one JSON document on standard output; in ASCII where that takes nothing else."""
-    text = to_json(document)
-    try:
-        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
-    except UnicodeEncodeError:  # spelled out by the stream it would be no JSON
-        text = json.dumps(document, indent=2, allow_nan=False) + "\n"
-    sys.stdout.write(text)
-
-
-def show_differences(console: Console, differences: Sequence[Difference]) -> None:
-    """The table of what contract and checkpoint disagree on."""
-    table = Table(title="Contract and checkpoint disagree", title_justify="left")
-    for name in ("field", "stated by", "value", "but", "value"):
-        table.add_column(name, overflow="fold")
-    for row in differences:
-        texts = (row.name, row.where, as_text(row.stated), row.other_where, as_text(row.other))
-        table.add_row(*texts)
-    console.print(table)
-
-
-class Verb(TyperCommand):
-    """A command whose expected errors are one line on standard error and an exit code.
-
-    With `--json` the same goes to standard output as the one document. Unexpected exceptions are
-    bugs and keep their traceback.
-    """
-
-    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - click's own signature
-        """Run the command.
-
-        Raises:
-            typer.Exit: In place of an expected error or Ctrl-C.
-        """
-        take_every_text()  # `main` does, too: not every text is a verb's
-        try:
-            return super().invoke(ctx)
-        except ContractConflictError as error:
-            show_differences(err_console(), error.differences)
-            self._report(ctx, str(error), type(error).__name__, error.exit_code)
-            raise typer.Exit(error.exit_code) from error
-        except B1kEvalError as error:
-            self._report(ctx, str(error), type(error).__name__, error.exit_code)
-            raise typer.Exit(error.exit_code) from error
-        except UnicodeEncodeError as error:
-            if not not_text(error.object):
-                raise
-            message = (
-                f"{error.object!r} has bytes that are no UTF-8 text, and a library that is to open "
-                "it takes no others: rename it, or give a link to it with a plain name"
-            )
-            self._report(ctx, message, UsageError.__name__, UsageError.exit_code)
-            raise typer.Exit(UsageError.exit_code) from error
-        except KeyboardInterrupt as error:
-            self._report(ctx, stop_word(error), type(error).__name__, stop_code(error))
-            raise typer.Exit(stop_code(error)) from error
-
-    @staticmethod
-    def _report(ctx: Any, message: str, kind: str, exit_code: int) -> None:  # noqa: ANN401
-        wants_json = any("--json" in p.opts and ctx.params.get(p.name) for p in ctx.command.params)
-        report_error(message, kind, exit_code, wants_json=wants_json)
-
-
-def report_error(message: str, kind: str, exit_code: int, *, wants_json: bool) -> None:
-    """An error in one line on standard error, and as the one document where that is wanted."""
-    line = " ".join(message.split())
-    sys.stderr.write(f"error: {line}\n")
-    if wants_json:
-        print_json({"error": {"type": kind, "message": line, "exit_code": exit_code}})
+def _at_home(value: Any) -> Any:  # noqa: ANN401 - whatever an option has
+    if isinstance(value, list):
+        return [_at_home(each) for each in value]
+    return Path(at_home(str(value))) if isinstance(value, Path) else value

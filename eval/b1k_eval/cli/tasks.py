@@ -9,7 +9,7 @@ from rich.table import Table
 
 from b1k_envs.r1pro import CONTROL_HZ
 from b1k_envs.tasks.table import TASKS, Task
-from b1k_eval.cli.options import out_console, print_json
+from b1k_eval.cli.console import out_console, print_json
 from b1k_eval.run.simulators import has_twin_scene
 
 

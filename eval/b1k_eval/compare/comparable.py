@@ -8,7 +8,7 @@ from typing import Any
 
 from b1k_envs.errors import UsageError
 from b1k_eval.records.loading import RunData
-from b1k_eval.records.run_files import UNKNOWN, since
+from b1k_eval.settings import UNKNOWN
 from b1k_policies.contract.fields import FIELDS, completed
 
 _MUST_AGREE: Mapping[str, str] = {
@@ -158,7 +158,7 @@ def _of(
 ) -> list[Difference]:
     found = []
     for name, words in names.items():
-        one, two = (side.get(name, since(side).get(name)) for side in (first, second))
+        one, two = (side.get(name) for side in (first, second))
         if one != two:
             found.append(Difference(name=words, first=one, second=two))
     return found

@@ -28,9 +28,9 @@ from b1k_eval.qualify.world_checks import hold_rung, startup_rung
 from b1k_eval.records.store import StorageError
 from b1k_eval.run import simulators
 from b1k_eval.run.pool import LOGS_FOLDER
-from b1k_eval.run.settings import RunSettings
 from b1k_eval.run.watchdog import Watch, WatchedEnv
 from b1k_eval.run.worker import die_with_parent, exit_at_once, redirect_output
+from b1k_eval.settings import RunSettings
 
 WORLD_RUNGS = (1, 2, 3, 4)
 """The rungs that need the world and no policy."""

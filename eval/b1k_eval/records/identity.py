@@ -14,7 +14,7 @@ from typing import Any
 
 from b1k_envs.errors import UsageError
 from b1k_eval.files import to_json
-from b1k_eval.records.run_files import since
+from b1k_eval.settings import settled
 from b1k_policies.contract.fields import completed
 
 _WORDS = ("remarks",)
@@ -36,10 +36,9 @@ def check_identity(path: Path, known: Mapping[str, Any], asked: Mapping[str, Any
     """
     now = json.loads(to_json(asked["identity"]))  # tuples and lists are the same thing on disk
     then = dict(known["identity"])
-    if isinstance(then.get("settings"), dict) and isinstance(now.get("settings"), dict):
-        held = since(then["settings"])
-        held = {name: held[name] for name in held.keys() & now["settings"].keys()}
-        then["settings"] = {**held, **then["settings"]}
+    for side in (then, now):
+        if isinstance(side.get("settings"), dict):
+            side["settings"] = settled(side["settings"])
     if isinstance(then.get("policy"), dict) and isinstance(now.get("policy"), dict):
         unknown = [name for name in _NEWER if name not in then["policy"]]
         then["policy"] = _deciding(then["policy"], unknown)

@@ -30,6 +30,7 @@ from b1k_eval.records.run_files import (
 )
 from b1k_eval.records.trace_columns import DamagedTraceError, EpisodeTrace
 from b1k_eval.run.episode import RESULT_FILE, TRACE_FILE, VIDEO_FILE
+from b1k_eval.settings import settled
 
 __all__ = [
     "OUTCOMES",
@@ -175,8 +176,9 @@ def read_run_data(path: str | Path) -> RunData:
     """
     path = Path(path)
     record = read_run(path)
-    identity = record["identity"]
+    identity = dict(record["identity"])
     try:
+        identity["settings"] = settled(identity["settings"])
         plan, label = _plan(identity), _label(identity)
     except (KeyError, TypeError) as error:
         raise UsageError(

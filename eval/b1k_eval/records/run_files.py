@@ -6,7 +6,6 @@ The layout is described in `b1k_eval.records.store`, which writes it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,32 +33,6 @@ LINE_FIELDS: tuple[str, ...] = (
     "timing",
 )
 """Fields of result.json that the episode's line repeats."""
-
-IMPORTED = "imported:"
-"""What the policy's name begins with in imported results."""
-
-UNKNOWN = "unknown"
-"""In imported results: a setting that official files do not tell."""
-
-
-def since(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that the first runs did not have, and what held then.
-
-    Args:
-        settings: Those of a run. Our first 2025 runs in OmniGibson had part of the house and a
-            base of 250 kg; official files of that year say neither.
-    """
-    chosen: bool | str = (settings.get("sim"), settings.get("protocol")) == ("omnigibson", "2025")
-    if chosen and str(settings.get("policy")).startswith(IMPORTED):
-        chosen = UNKNOWN
-    return {
-        "track": None,
-        "mode": "sync",
-        "latency": None,
-        "partial_scene": chosen,
-        "heavy_base": chosen,
-    }
-
 
 _OUTCOMES = ("success", "failure", "error")
 

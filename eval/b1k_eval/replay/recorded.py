@@ -17,7 +17,7 @@ from b1k_eval.records.loading import DamagedTraceError, EpisodeData, RunData, re
 from b1k_eval.records.run_files import EpisodeKey
 from b1k_eval.records.trace import POSITION_COLUMNS, PREDICATE_PREFIX, SUBGOAL_PREFIX
 from b1k_eval.records.trace_columns import Column, EpisodeTrace
-from b1k_eval.run.settings import RunSettings, given_settings
+from b1k_eval.settings import RunSettings, recorded_settings
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -74,13 +74,12 @@ def world_settings(run: RunData) -> RunSettings:
             f"{run.path} was imported from {source}: the official evaluator files no actions, so "
             "there is nothing to replay; `b1k-eval report` shows what there is"
         )
-    fields = given_settings(run.identity["settings"])
+    fields = recorded_settings(run.identity)
     if fields["sim"] != "mujoco":
         raise UsageError(
             f"{run.path} was run in {fields['sim']}: only runs of the MuJoCo twin (--sim mujoco) "
             "can be executed again from their trace"
         )
-    fields["instances"] = tuple(fields["instances"])
     return RunSettings(**{**fields, "checkpoint": None})
 
 

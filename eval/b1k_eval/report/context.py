@@ -12,14 +12,14 @@ from urllib.parse import quote
 from b1k_eval import __version__
 from b1k_eval.diagnosis.funnel import START
 from b1k_eval.loop.events import Outcome
+from b1k_eval.loop.strategy import DEFAULT_HORIZON
 from b1k_eval.records.loading import OUTCOMES
-from b1k_eval.records.run_files import UNKNOWN, since
 from b1k_eval.report.contracts import contracts_context
 from b1k_eval.report.figures import letter
 from b1k_eval.report.looks import RUN_COLOURS
 from b1k_eval.report.overview import Findings, RunFindings
 from b1k_eval.report.selfreport_words import progress_words, skill_words
-from b1k_eval.run.settings import DEFAULT_HORIZON, MEASURED
+from b1k_eval.settings import MEASURED, UNKNOWN
 
 GLYPHS: Mapping[Outcome, str] = {"success": "●", "failure": "✕", "error": "!"}
 """Never told by colour alone; the same as in dom.js."""
@@ -231,11 +231,10 @@ def _world_choices(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What the 2025 evaluator leaves to whoever runs it."""
     if (settings["sim"], settings["protocol"]) != ("omnigibson", "2025"):
         return
-    chosen = {**since(settings), **settings}
     words = {True: "the rooms of the task only", False: "the whole house"}
-    yield "scene", words.get(chosen["partial_scene"], UNKNOWN)
+    yield "scene", words.get(settings["partial_scene"], UNKNOWN)
     words = {True: "250 kg", False: "the robot's own mass"}
-    yield "base", words.get(chosen["heavy_base"], UNKNOWN)
+    yield "base", words.get(settings["heavy_base"], UNKNOWN)
 
 
 def _chunking(settings: Mapping[str, Any], policy: Mapping[str, Any]) -> str:

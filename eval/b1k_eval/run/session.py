@@ -18,11 +18,10 @@ from b1k_eval.records.run_files import FORMAT, EpisodeKey
 from b1k_eval.records.store import RunStore, check_folder, open_run
 from b1k_eval.run import simulators
 from b1k_eval.run.episode import Assembly, is_privileged
-from b1k_eval.run.execution import Execution
 from b1k_eval.run.launch import launch, plan_episodes
 from b1k_eval.run.progress import Reporter
 from b1k_eval.run.remarks import run_remarks
-from b1k_eval.run.settings import RunSettings, chunking_factory
+from b1k_eval.settings import Execution, RunSettings, chunking_factory
 from b1k_policies.base import Policy
 from b1k_policies.contract.contract import EvalContract
 from b1k_policies.registry import make_policy

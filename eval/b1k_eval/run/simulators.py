@@ -9,10 +9,17 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from b1k_envs.base import Env, EnvGroup, EnvInfo, Protocol, Sim, Split
 from b1k_envs.errors import UnavailableError, UsageError
 from b1k_envs.r1pro import CONTROL_HZ
-from b1k_envs.tasks.table import HumanStats, Task, check_protocol, get_task
+from b1k_envs.tasks.table import (
+    HumanStats,
+    Task,
+    check_protocol,
+    get_task,
+    human_stats,
+    load_human_stats,
+)
 from b1k_envs.tracks import StandardTrackEnv, StandardTrackGroup
-from b1k_eval.run.settings import RunSettings, human_figures
 from b1k_eval.run.watchdog import Limits
+from b1k_eval.settings import RunSettings
 
 if TYPE_CHECKING:
     from b1k_envs.omnigibson.setup.data import TaskData
@@ -117,7 +124,8 @@ def human_stats_of(settings: RunSettings) -> HumanStats:
     task = settings.task_entry()
     if settings.human_stats is None and settings.sim == "omnigibson":
         return _task_data(task, settings.protocol, settings.split).human_stats
-    return human_figures(task, settings.human_stats, settings.protocol)
+    path = settings.human_stats
+    return human_stats(task) if path is None else load_human_stats(path, task, settings.protocol)
 
 
 def has_twin_scene(task: Task) -> bool:

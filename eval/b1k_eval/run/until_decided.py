@@ -21,7 +21,7 @@ from b1k_eval.compare.comparable import settings_differences
 from b1k_eval.compare.sequential import PairedBetting
 from b1k_eval.records.loading import RunData, read_run_data
 from b1k_eval.records.run_files import EpisodeKey
-from b1k_eval.run.settings import RunSettings
+from b1k_eval.settings import RunSettings
 
 ALPHA = 0.05
 """Level of the test: the probability of ever deciding between equal policies, at most."""

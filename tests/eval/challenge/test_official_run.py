@@ -18,11 +18,11 @@ from typer.testing import CliRunner
 from b1k_envs.tasks.table import TASKS
 from b1k_eval.challenge.rules import objections
 from b1k_eval.cli.main import app
-from b1k_eval.cli.running.requests import resolve_execution, resolve_settings
+from b1k_eval.cli.resolving import resolve_execution, resolve_settings
 from b1k_eval.records.loading import read_run_data
 from b1k_eval.video.mp4 import read_index
 
-GIVEN = {"task": "31", "policy": "hold", "official": True}
+GIVEN = {"task": "31", "policy": "hold"}
 OFFICIAL = ["run", "--task", 31, "--official", "--policy", "hold"]
 HUMAN = {
     "length": 4.0,
@@ -41,16 +41,16 @@ def cli(tmp_path, monkeypatch):
 @pytest.mark.parametrize("year", ["2025", "2026"])
 def test_everything_that_a_submission_needs_is_set(request, year):
     request.getfixturevalue(f"og_{year}")
-    settings = resolve_settings(GIVEN, {})
+    settings = resolve_settings(GIVEN, official=True)
     assert (settings.sim, settings.protocol) == ("omnigibson", year)
     assert (settings.split, settings.instances) == ("public-test", tuple(range(10)))
     assert (settings.rollouts, settings.render, settings.track) == (1, "every-step", "standard")
     assert settings.max_steps == {"2025": 16470, "2026": 12352}[year]
-    execution = resolve_execution({"official": True, "workers": 2}, {})
+    execution = resolve_execution({"workers": 2}, official=True)
     assert (execution.video, execution.video_fps, execution.workers) == (True, 30.0, 2)
-    assert resolve_settings({**GIVEN, "instances": "3-4"}, {}).instances == (3, 4)
-    assert resolve_settings({**GIVEN, "sim": "auto"}, {}).sim == "omnigibson"
-    assert resolve_settings({**GIVEN, "max_steps": settings.max_steps}, {}) == settings
+    assert resolve_settings({**GIVEN, "instances": "3-4"}, official=True).instances == (3, 4)
+    assert resolve_settings({**GIVEN, "sim": "auto"}, official=True).sim == "omnigibson"
+    assert resolve_settings({**GIVEN, "max_steps": settings.max_steps}, official=True) == settings
     assert "omnigibson" not in sys.modules
 
 

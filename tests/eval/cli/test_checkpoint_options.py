@@ -9,7 +9,8 @@ from checkpoint_files import write_checkpoint, write_code
 
 from b1k_envs.errors import UsageError
 from b1k_eval.cli.checkpoints import contract as verb
-from b1k_eval.cli.checkpoints.options import complete_checkpoint, typed_only
+from b1k_eval.cli.resolving import resolve_checkpoint
+from b1k_policies.options import read
 from b1k_policies.xvla.files.checkpoint import CheckpointError, CheckpointRequest, locate
 from b1k_policies.xvla.files.folder import CheckpointFolder
 
@@ -29,7 +30,9 @@ def here(tmp_path, monkeypatch):
 
 
 def request(recorded=None, **options):
-    return complete_checkpoint(typed_only(options), recorded, None)
+    if recorded is not None:
+        recorded = read(CheckpointRequest, recorded, "checkpoint", others=False)
+    return resolve_checkpoint(options, recorded, None)
 
 
 # --- words that name files -----------------------------------------------------------------------
@@ -50,9 +53,8 @@ def test_an_empty_code_dir_is_refused_and_not_the_current_directory(folder, monk
 def test_a_contract_file_becomes_absolute_and_a_preset_stays_one(here):
     for name in ("mine.json", "v17"):  # a preset goes before a file of its name
         (here / name).write_text("{}")
-    assert typed_only({"contract": "mine.json"}) == {"contract": str(here / "mine.json")}
-    assert typed_only({"contract": "v17"}) == {"contract": "v17"}
-    assert typed_only({"contract": "v71"}) == {"contract": "v71"}
+    for word, kept in (("mine.json", str(here / "mine.json")), ("v17", "v17"), ("v71", "v71")):
+        assert request(ckpt="org/name", contract=word).contract == kept
 
 
 def test_own_code_is_found_again_from_elsewhere(folder, here, tmp_path, monkeypatch):

@@ -5,20 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from b1k_eval.cli.checkpoints.contract import contract
-from b1k_eval.cli.options import Verb
+from b1k_eval.cli.main import app
 from b1k_policies.contract.contract import V4, V17, EvalContract
 
 
 @pytest.fixture
 def cli():
-    """The verb in an app of its own, so that this file needs nothing of the others."""
-    app = typer.Typer()
-    app.command(cls=Verb)(contract)
-    app.callback()(lambda: None)  # keeps `contract` a subcommand
     runner = CliRunner(env={"COLUMNS": "200"})
     return lambda *arguments: runner.invoke(app, ["contract", *map(str, arguments)])
 

@@ -5,14 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from importlib import import_module
 from pathlib import Path
 
 import pytest
-import typer
-from typer.main import get_command
 
-from b1k_eval.cli.main import VERBS, function_name, module_name
+from b1k_eval.cli.main import VERBS, command
 
 ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -29,9 +26,7 @@ def commands(page: Path) -> list[list[str]]:
 
 def known(verb: str) -> set[str]:
     """Options of a verb."""
-    alone = typer.Typer()
-    alone.command()(getattr(import_module(module_name(verb)), function_name(verb)))
-    parameters = get_command(alone).params
+    parameters = command(verb).params
     return {option for each in parameters for option in (*each.opts, *each.secondary_opts)}
 
 

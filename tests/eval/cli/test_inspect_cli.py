@@ -8,11 +8,9 @@ import sys
 import cv2
 import numpy as np
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from b1k_eval.cli.checkpoints.inspect import inspect
-from b1k_eval.cli.options import Verb
+from b1k_eval.cli.main import app
 from b1k_eval.report.inspect_pictures import PANEL
 from b1k_eval.run import simulators
 
@@ -22,10 +20,6 @@ GREEN, MAGENTA = (70, 200, 110), (255, 70, 220)
 
 @pytest.fixture(scope="module")
 def cli():
-    """The verb in an app of its own, so that this file needs nothing of the others."""
-    app = typer.Typer()
-    app.command(cls=Verb)(inspect)
-    app.callback()(lambda: None)  # keeps `inspect` a subcommand
     runner = CliRunner(env={"COLUMNS": "200"})
     return lambda *words: runner.invoke(app, ["inspect", *map(str, words), "--device", "cpu"])
 

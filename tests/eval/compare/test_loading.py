@@ -18,12 +18,12 @@ from doubles import PREDICATES, SUBGOALS, BreakingEnv, DrivePolicy, RaisingPolic
 
 from b1k_envs.errors import UnavailableError, UsageError
 from b1k_envs.tasks.table import get_task, human_stats
+from b1k_eval.loop.strategy import build_chunking
 from b1k_eval.records.loading import DamagedTraceError, read_run_data, read_trace
 from b1k_eval.records.store import EpisodeKey, open_run
 from b1k_eval.run.episode import Assembly
 from b1k_eval.run.executor import Executor
 from b1k_eval.run.launch import plan_episodes
-from b1k_eval.run.settings import build_chunking
 from b1k_policies.base import ActionChunk, Skill
 
 TASK = get_task("clean_boxing_gloves")

@@ -22,7 +22,7 @@ from omnigibson_double.fixtures import _og_data_2025, _og_data_2026, og_2025, og
 from typer.testing import CliRunner
 
 from b1k_eval.cli.main import app
-from b1k_eval.cli.running.requests import resolve_settings
+from b1k_eval.cli.resolving import resolve_settings
 from b1k_eval.qualify.demos import find_demos, read_demo
 from b1k_eval.qualify.ladder import Plan, climb
 from b1k_eval.qualify.replays import Assigned
@@ -161,14 +161,14 @@ def test_the_ladder_is_climbed_in_omnigibson(cli, tmp_path, recordings, request,
 def test_official_numbers_find_their_index(request, generation):
     request.getfixturevalue(f"og_{generation}")
     given = {"task": "31", "policy": "hold", "sim": "omnigibson", "split": "train"}
-    train = resolve_settings(given, {})
+    train = resolve_settings(given)
     numbers = [instance_index(train, number) for number in (1, 2, 3, 4)]
     # The double has files of 1, 2 and 4; 2025 counts through what its list has.
     assert numbers == {"2025": [0, 1, None, 2], "2026": [1, 2, None, 4]}[generation]
-    public = resolve_settings({**given, "split": "public-test"}, {})
+    public = resolve_settings({**given, "split": "public-test"})
     first = {"2025": PUBLIC_IDS_2025[3], "2026": 304}[generation]
     assert (instance_index(public, first), instance_index(public, 1000)) == (3, None)
-    twin = resolve_settings({**given, "sim": "mujoco", "split": "public-test"}, {})
+    twin = resolve_settings({**given, "sim": "mujoco", "split": "public-test"})
     assert (instance_index(twin, 304), instance_index(twin, 4)) == (3, None)
 
 

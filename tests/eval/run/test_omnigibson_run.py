@@ -18,7 +18,7 @@ from omnigibson_double.fixtures import _og_data_2025, _og_data_2026, og_2025, og
 from typer.testing import CliRunner
 
 from b1k_eval.cli.main import app
-from b1k_eval.cli.running.requests import resolve_settings
+from b1k_eval.cli.resolving import resolve_settings
 from b1k_eval.records.store import read_episodes
 from b1k_eval.run import simulators
 from b1k_eval.run.watchdog import Limits
@@ -71,12 +71,12 @@ def test_a_run_is_made_in_a_process_of_its_own_and_says_what_it_was(cli, tmp_pat
 
 def test_what_is_not_asked_for_is_as_the_installed_evaluator_has_it(og):
     given = {"task": "31", "policy": "hold", "sim": "omnigibson"}
-    settings = resolve_settings(given, {})
+    settings = resolve_settings(given)
     assert settings.protocol == og.generation
     assert settings.max_steps == {"2025": 16470, "2026": 12352}[og.generation]
     assert (settings.instances, settings.human_stats) == ((0,), None)
     assert simulators.human_stats_of(settings).right_eef_displacement == pytest.approx(70.25)
-    train = resolve_settings({**given, "split": "train"}, {})
+    train = resolve_settings({**given, "split": "train"})
     # 2026 counts training instances by their number, and the first there is is number 1.
     assert train.instances == {"2025": (0,), "2026": (1,)}[og.generation]
     assert "omnigibson" not in sys.modules

@@ -18,10 +18,11 @@ from report_runs import make_run
 from run_folders import finished_run
 from typer.testing import CliRunner
 
+from b1k_eval.cli.console import shell_word
 from b1k_eval.cli.main import app
-from b1k_eval.cli.options import at_home, shell_word
 from b1k_eval.records.store import read_episodes
 from b1k_eval.run import simulators
+from b1k_policies.options import at_home
 
 BASE = ["run", "--task", "31", "--no-video", "--max-steps", "12", "--horizon", "5"]
 HUMAN = {

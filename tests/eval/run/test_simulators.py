@@ -13,7 +13,7 @@ import pytest
 
 from b1k_envs.errors import UnavailableError, UsageError
 from b1k_envs.tracks import StandardTrackEnv
-from b1k_eval.cli.running.requests import resolve_settings
+from b1k_eval.cli.resolving import resolve_settings
 from b1k_eval.run import simulators
 from b1k_eval.run.watchdog import Limits
 
@@ -87,12 +87,12 @@ def test_the_protocol_is_that_of_the_installed_version(install, version, vectori
 def test_missing_data_are_said_before_anything_starts(install):
     install("3.9.3", vectorised=True)
     with pytest.raises(UnavailableError, match="set OMNIGIBSON_DATA_PATH to the folder"):
-        resolve_settings(given(sim="omnigibson"), {})
+        resolve_settings(given(sim="omnigibson"))
 
 
 def test_what_only_the_twin_has_is_refused_in_omnigibson(install):
     install("3.9.3", vectorised=True)
-    twin = resolve_settings(given(sim="mujoco"), {})
+    twin = resolve_settings(given(sim="mujoco"))
     with pytest.raises(UsageError, match=r"^--render-quality high is of the MuJoCo twin: "):
         replace(twin, sim="omnigibson", render_quality="high")
     expert = replace(twin, sim="omnigibson", policy="expert")
@@ -102,19 +102,19 @@ def test_what_only_the_twin_has_is_refused_in_omnigibson(install):
 
 @pytest.mark.parametrize(("sim", "protocol"), [("mujoco", "2026"), ("omnigibson", "2025")])
 def test_several_envs_a_process_are_refused_where_there_is_one(sim, protocol):
-    settings = replace(resolve_settings(given(sim="mujoco"), {}), sim=sim, protocol=protocol)
+    settings = replace(resolve_settings(given(sim="mujoco")), sim=sim, protocol=protocol)
     with pytest.raises(UsageError, match=r"^--num-envs 2: only OmniGibson v3\.9\.3 has several"):
         simulators.check_world(settings, 2)
 
 
 def test_only_omnigibson_is_held_to_limits_and_gets_a_process_of_its_own():
-    twin = resolve_settings(given(sim="mujoco"), {})
+    twin = resolve_settings(given(sim="mujoco"))
     assert simulators.limits(twin) is None
     assert simulators.limits(replace(twin, sim="omnigibson")) == Limits()
 
 
 def test_the_twin_of_a_standard_track_run_hides_the_pose(monkeypatch):
-    settings = resolve_settings(given(sim="mujoco", protocol="2025"), {})
+    settings = resolve_settings(given(sim="mujoco", protocol="2025"))
     env = simulators.make_env(replace(settings, track="standard"))
     try:
         assert isinstance(env, StandardTrackEnv)

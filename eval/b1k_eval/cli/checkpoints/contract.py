@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 from b1k_envs.errors import UsageError
-from b1k_eval.cli.checkpoints import options
-from b1k_eval.cli.options import at_home, out_console, print_json
+from b1k_eval.cli.console import out_console, print_json
+from b1k_eval.cli.options import Options, Typed
 from b1k_policies.contract.codecs import near_miss
 from b1k_policies.contract.contract import PRESETS, Change, diff
 from b1k_policies.contract.fields import FIELDS
@@ -23,6 +24,8 @@ from b1k_policies.contract.resolved import (
     json_value,
 )
 from b1k_policies.contract.resolving import resolve
+from b1k_policies.options import at_home, parsed
+from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 from b1k_policies.xvla.files.folder import find_folder
 
 
@@ -34,19 +37,18 @@ def contract(
             help="A preset, a checkpoint folder or a contract file; or `diff` and two of them.",
         ),
     ],
-    contract_word: options.ContractOption = None,
-    settings: options.SetOption = None,
-    force: options.ForceOption = None,
+    asked: Annotated[Typed, Options(CheckpointRequest, "contract", "settings", "force_contract")],
     json_output: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Print an evaluation contract and where each field comes from, or compare two.
 
     Exit code 3 when a checkpoint's files contradict each other or what would be sent.
     """
+    given = parsed(CheckpointRequest, asked)
 
     def find(word: str) -> ResolvedContract:
-        other = None if contract_word is None else at_home(contract_word)
-        return _find(at_home(word), other, settings or [], bool(force))
+        force = "force_contract" in given
+        return _find(at_home(word), given.get("contract"), given.get("settings", ()), force)
 
     if what[0] == "diff":
         if len(what) != 3:
@@ -93,7 +95,7 @@ def show_contract(console: Console, title: str, found: ResolvedContract) -> None
 
 
 def _find(
-    word: str, contract_word: str | None, settings: list[str], force: bool
+    word: str, contract_word: str | None, settings: Sequence[str], force: bool
 ) -> ResolvedContract:
     if word in PRESETS or Path(word).is_file():
         if contract_word is not None:

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from b1k_eval.cli.checkpoints.options import PickleOption
-from b1k_eval.cli.options import at_home, out_console, print_json, say_remark
+from b1k_eval.cli.console import out_console, print_json, say_remark
+from b1k_eval.cli.options import JsonOption, Options, Typed
 from b1k_eval.records.store import StorageError
+from b1k_policies.options import at_home
+from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
 
 def convert(
@@ -24,10 +26,9 @@ def convert(
             show_default="beside the pickle",
         ),
     ] = None,
-    allow_pickle: PickleOption = None,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="One JSON document on standard output.")
-    ] = False,
+    *,
+    asked: Annotated[Typed, Options(CheckpointRequest, "allow_pickle")],
+    json_output: JsonOption = False,
 ) -> None:
     """Write a checkpoint's pickled weights as safetensors, compared to the last bit.
 
@@ -38,7 +39,7 @@ def convert(
 
     require_torch()
     try:
-        done = converted(at_home(ckpt), out, allow_pickle=bool(allow_pickle))
+        done = converted(at_home(ckpt), out, allow_pickle="allow_pickle" in asked)
     except OSError as error:
         raise StorageError(
             f"the weights of {ckpt} cannot be written ({error.strerror or error}): free some "

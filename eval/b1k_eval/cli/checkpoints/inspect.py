@@ -14,16 +14,16 @@ from rich.text import Text
 
 from b1k_envs.base import Protocol
 from b1k_envs.errors import UnavailableError, UsageError
-from b1k_eval.cli.checkpoints import options
 from b1k_eval.cli.checkpoints.contract import show_contract
-from b1k_eval.cli.options import out_console, print_json, say_remark
-from b1k_eval.cli.running.requests import resolve_settings
+from b1k_eval.cli.console import out_console, print_json, say_remark
+from b1k_eval.cli.options import JsonOption, Options, Typed
+from b1k_eval.cli.resolving import resolve_checkpoint, resolve_settings
 from b1k_eval.files import to_json, write_atomic
 from b1k_eval.records.store import StorageError
 from b1k_eval.report.inspect_pictures import draw_chunk, draw_seen, encode_png
 from b1k_eval.run import simulators
 from b1k_eval.run.launch import plan_episodes
-from b1k_eval.run.settings import RunSettings
+from b1k_eval.settings import RunSettings
 from b1k_policies.contract.resolved import ResolvedContract
 from b1k_policies.inspection.findings import LEVELS, Level
 from b1k_policies.inspection.geometry import Pixel
@@ -75,49 +75,21 @@ def inspect(
             show_default="no files",
         ),
     ] = None,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="One JSON document on standard output.")
-    ] = False,
-    contract: options.ContractOption = None,
-    contract_set: options.SetOption = None,
-    force_contract: options.ForceOption = None,
-    code_dir: options.CodeDirOption = None,
-    trust_code: options.TrustOption = None,
-    allow_pickle: options.PickleOption = None,
-    device: options.DeviceOption = None,
-    autocast: options.AutocastOption = None,
-    skill_id: options.SkillIdOption = None,
-    skill_progress: options.SkillProgressOption = None,
+    json_output: JsonOption = False,
+    *,
+    asked: Annotated[Typed, Options(CheckpointRequest, but=("ckpt", "compile"))],
 ) -> None:
     """Show a checkpoint's contract, what it is sent, what it answers, and what is wrong with it.
 
     Findings do not change the exit code; a contract that contradicts the checkpoint exits with 3
     unless it is forced.
     """
-    request = options.complete_checkpoint(
-        options.typed_only(
-            {
-                "ckpt": ckpt,
-                "contract": contract,
-                "settings": contract_set,
-                "force_contract": force_contract,
-                "code_dir": code_dir,
-                "trust_code": trust_code,
-                "allow_pickle": allow_pickle,
-                "device": device,
-                "autocast": autocast,
-                "skill_id": skill_id,
-                "skill_progress": skill_progress,
-            }
-        ),
-        None,
-        None,
-    )
+    request = resolve_checkpoint({"ckpt": ckpt, **asked}, None, None)
     assert request is not None  # a checkpoint is always given here
-    asked = _question(observation, task=task, protocol=protocol, instance=instance)
+    source = _question(observation, task=task, protocol=protocol, instance=instance)
     if save is not None:
         _prepare_folder(save)
-    document, inspection, resolved, observed = _inspect(request, asked)
+    document, inspection, resolved, observed = _inspect(request, source)
     if save is not None:
         document["saved"] = _save(save, document, inspection, observed)
     if json_output:
@@ -148,8 +120,7 @@ def _question(
             "instances": None if instance is None else (instance,),
             "policy": "zero",
             "sim": "mujoco",
-        },
-        {},
+        }
     )
     simulators.check_world(settings)
     return settings
@@ -176,15 +147,15 @@ def _first_observation(settings: RunSettings) -> SavedObservation:
 
 
 def _inspect(
-    request: CheckpointRequest, asked: SavedObservation | RunSettings
+    request: CheckpointRequest, source: SavedObservation | RunSettings
 ) -> tuple[dict[str, Any], Inspection, ResolvedContract, SavedObservation]:
     protocol: Protocol = (
-        asked.protocol if isinstance(asked, RunSettings) else asked.observation.protocol
+        source.protocol if isinstance(source, RunSettings) else source.observation.protocol
     )
     # Overruled, a checkpoint may well refuse what it is sent; that is worth looking at, too.
     policy = XVLAPolicy(request, protocol, keep_refusal=request.force_contract)
     try:
-        observed = _first_observation(asked) if isinstance(asked, RunSettings) else asked
+        observed = _first_observation(source) if isinstance(source, RunSettings) else source
         inspection = inspect_policy(policy, observed)
         described = {**policy.describe(), **policy.describe_here()}
     finally:

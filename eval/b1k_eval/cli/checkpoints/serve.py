@@ -16,9 +16,11 @@ from rich.console import Console
 from b1k_envs.base import Protocol
 from b1k_envs.errors import HostFaultError, UsageError
 from b1k_envs.tasks.table import Task, check_protocol, get_task
-from b1k_eval.cli.checkpoints import options
-from b1k_eval.cli.options import at_home, err_console, say_remark
-from b1k_eval.run.settings import DEFAULT_HORIZON, build_chunking
+from b1k_eval.cli.console import err_console, say_remark
+from b1k_eval.cli.options import Options, Typed
+from b1k_eval.cli.resolving import resolve_checkpoint
+from b1k_eval.loop.strategy import DEFAULT_HORIZON, build_chunking
+from b1k_policies.options import at_home
 from b1k_policies.registry import REPLAY, make_policy
 from b1k_policies.remote.server import require_websockets
 from b1k_policies.remote.server.batching import Batcher
@@ -37,14 +39,13 @@ _LOG = "b1k_policies.remote.server"
 
 def serve(
     ckpt: Annotated[
-        str | None,
-        typer.Option(
-            "--ckpt",
-            metavar="PATH|HUB_ID",
-            help="A DA3-XVLA checkpoint: a folder or org/name[@revision].",
-            show_default="none",
+        Typed,
+        Options(
+            CheckpointRequest,
+            "ckpt",
+            ckpt={"help": "A DA3-XVLA checkpoint: a folder or org/name[@revision]."},
         ),
-    ] = None,
+    ],
     policy: Annotated[
         str | None,
         typer.Option(help="In place of --ckpt: zero, hold, random or replay:FILE."),
@@ -144,42 +145,14 @@ def serve(
         bool,
         typer.Option("--json", help="One line of JSON with the address, once it can be used."),
     ] = False,
-    contract: options.ContractOption = None,
-    contract_set: options.SetOption = None,
-    force_contract: options.ForceOption = None,
-    code_dir: options.CodeDirOption = None,
-    trust_code: options.TrustOption = None,
-    allow_pickle: options.PickleOption = None,
-    device: options.DeviceOption = None,
-    autocast: options.AutocastOption = None,
-    compiled: options.CompileOption = None,
-    skill_id: options.SkillIdOption = None,
-    skill_progress: options.SkillProgressOption = None,
+    *,
+    asked: Annotated[Typed, Options(CheckpointRequest, but=("ckpt",))],
 ) -> None:
     """Serve a policy to the official evaluators, to openpi's client and to --policy ws://HOST:PORT.
 
     Ends with exit code 0 on Ctrl-C or SIGTERM, when the inferences under way are answered.
     """
-    request = options.complete_checkpoint(
-        options.typed_only(
-            {
-                "ckpt": ckpt,
-                "contract": contract,
-                "settings": contract_set,
-                "force_contract": force_contract,
-                "code_dir": code_dir,
-                "trust_code": trust_code,
-                "allow_pickle": allow_pickle,
-                "device": device,
-                "autocast": autocast,
-                "compile": compiled,
-                "skill_id": skill_id,
-                "skill_progress": skill_progress,
-            }
-        ),
-        None,
-        policy,
-    )
+    request = resolve_checkpoint({**ckpt, **asked}, None, policy)
     if policy is not None and policy.startswith(REPLAY):
         policy = REPLAY + at_home(policy.removeprefix(REPLAY))
     wanted = _Wanted.checked(request, policy, task=task, prompt=prompt, protocol=protocol)

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from b1k_envs.errors import UsageError
-from b1k_eval.cli.options import out_console, print_json, say_remark
+from b1k_eval.cli.console import out_console, print_json, say_remark
+from b1k_eval.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from b1k_eval.records.loading import RunData
@@ -32,9 +33,7 @@ def compare(
             "--mix", help="Compare different experiments on what they share; the output says so."
         ),
     ] = False,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="One JSON document on standard output.")
-    ] = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Compare runs on the instances they share: rates with intervals, tests, verdicts in words.
 

@@ -11,7 +11,8 @@ import typer
 
 from b1k_envs.errors import UsageError
 from b1k_envs.tracks import Track
-from b1k_eval.cli.options import err_console, out_console, print_json, say_remark
+from b1k_eval.cli.console import err_console, out_console, print_json, say_remark
+from b1k_eval.cli.options import JsonOption
 
 
 def export(
@@ -45,9 +46,7 @@ def export(
             help="Write a watermarked draft of a run that cannot be submitted.",
         ),
     ] = False,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="One JSON document on standard output.")
-    ] = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Write runs' results as the BEHAVIOR challenge's scorer reads them.
 

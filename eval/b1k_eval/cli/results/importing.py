@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from b1k_envs.errors import UsageError
-from b1k_eval.cli.options import out_console, print_json, say_remark
+from b1k_eval.cli.console import out_console, print_json, say_remark
+from b1k_eval.cli.options import JsonOption
 
 
 def importing(
@@ -31,9 +32,7 @@ def importing(
     name: Annotated[
         str | None, typer.Option(help="Of what produced them.", show_default="DIR's name")
     ] = None,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="One JSON document on standard output.")
-    ] = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Make a run of official evaluator results, to compare and report them.
 

@@ -12,7 +12,7 @@ from typing import Annotated, cast
 import typer
 
 from b1k_envs.errors import UsageError
-from b1k_eval.cli.options import out_console, print_json, say_remark
+from b1k_eval.cli.console import out_console, print_json, say_remark
 from b1k_eval.files import make_new_folder
 from b1k_eval.records.store import START_AGAIN, storing
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from b1k_envs.errors import UsageError
-from b1k_eval.cli.checkpoints import options
-from b1k_eval.cli.options import err_console, out_console, print_json, say_remark
+from b1k_eval.cli.console import err_console, out_console, print_json, say_remark
+from b1k_eval.cli.options import JsonOption, Options, Typed
+from b1k_eval.settings import Execution, RunSettings
+from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
 if TYPE_CHECKING:
     from b1k_eval.qualify.ladder import Plan
@@ -23,18 +25,16 @@ POLICY_FOLDER = "policy"
 
 
 def qualify(
-    task: Annotated[str, typer.Option(help="Task by index or name.")] = "31",
-    sim: Annotated[str, typer.Option(help="auto, mujoco or omnigibson.")] = "auto",
-    protocol: Annotated[
-        str | None,
-        typer.Option(
-            help="Challenge generation, 2025 or 2026.",
-            show_default="2026, or OmniGibson's installed one",
+    world: Annotated[
+        Typed,
+        Options(
+            RunSettings,
+            *("task", "sim", "protocol", "split"),
+            task={"help": "Task by index or name.", "preset": "31"},
+            sim={"preset": "auto"},
+            split={"help": "Which initial states the demonstrations are of.", "preset": "train"},
         ),
-    ] = None,
-    split: Annotated[
-        str, typer.Option(help="Which initial states the demonstrations are of.")
-    ] = "train",
+    ],
     instance: Annotated[
         int | None,
         typer.Option(
@@ -52,19 +52,16 @@ def qualify(
         ),
     ] = None,
     max_demos: Annotated[int, typer.Option(min=1, help="Replay at most so many, by number.")] = 10,
-    policy: Annotated[
-        str | None,
-        typer.Option(help="A policy with a published score, as for run.", show_default="none"),
-    ] = None,
-    ckpt: Annotated[
-        str | None,
-        typer.Option(
-            "--ckpt",
-            metavar="PATH|HUB_ID",
-            help="In place of --policy: a checkpoint, as for run.",
-            show_default="none",
+    *,
+    whose: Annotated[
+        Typed,
+        Options(
+            RunSettings,
+            *("policy", "ckpt"),
+            policy={"help": "A policy with a published score, as for run.", "default": "none"},
+            ckpt={"help": "In place of --policy: a checkpoint, as for run."},
         ),
-    ] = None,
+    ],
     published: Annotated[
         str | None,
         typer.Option(
@@ -73,25 +70,24 @@ def qualify(
             show_default="none",
         ),
     ] = None,
-    instances: Annotated[
-        str, typer.Option(help="The policy's initial states, of public-test.")
-    ] = "0-9",
-    horizon: Annotated[
-        int | None,
-        typer.Option(help="Actions executed per chunk of the policy.", show_default="as for run"),
-    ] = None,
-    render: Annotated[
-        str, typer.Option(help="For the policy: every-step, as officially, or on-demand.")
-    ] = "every-step",
-    max_steps: Annotated[
-        int | None,
-        typer.Option(help="Time limit of the policy in control steps.", show_default="the task's"),
-    ] = None,
-    contract: options.ContractOption = None,
-    code_dir: options.CodeDirOption = None,
-    trust_code: options.TrustOption = None,
-    allow_pickle: options.PickleOption = None,
-    device: options.DeviceOption = None,
+    how: Annotated[
+        Typed,
+        Options(
+            RunSettings,
+            *("instances", "horizon", "render", "max_steps"),
+            instances={"help": "The policy's initial states, of public-test.", "preset": "0-9"},
+            horizon={"help": "Actions executed per chunk of the policy.", "default": "as for run"},
+            render={
+                "help": "For the policy: every-step, as officially, or on-demand.",
+                "preset": "every-step",
+            },
+            max_steps={"help": "Time limit of the policy in control steps."},
+        ),
+    ],
+    checkpoint: Annotated[
+        Typed,
+        Options(CheckpointRequest, "contract", "code_dir", "trust_code", "allow_pickle", "device"),
+    ],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -99,9 +95,7 @@ def qualify(
             show_default="results/qualify-<time>",
         ),
     ] = None,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="One JSON document on standard output.")
-    ] = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Tell a bad installation from a bad checkpoint: checks, hold, pictures, demonstrations.
 
@@ -111,8 +105,7 @@ def qualify(
     from b1k_eval.qualify.ladder import climb_world
     from b1k_eval.qualify.page import document, save, show
 
-    score = _published(published, policy, ckpt)
-    world = {"task": task, "sim": sim, "protocol": protocol, "split": split}
+    score = _published(published, whose)
     plan = _plan(world, instance, demos, max_demos, out)
     rungs: list[Rung] = []
 
@@ -130,24 +123,8 @@ def qualify(
         )
 
     climb_world(plan, tell)
-    given = {
-        **world,
-        "split": "public-test",
-        "sim": plan.settings.sim,
-        "policy": policy,
-        "instances": instances,
-        "horizon": horizon,
-        "render": render,
-        "max_steps": max_steps,
-        "checkpoint": {
-            "ckpt": ckpt,
-            "contract": contract,
-            "code_dir": code_dir,
-            "trust_code": trust_code,
-            "allow_pickle": allow_pickle,
-            "device": device,
-        },
-    }
+    sim = plan.settings.sim
+    given = {**world, **whose, **how, **checkpoint, "split": "public-test", "sim": sim}
     tell(_policy_rung(plan, given, score, rungs))
     made = document(plan, rungs, sys.argv)
     if json_output:
@@ -158,15 +135,15 @@ def qualify(
         raise typer.Exit(1)
 
 
-def _published(text: str | None, policy: str | None, ckpt: str | None) -> Published | None:
+def _published(text: str | None, whose: Typed) -> Published | None:
     """The published score; it and a policy go together.
 
     Raises:
         UsageError: Only one of them is there, or the score cannot be read.
     """
-    if policy is not None and ckpt is not None:
+    if len(whose) > 1:
         raise UsageError("--policy and --ckpt: give one of them")
-    if (text is None) != (policy is None and ckpt is None):
+    if (text is None) != (not whose):
         raise UsageError(
             "--published goes with --policy or --ckpt: the score that somebody published, and the "
             "policy that it is of; without a published score, `b1k-eval run` gives the policy's"
@@ -179,7 +156,7 @@ def _published(text: str | None, policy: str | None, ckpt: str | None) -> Publis
 
 
 def _plan(
-    world: dict[str, Any], instance: int | None, demos: Path | None, most: int, out: Path | None
+    world: Typed, instance: int | None, demos: Path | None, most: int, out: Path | None
 ) -> Plan:
     """Check everything, read the demonstrations, and make the output folder.
 
@@ -188,14 +165,14 @@ def _plan(
         UnavailableError: The simulator cannot be had.
         StorageError: The folder cannot be made.
     """
-    from b1k_eval.cli.running.requests import resolve_settings
+    from b1k_eval.cli.resolving import resolve_settings
     from b1k_eval.qualify.demos import find_demos, read_demo
     from b1k_eval.qualify.ladder import Plan
     from b1k_eval.qualify.replays import Assigned
     from b1k_eval.run import simulators
 
     given = {**world, "policy": "hold", "instances": None if instance is None else str(instance)}
-    settings = resolve_settings(given, {})
+    settings = resolve_settings(given)
     assigned: list[Assigned] = []
     remarks: list[str] = []
     missing = "no demonstrations were given: --demos DIR"
@@ -223,7 +200,7 @@ def _plan(
             )
         if instance is None:
             given["instances"] = str(assigned[0].instance)
-            settings = resolve_settings(given, {})
+            settings = resolve_settings(given)
     simulators.check_world(settings)
     return Plan(
         settings=settings,
@@ -279,11 +256,10 @@ def _policy_rung(
         UnavailableError: See `Session`.
         StorageError: A result cannot be written.
     """
-    from b1k_eval.cli.running.requests import resolve_settings
+    from b1k_eval.cli.resolving import resolve_settings
     from b1k_eval.qualify.published import published_rung
     from b1k_eval.qualify.rungs import not_done
     from b1k_eval.records.run_files import RUN_FILE, read_run
-    from b1k_eval.run.execution import Execution
     from b1k_eval.run.progress import make_reporter
     from b1k_eval.run.session import Session, summarise
 
@@ -302,7 +278,7 @@ def _policy_rung(
         )
     folder = plan.out / POLICY_FOLDER
     resume = (folder / RUN_FILE).exists()
-    settings = resolve_settings(given, read_run(folder) if resume else {})
+    settings = resolve_settings(given, read_run(folder) if resume else None)
     session = Session(settings, Execution(), folder, argv=sys.argv, resume=resume)
     for remark in session.remarks:
         say_remark(remark)

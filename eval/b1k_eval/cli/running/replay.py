@@ -13,14 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from b1k_envs.errors import UsageError
-from b1k_eval.cli.options import err_console, out_console, print_json, say_remark
+from b1k_eval.cli.console import err_console, out_console, print_json, say_remark
+from b1k_eval.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from b1k_envs.base import Env
     from b1k_eval.records.loading import RunData
     from b1k_eval.replay.recorded import Recorded
     from b1k_eval.replay.retrace import Comparison
-    from b1k_eval.run.settings import RunSettings
+    from b1k_eval.settings import RunSettings
 
 
 def replay(
@@ -45,9 +46,7 @@ def replay(
         int | None,
         typer.Option(min=1, help="Control steps from one picture to the next.", show_default="3"),
     ] = None,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="One JSON document on standard output.")
-    ] = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Execute an episode's recorded actions again in the twin, and see whether all comes out equal.
 

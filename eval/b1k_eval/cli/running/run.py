@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from b1k_envs.errors import UsageError
-from b1k_eval.cli.checkpoints import options
-from b1k_eval.cli.options import (
+from b1k_eval.cli.console import (
     err_console,
     out_console,
     print_json,
@@ -23,7 +21,8 @@ from b1k_eval.cli.options import (
     stop_code,
     stop_word,
 )
-from b1k_eval.cli.running.requests import (
+from b1k_eval.cli.options import JsonOption, Options, Typed
+from b1k_eval.cli.resolving import (
     against_folder,
     proposed_folder,
     resolve_execution,
@@ -34,145 +33,27 @@ from b1k_eval.run.episode import RESULT_FILE, TRACE_FILE, VIDEO_FILE
 from b1k_eval.run.pool import session_remarks
 from b1k_eval.run.progress import OUTCOME_STYLES, duration, make_reporter
 from b1k_eval.run.session import Session, summarise
-from b1k_eval.run.settings import (
-    CONSENTS,
-    DEFAULT_ENSEMBLE_DECAY,
-    DEFAULT_ENSEMBLE_EVERY,
-    DEFAULT_HORIZON,
-)
+from b1k_eval.settings import Execution, RunSettings
+from b1k_policies.options import consents, flag
+from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
 
 def run(
-    task: Annotated[
-        str | None, typer.Option(help="Task by index or name, e.g. 31 or clean_boxing_gloves.")
-    ] = None,
-    policy: Annotated[
-        str | None,
-        typer.Option(
-            help="expert, zero, hold, random, replay:FILE, ws://HOST:PORT or wss://HOST:PORT; or "
-            "see --ckpt.",
-            show_default="expert",
-        ),
-    ] = None,
-    ckpt: Annotated[
-        str | None,
-        typer.Option(
-            "--ckpt",
-            metavar="PATH|HUB_ID",
-            help="In place of --policy: a DA3-XVLA checkpoint, a folder or org/name[@revision].",
-            show_default="none",
-        ),
-    ] = None,
-    sim: Annotated[
-        str | None, typer.Option(help="auto, mujoco or omnigibson.", show_default="auto")
-    ] = None,
-    protocol: Annotated[
-        str | None,
-        typer.Option(
-            help="Challenge generation, 2025 or 2026.",
-            show_default="2026, or OmniGibson's installed one",
-        ),
-    ] = None,
-    track: Annotated[
-        str | None,
-        typer.Option(
-            help="standard (hides from the policy what that track forbids) or privileged.",
-            show_default="not set",
-        ),
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(help="train, public-test or hidden-test.", show_default="public-test"),
-    ] = None,
-    instances: Annotated[
-        str | None, typer.Option(help="Initial states, e.g. 0-9,12,15.", show_default="0")
-    ] = None,
-    rollouts: Annotated[int | None, typer.Option(help="Tries each.", show_default="1")] = None,
-    horizon: Annotated[
-        int | None,
-        typer.Option(
-            help="Actions executed per chunk, 1 to its length.", show_default=str(DEFAULT_HORIZON)
-        ),
-    ] = None,
-    chunking: Annotated[
-        str | None, typer.Option(help="receding or ensemble.", show_default="receding")
-    ] = None,
-    mode: Annotated[
-        str | None,
-        typer.Option(
-            help="sync: the world waits for the policy. realtime: it goes on, and the old chunk is "
-            "executed until the new one arrives.",
-            show_default="sync",
-        ),
-    ] = None,
-    latency: Annotated[
-        str | None,
-        typer.Option(
-            metavar="MS|measured",
-            help="With --mode realtime: how long an inference takes.",
-            show_default="measured",
-        ),
-    ] = None,
-    ensemble_every: Annotated[
-        int | None,
-        typer.Option(help="Steps between inferences.", show_default=str(DEFAULT_ENSEMBLE_EVERY)),
-    ] = None,
-    ensemble_decay: Annotated[
-        float | None,
-        typer.Option(
-            help="Prediction i, oldest first, weighs exp(-DECAY * i).",
-            show_default=str(DEFAULT_ENSEMBLE_DECAY),
-        ),
-    ] = None,
-    render: Annotated[
-        str | None,
-        typer.Option(
-            help="on-demand, or every-step as the official evaluator does.",
-            show_default="on-demand",
-        ),
-    ] = None,
-    render_quality: Annotated[
-        str | None, typer.Option(help="fast or high.", show_default="fast")
-    ] = None,
-    partial_scene: Annotated[
+    asked: Annotated[Typed, Options(RunSettings)],
+    until_decided: Annotated[
         bool,
         typer.Option(
-            "--partial-scene",
-            help="OmniGibson 2025: load the rooms of the task only, not the whole house.",
+            "--until-decided",
+            help="Take the instances of --against in random order until it is decided which run "
+            "is better.",
         ),
     ] = False,
-    heavy_base: Annotated[
-        bool,
-        typer.Option(
-            "--heavy-base",
-            help="OmniGibson 2025: a base of 250 kg, as in 2026 and in data collection.",
-        ),
-    ] = False,
-    max_steps: Annotated[
-        int | None, typer.Option(help="Time limit in control steps.", show_default="the task's")
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the run.", show_default="0")] = None,
-    action_noise: Annotated[
-        str | None,
-        typer.Option(
-            help="Disturb the executed actions: SIGMA[,CORRELATION_S[,KICK_RATE_HZ[,KICK]]].",
-            show_default="none",
-        ),
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="1")] = None,
-    num_envs: Annotated[
+    max_instances: Annotated[
         int | None,
-        typer.Option(
-            help="Episodes at once in each process; more than one with OmniGibson v3.9.3 only.",
-            show_default="1",
-        ),
+        typer.Option(help="At most so many instances until decided.", show_default="all"),
     ] = None,
-    gpus: Annotated[
-        str | None,
-        typer.Option(
-            help="GPUs to share out among OmniGibson's processes, e.g. 0,1.", show_default="first"
-        ),
-    ] = None,
+    *,
+    how: Annotated[Typed, Options(Execution)],
     official: Annotated[
         bool,
         typer.Option(
@@ -192,115 +73,23 @@ def run(
             "given are the run's own.",
         ),
     ] = False,
-    video: Annotated[
-        bool | None,
-        typer.Option("--video/--no-video", help="Record each episode.", show_default="video"),
-    ] = None,
-    video_fps: Annotated[
-        float | None,
-        typer.Option(help="Pictures per simulated second, a divisor of 30.", show_default="15"),
-    ] = None,
-    human_stats: Annotated[
-        Path | None,
-        typer.Option(
-            help="The evaluator's file with exact human means: metadata/episodes.jsonl (2025) or "
-            "metadata/task.jsonl (2026).",
-            show_default="published figures, or those of OmniGibson's data",
-        ),
-    ] = None,
-    json_output: Annotated[
-        bool, typer.Option("--json", help="One JSON document on standard output.")
-    ] = False,
+    json_output: JsonOption = False,
     fail_under: Annotated[
         float | None,
         typer.Option(help="Exit with 1 if the success rate is below this.", show_default="none"),
     ] = None,
-    until_decided: Annotated[
-        bool,
-        typer.Option(
-            "--until-decided",
-            help="Take the instances of --against in random order until it is decided which run "
-            "is better.",
-        ),
-    ] = False,
-    against: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="The run to decide against.")
-    ] = None,
-    max_instances: Annotated[
-        int | None,
-        typer.Option(help="At most so many instances until decided.", show_default="all"),
-    ] = None,
-    contract: options.ContractOption = None,
-    contract_set: options.SetOption = None,
-    force_contract: options.ForceOption = None,
-    code_dir: options.CodeDirOption = None,
-    trust_code: options.TrustOption = None,
-    allow_pickle: options.PickleOption = None,
-    device: options.DeviceOption = None,
-    autocast: options.AutocastOption = None,
-    compile_model: options.CompileOption = None,
-    skill_id: options.SkillIdOption = None,
-    skill_progress: options.SkillProgressOption = None,
 ) -> None:
     """Run a policy in closed loop and score it."""
-    given = {
-        "official": official,
-        "task": task,
-        "policy": policy,
-        "sim": sim,
-        "protocol": protocol,
-        "track": track,
-        "split": split,
-        "instances": instances,
-        "rollouts": rollouts,
-        "horizon": horizon,
-        "chunking": chunking,
-        "mode": mode,
-        "latency": latency,
-        "ensemble_every": ensemble_every,
-        "ensemble_decay": ensemble_decay,
-        "render": render,
-        "render_quality": render_quality,
-        "partial_scene": partial_scene or None,
-        "heavy_base": heavy_base or None,
-        "max_steps": max_steps,
-        "seed": seed,
-        "action_noise": action_noise,
-        "human_stats": None if human_stats is None else str(human_stats),
-        "against": against_folder(until_decided, against, max_instances),
-        "max_instances": max_instances,
-        "checkpoint": {
-            "ckpt": ckpt,
-            "contract": contract,
-            "settings": contract_set,
-            "force_contract": force_contract,
-            "code_dir": code_dir,
-            "trust_code": trust_code,
-            "allow_pickle": allow_pickle,
-            "device": device,
-            "autocast": autocast,
-            "compile": compile_model,
-            "skill_id": skill_id,
-            "skill_progress": skill_progress,
-        },
-    }
-    how = {
-        "official": official,
-        "workers": workers,
-        "num_envs": num_envs,
-        "gpus": gpus,
-        "video": video,
-        "video_fps": video_fps,
-    }
+    asked["against"] = against_folder(until_decided, asked.get("against"), max_instances)
     if fail_under is not None and not 0 <= fail_under <= 1:
         raise UsageError(f"--fail-under {fail_under:g} must lie between 0 and 1")
     if resume and out is None:
         raise UsageError("--resume needs --out RUN, the folder of the run to go on with")
-    recorded: Mapping[str, Any] = {}
+    recorded = None
     if resume and out is not None and (out / RUN_FILE).exists():
         recorded = read_run(out)
-    settings = resolve_settings(given, recorded)
-    execution = resolve_execution(how, recorded)
+    settings = resolve_settings(asked, recorded, official=official, most=max_instances)
+    execution = resolve_execution(how, recorded, official=official)
     folder = proposed_folder(settings) if out is None else out
     session = Session(settings, execution, folder, argv=sys.argv, resume=resume, beside=out is None)
     for remark in session.remarks:
@@ -386,7 +175,8 @@ def _resuming(session: Session) -> str:
     words = ["b1k-eval run --resume --out", shell_word(session.store.path)]
     checkpoint = session.settings.checkpoint
     if checkpoint is not None:
-        words += [options.option_of(name) for name in CONSENTS if getattr(checkpoint, name)]
+        given = [name for name in consents(CheckpointRequest) if getattr(checkpoint, name)]
+        words += [flag(CheckpointRequest, name) for name in given]
     return " ".join(words)
 
 

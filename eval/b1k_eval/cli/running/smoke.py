@@ -18,14 +18,15 @@ from rich.text import Text
 
 from b1k_envs.base import VIEWS, Env
 from b1k_envs.r1pro import ACTION_DIM, CAMERAS, PROPRIO_DIM
-from b1k_eval.cli.options import err_console, out_console, print_json
-from b1k_eval.cli.running.requests import resolve_settings
+from b1k_eval.cli.console import err_console, out_console, print_json
+from b1k_eval.cli.options import JsonOption
+from b1k_eval.cli.resolving import resolve_settings
 from b1k_eval.records.store import EPISODES_FOLDER, StorageError, read_episodes
 from b1k_eval.run.episode import RESULT_FILE, TRACE_FILE, VIDEO_FILE
-from b1k_eval.run.execution import Execution
 from b1k_eval.run.progress import make_reporter
 from b1k_eval.run.session import Session
 from b1k_eval.run.simulators import resolve_sim
+from b1k_eval.settings import Execution
 
 SMOKE_STEPS = 40
 """Time limit of the episode in control steps; too short to reach the goal."""
@@ -55,21 +56,15 @@ def smoke(
         typer.Option(help="As for run.", show_default="expert, in OmniGibson hold"),
     ] = None,
     sim: Annotated[str, typer.Option(help="auto, mujoco or omnigibson.")] = "auto",
-    json_output: Annotated[
-        bool, typer.Option("--json", help="One JSON document on standard output.")
-    ] = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Run one short episode with pictures, goal, video and run folder; 0 if all is well."""
     sim = resolve_sim(sim, policy=policy)
     if policy is None:
         policy = "expert" if sim == "mujoco" else "hold"
-    given = dict.fromkeys(("horizon", "ensemble_every", "ensemble_decay", "action_noise"), None) | {
-        "task": task,
-        "policy": policy,
-        "sim": sim,
-        "max_steps": SMOKE_STEPS,
-    }
-    settings = resolve_settings(given, {})
+    settings = resolve_settings(
+        {"task": task, "policy": policy, "sim": sim, "max_steps": SMOKE_STEPS}
+    )
     with _temporary_folder() as temp:
         session = Session(settings, Execution(), temp / "run", argv=sys.argv)
         env = session.env

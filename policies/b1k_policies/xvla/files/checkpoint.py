@@ -14,10 +14,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from b1k_envs.errors import UsageError
+from b1k_policies.contract.contract import PRESETS
 from b1k_policies.contract.reading import CONFIG_FILE, read_json
+from b1k_policies.options import Option, at_home
 from b1k_policies.xvla.files.folder import (
     CheckpointError,
     CheckpointFolder,
@@ -39,6 +41,7 @@ FLAT_MARK = "modeling_xvla.py"
 """So is one that holds this one: a plain X-VLA upload has its modules beside config.json."""
 AUTOCASTS: tuple[str, ...] = ("bfloat16", "float16")
 
+_HEADING = "Checkpoint"
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 _RECORDED = ("*.json", "*.txt", "*.model")  # beside the weights: config, contract, tokenizer
 _BLOCK = 4 << 20
@@ -48,37 +51,101 @@ _BLOCK = 4 << 20
 class CheckpointRequest:
     """A checkpoint as the command line asks for it.
 
-    Attributes:
-        ckpt: Folder, or hub id `org/name[@revision]`.
-        contract: `--contract`; see `contract_sources.resolve`.
-        settings: Values of `--set`.
-        force_contract: Whether what is given by hand may contradict the checkpoint's files.
-        code_dir: Folder of the package `da3_xvla`, or one that contains it, absolute, or relative
-            to the current directory or to the checkpoint; None for the checkpoint's own.
-        trust_code: Whether code that was downloaded with the checkpoint may run.
-        allow_pickle: Whether a pickle may hold more than tensors, which can run code when loaded.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        autocast: `bfloat16` or `float16`; None for the contract's dtype throughout.
-        compile: Whether the model is compiled.
-        skill_id: Skill to condition on; None lets the model predict it.
-        skill_progress: Progress within the skill in [0, 1]; None leaves it out.
-
     Raises:
         UsageError: A value that no checkpoint allows.
     """
 
-    ckpt: str
-    contract: str | None = None
-    settings: tuple[str, ...] = ()
-    force_contract: bool = False
-    code_dir: str | None = None
-    trust_code: bool = False
-    allow_pickle: bool = False
-    device: str = "auto"
-    autocast: str | None = None
-    compile: bool = False
-    skill_id: int | None = None
-    skill_progress: float | None = None
+    ckpt: Annotated[
+        str,
+        Option(
+            help="In place of --policy: a DA3-XVLA checkpoint, a folder or org/name[@revision].",
+            default="none",
+            metavar="PATH|HUB_ID",
+            parse=at_home,
+        ),
+    ]
+    contract: Annotated[
+        str | None,
+        Option(
+            help="Evaluate the checkpoint under this contract.",
+            default="what its files say",
+            metavar=f"{'|'.join(PRESETS)}|FILE",
+            heading=_HEADING,
+            parse=at_home,
+        ),
+    ] = None
+    settings: Annotated[
+        tuple[str, ...],
+        Option(
+            help="Set one field of the contract; may be repeated.",
+            flag="--set",
+            metavar="FIELD=VALUE",
+            heading=_HEADING,
+        ),
+    ] = ()
+    force_contract: Annotated[
+        bool,
+        Option(
+            help="Overrule the checkpoint's own files (for ablations; the run is marked).",
+            heading=_HEADING,
+        ),
+    ] = False
+    code_dir: Annotated[
+        str | None,
+        # Absolute, or relative to the current directory or to the checkpoint.
+        Option(
+            help="The model's own code, the package da3_xvla.",
+            default="code/ in the checkpoint",
+            metavar="DIR",
+            heading=_HEADING,
+            parse=at_home,
+        ),
+    ] = None
+    trust_code: Annotated[
+        bool,
+        Option(
+            help="Execute code that came with a download.",
+            flag="--trust-checkpoint-code",
+            heading=_HEADING,
+            consent=True,
+        ),
+    ] = False
+    allow_pickle: Annotated[
+        bool,
+        Option(
+            help="Load pickles that hold more than tensors, which can execute code.",
+            heading=_HEADING,
+            consent=True,
+        ),
+    ] = False
+    device: Annotated[str, Option(help="cpu, cuda or cuda:N.", heading=_HEADING)] = "auto"
+    autocast: Annotated[
+        str | None,
+        Option(
+            help="bfloat16 or float16 arithmetic over the weights as they are (--set dtype= casts "
+            "the weights).",
+            default="none",
+            metavar="DTYPE",
+            heading=_HEADING,
+        ),
+    ] = None
+    compile: Annotated[bool, Option(help="torch.compile the model.", heading=_HEADING)] = False
+    skill_id: Annotated[
+        int | None,
+        Option(
+            help="Force this skill on the model.",
+            default="its classifier's",
+            heading=_HEADING,
+        ),
+    ] = None
+    skill_progress: Annotated[
+        float | None,
+        Option(
+            help="Tell the model this progress within the skill, 0 to 1.",
+            default="none",
+            heading=_HEADING,
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         if not self.ckpt:

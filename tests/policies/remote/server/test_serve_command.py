@@ -8,22 +8,18 @@ import sys
 
 import numpy as np
 import pytest
-import typer
 from process import ServeProcess
 from raw import SMALL, RawClient, observation
 from typer.testing import CliRunner
 from websockets.exceptions import InvalidStatus
 
-from b1k_eval.cli.checkpoints.serve import serve
-from b1k_eval.cli.options import Verb
+from b1k_eval.cli.main import app
 
 KEY = "0123456789abcdef"
 
 
 def typed(*arguments, **environment):
-    app = typer.Typer()
-    app.command(cls=Verb)(serve)
-    return CliRunner().invoke(app, list(arguments), env=environment)
+    return CliRunner().invoke(app, ["serve", *arguments], env=environment)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,173 @@
+"""What verbs share: where they write, errors in one line, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from types import FrameType
+from typing import Any, TextIO
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from typer.core import TyperCommand
+
+from b1k_envs.errors import B1kEvalError, UsageError
+from b1k_eval.files import to_json
+from b1k_eval.streams import take_every_text
+from b1k_policies.contract.resolved import ContractConflictError, Difference, as_text
+
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+_SAME_WISH_S = 2.0
+"""A SIGTERM within this time of the first is the same one, sent to process and group."""
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends whatever Ctrl-C ends and in the same way, with a word and code of its own."""
+
+
+def stop_word(stop: KeyboardInterrupt) -> str:
+    """What happened to a verb that did not come to its end."""
+    return "terminated" if isinstance(stop, Terminated) else "interrupted"
+
+
+def stop_code(stop: KeyboardInterrupt) -> int:
+    """Its exit code, as shells count: 128 and the signal's number."""
+    return EXIT_TERMINATED if isinstance(stop, Terminated) else EXIT_INTERRUPTED
+
+
+@contextmanager
+def hearing_sigterm() -> Iterator[None]:
+    """Have SIGTERM raise `Terminated` in the main thread, unless it is ignored."""
+    before = signal.getsignal(signal.SIGTERM)
+    if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    first: list[float] = []
+
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        if not first:
+            first.append(monotonic())
+        elif monotonic() - first[0] < _SAME_WISH_S:
+            return
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:  # the exit code is decided once it has come
+        signal.signal(signal.SIGTERM, signal.SIG_IGN if first else before)
+
+
+def not_text(word: str) -> bool:
+    """Whether a word has what stands for bytes that are no UTF-8 (PEP 383)."""
+    return any("\ud800" <= letter <= "\udfff" for letter in word)
+
+
+def shell_word(path: Path) -> str:
+    """A path as a shell has to be given it, whatever bytes it is of."""
+    text = str(path)
+    if not_text(text):
+        return "$'" + "".join(f"\\{byte:03o}" for byte in os.fsencode(path)) + "'"  # as in bash
+    return shlex.quote(text)
+
+
+def out_console() -> Console:
+    """Standard output, for results; looked up at use, so that it can be redirected."""
+    return _console(sys.stdout)
+
+
+def err_console() -> Console:
+    """Standard error, for progress and for errors."""
+    return _console(sys.stderr)
+
+
+def _console(stream: TextIO) -> Console:
+    """Prints what it is given: a name or a message may have brackets and colons of its own."""
+    return Console(file=stream, markup=False, emoji=False)
+
+
+def say_remark(text: str) -> None:
+    """One line on standard error that a person should read before trusting a result."""
+    err_console().print(f"note: {text}", style="dim", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """The one JSON document on standard output; in ASCII where that takes nothing else."""
+    text = to_json(document)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:  # spelled out by the stream it would be no JSON
+        text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+    sys.stdout.write(text)
+
+
+def show_differences(console: Console, differences: Sequence[Difference]) -> None:
+    """The table of what contract and checkpoint disagree on."""
+    table = Table(title="Contract and checkpoint disagree", title_justify="left")
+    for name in ("field", "stated by", "value", "but", "value"):
+        table.add_column(name, overflow="fold")
+    for row in differences:
+        texts = (row.name, row.where, as_text(row.stated), row.other_where, as_text(row.other))
+        table.add_row(*texts)
+    console.print(table)
+
+
+class VerbCommand(TyperCommand):
+    """A command whose expected errors are one line on standard error and an exit code.
+
+    With `--json` the same goes to standard output as the one document. Unexpected exceptions are
+    bugs and keep their traceback.
+    """
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - click's own signature
+        """Run the command.
+
+        Raises:
+            typer.Exit: In place of an expected error or Ctrl-C.
+        """
+        take_every_text()  # `main` does, too: not every text is a verb's
+        try:
+            return super().invoke(ctx)
+        except ContractConflictError as error:
+            show_differences(err_console(), error.differences)
+            self._report(ctx, str(error), type(error).__name__, error.exit_code)
+            raise typer.Exit(error.exit_code) from error
+        except B1kEvalError as error:
+            self._report(ctx, str(error), type(error).__name__, error.exit_code)
+            raise typer.Exit(error.exit_code) from error
+        except UnicodeEncodeError as error:
+            if not not_text(error.object):
+                raise
+            message = (
+                f"{error.object!r} has bytes that are no UTF-8 text, and a library that is to open "
+                "it takes no others: rename it, or give a link to it with a plain name"
+            )
+            self._report(ctx, message, UsageError.__name__, UsageError.exit_code)
+            raise typer.Exit(UsageError.exit_code) from error
+        except KeyboardInterrupt as error:
+            self._report(ctx, stop_word(error), type(error).__name__, stop_code(error))
+            raise typer.Exit(stop_code(error)) from error
+
+    @staticmethod
+    def _report(ctx: Any, message: str, kind: str, exit_code: int) -> None:  # noqa: ANN401
+        wants_json = any("--json" in p.opts and ctx.params.get(p.name) for p in ctx.command.params)
+        report_error(message, kind, exit_code, wants_json=wants_json)
+
+
+def report_error(message: str, kind: str, exit_code: int, *, wants_json: bool) -> None:
+    """An error in one line on standard error, and as the one document where that is wanted."""
+    line = " ".join(message.split())
+    sys.stderr.write(f"error: {line}\n")
+    if wants_json:
+        print_json({"error": {"type": kind, "message": line, "exit_code": exit_code}})

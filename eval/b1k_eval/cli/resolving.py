@@ -1,0 +1,276 @@
+"""From what was typed, and what a run to resume has recorded, to complete settings.
+
+Typed goes before recorded, recorded before the defaults.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, get_args
+
+from b1k_envs.base import Split
+from b1k_envs.errors import UsageError
+from b1k_envs.tasks.table import Task, check_protocol, get_task
+from b1k_eval.loop.strategy import (
+    DEFAULT_ENSEMBLE_DECAY,
+    DEFAULT_ENSEMBLE_EVERY,
+    DEFAULT_HORIZON,
+)
+from b1k_eval.run.simulators import (
+    default_instance,
+    default_max_steps,
+    default_protocol,
+    resolve_sim,
+)
+from b1k_eval.settings import (
+    MEASURED,
+    Execution,
+    RunSettings,
+    recorded_execution,
+    recorded_settings,
+)
+from b1k_policies.contract.contract import PRESETS
+from b1k_policies.options import at_home, declared, flag, parsed
+from b1k_policies.registry import CHECKPOINT, REPLAY
+from b1k_policies.remote.wire.address import is_address
+from b1k_policies.xvla.files.checkpoint import CODE_FOLDER, CheckpointRequest, package_in
+
+
+def resolve_settings(
+    typed: Mapping[str, Any],
+    recorded: Mapping[str, Any] | None = None,
+    *,
+    official: bool = False,
+    most: int | None = None,
+) -> RunSettings:
+    """Complete what was typed: by the run that is resumed, else by the defaults.
+
+    Args:
+        typed: By field of `RunSettings` and of `CheckpointRequest`; None is not typed.
+        recorded: run.json of the run to resume; None for a new run.
+        official: Whether a submission is wanted.
+        most: With `against`: at most so many instances.
+
+    Raises:
+        UsageError: Unknown or contradicting values.
+        UnavailableError: The simulator cannot be had.
+    """
+    given = parsed(RunSettings, typed)
+    values: dict[str, Any] = {
+        name: None if each.default is MISSING else each.default
+        for name, each in declared(RunSettings).items()
+    }
+    values["sim"] = "auto"
+    if official:
+        from b1k_eval.challenge import official_run
+
+        values.update(official_run.SETTINGS)
+    if recorded:
+        if recorded["identity"].get("imported_from") is not None:
+            raise UsageError("imported results cannot be resumed: nothing of them was run here")
+        values = recorded_settings(recorded["identity"])
+        if given.get("mode", values["mode"]) != values["mode"]:
+            values["latency"] = None  # for the same reason as below
+        if given.get("chunking", values["chunking"]) != values["chunking"]:
+            # Reported below as a difference, not as a contradiction of typed and recorded.
+            values.update(horizon=None, ensemble_every=None, ensemble_decay=None)
+    _locate(given, values if recorded else {})
+    values["checkpoint"] = resolve_checkpoint(typed, values["checkpoint"], given.get("policy"))
+    values.update(given)
+    if values["checkpoint"] is not None:
+        values["policy"] = CHECKPOINT
+    if values["task"] is None:
+        raise UsageError("--task is missing: give an index or a name; `b1k-eval tasks` lists them")
+    task = get_task(values["task"])
+    values["task"] = task.name
+    if values["protocol"] is not None:
+        check_protocol(task, values["protocol"])
+    if official:
+        if values["sim"] == "auto":
+            values["sim"] = official_run.SETTINGS["sim"]
+        official_run.hold_settings(values)
+    if not recorded or "sim" in given:
+        values["sim"] = resolve_sim(
+            values["sim"],
+            protocol=values["protocol"],
+            policy=values["policy"],
+            render_quality=values["render_quality"],
+        )
+    if not recorded:
+        _fill_official(values, task)
+    if official:
+        world = values["sim"], task, values["protocol"], values["split"]
+        official_run.hold_limit(values["max_steps"], default_max_steps(*world))
+    if "against" in given:
+        from b1k_eval.run.until_decided import drawn_instances
+
+        asked = given.get("instances")
+        values["instances"] = drawn_instances(values["against"], asked, most, values["seed"])
+    _fill_strategy(values)
+    return RunSettings(**values)
+
+
+def _locate(given: dict[str, Any], recorded: Mapping[str, Any]) -> None:
+    """Make files that were typed absolute: a run may be resumed from elsewhere.
+
+    Runs of before recorded them as they were typed. Typed again from the folder of then, the same
+    file keeps its old spelling, and is the same setting.
+
+    Raises:
+        UsageError: The run to resume has recorded a file that is relative to another folder.
+    """
+    for name, prefix in (("policy", REPLAY), ("human_stats", "")):
+        old, new = (_file(values.get(name), prefix) for values in (recorded, given))
+        if new is not None:
+            same = old is not None and old.resolve() == new.resolve()
+            given[name] = f"{prefix}{old if same else new.resolve()}"
+        elif name not in given and old and not old.is_absolute() and not old.exists():
+            raise UsageError(
+                f"{flag(RunSettings, name)} {prefix}{old} is what this run has recorded, relative "
+                "to the folder it was started in, and is not in this one: resume it from there"
+            )
+
+
+def _file(word: str | None, prefix: str) -> Path | None:
+    """The file that a word names after a prefix; None where it names none."""
+    if not word or not word.startswith(prefix) or word == prefix:
+        return None
+    return Path(at_home(word.removeprefix(prefix)))
+
+
+def _fill_official(values: dict[str, Any], task: Task) -> None:
+    """Protocol, instances and time limit as the simulator has them, where they were not given.
+
+    Raises:
+        UsageError: The protocol does not have the task, or there is no such split.
+        UnavailableError: The simulator's data are not there.
+    """
+    if values["protocol"] is None:
+        values["protocol"] = default_protocol(values["sim"])
+    if values["split"] not in get_args(Split):
+        raise UsageError(
+            f"--split {values['split']!r} is unknown: choose one of {', '.join(get_args(Split))}"
+        )
+    world = values["sim"], task, values["protocol"], values["split"]
+    if values["instances"] is None:
+        values["instances"] = (default_instance(*world),)
+    if values["max_steps"] is None:
+        values["max_steps"] = default_max_steps(*world)
+
+
+def _fill_strategy(values: dict[str, Any]) -> None:
+    """What only some strategies have, where it was not given.
+
+    Raises:
+        UsageError: Something of another strategy was given.
+    """
+    now = "ensemble" if values["chunking"] == "ensemble" else "receding"
+    for name, strategy, default in (
+        # A server's chunks may be shorter than any default.
+        ("horizon", "receding", None if is_address(values["policy"]) else DEFAULT_HORIZON),
+        ("ensemble_every", "ensemble", DEFAULT_ENSEMBLE_EVERY),
+        ("ensemble_decay", "ensemble", DEFAULT_ENSEMBLE_DECAY),
+    ):
+        if strategy == now:
+            values[name] = default if values[name] is None else values[name]
+        elif values[name] is not None:
+            raise UsageError(
+                f"{flag(RunSettings, name)} only means something with --chunking {strategy}"
+            )
+    if values["mode"] == "realtime" and values["latency"] is None:
+        values["latency"] = MEASURED
+
+
+def against_folder(until_decided: bool, against: Path | None, most: int | None) -> str | None:
+    """The absolute folder of `--against`; None for a run that does all its episodes.
+
+    Raises:
+        UsageError: Only some of the options that go together are there.
+    """
+    if (until_decided and against is None) or (
+        not until_decided and (against is not None or most is not None)
+    ):
+        raise UsageError("--until-decided and --against RUN go together (--max-instances beside)")
+    return None if against is None else str(against.resolve())
+
+
+def resolve_execution(
+    typed: Mapping[str, Any], recorded: Mapping[str, Any] | None = None, *, official: bool = False
+) -> Execution:
+    """The same for how a run is carried out; a resume may differ freely, if it is not `official`.
+
+    Raises:
+        UsageError: A value out of range, or damage in run.json.
+    """
+    given = parsed(Execution, typed)
+    if official:
+        from b1k_eval.challenge import official_run
+
+        given = official_run.execution(given, recorded["sessions"] if recorded else ())
+    before = recorded_execution(recorded["sessions"]) if recorded else {}
+    return Execution(**{**before, **given})
+
+
+def resolve_checkpoint(
+    typed: Mapping[str, Any], recorded: Mapping[str, Any] | None, policy: str | None
+) -> CheckpointRequest | None:
+    """The checkpoint that is asked for, completed by that of a run that is resumed.
+
+    Consent is never completed: a file that came from elsewhere must not give it. The checkpoint's
+    folder and a contract's file become absolute: a run may be resumed from elsewhere.
+
+    Args:
+        typed: By field of `CheckpointRequest`; other fields are not looked at.
+        recorded: `checkpoint` of the run's recorded settings; None for none.
+        policy: What was typed as --policy; None if nothing was.
+
+    Returns:
+        None for no checkpoint.
+
+    Raises:
+        UsageError: Both a policy and a checkpoint, or options of a checkpoint without one; or a
+            value that cannot be meant.
+    """
+    given = parsed(CheckpointRequest, typed)
+    if recorded is None and "ckpt" not in given:
+        if given:
+            names = ", ".join(flag(CheckpointRequest, name) for name in given)
+            raise UsageError(f"{names} only mean something with --ckpt")
+        return None
+    if policy is not None:
+        raise UsageError("--policy and --ckpt both name a policy: give one of them")
+    ckpt, contract = given.get("ckpt"), given.get("contract")
+    if ckpt and Path(ckpt).is_dir():
+        given["ckpt"] = str(Path(ckpt).resolve())
+    if contract and contract not in PRESETS and Path(contract).is_file():
+        given["contract"] = str(Path(contract).resolve())
+    values = {**(recorded or {}), **given}
+    if given.get("code_dir"):
+        values["code_dir"] = _code_dir(given["code_dir"], values["ckpt"])
+    return CheckpointRequest(**values)
+
+
+def _code_dir(word: str, ckpt: str) -> str:
+    """`--code-dir`, absolute if only one folder can be meant by it.
+
+    Else as it was typed, and `locate` says what is wrong. That includes a place where the card has
+    the code, for a checkpoint whose files are still on the hub.
+    """
+    places = [Path(word), Path(ckpt) / word]
+    if not Path(ckpt).is_dir() and Path(word).parts[:1] == Path(CODE_FOLDER).parts[:1]:
+        return word
+    holding = {place.resolve() for place in places if package_in(place) is not None}
+    return str(holding.pop()) if len(holding) == 1 else word
+
+
+def proposed_folder(settings: RunSettings) -> Path:
+    """A folder under ./results, named by time, task and policy; it may be there already."""
+    now = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
+    policy = settings.policy.partition(":")[0]
+    if settings.checkpoint is not None:
+        policy = re.sub(r"[^\w.-]+", "-", Path(settings.checkpoint.ckpt).name)
+    return Path("results") / f"{now}-{settings.task}-{policy}"

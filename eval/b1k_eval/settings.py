@@ -1,0 +1,382 @@
+"""What a run is asked to do, and how it is carried out: every option of `run` that is recorded.
+
+Checked once, recorded in run.json, and read back from there. A field of `RunSettings` can change a
+result: it is part of the run's identity, and a resume may not change it. A field of `Execution`
+cannot, and may.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from b1k_envs.base import Protocol, Sim, Split
+from b1k_envs.errors import UsageError
+from b1k_envs.r1pro import CONTROL_HZ
+from b1k_envs.tasks.table import Task, get_task
+from b1k_envs.tracks import Track
+from b1k_eval.loop.chunking import Chunking
+from b1k_eval.loop.noise import NoiseSpec
+from b1k_eval.loop.runner import Render
+from b1k_eval.loop.strategy import (
+    DEFAULT_ENSEMBLE_DECAY,
+    DEFAULT_ENSEMBLE_EVERY,
+    DEFAULT_HORIZON,
+    ChunkingName,
+    build_chunking,
+)
+from b1k_policies.options import Option, check, completed, flag, read, record
+from b1k_policies.xvla.files.checkpoint import CheckpointRequest
+
+Mode = Literal["sync", "realtime"]
+RenderQuality = Literal["fast", "high"]
+
+MEASURED = "measured"
+"""The latency of a realtime run in which every inference takes what it was measured to take."""
+
+MAX_INSTANCES = 10_000
+"""Most instances of one run, far above any split's; a slip in a range is found before memory is."""
+
+VIDEO_RATES: tuple[int, ...] = tuple(
+    rate for rate in range(1, int(CONTROL_HZ) + 1) if CONTROL_HZ % rate == 0
+)
+"""Pictures per simulated second that a video can have: every n-th control step."""
+
+IMPORTED = "imported:"
+"""What the policy's name begins with in imported results."""
+
+UNKNOWN = "unknown"
+"""In imported results: a setting that official files do not tell."""
+
+_CHOICES_OF_2025: Mapping[str, Mapping[Sim, str]] = {
+    "partial_scene": {
+        "omnigibson": "2026 loads the rooms that the task's own table names, in every official run",
+        "mujoco": "the MuJoCo twin has one room",
+    },
+    "heavy_base": {
+        "omnigibson": "in 2026 the base always weighs 250 kg",
+        "mujoco": "the base of the MuJoCo twin always weighs 250 kg",
+    },
+}
+"""Settings that the 2025 evaluator leaves to whoever runs it, and how it is elsewhere."""
+
+_MAX_DIGITS = 9
+
+
+def _parse_instances(text: str) -> tuple[int, ...]:
+    """Read `0`, `0-9` or `0-9,12,15`; ascending.
+
+    Raises:
+        UsageError: Not of that form, a range that runs backwards, an index given twice, or more
+            than `MAX_INSTANCES`.
+    """
+    form = "numbers and ranges such as 0-9,12,15"
+    found: Counter[int] = Counter()
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise UsageError(
+                f"--instances {text!r}: {part!r} is not a number or range; give {form}"
+            )
+        if max(len(first), len(last)) > _MAX_DIGITS:
+            raise UsageError(f"--instances {text[:40]!r}: no split has an index of so many digits")
+        low, high = int(first), int(last) if dash else int(first)
+        if high < low:
+            raise UsageError(f"--instances {text!r}: the range {part.strip()} runs backwards")
+        if found.total() + high - low + 1 > MAX_INSTANCES:
+            raise UsageError(
+                f"--instances {text!r}: more than {MAX_INSTANCES} instances; no split has so many"
+            )
+        found.update(range(low, high + 1))
+    twice = [index for index, times in found.items() if times > 1]
+    if twice:
+        raise UsageError(f"--instances {text!r}: {min(twice)} is given twice")
+    return tuple(sorted(found))
+
+
+def _parse_gpus(text: str) -> tuple[int, ...]:
+    """Read `0` or `0,2,3`.
+
+    Raises:
+        UsageError: Not of that form.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and len(part) < 4 for part in parts):
+        raise UsageError(f"--gpus {text!r}: give numbers such as 0 or 0,1")
+    return tuple(int(part) for part in parts)
+
+
+def _chosen_in_2025(recorded: Mapping[str, Any]) -> bool | str:
+    """How runs were before there was a choice: in OmniGibson 2025 part of the house, and 250 kg.
+
+    Official files of that year say neither.
+    """
+    chosen = (recorded.get("sim"), recorded.get("protocol")) == ("omnigibson", "2025")
+    return UNKNOWN if chosen and str(recorded.get("policy")).startswith(IMPORTED) else chosen
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """Everything that can change a result. Two runs with equal settings are the same experiment.
+
+    What a field means, its option's help says; here as it is when everything is known: `sim` is
+    resolved, `policy` is `checkpoint` where there is one, files are absolute.
+
+    Raises:
+        UsageError: Values that cannot be meant, alone or together.
+    """
+
+    task: Annotated[str, Option(help="Task by index or name, e.g. 31 or clean_boxing_gloves.")]
+    policy: Annotated[
+        str,
+        Option(
+            help="expert, zero, hold, random, replay:FILE, ws://HOST:PORT or wss://HOST:PORT; or "
+            "see --ckpt."
+        ),
+    ] = "expert"
+    checkpoint: CheckpointRequest | None = None
+    sim: Annotated[Sim, Option(help="auto, mujoco or omnigibson.", default="auto")]
+    protocol: Annotated[
+        Protocol,
+        Option(
+            help="Challenge generation, 2025 or 2026.",
+            default="2026, or OmniGibson's installed one",
+        ),
+    ]
+    track: Annotated[
+        Track | None,
+        Option(
+            help="standard (hides from the policy what that track forbids) or privileged.",
+            default="not set",
+            before="default",
+        ),
+    ] = None
+    split: Annotated[Split, Option(help="train, public-test or hidden-test.")] = "public-test"
+    # Ascending; with `against` in the order drawn.
+    instances: Annotated[
+        tuple[int, ...],
+        Option(help="Initial states, e.g. 0-9,12,15.", default="0", parse=_parse_instances),
+    ]
+    rollouts: Annotated[int, Option(help="Tries each.", minimum=1)] = 1
+    # None for the default, or the whole of a shorter chunk; and without `receding`.
+    horizon: Annotated[
+        int | None,
+        Option(help="Actions executed per chunk, 1 to its length.", default=str(DEFAULT_HORIZON)),
+    ] = None
+    chunking: Annotated[ChunkingName, Option(help="receding or ensemble.")] = "receding"
+    mode: Annotated[
+        Mode,
+        Option(
+            help="sync: the world waits for the policy. realtime: it goes on, and the old chunk is "
+            "executed until the new one arrives.",
+            before="default",
+        ),
+    ] = "sync"
+    latency: Annotated[
+        str | None,
+        Option(
+            help="With --mode realtime: how long an inference takes.",
+            default=MEASURED,
+            metavar=f"MS|{MEASURED}",
+            before="default",
+        ),
+    ] = None
+    ensemble_every: Annotated[
+        int | None,
+        Option(help="Steps between inferences.", default=str(DEFAULT_ENSEMBLE_EVERY)),
+    ] = None
+    ensemble_decay: Annotated[
+        float | None,
+        Option(
+            help="Prediction i, oldest first, weighs exp(-DECAY * i).",
+            default=str(DEFAULT_ENSEMBLE_DECAY),
+        ),
+    ] = None
+    render: Annotated[
+        Render, Option(help="on-demand, or every-step as the official evaluator does.")
+    ] = "on-demand"
+    render_quality: Annotated[RenderQuality, Option(help="fast or high.")] = "fast"
+    partial_scene: Annotated[
+        bool,
+        Option(
+            help="OmniGibson 2025: load the rooms of the task only, not the whole house.",
+            before=_chosen_in_2025,
+        ),
+    ] = False
+    heavy_base: Annotated[
+        bool,
+        Option(
+            help="OmniGibson 2025: a base of 250 kg, as in 2026 and in data collection.",
+            before=_chosen_in_2025,
+        ),
+    ] = False
+    max_steps: Annotated[
+        int, Option(help="Time limit in control steps.", default="the task's", minimum=1)
+    ]
+    seed: Annotated[int, Option(help="Seed of the run.", minimum=0)] = 0
+    action_noise: Annotated[
+        str | None,
+        Option(
+            help="Disturb the executed actions: SIGMA[,CORRELATION_S[,KICK_RATE_HZ[,KICK]]].",
+            default="none",
+        ),
+    ] = None
+    # What the normalised figures are relative to.
+    human_stats: Annotated[
+        str | None,
+        Option(
+            help="The evaluator's file with exact human means: metadata/episodes.jsonl (2025) or "
+            "metadata/task.jsonl (2026).",
+            default="published figures, or those of OmniGibson's data",
+            typed=Path,
+            parse=str,
+        ),
+    ] = None
+    against: Annotated[
+        str | None, Option(help="The run to decide against.", metavar="RUN", typed=Path, parse=str)
+    ] = None
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.sim == "omnigibson" and self.render_quality != "fast":
+            raise UsageError(
+                f"--render-quality {self.render_quality} is of the MuJoCo twin: OmniGibson renders "
+                "as the official evaluator has it; leave the option out, or take --sim mujoco"
+            )
+        for name, otherwise in _CHOICES_OF_2025.items():
+            if getattr(self, name) and (self.sim, self.protocol) != ("omnigibson", "2025"):
+                raise UsageError(
+                    f"{flag(RunSettings, name)} is a choice with --sim omnigibson --protocol 2025 "
+                    f"only: {otherwise[self.sim]}; leave the option out"
+                )
+        if (self.mode == "realtime") != (self.latency is not None):
+            raise UsageError("--latency goes with --mode realtime: add that, or leave it out")
+        if self.mode == "realtime" and self.chunking != "receding":
+            raise UsageError(
+                f"--mode realtime executes chunks itself: not --chunking {self.chunking}"
+            )
+        self.latency_s()
+        self.noise()
+
+    def latency_s(self) -> float | None:
+        """How long an inference takes in a realtime run [s]; None where it is measured.
+
+        Raises:
+            UsageError: It is neither `measured` nor a finite number from 0 on.
+        """
+        if self.latency is None or self.latency == MEASURED:
+            return None
+        try:
+            latency_s = float(self.latency) / 1e3
+        except ValueError:
+            latency_s = math.nan
+        if not (math.isfinite(latency_s) and latency_s >= 0):
+            raise UsageError(f"--latency {self.latency} is neither a time in ms nor `{MEASURED}`")
+        return latency_s
+
+    def noise(self) -> NoiseSpec | None:
+        """The disturbance, parsed.
+
+        Raises:
+            UsageError: It cannot be.
+        """
+        return None if self.action_noise is None else NoiseSpec.parse(self.action_noise)
+
+    def task_entry(self) -> Task:
+        """The task's row of the table."""
+        return get_task(self.task)
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON values, with the disturbance spelled out."""
+        noise = self.noise()
+        return {
+            **record(self),
+            "action_noise_resolved": None if noise is None else noise.describe(),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How a run is carried out: nothing of it can change a result, so a resume may differ.
+
+    Raises:
+        UsageError: Values that cannot be meant.
+    """
+
+    workers: Annotated[int, Option(help="Processes.", minimum=1)] = 1
+    num_envs: Annotated[
+        int,
+        Option(
+            help="Episodes at once in each process; more than one with OmniGibson v3.9.3 only.",
+            minimum=1,
+            before="default",
+        ),
+    ] = 1
+    # As CUDA counts them; empty for the simulator's own choice.
+    gpus: Annotated[
+        tuple[int, ...],
+        Option(
+            help="GPUs to share out among OmniGibson's processes, e.g. 0,1.",
+            default="first",
+            parse=_parse_gpus,
+            before="default",
+        ),
+    ] = ()
+    video: Annotated[
+        bool, Option(help="Record each episode.", flag="--video/--no-video", default="video")
+    ] = True
+    video_fps: Annotated[
+        float, Option(help="Pictures per simulated second, a divisor of 30.", default="15")
+    ] = 15.0
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.video_fps not in VIDEO_RATES:
+            raise UsageError(
+                f"--video-fps {self.video_fps:g} must divide the control rate, {CONTROL_HZ:g} Hz, "
+                f"as a video shows every n-th step: choose one of "
+                f"{', '.join(map(str, VIDEO_RATES))}"
+            )
+
+
+def recorded_settings(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `RunSettings` out of run.json's `identity`; a checkpoint again by field.
+
+    Raises:
+        UsageError: One is missing, or has a value that is none of its own.
+    """
+    return read(RunSettings, identity.get("settings"), "identity.settings", others=True)
+
+
+def recorded_execution(sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The fields of the last `Execution` out of run.json's `sessions`.
+
+    Raises:
+        UsageError: See `recorded_settings`.
+    """
+    where = f"sessions[{len(sessions) - 1}].execution"
+    return read(Execution, sessions[-1].get("execution"), where, others=False)
+
+
+def settled(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """`identity.settings` of a run, with what held where it is older than an option."""
+    return completed(RunSettings, recorded)
+
+
+def chunking_factory(settings: RunSettings, skipped_rows: int = 0) -> partial[Chunking]:
+    """`build_chunking` with everything but the chunk length; picklable."""
+    return partial(
+        build_chunking,
+        settings.chunking,
+        settings.horizon,
+        settings.ensemble_every,
+        settings.ensemble_decay,
+        skipped_rows,
+        realtime=settings.mode == "realtime",
+        latency_s=settings.latency_s(),
+    )
