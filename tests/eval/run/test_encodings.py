@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from run_folders import finished_run
 
-from b1k_eval.cli import doctor, options
+from b1k_eval.cli import console as output
+from b1k_eval.cli import doctor
 from b1k_eval.cli.checkpoints import contract
 from b1k_eval.cli.main import VERBS
 from b1k_eval.cli.results import compare
@@ -97,11 +98,11 @@ def comparison(tmp_path_factory):
 
 def print_everything(text, comparison):
     """Every table and text of the verbs, with `text` in each place that is not ours."""
-    console = options.out_console()
-    options.say_remark(text)
-    options.report_error(text, text, 2, wants_json=False)
+    console = output.out_console()
+    output.say_remark(text)
+    output.report_error(text, text, 2, wants_json=False)
     difference = Difference(name=text, where=text, stated=text, other_where=text, other=text)
-    options.show_differences(console, [difference])
+    output.show_differences(console, [difference])
     checks = [smoke.Check(name=text, passed=True, detail=text, seconds=1.0)]
     smoke._report(checks, json_output=False)
     doctor._show(
@@ -117,7 +118,7 @@ def print_everything(text, comparison):
         compare._show_pair(console, pair)
     for row in document["runs"]:
         for remark in compare._warnings(row):
-            options.say_remark(remark)
+            output.say_remark(remark)
 
     key = EpisodeKey(text, 0, 0)
     shown = SimpleNamespace(
@@ -134,10 +135,10 @@ def print_everything(text, comparison):
         standing=lambda: None,
     )
     for json_output in (False, True):
-        run._conclude(shown, json_output=json_output, stop=options.Terminated())
+        run._conclude(shown, json_output=json_output, stop=output.Terminated())
     for reporter in (
-        PlainReporter(options.err_console()),
-        LiveReporter(options.err_console()),
+        PlainReporter(output.err_console()),
+        LiveReporter(output.err_console()),
     ):
         reporter.run_started(1, 0, 10, 1)
         reporter.episode_started(key)
@@ -163,7 +164,7 @@ def test_every_table_and_text_takes_every_character(comparison, encoding, text):
 @settings(max_examples=100, deadline=None)
 def test_the_document_is_json_on_every_stream_and_has_the_text_as_it_was(encoding, text):
     with terminal(encoding) as out:
-        options.print_json({"path": text, text: 1})
+        output.print_json({"path": text, text: 1})
     assert json.loads(out.getvalue().decode(encoding)) == {"path": text, text: 1}
 
 
@@ -175,7 +176,7 @@ def test_a_file_of_ours_has_every_text_as_it_was(text):
 
 def test_names_with_brackets_and_colons_are_printed_as_they_are():
     with terminal("utf-8") as out:
-        options.out_console().print("a[/b] [bold]c :smile: d\\[e]")
+        output.out_console().print("a[/b] [bold]c :smile: d\\[e]")
     assert out.getvalue().decode().rstrip() == "a[/b] [bold]c :smile: d\\[e]"
 
 
