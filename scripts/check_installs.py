@@ -58,6 +58,8 @@ answer = client.infer({**picture, "robot_r1::proprio": np.zeros(61, np.float32),
 assert np.asarray(answer["action"]).shape[-1] == 23, answer
 """
 LIMIT_S = 900.0
+LISTENS_S = 300.0
+"""Most of a start is the import of torch, which takes minutes on a busy machine."""
 
 
 class Environment:
@@ -126,14 +128,17 @@ class Environment:
         with (self.folder / "serve.log").open("w+", encoding="utf-8") as log:
             server = subprocess.Popen([*map(str, command)], stdout=log, stderr=log, cwd=self.folder)
             try:
-                until = time.monotonic() + 120
+                until = time.monotonic() + LISTENS_S
+                problem: str | None = f"it did not listen within {LISTENS_S:g} s"
                 while time.monotonic() < until and server.poll() is None:
                     if socket.socket().connect_ex(("127.0.0.1", port)) == 0:
+                        problem = None
                         break
                     time.sleep(0.5)
-                log.seek(0)
-                dead = server.poll() is not None
-                yield port, (_last_line(log.read(), server.returncode) if dead else None)
+                if server.poll() is not None:
+                    log.seek(0)
+                    problem = _last_line(log.read(), server.returncode)
+                yield port, problem
             finally:
                 server.terminate()
                 server.wait(30)
