@@ -24,7 +24,7 @@ import b1k_envs
 import b1k_eval
 import b1k_policies
 from b1k_envs.errors import UsageError
-from b1k_eval.cli.main import VERBS, _load, app
+from b1k_eval.cli.main import VERBS, app, command
 from b1k_eval.records import store
 from b1k_eval.records.store import read_episodes
 from b1k_eval.run import simulators
@@ -181,7 +181,7 @@ def test_a_door_to_the_network_opens_as_it_says():
     said = str(error.value)
     assert options_in(said) == ["--host", "--api-key", "--no-key"]
     (variable,) = re.findall(r"set ([A-Z0-9_]+),", said)
-    (key_option,) = [p for p in _load("serve").params if "--api-key" in p.opts]
+    (key_option,) = [p for p in command("serve").params if "--api-key" in p.opts]
     assert key_option.envvar == variable or variable in key_option.envvar
     assert Door("0.0.0.0", "k" * 40).locked
     opened = Door("0.0.0.0", None, no_key=True)
@@ -193,7 +193,7 @@ def test_for_how_many_environments_a_server_answers_leads_on():
     """The option that the sentence names, with the number that the evaluator has."""
     said = Quota(envs=1).envs_words
     verb, option = re.findall(r"b1k-eval (\w+) (--[a-z-]+) N", said)[0]
-    (parameter,) = [p for p in _load(verb).params if option in p.opts]
+    (parameter,) = [p for p in command(verb).params if option in p.opts]
     assert parameter.name == "max_envs"
     code = (
         "import sys; from b1k_eval.cli.checkpoints import serve\n"
@@ -257,7 +257,7 @@ def said_anywhere():
 def test_every_option_and_verb_that_a_text_names_is_there():
     known = {"--help", "--version"} | OTHERS
     for verb in VERBS:
-        for parameter in _load(verb).params:
+        for parameter in command(verb).params:
             known |= {*parameter.opts, *parameter.secondary_opts}
     unknown = [
         (place, option)
