@@ -5,8 +5,8 @@
 Writes episode.jpg (overview, head, left and right wrist in each row) and closeup.jpg (as the
 scene's close-up camera sees it before and after, side by side).
 
-The moments are the start, every step at which sub-goals were first reached (coming near something
-is not one worth a picture), and the end; spread evenly where these are more than eight.
+The moments are the start, every step at which sub-goals were first reached, and the end. Where they
+are more than eight, those of coming near something go first, and the rest is spread evenly.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Moments(Subscriber):
         self._rig = rig
         self._reached: set[str] = set()
         self._last = -1
-        self.rows: list[UInt8Array] = []
+        self.rows: list[tuple[bool, UInt8Array]] = []
 
     def on_start(self, start: EpisodeStart) -> None:
         """The initial state."""
@@ -60,20 +60,19 @@ class Moments(Subscriber):
     def on_step(self, event: StepEvent) -> None:
         """A row where something was reached."""
         new = [
-            name
-            for name, holds in event.subgoals.items()
-            if holds and name not in self._reached and not name.startswith("near")
+            name for name, holds in event.subgoals.items() if holds and name not in self._reached
         ]
         if new:
             self._reached.update(new)
-            self._take(event.result.step, ", ".join(readable(name) for name in new))
+            only_near = all(name.startswith("near") for name in new)
+            self._take(event.result.step, ", ".join(readable(name) for name in new), only_near)
 
     def on_end(self, result: EpisodeResult) -> None:
         """The last state, unless it has just been taken."""
         if result.outcome != "error" and self._last != result.steps:
             self._take(result.steps, result.outcome)
 
-    def _take(self, step: int, what: str) -> None:
+    def _take(self, step: int, what: str, only_near: bool = False) -> None:
         pictures = self._env.observe().images
         overview = self._rig.render(self._env._data, "overview", SIDE, OVERVIEW_WIDTH)
         cv2 = import_cv2()
@@ -86,7 +85,7 @@ class Moments(Subscriber):
         row = np.full((SIDE + CAPTION, strip.shape[1], 3), BACKGROUND, np.uint8)
         row[CAPTION:] = strip
         draw_text(row, f"{step / self._env.info.control_hz:.1f} s   {what}", 8, 18, 0.44, _INK)
-        self.rows.append(row)
+        self.rows.append((only_near, row))
         self._last = step
 
 
@@ -120,7 +119,8 @@ def main(
         acting.close()
     if result.outcome == "error":
         raise SystemExit(result.traceback)
-    rows = moments.rows
+    fewer = len(moments.rows) > MOMENTS
+    rows = [row for only_near, row in moments.rows if not (fewer and only_near)]
     if len(rows) > MOMENTS:
         chosen = np.linspace(0, len(rows) - 1, MOMENTS).round().astype(int)
         rows = [rows[index] for index in chosen]

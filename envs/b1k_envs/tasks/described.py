@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from b1k_envs.tasks.description import Description
 
-TWIN_TASKS: tuple[str, ...] = ("clean_boxing_gloves",)
+TWIN_TASKS: tuple[str, ...] = ("turning_on_radio", "clean_boxing_gloves")
 """By name. A task more is its name here, a module in this folder, a folder in
 `mujoco_twin.scenes`, and a module of the expert: see docs/adding-a-task.md."""
 

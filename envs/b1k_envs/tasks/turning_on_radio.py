@@ -1,0 +1,71 @@
+"""Task 0, turning_on_radio: its sub-goals, its stages, and what its failures are called.
+
+Why an episode failed is decided in this order, the first that holds:
+
+1.  `time_out_while_working`: see `Course.working`.
+2.  `never_reached_table`: the robot was never near it.
+3.  `never_reached_radio`: near the table, never near the radio on it.
+4.  `not_switched_on`: near the radio, which was never on.
+
+What a trace does not tell: where the radio is. One that was pushed off the table is seen as one
+that was not switched on, and so is a button that was touched for too short a time.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from b1k_envs.r1pro import CONTROL_HZ
+from b1k_envs.tasks.course import WORKING, Course, last_step
+from b1k_envs.tasks.description import Description, Finding, StageRule, SubGoal
+
+_AGENT, _RADIO, _TABLE = "agent.n.01_1", "radio_receiver.n.01_1", "table.n.02_1"
+
+_SUBGOALS = (
+    SubGoal(
+        name="near_table",
+        label="robot near table",
+        skill="move to",
+        test=lambda holds: holds("near", _AGENT, _TABLE),
+    ),
+    SubGoal(
+        name="near_radio",
+        label="robot near radio",
+        skill="move to",
+        test=lambda holds: holds("near", _AGENT, _RADIO),
+    ),
+    SubGoal(
+        name="radio_turned_on",
+        label="radio turned on",
+        skill="turn on switch",
+        test=lambda holds: holds("toggled_on", _RADIO),
+    ),
+)
+
+
+def _find_failure(course: Course) -> Finding | None:
+    found = (
+        course.working({"radio_turned_on": "radio turned on"})
+        or course.never_near("near_table", "the table", "never_reached_table")
+        or course.never_near("near_radio", "the radio", "never_reached_radio")
+    )
+    if found is not None or course.first["radio_turned_on"] is not None:
+        return found  # switched on and off again: a goal that was lost, as in any task
+    near = course.truths["near_radio"]
+    seen = f"near the radio for {near.sum() / CONTROL_HZ:.1f} s, it stayed off"
+    return "not_switched_on", last_step(near) or course.steps, seen
+
+
+DESCRIPTION = Description(
+    subgoals=_SUBGOALS,
+    stages=tuple(StageRule(name=s.name, label=s.label, subgoals=(s.name,)) for s in _SUBGOALS),
+    failures=MappingProxyType(
+        {
+            **WORKING,
+            "never_reached_table": "the robot never came near the table",
+            "never_reached_radio": "the robot never came near the radio",
+            "not_switched_on": "the radio was not switched on",
+        }
+    ),
+    find_failure=_find_failure,
+)
