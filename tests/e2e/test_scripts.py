@@ -115,6 +115,13 @@ def test_the_first_call_makes_the_environment_and_hands_the_arguments_on(with_py
     assert done.stdout == ""  # standard output belongs to the command
 
 
+@pytest.mark.parametrize("asked", ["--task 0", "--task=turning_on_radio"])
+def test_another_task_may_be_asked_for(with_python, asked):
+    done = with_python.run(asked)
+    assert done.returncode == 0, done.stderr
+    assert with_python.calls("b1k-eval run") == [f"b1k-eval run {asked}"]
+
+
 def test_the_second_call_asks_neither_pip_nor_apt(with_python):
     with_python.run()
     assert with_python.calls("pip install")

@@ -144,7 +144,8 @@ def _from_trace(episode: EpisodeData, trace: EpisodeTrace) -> Finding:
             f"base and hands stayed within {reach:.2f} m of their places in all "
             f"{episode.steps} steps",
         )
-    description = DESCRIPTIONS.get(episode.key.task)
+    # A run may be of a version that did not yet know the task's sub-goals.
+    description = DESCRIPTIONS.get(episode.key.task) if episode.subgoals else None
     found = None
     if description is not None:
         try:

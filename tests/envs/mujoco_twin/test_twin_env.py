@@ -61,10 +61,11 @@ def bench(world: TwinEnv) -> Iterator[Bench]:
 def test_a_task_without_a_twin_scene_is_refused_by_name():
     with pytest.raises(
         UsageError,
-        match=r"^task 0 \(turning_on_radio\) has no scene in the MuJoCo twin, which has: "
-        r"clean_boxing_gloves\. The way to every other task is OmniGibson \(--sim omnigibson\)$",
+        match=r"^task 5 \(setting_mousetraps\) has no scene in the MuJoCo twin, which has: "
+        r"turning_on_radio, clean_boxing_gloves\. The way "
+        r"to every other task is OmniGibson \(--sim omnigibson\)$",
     ):
-        TwinEnv(get_task(0), protocol="2026", split="train", max_steps=10)
+        TwinEnv(get_task(5), protocol="2026", split="train", max_steps=10)
 
 
 def test_a_scene_without_an_object_of_the_problem_is_refused_at_construction(

@@ -128,7 +128,8 @@ def test_json_of_an_error_is_one_document_too(cli):
 
 
 NO_TWIN = (
-    "task 5 (setting_mousetraps) has no scene in the MuJoCo twin, which has: clean_boxing_gloves"
+    "task 5 (setting_mousetraps) has no scene in the MuJoCo twin, which has: turning_on_radio, "
+    "clean_boxing_gloves"
 )
 
 
@@ -642,7 +643,10 @@ def test_tasks_lists_the_table(cli):
     result = cli("tasks", "--json")
     tasks = json.loads(result.stdout)["tasks"]
     assert len(tasks) == 100
-    assert [task["name"] for task in tasks if task["twin_scene"]] == ["clean_boxing_gloves"]
+    assert [task["name"] for task in tasks if task["twin_scene"]] == [
+        "turning_on_radio",
+        "clean_boxing_gloves",
+    ]
     assert tasks[31]["max_steps"] == {"2025": 16470, "2026": 12352}
     assert tasks[77]["max_steps"]["2025"] is None
     assert "clean_boxing_gloves" in cli("tasks").stdout

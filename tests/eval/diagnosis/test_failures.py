@@ -361,7 +361,7 @@ def test_subgoals_of_another_version_are_not_interpreted(tmp_path):
     ],
 )
 def test_another_task_gets_the_labels_of_its_goal(tmp_path, predicates, label, step):
-    failure = label_of(tmp_path, task="turning_on_radio", predicates=predicates, columns=HERE)
+    failure = label_of(tmp_path, task="setting_mousetraps", predicates=predicates, columns=HERE)
     assert (failure.label, failure.step) == (label, step)
     assert ("'a'" if step == 400 else "b") in failure.seen
 
@@ -369,7 +369,7 @@ def test_another_task_gets_the_labels_of_its_goal(tmp_path, predicates, label, s
 def test_what_was_so_from_the_start_is_nothing_done(tmp_path):
     failure = label_of(
         tmp_path,
-        task="turning_on_radio",
+        task="setting_mousetraps",
         predicates={"a": [(1, STEPS)], "b": []},
         columns=HERE,
         initial_predicates={"a": True, "b": False},
@@ -379,7 +379,7 @@ def test_what_was_so_from_the_start_is_nothing_done(tmp_path):
 
 
 def test_the_general_labels_hold_for_any_task(tmp_path):
-    what = {"task": "turning_on_radio", "predicates": {"a": []}}
+    what = {"task": "setting_mousetraps", "predicates": {"a": []}}
     assert label_of(tmp_path, **what).label == "never_moved"
     fault = {"failure_reason": "policy_query_timeout", "message": None}
     failure = label_of(tmp_path, **what, **fault)

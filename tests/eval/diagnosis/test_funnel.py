@@ -127,8 +127,8 @@ def test_a_run_without_a_scored_episode_has_an_empty_funnel(make_run):
 
 
 def test_a_task_without_subgoals_and_imported_results_have_no_funnel(make_run, tmp_path):
-    radio = made_traces.run(tmp_path / "radio", task="turning_on_radio")
-    with pytest.raises(UsageError, match="task turning_on_radio has no sub-goals"):
+    radio = made_traces.run(tmp_path / "radio", task="setting_mousetraps")
+    with pytest.raises(UsageError, match="task setting_mousetraps has no sub-goals"):
         funnel(radio)
     run = make_run("a", ALL)
     imported = replace(run, identity={**run.identity, "imported_from": "elsewhere"})

@@ -257,7 +257,7 @@ def test_a_policy_without_skills_has_no_report_on_them(judged):
 
 
 def test_a_task_without_subgoals_has_no_agreement(judged):
-    report = judged(skill=called_for, task="turning_on_radio", reached={}).skill
+    report = judged(skill=called_for, task="setting_mousetraps", reached={}).skill
     assert report.agreement is None
     assert "the task has no sub-goals" in report.no_agreement
     assert report.switches_per_s > 0
