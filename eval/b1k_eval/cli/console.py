@@ -94,12 +94,12 @@ def err_console() -> Console:
 
 def _console(stream: TextIO) -> Console:
     """Prints what it is given: a name or a message may have brackets and colons of its own."""
-    return Console(file=stream, markup=False, emoji=False)
+    return Console(file=stream, markup=False, emoji=False, highlight=False)
 
 
 def say_remark(text: str) -> None:
     """One line on standard error that a person should read before trusting a result."""
-    err_console().print(f"note: {text}", style="dim", markup=False, highlight=False, soft_wrap=True)
+    err_console().print(f"note: {text}", style="dim", soft_wrap=True)
 
 
 def print_json(document: dict[str, Any]) -> None:

@@ -64,7 +64,5 @@ def convert(
     shared = f", {len(done.shared)} of which shared memory" if done.shared else ""
     out_console().print(
         f"{done.path}: {done.tensors} tensors{shared}, equal to {', '.join(done.sources)}",
-        markup=False,
-        highlight=False,
         soft_wrap=True,
     )

@@ -228,7 +228,7 @@ def show_inspection(console: Console, document: dict[str, Any], inspection: Insp
     _show_geometry(console, inspection)
     _show_answer(console, inspection)
     for path in document["saved"]:
-        console.print(f"saved   {path}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"saved   {path}", soft_wrap=True)
     _show_findings(console, inspection)
 
 
@@ -247,7 +247,7 @@ def _show_checkpoint(console: Console, document: dict[str, Any]) -> None:
         ("model", f"{model['parameters']:,} parameters on {device}"),
         ("autocast", model["autocast"] or "none"),
     ):
-        console.print(f"{label:<9}{value}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{label:<9}{value}", soft_wrap=True)
 
 
 def _show_batch(console: Console, document: dict[str, Any], inspection: Inspection) -> None:
@@ -311,17 +311,16 @@ def _show_answer(console: Console, inspection: Inspection) -> None:
         console.print(
             "step 0, largest: change from the present state; beyond: commands outside the limits",
             style="dim",
-            highlight=False,
         )
     said = "none"
     if skill is not None:
         name = f" {skill.name}" if skill.name else ""
         said = f"{skill.index}{name} (probability {skill.probability:.2f})"
-    console.print(f"skill    {said}", markup=False, highlight=False)
+    console.print(f"skill    {said}")
     progress = "none" if inspection.progress is None else f"{inspection.progress:.3f}"
     if inspection.progress_head is not None:
         progress += f" (the head gave {inspection.progress_head:.3f})"
-    console.print(f"progress {progress}", markup=False, highlight=False)
+    console.print(f"progress {progress}")
 
 
 def _show_findings(console: Console, inspection: Inspection) -> None:
@@ -336,9 +335,7 @@ def _show_findings(console: Console, inspection: Inspection) -> None:
         console.print(table)
     worst: Level = next((level for level in LEVELS if counts[level]), "note")
     console.print(
-        ", ".join(f"{count} {level}" for level, count in counts.items()),
-        style=STYLES[worst],
-        highlight=False,
+        ", ".join(f"{count} {level}" for level, count in counts.items()), style=STYLES[worst]
     )
 
 

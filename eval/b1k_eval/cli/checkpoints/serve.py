@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, cast, get_args
 
 import typer
-from rich.console import Console
 
 from b1k_envs.base import Protocol
 from b1k_envs.errors import HostFaultError, UsageError
@@ -165,27 +164,56 @@ def serve(
     try:
         engine = wanted.load()
         try:
-            terms = wanted.terms(engine, horizon, seed)
-            info = ServerInfo(
-                name=engine.name,
-                chunk_length=engine.chunk_length,
-                skipped_rows=engine.skipped_rows,
+            service = _Service(
+                source=policy if request is None else request.ckpt,
+                engine=engine,
+                terms=wanted.terms(engine, horizon, seed),
                 images=_pictures(engine, cast("Pictures", images)),
-                remarks=engine.remarks,
+                quota=quota,
+                door=door,
+                max_batch=max_batch,
+                window_s=batch_window_ms / 1e3,
             )
-            batching = _Batching(most=max_batch, window_s=batch_window_ms / 1e3)
-            _announce(err_console(), wanted, engine, terms, info, quota, door, batching)
-            _serve(sock, engine, terms, info, quota, door, batching, json_output=json_output)
+            _announce(service)
+            _serve(sock, service, json_output=json_output)
         finally:
             engine.close()
     finally:
         sock.close()
 
 
-@dataclass(frozen=True)
-class _Batching:
-    most: int
+@dataclass(frozen=True, kw_only=True)
+class _Service:
+    """What is served, to whom, and on which terms."""
+
+    source: str | None
+    engine: Engine
+    terms: Terms
+    images: Images
+    quota: Quota
+    door: Door
+    max_batch: int
     window_s: float
+
+    def metadata(self) -> dict[str, Any]:
+        """What clients are told: nothing of this machine, as paths would be."""
+        engine, task = self.engine, self.terms.task
+        checkpoint = engine.describe().get("checkpoint") or {}
+        info = ServerInfo(
+            name=engine.name,
+            chunk_length=engine.chunk_length,
+            skipped_rows=engine.skipped_rows,
+            images=self.images,
+            remarks=engine.remarks,
+        )
+        return {
+            "policy": engine.name,
+            "horizon": self.terms.horizon,
+            "max_envs": self.quota.envs,
+            "task": None if task is None else task.name,
+            "weights_sha256": checkpoint.get("weights_sha256"),
+            **info.as_metadata(),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,42 +300,30 @@ def _pictures(engine: Engine, wanted: Pictures) -> Images:
     )
 
 
-def _serve(
-    sock: socket.socket,
-    engine: Engine,
-    terms: Terms,
-    info: ServerInfo,
-    quota: Quota,
-    door: Door,
-    batching: _Batching,
-    *,
-    json_output: bool,
-) -> None:
+def _serve(sock: socket.socket, service: _Service, *, json_output: bool) -> None:
     from b1k_policies.remote.server.app import GRACE_S, PolicyServer
 
     def ready(address: str, port: int) -> None:
         url = f"ws://[{address}]:{port}" if ":" in address else f"ws://{address}:{port}"
         needs = "an API key is needed" if door.locked else "no API key is needed"
-        say(f"ready     {url} ({needs})")
+        _say(f"ready     {url} ({needs})")
         if json_output:
-            typer.echo(
-                json.dumps(
-                    {
-                        "url": url,
-                        "host": address,
-                        "port": port,
-                        "key": door.locked,
-                        "max_envs": quota.envs,
-                        "warning": door.warning,
-                    }
-                )
-            )
+            document = {
+                "url": url,
+                "host": address,
+                "port": port,
+                "key": door.locked,
+                "max_envs": service.quota.envs,
+                "warning": door.warning,
+            }
+            typer.echo(json.dumps(document))
 
-    say = _sayer(err_console())
+    door = service.door
     _log_to_stderr()
-    batcher = Batcher(engine, most=batching.most, window_s=batching.window_s)
+    batcher = Batcher(service.engine, most=service.max_batch, window_s=service.window_s)
     try:
-        server = PolicyServer(batcher, terms, quota, door, _metadata(engine, terms, info, quota))
+        metadata = service.metadata()
+        server = PolicyServer(batcher, service.terms, service.quota, door, metadata)
         asyncio.run(server.run(sock, ready))
     finally:
         ended = batcher.close(GRACE_S)
@@ -317,69 +333,46 @@ def _serve(
         )
     counts = batcher.counts
     factor = "" if counts.factor is None else f", {counts.factor:.2f} observations each"
-    say(
+    _say(
         f"stopped   {counts.answered} chunks, {counts.failed} failed, {counts.calls} "
         f"inferences{factor}"
     )
 
 
-def _metadata(engine: Engine, terms: Terms, info: ServerInfo, quota: Quota) -> dict[str, Any]:
-    """What clients are told: nothing of this machine, as paths would be."""
-    described = engine.describe()
-    checkpoint = described.get("checkpoint") or {}
-    return {
-        "policy": engine.name,
-        "horizon": terms.horizon,
-        "max_envs": quota.envs,
-        "task": None if terms.task is None else terms.task.name,
-        "weights_sha256": checkpoint.get("weights_sha256"),
-        **info.as_metadata(),
-    }
-
-
-def _announce(
-    console: Console,
-    wanted: _Wanted,
-    engine: Engine,
-    terms: Terms,
-    info: ServerInfo,
-    quota: Quota,
-    door: Door,
-    batching: _Batching,
-) -> None:
-    say = _sayer(console)
-    source = wanted.policy if wanted.request is None else wanted.request.ckpt
-    say(f"policy    {engine.name} ({source})")
+def _announce(service: _Service) -> None:
+    engine, terms, quota = service.engine, service.terms, service.quota
+    _say(f"policy    {engine.name} ({service.source})")
     if isinstance(engine, CheckpointEngine):
         resolved = engine.policy.resolved
         forced = ", forced" if engine.policy.forced else ""
-        say(f"contract  {resolved.contract.name}{forced}; on {engine.policy.model.device}")
-    say(
+        _say(f"contract  {resolved.contract.name}{forced}; on {engine.policy.model.device}")
+    _say(
         f"chunks    {engine.chunk_length} actions, {terms.horizon} of them played to who asks at "
         f"every step"
     )
     task = "as task_id says" if terms.task is None else f"{terms.task.index} {terms.task.name}"
     words = "its own instruction" if terms.prompt is None else repr(terms.prompt)
-    say(f"task      {task}; {words}; proprio of {terms.protocol or '2025 or 2026'}")
-    pictures = info.images
+    _say(f"task      {task}; {words}; proprio of {terms.protocol or '2025 or 2026'}")
+    pictures = service.images
     size = f"{pictures.size} px" if isinstance(pictures, Resizing) else pictures
-    say(f"pictures  {size} from our own clients, any size from others")
-    say(f"envs      {quota.envs_words}")
+    _say(f"pictures  {size} from our own clients, any size from others")
+    _say(f"envs      {quota.envs_words}")
     if engine.most_together is None:
-        say(f"batches   up to {batching.most}, waiting {1e3 * batching.window_s:g} ms for company")
-    say(
+        waiting = f"waiting {1e3 * service.window_s:g} ms for company"
+        _say(f"batches   up to {service.max_batch}, {waiting}")
+    _say(
         f"limits    {quota.clients} clients, {quota.message_bytes / 1e6:.1f} MB a message, "
         f"{quota.rate:g} messages/s each; "
         f"{quota.memory_bytes / 2**30:.1f} GiB for all messages at worst"
     )
     for remark in engine.remarks:
         say_remark(remark)
-    if door.warning is not None:
-        console.print(f"WARNING   {door.warning}", style="bold red", markup=False, soft_wrap=True)
+    if service.door.warning is not None:
+        _say(f"WARNING   {service.door.warning}", style="bold red")
 
 
-def _sayer(console: Console) -> Any:  # noqa: ANN401 - a function of one text
-    return lambda text: console.print(text, markup=False, highlight=False, soft_wrap=True)
+def _say(text: str, style: str = "") -> None:
+    err_console().print(text, style=style, soft_wrap=True)
 
 
 def _log_to_stderr() -> None:

@@ -68,7 +68,7 @@ def compare(
     for pair in document["pairs"]:
         _show_pair(console, pair)
     if document["runs"][0]["sim"] == "mujoco":
-        console.print("MuJoCo twin: not a benchmark score.", style="dim", highlight=False)
+        console.print("MuJoCo twin: not a benchmark score.", style="dim")
 
 
 def _funnel(run: RunData) -> dict[str, Any] | None:
@@ -159,7 +159,7 @@ def _funnel_table(document: Mapping[str, Any]) -> Table:
 
 def _show_pair(console: Console, pair: Mapping[str, Any]) -> None:
     def line(text: str, style: str = "") -> None:
-        console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+        console.print(text, style=style, soft_wrap=True)
 
     line(f"{pair['second']} against {pair['first']}", "bold")
     line(f"  {pair['verdict']}", "green" if pair["decided"] else "yellow")

@@ -76,7 +76,7 @@ def export(
         out,
         draft=force_draft,
         several_policies=several_policies,
-        wrote=lambda name: err_console().print(name, style="dim", highlight=False),
+        wrote=lambda name: err_console().print(name, style="dim"),
     )
     for remark in done.remarks:
         say_remark(remark)
@@ -87,8 +87,8 @@ def export(
     if done.objections:
         console.print("a draft, not a submission:", style="yellow")
         for reason in done.objections:
-            console.print(f"  - {reason}", markup=False, highlight=False)
-    console.print(f"{done.files} rollouts in {done.folder}", markup=False, highlight=False)
+            console.print(f"  - {reason}")
+    console.print(f"{done.files} rollouts in {done.folder}")
 
 
 def _document(done: dict[str, Any]) -> dict[str, Any]:

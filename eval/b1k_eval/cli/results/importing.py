@@ -69,4 +69,4 @@ def importing(
         return
     for run in runs:
         counts = ", ".join(f"{count} {outcome}" for outcome, count in run.counts.items())
-        out_console().print(f"{run.path}: {counts}", markup=False, highlight=False)
+        out_console().print(f"{run.path}: {counts}")

@@ -79,7 +79,7 @@ def report(
     else:
         console = out_console()
         for path in (written.page, *written.files):
-            console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+            console.print(str(path), soft_wrap=True)
     if open_page:
         webbrowser.open(written.page.resolve().as_uri())
 

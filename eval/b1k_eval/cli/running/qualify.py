@@ -115,12 +115,7 @@ def qualify(
             return
         rungs.append(what)
         save(document(plan, rungs, sys.argv), plan.out)
-        err_console().print(
-            f"rung {what.number} of 5, {what.name}: {what.verdict}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        err_console().print(f"rung {what.number} of 5, {what.name}: {what.verdict}", soft_wrap=True)
 
     climb_world(plan, tell)
     sim = plan.settings.sim

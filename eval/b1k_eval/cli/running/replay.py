@@ -182,7 +182,7 @@ def _show(recorded: Recorded, comparison: Comparison, file: Path | None) -> None
     if comparison.first:
         console.print(_table(comparison))
     if file is not None:
-        console.print(f"rerun   {file}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"rerun   {file}", soft_wrap=True)
 
 
 def _table(comparison: Comparison) -> Table:

@@ -120,12 +120,7 @@ def _conclude(session: Session, *, json_output: bool, stop: KeyboardInterrupt | 
     store, settings = session.store, session.settings
     summary = summarise(store.episodes)
     if stop is not None:
-        err_console().print(
-            f"{stop_word(stop)}; go on with: {_resuming(session)}",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
-        )
+        err_console().print(f"{stop_word(stop)}; go on with: {_resuming(session)}", soft_wrap=True)
     if json_output:
         standing = session.standing()
         print_json(
@@ -160,14 +155,14 @@ def _conclude(session: Session, *, json_output: bool, stop: KeyboardInterrupt | 
             f"; success rate {summary['success_rate']:.0%}, mean q {summary['mean_q_score']:.2f} "
             f"over {scored} scored"
         )
-    console.print(text, highlight=False)
+    console.print(text)
     standing = session.standing()
     if standing is not None:
-        console.print(standing.words(), markup=False, highlight=False, soft_wrap=True)
+        console.print(standing.words(), soft_wrap=True)
     if settings.sim == "mujoco":
-        console.print("MuJoCo twin: not a benchmark score.", style="dim", highlight=False)
+        console.print("MuJoCo twin: not a benchmark score.", style="dim")
     for label, path in _places(session):
-        console.print(f"{label:<8}{path}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{label:<8}{path}", soft_wrap=True)
 
 
 def _resuming(session: Session) -> str:
