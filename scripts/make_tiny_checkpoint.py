@@ -30,7 +30,8 @@ from typing import Any
 from b1k_envs.errors import B1kEvalError, UsageError
 from b1k_envs.r1pro import CAM_REL_POSES_ORDER
 from b1k_envs.tasks.table import TASKS
-from b1k_policies.contract.contract import PRESETS, EvalContract
+from b1k_policies.contract.contract import EvalContract
+from b1k_policies.contract.presets import PRESETS
 from b1k_policies.xvla.silence import quietly
 
 CODE = Path(__file__).parent / "tiny_checkpoint" / "da3_xvla"
@@ -180,10 +181,6 @@ def family_preprocessor_json(contract: EvalContract) -> dict[str, Any]:
 
 def contract_json(contract: EvalContract) -> dict[str, Any]:
     """What EVAL_CONTRACT.json holds: all that can be stated, in the words of the card."""
-    progress = {
-        "logit": "logit: a bare Linear, apply a sigmoid once",
-        "probability": "probability: Linear + Sigmoid, nothing left to apply",
-    }
     gripper = {"signed": "2*(q1+q2)/0.10 - 1", "fraction": "(q1+q2)/0.10", "sum": "q1+q2"}
     return {
         "model": f"da3-xvla-b1k-task31-{contract.name}-tiny",
@@ -202,7 +199,7 @@ def contract_json(contract: EvalContract) -> dict[str, Any]:
         },
         "extrinsics": {
             "direction": "camera-to-base",
-            "camera_axes": "USD / OpenGL: +x right, +y up, looks along -z",
+            "camera_axes": contract.camera_axes,
             "order": list(contract.extrinsics_rows),
             "parquet_to_view": [
                 contract.extrinsics_rows.index(view) for view in CAM_REL_POSES_ORDER
@@ -233,7 +230,7 @@ def contract_json(contract: EvalContract) -> dict[str, Any]:
         "denoising_steps": contract.denoising_steps,
         "dtype": contract.dtype,
         "num_skills": contract.skill_count,
-        "progress_head": progress[contract.progress_output],
+        "progress_head": contract.progress_output,
     }
 
 

@@ -11,7 +11,7 @@ import pytest
 from spoilt import one_thread  # noqa: F401 - a fixture
 from typer.testing import CliRunner
 
-from b1k_policies.contract.contract import V17
+from b1k_policies.contract.presets import V17
 from b1k_policies.xvla.batch import build_batch
 
 pytestmark = pytest.mark.usefixtures("one_thread")  # and back, as the bench sets the number

@@ -33,7 +33,7 @@ from b1k_eval.settings import (
     recorded_execution,
     recorded_settings,
 )
-from b1k_policies.contract.contract import PRESETS
+from b1k_policies.contract.presets import PRESETS
 from b1k_policies.options import at_home, declared, flag, parsed
 from b1k_policies.registry import CHECKPOINT, REPLAY
 from b1k_policies.remote.wire.address import is_address

@@ -24,11 +24,21 @@ class ContractValueError(UsageError, ValueError):
 
 @dataclass(frozen=True)
 class Codec:
-    """Reads, checks and writes the values of one kind of field."""
+    """Reads, checks and writes the values of one kind of field.
+
+    Attributes:
+        decode: To the canonical value.
+        from_text: What was typed to what `decode` judges.
+        form: How a value is written in JSON, for people.
+        encode: Back to JSON.
+        options: The words that a value, or each entry of it, is one of; () for any.
+    """
 
     decode: Callable[[Any], Any]
     from_text: Callable[[str], Any]
+    form: str
     encode: Callable[[Any], Any] = lambda value: value
+    options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +60,17 @@ def near_miss(word: str, known: Sequence[str]) -> str:
     """`; did you mean X?` or `; choose from A, B, C`, for the end of an error text."""
     near = difflib.get_close_matches(word.lower(), known, n=2, cutoff=0.6)
     return f"; did you mean {' or '.join(near)}?" if near else f"; choose from {', '.join(known)}"
+
+
+def spelled(text: str) -> str:
+    """A text by which spellings are looked up: small letters, words joined by `_`.
+
+    One with digits keeps its signs: in `[-1, 1]` a dash is no hyphen.
+    """
+    text = " ".join(text.lower().split())
+    if any(character.isdigit() for character in text):
+        return text
+    return text.replace("-", "_").replace(" ", "_")
 
 
 # --- text ------------------------------------------------------------------------------------
@@ -94,7 +115,7 @@ def whole(low: int, high: int | None = None) -> Codec:
             raise ValueError(f"expects {expects}, got {value}")
         return value
 
-    return Codec(decode, _json_or_raw)
+    return Codec(decode, _json_or_raw, "WHOLE NUMBER")
 
 
 def _decode_flag(value: Any) -> bool:  # noqa: ANN401 - judged here
@@ -103,7 +124,7 @@ def _decode_flag(value: Any) -> bool:  # noqa: ANN401 - judged here
     return value
 
 
-FLAG = Codec(_decode_flag, _json_or_raw)
+FLAG = Codec(_decode_flag, _json_or_raw, "true | false")
 
 
 def choice(*options: str) -> Codec:
@@ -115,7 +136,8 @@ def choice(*options: str) -> Codec:
             raise ValueError(f"expects one of {', '.join(options)}, got {value!r}{hint}")
         return value
 
-    return Codec(decode, lambda text: text.lower())
+    form = " | ".join(f'"{option}"' for option in options)
+    return Codec(decode, lambda text: text.lower(), form, options=options)
 
 
 def _decode_text(value: Any) -> str:  # noqa: ANN401 - judged here
@@ -124,10 +146,9 @@ def _decode_text(value: Any) -> str:  # noqa: ANN401 - judged here
     return value
 
 
-TEXT = Codec(_decode_text, lambda text: text)
+TEXT = Codec(_decode_text, lambda text: text, '"TEXT"')
 OPTIONAL_TEXT = Codec(
-    lambda value: None if value is None else _decode_text(value),
-    _raw_or_none,
+    lambda value: None if value is None else _decode_text(value), _raw_or_none, '"TEXT" | null'
 )
 
 
@@ -154,7 +175,7 @@ def real_triple(low: float, high: float, *, positive: bool = False) -> Codec:
                 raise ValueError(f"expects {expects}, got {number}")
         return (float(numbers[0]), float(numbers[1]), float(numbers[2]))
 
-    return Codec(decode, _split, list)
+    return Codec(decode, _split, "[NUMBER, NUMBER, NUMBER]", list)
 
 
 def names(known: Sequence[str], *, all_of_them: bool = False) -> Codec:
@@ -174,7 +195,9 @@ def names(known: Sequence[str], *, all_of_them: bool = False) -> Codec:
             raise ValueError(f"expects {expects}, got {', '.join(found) or 'none'}")
         return tuple(found)
 
-    return Codec(decode, _split, list)
+    few = [json.dumps(name) for name in known] if len(known) < 7 else ['"NAME"', "..."]
+    form = f"[{', '.join(few)}] in its order"
+    return Codec(decode, _split, form, list, tuple(known))
 
 
 def _decode_optional_names(value: Any) -> tuple[str, ...] | None:  # noqa: ANN401 - judged here
@@ -190,7 +213,10 @@ def _decode_optional_names(value: Any) -> tuple[str, ...] | None:  # noqa: ANN40
 
 
 OPTIONAL_NAMES = Codec(
-    _decode_optional_names, _split_or_none, lambda value: None if value is None else list(value)
+    _decode_optional_names,
+    _split_or_none,
+    '["NAME", ...] | null',
+    lambda value: None if value is None else list(value),
 )
 
 
@@ -209,7 +235,7 @@ def _decode_bool_mask(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - judged h
     return tuple(merged)
 
 
-BOOL_MASK = Codec(_decode_bool_mask, _split, list)
+BOOL_MASK = Codec(_decode_bool_mask, _split, "[RUN, ...]", list)
 
 
 def _decode_columns(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - judged here
@@ -224,7 +250,10 @@ def _decode_columns(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - judged her
 
 
 COLUMNS = Codec(
-    _decode_columns, lambda text: [] if text.lower() in ("none", "[]") else _split(text), list
+    _decode_columns,
+    lambda text: [] if text.lower() in ("none", "[]") else _split(text),
+    "[COLUMN, ...]",
+    list,
 )
 
 
@@ -239,13 +268,17 @@ def optional_real(low: float, high: float) -> Codec:
             raise ValueError(f"expects a number from {low:g} to {high:g}, or none, got {value!r}")
         return float(value)
 
-    return Codec(decode, _json_or_none)
+    return Codec(decode, _json_or_none, "NUMBER | null")
 
 
 def optional_whole(low: int, high: int) -> Codec:
     """A whole number from `low` to `high`, or none."""
     inner = whole(low, high)
-    return Codec(lambda value: None if value is None else inner.decode(value), _json_or_none)
+    return Codec(
+        lambda value: None if value is None else inner.decode(value),
+        _json_or_none,
+        f"{inner.form} | null",
+    )
 
 
 def _decode_cameras(value: Any) -> tuple[NativeCamera, ...]:  # noqa: ANN401 - judged here
@@ -276,5 +309,6 @@ def _decode_cameras(value: Any) -> tuple[NativeCamera, ...]:  # noqa: ANN401 - j
 CAMERAS = Codec(
     _decode_cameras,
     _json_or_raw,
+    '{"VIEW": {"size": PX, "focal": PX}, ...}',
     lambda value: {c.view: {"size": c.size, "focal": c.focal} for c in value},
 )

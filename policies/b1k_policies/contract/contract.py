@@ -2,21 +2,19 @@
 
 A checkpoint run under another's contract fails without an error: wrong size, wrong intrinsics,
 poses of the wrong camera, actions off by one. So everything of that kind is in one value that is
-checked when built, printed, compared field by field and recorded with the run. `V4` and `V17` are
-two values of it; a third checkpoint adds a value, not code.
+checked when built, printed, compared field by field and recorded with the run. What each field is
+stands in `fields`, the known contracts in `presets`; here is what follows from the fields.
 
-Sources: the model card of DA3-XVLA v17 (it lists what changed since v4); native cameras, action
-columns and proprio slices from BEHAVIOR-1K (`b1k_envs.r1pro`); 50 language tokens and 10 denoising
-steps from the public X-VLA code. How sure each field is, is in `FIELDS`.
+Source: action columns and proprio slices of BEHAVIOR-1K (`b1k_envs.r1pro`).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,56 +23,26 @@ from b1k_envs.base import Float64Array, View
 from b1k_envs.r1pro import (
     ACTION_DIM,
     ACTION_SLICES,
-    CAMERAS,
     CONTROL_HZ,
     FINGER_TRAVEL,
     PROPRIO_2025,
 )
-from b1k_policies.contract.codecs import ContractValueError, NativeCamera
+from b1k_policies.contract.codecs import ContractValueError
 from b1k_policies.contract.fields import (
     FIELDS,
     FORMAT,
+    ContractFields,
     Effect,
     Sure,
     check_keys,
     completed,
     decode_value,
 )
-from b1k_policies.contract.normalisation import Normalisation
-
-ResizeFilter = Literal["bicubic", "bilinear", "nearest"]
-ColourOrder = Literal["rgb", "bgr"]
-Direction = Literal["camera_to_base", "base_to_camera"]
-CameraAxes = Literal["usd", "opencv"]
-GripperProprio = Literal["signed", "fraction", "sum"]
-BaseFrame = Literal["as_recorded", "world", "robot"]
-DeltaReference = Literal["proprio"]
-ProgressOutput = Literal["probability", "logit", "none"]
-Dtype = Literal["float32", "bfloat16", "float16"]
 
 PARTS: tuple[str, ...] = tuple(ACTION_SLICES)
-PROPRIO_GRIPPERS_INLINE: tuple[str, ...] = (
-    "base_qvel",
-    "trunk_qpos",
-    "arm_left_qpos",
-    "gripper_left_qpos",
-    "arm_right_qpos",
-    "gripper_right_qpos",
-)
-"""Same order as the 23 action columns; public code of the checkpoints' group."""
-PROPRIO_GRIPPERS_LAST: tuple[str, ...] = (
-    "base_qvel",
-    "trunk_qpos",
-    "arm_left_qpos",
-    "arm_right_qpos",
-    "gripper_left_qpos",
-    "gripper_right_qpos",
-)
-"""An older public variant. Its right arm is one column off the action's."""
-
 _GRIPPER_PARTS = ("gripper_left_qpos", "gripper_right_qpos")
 _ACTION_OF_PROPRIO: Mapping[str, str] = MappingProxyType(
-    dict(zip(PROPRIO_GRIPPERS_INLINE, PARTS, strict=True))
+    {"base_qvel": "base", **{f"{part}_qpos": part for part in PARTS if part != "base"}}
 )
 _GRIPPER_TRAVEL = 2 * FINGER_TRAVEL
 # Slope [1/m] and offset applied to the sum of a gripper's two finger openings, 0 to 0.10 m.
@@ -83,14 +51,9 @@ _GRIPPER_SCALING: Mapping[str, tuple[float, float]] = MappingProxyType(
      "sum": (1.0, 0.0)}
 )  # fmt: skip
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-"""Of RGB in [0, 1]."""
-IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Likewise."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class EvalContract:
+class EvalContract(ContractFields):
     """One checkpoint's evaluation contract. Hashable, picklable, compared by value.
 
     The meaning of every field is in `FIELDS` (and in docs/contract.md). Lists given to the
@@ -99,44 +62,6 @@ class EvalContract:
     Raises:
         ContractValueError: A value is of the wrong kind, or two fields cannot both hold.
     """
-
-    name: str
-    image_size: int
-    geometry_size: int | None
-    resize_filter: ResizeFilter
-    resize_antialias: bool
-    colour_order: ColourOrder
-    image_mean: tuple[float, float, float]
-    image_std: tuple[float, float, float]
-    view_order: tuple[View, ...]
-    native_intrinsics: tuple[NativeCamera, ...]
-    scale_intrinsics: bool
-    posed: bool
-    extrinsics_rows: tuple[View, ...]
-    extrinsics_direction: Direction
-    camera_axes: CameraAxes
-    proprio_parts: tuple[str, ...]
-    gripper_proprio: GripperProprio
-    base_qvel_frame: BaseFrame
-    proprio_normalisation: Normalisation | None
-    proprio_mask: tuple[int, ...]
-    domain_id: int
-    language_length: int
-    prompt: str | None
-    denoising_steps: int
-    dtype: Dtype
-    action_mode: str
-    action_parts: tuple[str, ...]
-    action_normalisation: Normalisation | None
-    delta_spec: tuple[int, ...]
-    delta_reference: DeltaReference
-    chunk_length: int
-    first_action: int
-    steps_per_row: int
-    gripper_threshold: float | None
-    progress_output: ProgressOutput
-    skill_count: int
-    skill_names: tuple[str, ...] | None
 
     def __post_init__(self) -> None:
         for info in FIELDS.values():
@@ -364,67 +289,3 @@ def diff(first: EvalContract, second: EvalContract) -> tuple[Change, ...]:
         if a.get(name) != b.get(name):
             changes.append(Change(name=name, first=a.get(name), second=b.get(name)))
     return tuple(changes)
-
-
-V17 = EvalContract(
-    name="v17",
-    image_size=224,
-    geometry_size=224,
-    resize_filter="bicubic",
-    resize_antialias=True,
-    colour_order="rgb",
-    image_mean=IMAGENET_MEAN,
-    image_std=IMAGENET_STD,
-    view_order=("head", "left_wrist", "right_wrist"),
-    native_intrinsics=tuple(
-        NativeCamera(view=view, size=camera.size, focal=camera.focal)
-        for view, camera in CAMERAS.items()
-    ),
-    scale_intrinsics=True,
-    posed=True,
-    extrinsics_rows=("head", "left_wrist", "right_wrist"),
-    extrinsics_direction="camera_to_base",
-    camera_axes="usd",
-    proprio_parts=PROPRIO_GRIPPERS_INLINE,
-    gripper_proprio="signed",
-    base_qvel_frame="as_recorded",
-    proprio_normalisation=None,
-    proprio_mask=(),
-    domain_id=19,
-    language_length=50,
-    prompt=(
-        "Wash the two dusty boxing gloves from the countertop in the utility room "
-        "in the washer until they are no longer covered with dust."
-    ),
-    denoising_steps=10,
-    dtype="float32",
-    action_mode="auto",
-    action_parts=PARTS,
-    action_normalisation=None,
-    delta_spec=(-3, 3, -1, 7, -1, 7, -1),
-    delta_reference="proprio",
-    chunk_length=30,
-    first_action=0,
-    steps_per_row=1,
-    gripper_threshold=None,
-    progress_output="logit",
-    skill_count=34,
-    skill_names=None,
-)
-"""DA3-XVLA task 31, v17 (50k iterations)."""
-
-V4 = replace(
-    V17,
-    name="v4",
-    image_size=504,
-    geometry_size=504,
-    # Blocks as recorded, never mapped to views: image 0 (head) was trained with the left wrist's
-    # pose. Sending the right poses would be another model's input.
-    extrinsics_rows=("left_wrist", "right_wrist", "head"),
-    first_action=1,  # row 0 is the action already commanded at the current frame
-    progress_output="probability",  # the Sigmoid is inside the head
-)
-"""DA3-XVLA task 31, v4 (100k iterations), as it was trained, errors included."""
-
-PRESETS: Mapping[str, EvalContract] = MappingProxyType({"v4": V4, "v17": V17})
-"""The contracts known by name."""

@@ -1,18 +1,22 @@
-"""What every field of a contract is: which mistake it stands for, how sure it is, what it means.
+"""Every field of a contract in one row: codec, meaning, spellings, what a wrong value does.
 
-The one home of these words: `EvalContract` checks its values with them, `b1k-eval contract` prints
-them, docs/contract.md is held to them by a test.
+The one home of these words: `EvalContract` checks its values with them, the reader of a
+checkpoint's files knows their spellings, `b1k-eval contract` and `inspect` print them,
+docs/contract.md is held to them by a test. A new field is a row here, its value in the presets, and
+the code that heeds it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from b1k_envs.base import VIEWS
+from b1k_envs.base import VIEWS, View
 from b1k_envs.r1pro import ACTION_SLICES, PROPRIO_2025
+from b1k_policies.contract import consequences as does
 from b1k_policies.contract.codecs import (
     BOOL_MASK,
     CAMERAS,
@@ -23,15 +27,20 @@ from b1k_policies.contract.codecs import (
     TEXT,
     Codec,
     ContractValueError,
+    NativeCamera,
     choice,
     names,
     near_miss,
     optional_real,
     optional_whole,
     real_triple,
+    spelled,
     whole,
 )
-from b1k_policies.contract.normalisation import NORMALISATION
+from b1k_policies.contract.normalisation import NORMALISATION, Normalisation
+
+if TYPE_CHECKING:
+    from b1k_policies.contract.contract import EvalContract
 
 FORMAT = "b1k-eval-contract/1"
 """Value of the key `format` in the JSON of a contract."""
@@ -44,6 +53,19 @@ Sure = Literal["card", "public", "open", "choice"]
 BEHAVIOR-1K; nobody outside the checkpoint's own files knows (the preset's value is a default that
 the files replace); or whoever runs it chooses."""
 
+ResizeFilter = Literal["bicubic", "bilinear", "nearest"]
+ColourOrder = Literal["rgb", "bgr"]
+Direction = Literal["camera_to_base", "base_to_camera"]
+CameraAxes = Literal["usd", "opencv"]
+GripperProprio = Literal["signed", "fraction", "sum"]
+BaseFrame = Literal["as_recorded", "world", "robot"]
+DeltaReference = Literal["proprio"]
+ProgressOutput = Literal["probability", "logit", "none"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+_FROM_THE_FIRST = object()
+_VIEW_WORDS = {"left": "left_wrist", "right": "right_wrist"}  # as the card writes them
+
 
 @dataclass(frozen=True, kw_only=True)
 class FieldInfo:
@@ -55,6 +77,10 @@ class FieldInfo:
         sure: How the presets know their value.
         meaning: One line for people, with unit and frame.
         codec: Reads and checks its values.
+        wrong: What a wrong value does; None for the general sentence.
+        keys: What files call it, besides its name.
+        words: What files call its values, besides their JSON.
+        since: What held before there was such a field; `_FROM_THE_FIRST` if it always was.
     """
 
     name: str
@@ -62,235 +88,230 @@ class FieldInfo:
     sure: Sure
     meaning: str
     codec: Codec
+    wrong: does.Wrong | None
+    keys: tuple[str, ...]
+    words: Mapping[Any, Any]
+    since: Any
+
+    @property
+    def line(self) -> str:
+        """How it is written in a contract's JSON: `"colour_order": "rgb" | "bgr"`."""
+        return f'"{self.name}": {self.codec.form}'
+
+    def in_words(self, value: Any) -> str:  # noqa: ANN401 - the field's own type
+        """A value as people write it."""
+        return does.shown(self.codec.encode(value))
+
+    def consequence(self, sent: EvalContract, trained: Any) -> tuple[str, str]:  # noqa: ANN401
+        """What is done in this field under `sent`, and what that does to the model or the robot.
+
+        Args:
+            sent: The contract in force.
+            trained: Value of the field in training.
+
+        Returns:
+            (`504 px are sent`, `the model sees pictures of another size than it was trained on`).
+        """
+        ours = self.in_words(getattr(sent, self.name))
+        if self.wrong is None and self.effect == "bytes":
+            return f"{ours} is sent", "the model is shown something else than it was trained on"
+        if self.wrong is None:
+            return f"{ours} is used", (
+                "the model's numbers are read as something that they do not mean"
+            )
+        if callable(self.wrong):
+            return self.wrong(sent, trained)
+        what, follows = self.wrong
+        return what.format(ours=ours), follows.format(trained=self.in_words(trained))
 
 
-def _fact(name: str, effect: Effect, sure: Sure, meaning: str, codec: Codec) -> FieldInfo:
-    return FieldInfo(name=name, effect=effect, sure=sure, meaning=meaning, codec=codec)
+def _row(
+    effect: Effect, sure: Sure, meaning: str, codec: Codec, *, keys: str = "",
+    words: Mapping[Any, Any] | None = None, wrong: does.Wrong | None = None,
+    since: Any = _FROM_THE_FIRST,  # noqa: ANN401 - the field's own type
+) -> dict[str, Any]:  # fmt: skip
+    """Metadata of a field: a `FieldInfo` without its name."""
+    own = {spelled(option): option for option in codec.options}
+    return {"effect": effect, "sure": sure, "meaning": meaning, "codec": codec, "wrong": wrong,
+            "keys": tuple(keys.split()), "words": {**own, **(words or {})},
+            "since": since}  # fmt: skip
 
 
-_PARTS = tuple(ACTION_SLICES)
+# fmt: off
+@dataclass(frozen=True, kw_only=True)
+class ContractFields:
+    """The fields, in the order of the JSON; no field has a default."""
 
-_FACTS: tuple[FieldInfo, ...] = (
-    _fact("name", "label", "card", "Name of this contract, for people.", TEXT),
-    _fact(
-        "image_size", "bytes", "card", "Width and height of a view as sent [px].", whole(14, 4096)
-    ),
-    _fact(
-        "geometry_size",
-        "meaning",
-        "card",
-        "Width to which the geometry encoder inside the model brings its pictures [px].",
-        optional_whole(14, 4096),
-    ),
-    _fact(
-        "resize_filter",
-        "bytes",
-        "card",
-        "Filter that takes the native picture to image_size.",
-        choice("bicubic", "bilinear", "nearest"),
-    ),
-    _fact(
-        "resize_antialias",
-        "bytes",
-        "public",
-        "Widen the filter when shrinking, as PIL and torchvision do.",
-        FLAG,
-    ),
-    _fact("colour_order", "bytes", "card", "Order of the colour planes.", choice("rgb", "bgr")),
-    _fact(
-        "image_mean",
-        "bytes",
-        "card",
-        "Subtracted after scaling to [0, 1], in the order of the planes.",
-        real_triple(0, 1),
-    ),
-    _fact(
-        "image_std",
-        "bytes",
-        "card",
-        "Divided by after that, in the order of the planes.",
+    name: str = field(metadata=_row(
+        "label", "card", "Name of this contract, for people.", TEXT))
+    image_size: int = field(metadata=_row(
+        "bytes", "card", "Width and height of a view as sent [px].", whole(14, 4096),
+        keys="img_size input_size image_resolution image_input_size target_size "
+             "intrinsics_resolution",
+        wrong=("{ours} px are sent",
+               "the model sees pictures of another size than it was trained on")))
+    geometry_size: int | None = field(metadata=_row(
+        "meaning", "card", "Width to which the geometry encoder inside the model brings its "
+        "pictures [px].", optional_whole(14, 4096), keys="da3_process_res process_res",
+        wrong=("{ours} px are taken for the size inside the geometry encoder",
+               "the contract is of another model")))
+    resize_filter: ResizeFilter = field(metadata=_row(
+        "bytes", "card", "Filter that takes the native picture to image_size.",
+        choice("bicubic", "bilinear", "nearest"), keys="resize image_resize",
+        words={3: "bicubic", 2: "bilinear", 0: "nearest"},  # PIL's numbers
+        wrong=("pictures are shrunk by {ours}",
+               "edges and fine structure are softer or harsher than the {trained} ones of the "
+               "training")))
+    resize_antialias: bool = field(metadata=_row(
+        "bytes", "public", "Widen the filter when shrinking, as PIL and torchvision do.", FLAG,
+        keys="antialias image_antialias", wrong=does.resize_antialias))
+    colour_order: ColourOrder = field(metadata=_row(
+        "bytes", "card", "Order of the colour planes.", choice("rgb", "bgr"),
+        keys="color_order channel_order color_space image_color_order image_color "
+             "image_channel_order image_normalization_order",
+        wrong=does.colour_order))
+    image_mean: tuple[float, float, float] = field(metadata=_row(
+        "bytes", "card", "Subtracted after scaling to [0, 1], in the order of the planes.",
+        real_triple(0, 1), keys="normalization_mean image_normalization_mean imagenet_mean"))
+    image_std: tuple[float, float, float] = field(metadata=_row(
+        "bytes", "card", "Divided by after that, in the order of the planes.",
         real_triple(0, 1, positive=True),
-    ),
-    _fact("view_order", "bytes", "card", "Which view each image and each K is.", names(VIEWS)),
-    _fact(
-        "native_intrinsics",
-        "bytes",
-        "public",
-        "Size and focal length of each view before resizing [px].",
-        CAMERAS,
-    ),
-    _fact(
-        "scale_intrinsics",
-        "bytes",
-        "card",
-        "Send K scaled to image_size, not the native one.",
-        FLAG,
-    ),
-    _fact("posed", "bytes", "card", "Send extrinsics and intrinsics at all.", FLAG),
-    _fact(
-        "extrinsics_rows",
-        "bytes",
-        "card",
+        keys="normalization_std image_normalization_std imagenet_std"))
+    view_order: tuple[View, ...] = field(metadata=_row(
+        "bytes", "card", "Which view each image and each K is.", names(VIEWS), words=_VIEW_WORDS,
+        keys="views view_names cameras camera_order image_order image_views image_view_order "
+             "intrinsics_order",
+        wrong=does.view_order))
+    native_intrinsics: tuple[NativeCamera, ...] = field(metadata=_row(
+        "bytes", "public", "Size and focal length of each view before resizing [px].", CAMERAS))
+    scale_intrinsics: bool = field(metadata=_row(
+        "bytes", "card", "Send K scaled to image_size, not the native one.", FLAG,
+        wrong=does.scale_intrinsics))
+    posed: bool = field(metadata=_row(
+        "bytes", "card", "Send extrinsics and intrinsics at all.", FLAG,
+        keys="use_posed_da3 posed_da3", wrong=does.posed))
+    extrinsics_rows: tuple[View, ...] = field(metadata=_row(
+        "bytes", "card",
         "Whose pose is in each extrinsics row, as trained (not as it should have been).",
-        names(VIEWS),
-    ),
-    _fact(
-        "extrinsics_direction",
-        "bytes",
-        "open",
+        names(VIEWS), words=_VIEW_WORDS,
+        keys="extrinsics_order extrinsics_view_order pose_order", wrong=does.extrinsics_rows))
+    extrinsics_direction: Direction = field(metadata=_row(
+        "bytes", "open",
         "What the 4x4 does: takes points of the camera frame to the base frame, or back.",
         choice("camera_to_base", "base_to_camera"),
-    ),
-    _fact(
-        "camera_axes",
-        "bytes",
-        "open",
+        keys="extrinsics_convention extrinsics_type pose_convention",
+        wrong=("{ours} is sent", "every pose is the inverse of what the model takes it for: cameras"
+               " and robot base change places")))
+    camera_axes: CameraAxes = field(metadata=_row(
+        "bytes", "open",
         "Camera frame: usd (+x right, +y up, looks along -z) or opencv (+y down, along +z).",
-        choice("usd", "opencv"),
-    ),
-    _fact(
-        "proprio_parts",
-        "bytes",
-        "open",
+        choice("usd", "opencv"), keys="extrinsics_axes camera_convention",
+        words={"opengl": "usd"},
+        wrong=("poses with {ours} axes are sent", "y and z of every camera point the other way: to "
+               "the model each camera looks backwards and is upside down")))
+    proprio_parts: tuple[str, ...] = field(metadata=_row(
+        "bytes", "open",
         "Slices of the evaluator's proprio, in order; a gripper's two fingers become one.",
-        names(tuple(PROPRIO_2025)),
-    ),
-    _fact(
-        "gripper_proprio",
-        "bytes",
-        "open",
-        "A gripper from its finger openings q1, q2 [m]: signed 2*(q1+q2)/0.10 - 1, "
-        "fraction (q1+q2)/0.10, sum q1+q2.",
+        names(tuple(PROPRIO_2025)), keys="proprio_order proprio_layout proprio_keys",
+        wrong=does.proprio_parts))
+    gripper_proprio: GripperProprio = field(metadata=_row(
+        "bytes", "open", "A gripper from its finger openings q1, q2 [m]: signed "
+        "2*(q1+q2)/0.10 - 1, fraction (q1+q2)/0.10, sum q1+q2.",
         choice("signed", "fraction", "sum"),
-    ),
-    _fact(
-        "base_qvel_frame",
-        "bytes",
-        "open",
+        keys="gripper_scaling proprio_gripper proprio_gripper_scaling gripper_normalization "
+             "proprio_gripper_normalization",
+        words={"2*(q1+q2)/0.10 - 1": "signed", "(q1+q2)/0.10": "fraction", "q1+q2": "sum"},
+        wrong=does.gripper_proprio))
+    base_qvel_frame: BaseFrame = field(metadata=_row(
+        "bytes", "open",
         "Frame of base_qvel: world (fixed axes), robot, or as_recorded by the protocol in force.",
         choice("as_recorded", "world", "robot"),
-    ),
-    _fact(
-        "proprio_normalisation",
-        "bytes",
-        "open",
-        "Statistics by which the proprio is normalised before it is sent, or none.",
-        NORMALISATION,
-    ),
-    _fact(
-        "proprio_mask",
-        "bytes",
-        "open",
+        keys="base_velocity_frame proprio_base_qvel_frame", since="as_recorded",
+        wrong=does.base_qvel_frame))
+    proprio_normalisation: Normalisation | None = field(metadata=_row(
+        "bytes", "open",
+        "Statistics by which the proprio is normalised before it is sent, or none.", NORMALISATION,
+        keys="proprio_normalization proprio_norm normalize_proprio normalization_proprio",
+        words={False: None, "identity": None}, since=None, wrong=does.normalised_state))
+    proprio_mask: tuple[int, ...] = field(metadata=_row(
+        "bytes", "open",
         "Columns of the proprio that are sent as 0; offsets are still added to what they were.",
-        COLUMNS,
-    ),
-    _fact("domain_id", "bytes", "card", "Embodiment index sent to the model.", whole(0)),
-    _fact(
-        "language_length",
-        "bytes",
-        "open",
-        "Tokens the instruction is padded or cut to.",
-        whole(1, 4096),
-    ),
-    _fact(
-        "prompt",
-        "bytes",
-        "open",
-        "Instruction sent, whatever the task; none sends the task's own.",
-        OPTIONAL_TEXT,
-    ),
-    _fact(
-        "denoising_steps", "bytes", "choice", "Integration steps of one inference.", whole(1, 1000)
-    ),
-    _fact(
-        "dtype",
-        "bytes",
-        "choice",
-        "Floating point of weights and inference.",
-        choice("float32", "bfloat16", "float16"),
-    ),
-    _fact("action_mode", "meaning", "card", "Action space of the model's config.", TEXT),
-    _fact(
-        "action_parts",
-        "meaning",
-        "public",
-        "Parts of the robot in the order of the model's columns.",
-        names(_PARTS, all_of_them=True),
-    ),
-    _fact(
-        "action_normalisation",
-        "meaning",
-        "card",
+        COLUMNS, keys="idx_for_mask_proprio proprio_masked_columns", since=[]))
+    domain_id: int = field(metadata=_row(
+        "bytes", "card", "Embodiment index sent to the model.", whole(0)))
+    language_length: int = field(metadata=_row(
+        "bytes", "open", "Tokens the instruction is padded or cut to.", whole(1, 4096),
+        keys="language_max_length max_language_length tokenizer_max_length"))
+    prompt: str | None = field(metadata=_row(
+        "bytes", "open", "Instruction sent, whatever the task; none sends the task's own.",
+        OPTIONAL_TEXT, keys="instruction language_instruction task_instruction language_prompt"))
+    denoising_steps: int = field(metadata=_row(
+        "bytes", "choice", "Integration steps of one inference.", whole(1, 1000),
+        keys="num_denoising_steps num_inference_steps inference_steps"))
+    dtype: Dtype = field(metadata=_row(
+        "bytes", "choice", "Floating point of weights and inference.",
+        choice("float32", "bfloat16", "float16"), keys="torch_dtype model_dtype precision",
+        words={"fp32": "float32", "bf16": "bfloat16", "fp16": "float16",
+               "torch.float32": "float32", "torch.bfloat16": "bfloat16",
+               "torch.float16": "float16"}))
+    action_mode: str = field(metadata=_row(
+        "meaning", "card", "Action space of the model's config.", TEXT))
+    action_parts: tuple[str, ...] = field(metadata=_row(
+        "meaning", "public", "Parts of the robot in the order of the model's columns.",
+        names(tuple(ACTION_SLICES), all_of_them=True), keys="action_layout action_order"))
+    action_normalisation: Normalisation | None = field(metadata=_row(
+        "meaning", "card",
         "Statistics by which the model's actions are normalised, undone before anything else.",
-        NORMALISATION,
-    ),
-    _fact(
-        "delta_spec",
-        "meaning",
-        "card",
-        "Runs of columns: +n are offsets, -n are commands already.",
-        BOOL_MASK,
-    ),
-    _fact(
-        "delta_reference",
-        "meaning",
-        "card",
-        "What offsets are added to: the proprio at inference, for every row.",
-        choice("proprio"),
-    ),
-    _fact("chunk_length", "meaning", "card", "Rows of one chunk.", whole(1, 1000)),
-    _fact(
-        "first_action",
-        "meaning",
-        "card",
-        "First row to execute; 1 where row 0 is the action already commanded.",
-        whole(0),
-    ),
-    _fact(
-        "steps_per_row",
-        "meaning",
-        "public",
-        "Control steps of 1/30 s for which each row is commanded.",
-        whole(1, 300),
-    ),
-    _fact(
-        "gripper_threshold",
-        "meaning",
-        "open",
-        "Gripper commands from this up are executed as +1 (open), others as -1; none: as they are.",
-        optional_real(-1, 1),
-    ),
-    _fact(
-        "progress_output",
-        "meaning",
-        "card",
+        NORMALISATION, keys="action_normalization action_norm normalize_actions normalize_action "
+                            "normalization_action normalization_actions",
+        words={False: None, "identity": None}, since=None, wrong=does.normalised_actions))
+    delta_spec: tuple[int, ...] = field(metadata=_row(
+        "meaning", "card", "Runs of columns: +n are offsets, -n are commands already.", BOOL_MASK,
+        keys="delta_mask action_delta_mask make_bool_mask", wrong=does.delta_spec))
+    delta_reference: DeltaReference = field(metadata=_row(
+        "meaning", "card", "What offsets are added to: the proprio at inference, for every row.",
+        choice("proprio"), keys="action_delta_reference action_decode_reference action_reference"))
+    chunk_length: int = field(metadata=_row(
+        "meaning", "card", "Rows of one chunk.", whole(1, 1000),
+        keys="chunk_size num_actions action_horizon action_chunk_size action_chunk_length"))
+    first_action: int = field(metadata=_row(
+        "meaning", "card",
+        "First row to execute; 1 where row 0 is the action already commanded.", whole(0),
+        keys="first_action_index first_executable_action", wrong=does.first_action))
+    steps_per_row: int = field(metadata=_row(
+        "meaning", "public", "Control steps of 1/30 s for which each row is commanded.",
+        whole(1, 300), keys="control_steps_per_row", since=1, wrong=does.steps_per_row))
+    gripper_threshold: float | None = field(metadata=_row(
+        "meaning", "open", "Gripper commands from this up are executed as +1 (open), others as -1; "
+        "none: as they are.", optional_real(-1, 1),
+        keys="gripper_binarize_threshold action_gripper_threshold", since=None,
+        wrong=does.gripper_threshold))
+    progress_output: ProgressOutput = field(metadata=_row(
+        "meaning", "card",
         "What progress_head gives: a probability, a logit (one sigmoid to go), or no head.",
         choice("probability", "logit", "none"),
-    ),
-    _fact("skill_count", "meaning", "card", "Classes of skill_classifier.", whole(1)),
-    _fact(
-        "skill_names",
-        "meaning",
-        "open",
-        "Names of the classes in order of index; none prints the index.",
-        OPTIONAL_NAMES,
-    ),
-)
+        keys="progress_head progress_head_output progress_head_type",
+        words={"bare_linear": "logit"},  # the card's; its 'Sigmoid' may be done or still to do
+        wrong=does.progress_output))
+    skill_count: int = field(metadata=_row(
+        "meaning", "card", "Classes of skill_classifier.", whole(1),
+        keys="num_skills skill_num_classes"))
+    skill_names: tuple[str, ...] | None = field(metadata=_row(
+        "meaning", "open", "Names of the classes in order of index; none prints the index.",
+        OPTIONAL_NAMES))
+# fmt: on
 
-FIELDS: Mapping[str, FieldInfo] = MappingProxyType({fact.name: fact for fact in _FACTS})
+
+FIELDS: Mapping[str, FieldInfo] = MappingProxyType(
+    {each.name: FieldInfo(name=each.name, **each.metadata)
+     for each in dataclasses.fields(ContractFields)}
+)  # fmt: skip
 """Every field by name, in order."""
 
-_SINCE: Mapping[str, Any] = MappingProxyType(
-    {
-        "base_qvel_frame": "as_recorded",
-        "proprio_normalisation": None,
-        "proprio_mask": [],
-        "action_normalisation": None,
-        "steps_per_row": 1,
-        "gripper_threshold": None,
-    }
-)
-"""Fields that the first contracts did not have, and what held then."""
+
+def json_value(name: str, value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """The JSON value of a field; a figure is one already."""
+    return FIELDS[name].codec.encode(value) if name in FIELDS else value
 
 
 def completed(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -299,7 +320,8 @@ def completed(document: Mapping[str, Any]) -> dict[str, Any]:
     A document that lacks more than those is returned as it is.
     """
     # What is `geometry_size` now was taken for the size of the pictures.
-    later = {"geometry_size": document.get("image_size"), **_SINCE}
+    later = {"geometry_size": document.get("image_size")}
+    later |= {n: info.since for n, info in FIELDS.items() if info.since is not _FROM_THE_FIRST}
     if not all(name in document for name in FIELDS if name not in later):
         return dict(document)
     return {**later, **document}

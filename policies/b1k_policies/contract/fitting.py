@@ -14,31 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any
 
 from b1k_policies.contract.codecs import ContractValueError
-from b1k_policies.contract.contract import PRESETS
+from b1k_policies.contract.presets import CARD_CONFIG, PRESETS
 from b1k_policies.contract.reading import CONFIG_FILE, CONTRACT_FILE, Reading, Statement
 
 FAMILY_IMAGE_SIZE = 224
 """Pictures of the family's public code [px]."""
-
-CARD_CONFIG: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "v4": {
-            "skill_classifier_weight": 0.1,
-            "geometry_conditioning.da3_model_name": "depth-anything/DA3-BASE",
-            "geometry_conditioning.num_geometry_tokens": 32,
-        },
-        "v17": {
-            "skill_classifier_weight": 0.5,
-            "geometry_conditioning.da3_model_name": "depth-anything/DA3-LARGE",
-            "geometry_conditioning.num_geometry_tokens": 240,
-        },
-    }
-)
-"""What the cards say of config.json that no batch depends on."""
 
 
 def fit_preset(

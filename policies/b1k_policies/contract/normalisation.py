@@ -1,7 +1,7 @@
 """How a checkpoint normalises the robot's numbers: a value of the contract, and its arithmetic.
 
 Plain statistics per column only; whatever else a checkpoint does to its numbers is refused where
-it is found (`contract_statistics`).
+it is found (`statistics`).
 
 Sources: openpi (`src/openpi/transforms.py`, Normalize and Unnormalize): mean and std, or quantiles
 to [-1, 1], with 1e-6 added to the divisor. LeRobot (`NormalizationMode`): the same, and minimum
@@ -138,5 +138,5 @@ def _from_text(text: str) -> Any:  # noqa: ANN401 - any JSON value
         return text
 
 
-NORMALISATION = Codec(_decode, _from_text, _encode)
+NORMALISATION = Codec(_decode, _from_text, f"{_example('mean_std')} | null", _encode)
 """A `Normalisation`, or none."""

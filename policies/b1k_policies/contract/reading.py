@@ -1,29 +1,38 @@
 """What a checkpoint's own files state about its contract, key by key, understood or not.
 
-EVAL_CONTRACT.json is read leniently because its schema is not public: keys are normalised, nested
-objects entered, synonyms accepted. config.json is read by its exact keys only, since the Florence
-and DA3 configurations inside it use the same words for other things.
+The schema of EVAL_CONTRACT.json is not public. So it is read by known spellings only: keys and
+words of the model card, of config.json and of the family's public code, which stand with each field
+(`fields`), and the few below that state a figure. Whatever else a key or a text may mean is not
+guessed at: it is listed as not understood, with the line that says it in a contract of our own.
+config.json is read by its exact keys, since the Florence and DA3 configurations inside it use the
+same words for other things.
+
+Sources: the model card of DA3-XVLA v17; transformers (`CLIPImageProcessor.to_dict`).
 """
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from b1k_policies.contract import words
-from b1k_policies.contract import words_control as control
-from b1k_policies.contract.codecs import ContractValueError, near_miss
-from b1k_policies.contract.contract import PRESETS
-from b1k_policies.contract.fields import FIELDS, FORMAT, check_keys, completed, decode_value
-from b1k_policies.contract.words import Found, Reader, as_is, flag, integer, view_list
+from b1k_envs.base import VIEWS
+from b1k_envs.r1pro import ACTION_DIM, CAM_REL_POSES_ORDER, CONTROL_HZ
+from b1k_policies.contract.codecs import ContractValueError, spelled
+from b1k_policies.contract.fields import FIELDS, FORMAT, decode_value
+from b1k_policies.contract.presets import IMAGENET_MEAN, IMAGENET_STD, PRESETS, read_fields
 
 CONTRACT_FILE = "EVAL_CONTRACT.json"
 CONFIG_FILE = "config.json"
+PROCESSOR_FILE = "preprocessor_config.json"
+
+Found = list[tuple[str, Any]]
+"""What a value states: (field or figure, value)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +58,27 @@ class Unread:
     Attributes:
         file: File that has it.
         key: `key.of.key`.
-        why: Its value, or why it was not read.
-        statistics: Whether it speaks of normalised proprio or actions, which no field can express.
+        value: Its JSON value.
+        field: Field that the key is a known spelling of; None for none.
+        why: What is wrong with the value, if that is known.
     """
 
     file: str
     key: str
-    why: str
-    statistics: bool = False
+    value: Any
+    field: str | None = None
+    why: str = ""
+
+    def __str__(self) -> str:
+        text = json.dumps(self.value, ensure_ascii=False)
+        text = f"{self.file}:{self.key}: {text if len(text) <= 60 else f'{text[:57]}...'}"
+        path = self.key.split(".")
+        near = difflib.get_close_matches((_names(path) or [snake(path[-1])])[0], _KEYS, 1, 0.75)
+        about = self.field or next((_KEYS[key] for key in near), "")
+        line, why = '"FIELD": VALUE (docs/contract.md)', self.why
+        if about:
+            line, why = FIELDS[about].line, "" if FIELDS[about].codec.options else why
+        return f"{text}{why and f' ({why})'}; if it counts, add {line} to a --contract file"
 
 
 @dataclass(kw_only=True)
@@ -75,8 +97,8 @@ class Reading:
 
     @property
     def not_understood(self) -> list[str]:
-        """`FILE:key: why` of each."""
-        return [f"{each.file}:{each.key}: {each.why}" for each in self.unread]
+        """`FILE:key: value` of each, and what to do."""
+        return [str(each) for each in self.unread]
 
     def value(self, dotted: str) -> Any:  # noqa: ANN401 - any JSON value
         """The value at a dotted key; None where there is none."""
@@ -86,151 +108,236 @@ class Reading:
         return found
 
 
-def _table(*rows: tuple[str, Reader]) -> Mapping[str, Reader]:
-    return MappingProxyType({key: reader for keys, reader in rows for key in keys.split()})
+# --- values: each reader refuses what it does not know by a ValueError ---------------------------
 
 
-_YES, _NO = ("progress_head", True), ("progress_head", False)
+def _field(name: str, value: Any) -> Found:  # noqa: ANN401 - any JSON value
+    """A field's value as its row spells it."""
+    info = FIELDS[name]
+    for word, meant in info.words.items():
+        key = spelled(value) if isinstance(value, str) else value
+        if type(word) is type(key) and word == key:
+            return [(name, meant)]
+    if isinstance(value, str) and name != "skill_names":  # no sentence is a list of names
+        value = info.codec.from_text(value.removeprefix("make_bool_mask(").removesuffix(")"))
+    if isinstance(value, list):
+        value = [info.words.get(spelled(v), v) if isinstance(v, str) else v for v in value]
+    return [(name, decode_value(name, value))]
 
-_SYNONYMS: Mapping[str, Reader] = _table(
-    # Pictures. `image_...` also stands for image_input, preprocessing and the like: _SEGMENTS.
-    ("image_size img_size input_size input_resolution image_resolution image_hw image_shape "
-     "image_input_size image_tensor_shape target_size resize_to intrinsics_resolution "
-     "intrinsics_image_size", words.image_size),
-    ("geometry_size da3_process_res process_res geometry_process_res",
-     control.renamed(words.image_size, "image_size", "geometry_size")),
-    ("image image_tensor", words.image_text),
-    ("resize resize_filter resize_mode resize_method resize_interpolation image_interpolation "
-     "image_resample image_filter", words.resize),
-    ("antialias resize_antialias image_antialias",
-     flag(("resize_antialias", True), ("resize_antialias", False))),
-    ("colour_order color_order channel_order color_space image_color image_colour image_channels "
-     "image_mode color_format normalization_order normalization_channel_order", words.colours),
-    ("normalization image_normalization", words.normalisation),
-    ("image_mean normalization_mean imagenet_mean", words.colour_triple("image_mean")),
-    ("image_std normalization_std imagenet_std", words.colour_triple("image_std")),
-    ("view_order views view_names cameras camera_order camera_names image_order image_views "
-     "image_view_order image_keys intrinsics_order", view_list("view_order")),
-    ("num_views n_views num_image_views view_count", integer("view_count")),
-    # Cameras and poses.
-    ("head_k head_intrinsics intrinsics_head k_head head_camera_k", words.k_matrix("head")),
-    ("wrist_k wrist_intrinsics intrinsics_wrist intrinsics_wrists k_wrist wrist_camera_k",
-     words.k_matrix("left_wrist", "right_wrist")),
-    ("left_k left_wrist_k intrinsics_left intrinsics_left_wrist", words.k_matrix("left_wrist")),
-    ("right_k right_wrist_k intrinsics_right intrinsics_right_wrist",
-     words.k_matrix("right_wrist")),
-    ("posed use_posed_da3 posed_da3 use_poses use_extrinsics",
-     flag(("posed", True), ("posed", False))),
-    ("extrinsics_rows extrinsics_order extrinsic_order extrinsics_row_order extrinsics_views "
-     "extrinsics_view_order pose_order poses_order", view_list("extrinsics_rows")),
-    ("parquet_to_view block_to_view extrinsics_remap extrinsics_map", words.block_to_view),
-    ("extrinsics extrinsics_direction extrinsics_convention extrinsics_type extrinsics_meaning "
-     "extrinsics_semantics extrinsics_frame extrinsics_format pose_convention", words.direction),
-    ("camera_axes extrinsics_axes camera_convention extrinsics_camera_axes axes_convention "
-     "axis_convention camera_axis_convention", words.axes),
-    # Proprio and actions.
-    ("proprio_dim dim_proprio state_dim proprio proprio_shape", words.width("proprio_dim")),
-    ("proprio_parts proprio_order proprio_layout proprio_keys state_order state_layout",
-     words.parts("proprio_parts", proprio=True)),
-    ("gripper_proprio gripper_scaling proprio_gripper proprio_gripper_scaling "
-     "gripper_normalization proprio_gripper_normalization gripper_state", words.gripper),
-    ("base_qvel_frame base_velocity_frame base_vel_frame proprio_base_qvel_frame",
-     control.base_frame),
-    ("proprio_mask proprio_masked idx_for_mask_proprio mask_proprio_idx proprio_mask_idx "
-     "proprio_masked_columns", control.columns("proprio_mask")),
-    ("proprio_normalisation proprio_normalization proprio_norm normalize_proprio normalise_proprio "
-     "normalization_proprio", control.PROPRIO_NORMALISATION),
-    ("action_normalisation action_normalization action_norm normalize_actions normalize_action "
-     "normalise_actions normalization_action normalization_actions", control.ACTION_NORMALISATION),
-    ("action_mode", as_is("action_mode")),
-    ("action_dim real_action_dim", words.width("action_dim")),
-    ("action_parts action_layout action_order", words.parts("action_parts", proprio=False)),
-    ("delta_spec delta_mask action_delta_mask mask_spec bool_mask make_bool_mask",
-     words.delta_spec),
-    ("idx_for_delta delta_indices delta_idx delta_columns delta_dims",
-     words.delta_indices(offsets=True)),
-    ("idx_for_abs abs_indices absolute_indices absolute_dims", words.delta_indices(offsets=False)),
-    ("delta_reference action_reference decode_reference delta_base action_decode_reference "
-     "action_delta_reference", words.reference),
-    ("chunk_length chunk_size num_actions action_horizon action_chunk action_chunk_length "
-     "action_chunk_size prediction_horizon pred_horizon", integer("chunk_length")),
-    ("pred_actions output_shape pred_actions_shape action_shape actions_shape output",
-     words.chunk_shape),
-    ("first_action first_action_index first_executable_action first_action_to_execute "
-     "execute_from execute_from_index skip_first_actions", integer("first_action")),
-    ("steps_per_row control_steps_per_row control_steps_per_action", integer("steps_per_row")),
-    ("row_period row_period_s row_seconds row_dt action_dt action_period action_period_s "
-     "seconds_per_row chunk_dt", control.row_seconds),
-    ("action_hz action_rate action_rate_hz action_frequency action_frequency_hz action_fps row_hz "
-     "chunk_hz", control.row_rate),
-    ("chunk_seconds chunk_duration chunk_duration_s action_duration qdur", control.chunk_seconds),
-    ("gripper_threshold gripper_binarize_threshold gripper_binarization_threshold "
-     "binarize_gripper_threshold action_gripper_threshold", control.threshold),
-    ("gripper_binarised binarize_gripper gripper_binarize gripper_binarized binarise_gripper "
-     "action_gripper_binarized",
-     flag(("gripper_binarised", True), ("gripper_binarised", False))),
-    # Inputs besides the pictures.
-    ("domain_id", integer("domain_id")),
-    ("language_length language_max_length max_language_length tokenizer_max_length "
-     "text_max_length max_text_length language_max_len max_token_len", integer("language_length")),
-    ("language_instruction task_instruction task_description task_prompt language_prompt",
-     as_is("prompt")),
-    ("denoising_steps num_denoising_steps inference_steps num_inference_steps sampling_steps "
-     "flow_steps", integer("denoising_steps")),
-    ("torch_dtype model_dtype inference_dtype", words.dtype),
-    # What the model says of itself. 'sigmoid' alone is nobody's guess: done, or to be done?
-    ("progress_output progress_head progress_head_output progress_head_type progress_type",
-     words.progress),
-    ("progress_is_logit progress_logits progress_head_logits progress_apply_sigmoid "
-     "apply_sigmoid_to_progress progress_head_apply_sigmoid",
-     flag(("progress_output", "logit"), ("progress_output", "probability"))),
-    ("use_progress_head", flag(_YES, _NO)),
-    ("num_skills skill_count n_skills skill_num_classes", integer("skill_count")),
-    ("skill_names id_to_skill skill_to_id skill_prompt_hub", words.skills),
-)  # fmt: skip
 
-# Words that mean the whole checkpoint at the top of a file and something else further in: the
-# dtype of one tensor, the skills of one task. A bare `version` may be the schema's: it counts only
-# where it names a preset.
-_TOP: Mapping[str, Reader] = _table(
-    ("dtype precision", words.dtype),
-    ("prompt instruction", as_is("prompt")),
-    ("interpolation resample", words.resize),
-    ("skills skill_list", words.skills),
-    ("name contract model model_name model_version checkpoint checkpoint_name repo_id",
-     words.version),
-    ("version contract_version",
-     lambda value: [f for f in words.version(value) or [] if f[1] in PRESETS] or None),
-    ("base", lambda value: [("base", value)] if value in PRESETS else None),
-)  # fmt: skip
+def _shape(*wanted: str | None) -> Callable[[Any], Found]:
+    """[B, 30, 23] as a list or as the card writes it; figures by the place from the end."""
 
-_SEGMENTS: Mapping[str, str] = MappingProxyType(
+    def read(value: Any) -> Found:  # noqa: ANN401 - any JSON value
+        said: Found = []
+        if isinstance(value, str):
+            kind, _, rest = value.partition("[")
+            inside, closed, more = rest.partition("]")
+            said = _CARD_LINES[more.strip(" ,#")]
+            if not closed or kind.strip() not in ("", "FloatTensor", "LongTensor", "BoolTensor"):
+                raise ValueError
+            value = [int(v) if v.strip().isdigit() else v.strip() for v in inside.split(",")]
+        elif _is_int(value):
+            value = [value]
+        if not isinstance(value, list):
+            raise TypeError
+        places = zip(reversed(value), wanted, strict=False)
+        figures = dict.fromkeys((name, entry) for entry, name in places if name is not None)
+        if len({name for name, _ in figures}) < len(figures) or not all(
+            _is_int(entry) for _, entry in figures
+        ):
+            raise ValueError("not one size")
+        if not figures and not said:
+            raise ValueError("states nothing")
+        return [*figures, *said]
+
+    return read
+
+
+def _image_size(value: Any) -> Found:  # noqa: ANN401 - any JSON value
+    """224, "224x224", {"height": 224, "width": 224}, or [B, 3, 3, 224, 224]."""
+    if isinstance(value, str) and "[" not in value:
+        value = [int(side) for side in value.replace("\xd7", "x").split("x")]
+    elif isinstance(value, Mapping) and set(value) in ({"height", "width"}, {"h", "w"}):
+        value = [*value.values()]
+    return _shape("image_size", "image_size", None, "view_count")(value)
+
+
+def _k(*views: str) -> Callable[[Any], Found]:
+    """K as sent: an object, 3x3, fx fy cx cy, or "fx=fy=95.2, cx=cy=112"; native with a width."""
+
+    def read(value: Any) -> Found:  # noqa: ANN401 - any JSON value
+        if isinstance(value, str):
+            pairs = [part.replace(" ", "").split("=") for part in value.split(",")]
+            value = {key: float(figure) for *keys, figure in pairs for key in keys}
+        if isinstance(value, list) and len(value) == 3:
+            value = [value[0][0], value[1][1], value[0][2], value[1][2]]
+        size = value.get("width") if isinstance(value, Mapping) else None
+        figures = [value[k] for k in ("fx", "fy", "cx", "cy")] if _is_map(value) else value
+        figures = [float(figure) for figure in figures]
+        if len(figures) != 4:
+            raise ValueError("not fx, fy, cx, cy")
+        if size is None:
+            return [(f"intrinsics.{view}", figures) for view in views]
+        return [(f"native.{view}", [size, *figures]) for view in views]
+
+    return read
+
+
+def _block_to_view(value: Any) -> Found:  # noqa: ANN401 - any JSON value
+    """[1, 2, 0]: block b of `cam_rel_poses` (left_wrist, right_wrist, head) goes to row map[b]."""
+    if sorted(value) != [*range(len(VIEWS))]:
+        raise ValueError(f"expects a row of 0 to {len(VIEWS) - 1} for each block")
+    return [("extrinsics_rows", [CAM_REL_POSES_ORDER[value.index(r)] for r in sorted(value)])]
+
+
+def _delta_flags(value: Any) -> Found:  # noqa: ANN401 - any JSON value
+    """A flag for each of the 23 columns."""
+    if not all(isinstance(entry, bool) for entry in value):
+        raise ValueError("not flags")
+    return [("delta_spec", [1 if entry else -1 for entry in value])]
+
+
+def _delta_columns(offsets: bool) -> Callable[[Any], Found]:
+    """The indices of the columns that are offsets, or of those that are not."""
+
+    def read(value: Any) -> Found:  # noqa: ANN401 - any JSON value
+        chosen = decode_value("proprio_mask", value)  # indices of columns
+        if max(chosen, default=0) >= ACTION_DIM:
+            raise ValueError(f"the action has {ACTION_DIM} columns")
+        runs = [1 if (column in chosen) == offsets else -1 for column in range(ACTION_DIM)]
+        return [("delta_spec", runs)]
+
+    return read
+
+
+def _row_seconds(value: Any) -> Found:  # noqa: ANN401 - any JSON value
+    """How long a row lasts; a whole number of control steps is the field, else it is nobody's."""
+    steps = value * CONTROL_HZ
+    # People round 1/30 to 0.033 and 4/30 to 0.133.
+    if round(steps) >= 1 and abs(steps - round(steps)) <= 0.02 * round(steps):
+        return [("steps_per_row", round(steps))]
+    return [("row_seconds", round(value, 3))]
+
+
+def _skills(value: Any) -> Found:  # noqa: ANN401 - any JSON value
+    """Names in order, or {"0": name, ...}."""
+    if _is_map(value):
+        value = [value[str(index)] for index in range(len(value))]
+    return [*_field("skill_names", value), ("skill_count", len(value))]
+
+
+def _version(value: Any, known: Collection[str] = ()) -> Found:  # noqa: ANN401 - any JSON value
+    """A name with one part that is v4, v17, v18, ..., as the card's address has."""
+    parts = {*spelled(value).replace("-", "_").replace("/", "_").replace(" ", "_").split("_")}
+    (found,) = [
+        p for p in parts if p[:1] == "v" and p[1:].isdigit() and (not known or p in PRESETS)
+    ]
+    return [("name", found)]
+
+
+def _figure(name: str, kind: type) -> Callable[[Any], Found]:
+    def read(value: Any) -> Found:  # noqa: ANN401 - any JSON value
+        if type(value) is not kind:
+            raise ValueError(f"not {kind.__name__}")
+        return [(name, value)]
+
+    return read
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_map(value: object) -> bool:
+    return isinstance(value, Mapping)
+
+
+_IMAGENET: Found = [("image_mean", IMAGENET_MEAN), ("image_std", IMAGENET_STD)]
+_CARD_LINES: Mapping[str, Found] = MappingProxyType(
     {
-        **dict.fromkeys(
-            ("image_input", "image_preprocessing", "image_preprocess", "image_processing",
-             "images", "preprocessing", "preprocess", "vision", "visual", "img"),
-            "image",
-        ),
-        **dict.fromkeys(("intrinsic", "camera_intrinsics"), "intrinsics"),
-        **dict.fromkeys(("extrinsic", "camera_extrinsics", "poses"), "extrinsics"),
-        **dict.fromkeys(
-            ("normalisation", "normalize", "norm", "image_norm", "imagenet_norm", "imagenet"),
-            "normalization",
-        ),
-        **dict.fromkeys(("state", "proprioception"), "proprio"),
+        "": [],
+        "ImageNet": _IMAGENET,
+        "ImageNet-norm": _IMAGENET,
+        "ImageNet-norm in RGB order": [*_IMAGENET, ("colour_order", "rgb")],
+        "head, left, right (RGB, ImageNet-norm)": [
+            ("view_order", VIEWS), ("colour_order", "rgb"), *_IMAGENET,
+        ],
+        "resize to 224\xd7224, BICUBIC": [("image_size", 224), ("resize_filter", "bicubic")],
+        "23-dim extracted state, NOT 256": [("proprio_dim", 23)],
+        "19 (R1Pro)": [("domain_id", 19)],
+        "19 (R1Pro); auto-overridden by skill_id internally": [("domain_id", 19)],
+        "SE(3), camera-to-base, ORDER [head, left, right]": [
+            ("extrinsics_direction", "camera_to_base"), ("extrinsics_rows", VIEWS),
+        ],
+        "K at 224 resolution": [("image_size", 224)],
     }
 )  # fmt: skip
+"""Lines of the card, to the letter."""
 
-_OTHER_MODEL = re.compile(
-    r"train|change|diff|previous|prior|legacy|deprecated|wrong|fix|history|optimi[sz]er|^old|_old$"
-)
-"""Parts of a file that speak of another model, or of how this one came about."""
+_FIGURES: Mapping[str, Callable[[Any], Found]] = MappingProxyType({
+    key: read
+    for keys, read in (
+        ("image_size img_size input_size image_resolution image_shape image_input_size target_size "
+         "intrinsics_resolution image", _image_size),
+        ("image_mask", _shape("view_count")),
+        ("num_views num_image_views view_count", _figure("view_count", int)),
+        ("head_k intrinsics_head", _k("head")),
+        ("wrist_k intrinsics_wrist", _k("left_wrist", "right_wrist")),
+        ("left_wrist_k intrinsics_left_wrist", _k("left_wrist")),
+        ("right_wrist_k intrinsics_right_wrist", _k("right_wrist")),
+        ("parquet_to_view extrinsics_parquet_to_view", _block_to_view),
+        ("extrinsics", _shape(None, None, "view_count")),
+        ("intrinsics", _shape(None, None, "view_count")),
+        ("domain_id", _shape(None)),
+        ("proprio proprio_dim dim_proprio", _shape("proprio_dim")),
+        ("action_dim real_action_dim", _figure("action_dim", int)),
+        ("pred_actions action_output", _shape("action_dim", "chunk_length")),
+        ("delta_mask", _delta_flags),
+        ("idx_for_delta", _delta_columns(offsets=True)),
+        ("idx_for_abs", _delta_columns(offsets=False)),
+        ("normalization image_normalization resize image_resize", lambda v: _CARD_LINES[v]),
+        ("row_period_s row_seconds", _row_seconds),
+        ("action_hz", lambda value: _row_seconds(1 / value)),
+        ("chunk_seconds chunk_duration_s qdur", lambda v: [("chunk_seconds", round(v + 0.0, 3))]),
+        ("gripper_binarised binarize_gripper gripper_binarized action_gripper_binarized",
+         _figure("gripper_binarised", bool)),
+        ("use_progress_head", _figure("progress_head", bool)),
+        ("skill_names id_to_skill skill_prompt_hub skills", _skills),
+        ("name contract model model_name model_version checkpoint checkpoint_name repo_id",
+         _version),
+        ("version contract_version", lambda value: _version(value, PRESETS)),
+        ("base", lambda value: [("base", PRESETS[value].name)]),
+    )
+    for key in keys.split()
+})  # fmt: skip
+"""Keys whose values state more or other than a JSON value of one field."""
 
-_OF_THE_ROBOT = re.compile(r"proprio|proprioception|states?|actions?")
-_OF_PICTURES = re.compile(r"images?|img|pixels?|rgb|imagenet|colou?rs?|vision|visual")
-_STATISTICS = re.compile(
-    r"(un|de)?norm(ali[sz]\w*)?|means?|stds?|stdev|q\d\d|quantiles?|stats?|statistics"
-)
+_KEYS: Mapping[str, str] = MappingProxyType(
+    {**dict.fromkeys(_FIGURES, ""),
+     **{key: name for name, info in FIELDS.items() for key in (name, *info.keys)},
+     "name": ""}  # a name that says no version says nothing
+)  # fmt: skip
+"""Every known spelling of a key, and the field that it is about; empty for a figure."""
+_TOP = (
+    "dtype", "precision", "prompt", "instruction", "skills", "name", "contract", "model",
+    "model_name", "model_version", "checkpoint", "checkpoint_name", "repo_id", "version",
+    "contract_version", "base",
+)  # fmt: skip
+"""Words that mean the whole checkpoint at the top, and something else further in: the dtype of one
+tensor, the skills of one task. A bare `version` may be the schema's: it counts where it names a
+preset."""
+_SECTIONS: Mapping[str, str] = MappingProxyType({
+    **dict.fromkeys(("image_input", "image_preprocessing", "preprocessing", "images"), "image"),
+    **dict.fromkeys(("batch", "config", "geometry_conditioning"), ""),
+    **{word: word for word in ("image", "intrinsics", "extrinsics", "proprio", "action", "language",
+                               "normalization", "progress_head", "skill")},
+    "state": "proprio",
+})  # fmt: skip
+"""Objects that are entered, and what they add to the keys inside them."""
+_OTHER_MODEL = ("train", "change", "diff", "previous", "prior", "legacy", "deprecated", "wrong",
+                "fix", "history", "optim", "old")  # fmt: skip
+"""Beginnings of words of parts that speak of another model, or of how this one came about."""
 _CONFIG_KEYS: tuple[str, ...] = (
     "action_mode", "real_action_dim", "dim_proprio", "num_actions", "num_skills", "skill_names",
     "use_progress_head", "num_denoising_steps", "num_views", "num_image_views", "domain_id",
@@ -239,6 +346,55 @@ _CONFIG_KEYS: tuple[str, ...] = (
     "geometry_conditioning.use_posed_da3", "idx_for_mask_proprio", "qdur", "action_hz",
     "gripper_threshold", "base_qvel_frame",
 )  # fmt: skip
+_PROCESSOR_KEYS: Mapping[str, tuple[str | None, str]] = MappingProxyType({
+    "size": ("do_resize", "image_size"), "crop_size": ("do_center_crop", "image_size"),
+    "resample": ("do_resize", "resize_filter"), "image_mean": ("do_normalize", "image_mean"),
+    "image_std": ("do_normalize", "image_std"), "num_views": (None, "num_views"),
+})  # fmt: skip
+"""Key of the processor's file: the switch that makes it count, and the spelling it is read by."""
+
+
+def understood(key: str, value: Any) -> Found:  # noqa: ANN401 - any JSON value
+    """What a value states under a known spelling of a key.
+
+    Raises:
+        ValueError: It is no spelling of a value that is known.
+    """
+    try:
+        if key in _FIGURES:
+            found = _FIGURES[key](value)
+            return [(n, decode_value(n, v) if n in FIELDS else v) for n, v in found]
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        AttributeError,
+        ZeroDivisionError,
+    ) as error:
+        if not _KEYS[key]:
+            raise ValueError(str(error) if isinstance(error, ContractValueError) else "") from error
+    return _field(_KEYS[key], value)
+
+
+def snake(key: str) -> str:
+    """A key in small letters, its words joined by `_`."""
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key)
+    return re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")
+
+
+def _names(path: list[str]) -> list[str]:
+    """Spellings to look a path up by: with its sections, then without."""
+    *sections, last = [snake(key) for key in path]
+    if not all(section in _SECTIONS for section in sections):
+        return []
+    whole = "_".join(
+        [_SECTIONS[s] for s in sections if _SECTIONS[s]] + [_SECTIONS.get(last) or last]
+    )
+    return [n for n in dict.fromkeys((whole, last)) if n and (n not in _TOP or not sections)]
+
+
+# --- files ---------------------------------------------------------------------------------------
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -266,11 +422,18 @@ def read_contract_file(document: Mapping[str, Any]) -> Reading:
             misses), a value cannot be meant, or the version is another.
     """
     reading = Reading(document=document)
-    if str(document.get("format", "")).startswith(FORMAT.partition("/")[0] + "/"):
-        _read_own_format(reading, document)
+    if not str(document.get("format", "")).startswith(FORMAT.partition("/")[0] + "/"):
+        _walk(reading, document, [])
         return reading
-    versions = {seg for path, _ in _leaves(document) for seg in path if re.fullmatch(r"v\d+", seg)}
-    _walk(reading, document, (), several_versions=len(versions) > 1)
+    try:
+        base, fields = read_fields(document)
+    except ContractValueError as error:
+        raise ContractValueError(f"{CONTRACT_FILE}: {error}") from error
+    stated = fields if base is None else {**fields, "base": base}
+    reading.statements += [
+        Statement(name=name, value=value, where=f"{CONTRACT_FILE}:{name}")
+        for name, value in stated.items()
+    ]
     return reading
 
 
@@ -280,111 +443,52 @@ def read_config(document: Mapping[str, Any]) -> Reading:
     for key in _CONFIG_KEYS:
         value = reading.value(key)
         if value is not None:
-            reader = {**_SYNONYMS, **_TOP}[key.rsplit(".", 1)[-1]]
-            _take(reading, reader(value), value, CONFIG_FILE, key)
+            _take(reading, CONFIG_FILE, key, value, key.rsplit(".", 1)[-1])
     return reading
 
 
-def _read_own_format(reading: Reading, document: Mapping[str, Any]) -> None:
-    try:
-        check_keys(document, also=("base",))
-        if "base" not in document:
-            document = completed(document)
-        stated = {name: decode_value(name, document[name]) for name in FIELDS if name in document}
-        if "base" in document:
-            base = str(document["base"])
-            if base not in PRESETS:
-                raise ContractValueError(f"base {base!r} is no preset{near_miss(base, [*PRESETS])}")
-            stated["base"] = base
-    except ContractValueError as error:
-        raise ContractValueError(f"{CONTRACT_FILE}: {error}") from error
-    reading.statements += [
-        Statement(name=name, value=value, where=f"{CONTRACT_FILE}:{name}")
-        for name, value in stated.items()
-    ]
+def read_processor(folder: Path | None) -> list[Statement]:
+    """What the image processor's file states of the pictures; nothing where there is none.
+
+    Raises:
+        ContractValueError: It is no JSON object.
+    """
+    if folder is None or not (folder / PROCESSOR_FILE).is_file():
+        return []
+    reading = Reading(document=read_json(folder / PROCESSOR_FILE))
+    for key, (switch, spelling) in _PROCESSOR_KEYS.items():
+        if key in reading.document and reading.document.get(switch or "", not switch) is True:
+            _take(reading, PROCESSOR_FILE, key, reading.document[key], spelling)
+    return reading.statements
 
 
-def _leaves(node: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:  # noqa: ANN401
-    if isinstance(node, Mapping):
-        for key, value in node.items():
-            yield from _leaves(value, (*path, _snake(str(key))))
-    else:
-        yield path, node
-
-
-def _snake(key: str) -> str:
-    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key)
-    return re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")
-
-
-def _canonical(path: tuple[str, ...]) -> list[str]:
-    """Names to look a path up by, the most specific first."""
-    segments = [_SEGMENTS.get(_snake(key), _snake(key)) for key in path]
-    return ["_".join(segments[start:]) for start in range(len(segments))]
-
-
-def _walk(
-    reading: Reading, node: Mapping[str, Any], path: tuple[str, ...], *, several_versions: bool
-) -> None:
+def _walk(reading: Reading, node: Mapping[str, Any], path: list[str]) -> None:
     for key, value in node.items():
-        here = (*path, str(key))
-        dotted, snake = ".".join(here), _snake(str(key))
-        if _OTHER_MODEL.search(snake) or (several_versions and re.fullmatch(r"v\d+", snake)):
+        here = [*path, str(key)]
+        if any(word.startswith(_OTHER_MODEL) for word in snake(str(key)).split("_")):
             why = "not read, it may speak of another model"
-            reading.unread.append(Unread(file=CONTRACT_FILE, key=dotted, why=why))
+            unread = Unread(file=CONTRACT_FILE, key=".".join(here), value=value, why=why)
+            reading.unread.append(unread)
             continue
-        table = _SYNONYMS if path else {**_SYNONYMS, **_TOP}
-        readers = [table[name] for name in _canonical(here) if name in table]
-        # The readers of a picture's statistics must not take those of the robot's numbers.
-        statistics = words.gripper not in readers and _is_statistics(here)
-        if statistics:
-            own = (control.PROPRIO_NORMALISATION, control.ACTION_NORMALISATION)
-            readers = [reader for reader in readers if reader in own]
-        found: Found = None
-        for reader in readers:
-            found = reader(value)
-            if found is not None:
-                break
-        if found is None and isinstance(value, Mapping):
-            _walk(reading, value, here, several_versions=several_versions)
-        elif found is None and isinstance(value, str) and key.startswith(("_", "$")):
-            continue  # comments and schema addresses
+        spelling = next((name for name in _names(here) if name in _KEYS), None)
+        before = len(reading.unread)
+        _take(reading, CONTRACT_FILE, ".".join(here), value, spelling)
+        if len(reading.unread) > before and isinstance(value, Mapping):
+            del reading.unread[before:]
+            _walk(reading, value, here)
+
+
+def _take(reading: Reading, file: str, key: str, value: Any, spelling: str | None) -> None:  # noqa: ANN401
+    about, why = None, ""
+    if spelling is not None:
+        try:
+            found = understood(spelling, value)
+        except (ValueError, KeyError, TypeError) as error:
+            about, why = _KEYS[spelling] or None, str(error)
         else:
-            _take(reading, found, value, CONTRACT_FILE, dotted, statistics=statistics)
-
-
-def _is_statistics(path: tuple[str, ...]) -> bool:
-    """Whether a path speaks of how the robot's numbers, not the pictures, are normalised."""
-    tokens = [token for segment in path for token in _snake(segment).split("_")]
-    return (
-        any(map(_OF_THE_ROBOT.fullmatch, tokens))
-        and any(map(_STATISTICS.fullmatch, tokens))
-        and not any(map(_OF_PICTURES.fullmatch, tokens))
-    )
-
-
-def _take(
-    reading: Reading,
-    found: Found,
-    value: Any,  # noqa: ANN401 - any JSON value
-    file: str,
-    key: str,
-    *,
-    statistics: bool = False,
-) -> None:
-    if found is None:
-        counts = statistics and not control.says_no(value)
-        reading.unread.append(Unread(file=file, key=key, why=_short(value), statistics=counts))
-        return
-    try:
-        stated = [(n, decode_value(n, v) if n in FIELDS else v) for n, v in found]
-    except ContractValueError as error:
-        reading.unread.append(Unread(file=file, key=key, why=f"{_short(value)} ({error})"))
-        return
-    where = f"{file}:{key}"
-    reading.statements += [Statement(name=n, value=v, where=where) for n, v in stated]
-
-
-def _short(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+            where = f"{file}:{key}"
+            reading.statements += [Statement(name=n, value=v, where=where) for n, v in found]
+            return
+    if isinstance(value, str) and key.startswith(("_", "$")):
+        return  # comments and schema addresses
+    reading.unread.append(Unread(file=file, key=key, value=value, field=about, why=why))

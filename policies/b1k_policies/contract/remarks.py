@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 
 from b1k_policies.contract.contract import EvalContract
-from b1k_policies.contract.fields import FIELDS
-from b1k_policies.contract.fitting import CARD_CONFIG
+from b1k_policies.contract.fields import FIELDS, json_value
+from b1k_policies.contract.presets import CARD_CONFIG
 from b1k_policies.contract.reading import CONFIG_FILE, CONTRACT_FILE, Reading
-from b1k_policies.contract.resolved import FieldSource, json_value
+from b1k_policies.contract.resolved import FieldSource
 from b1k_policies.contract.statistics import Unsettled, told
 
 

@@ -1,6 +1,6 @@
 """A contract that was found, how it came about, and how it can fail to.
 
-`contract_sources.resolve` makes these values; run.json records them.
+`resolving.resolve` makes these values; run.json records them.
 """
 
 from __future__ import annotations
@@ -12,14 +12,8 @@ from typing import Any
 
 from b1k_envs.errors import ContractMismatchError
 from b1k_policies.contract.contract import EvalContract
-from b1k_policies.contract.fields import FIELDS
+from b1k_policies.contract.fields import FIELDS, json_value
 from b1k_policies.contract.reading import Statement
-
-
-def json_value(name: str, value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """The JSON value of a field; a figure is one already."""
-    return FIELDS[name].codec.encode(value) if name in FIELDS else value
-
 
 _FIELDS_OF_FIGURE: Mapping[str, tuple[str, ...]] = {
     "intrinsics": ("native_intrinsics", "scale_intrinsics", "image_size"),

@@ -17,10 +17,10 @@ from typing import Any, Literal
 
 from b1k_envs.errors import UsageError
 from b1k_policies.contract.codecs import ContractValueError, near_miss
-from b1k_policies.contract.contract import PRESETS, EvalContract
-from b1k_policies.contract.fields import FIELDS, check_keys, completed, decode_value, field_info
+from b1k_policies.contract.contract import EvalContract
+from b1k_policies.contract.fields import FIELDS, decode_value, field_info, json_value
 from b1k_policies.contract.fitting import fit_preset, how_it_fits, presets_of
-from b1k_policies.contract.processor import give_way, read_processor
+from b1k_policies.contract.presets import PRESETS, read_fields
 from b1k_policies.contract.reading import (
     CONFIG_FILE,
     CONTRACT_FILE,
@@ -29,6 +29,7 @@ from b1k_policies.contract.reading import (
     read_config,
     read_contract_file,
     read_json,
+    read_processor,
 )
 from b1k_policies.contract.remarks import find_remarks
 from b1k_policies.contract.resolved import (
@@ -36,8 +37,8 @@ from b1k_policies.contract.resolved import (
     Difference,
     FieldSource,
     ResolvedContract,
+    as_text,
     fields_of_figure,
-    json_value,
 )
 from b1k_policies.contract.statistics import find_statistics, refuse_unsettled
 
@@ -121,9 +122,7 @@ def resolve(
     if not force:
         refuse_unsettled(folder, unsettled)
     statements = (*contract_file.statements, *config.statements, *statistics.statements)
-    processor, overruled = give_way(
-        read_processor(folder), lambda name: _firmer(name, statements, by_hand)
-    )
+    processor, overruled = _give_way(read_processor(folder), statements, by_hand)
     statements += tuple(processor)
     stated = {s.name: s for s in reversed(statements)}  # the first one stands
     base = _find_base(folder, stated, by_hand, config)
@@ -196,6 +195,27 @@ def _choose(
     return says.value, own, conflict  # when forced: the files over a preset nobody named
 
 
+def _give_way(
+    processor: Sequence[Statement], statements: Sequence[Statement], by_hand: _ByHand
+) -> tuple[list[Statement], list[str]]:
+    """What of the processor's file counts, and remarks on what does not.
+
+    The library writes it with every checkpoint, used or not: v4's card builds its pictures without.
+    """
+    counting, remarks = [], []
+    for says in processor:
+        firmer = _firmer(says.name, statements, by_hand)
+        if firmer is None or firmer[0] == says.value:
+            counting.append(says)
+            continue
+        ours, theirs = (as_text(json_value(says.name, v)) for v in (firmer[0], says.value))
+        remarks.append(
+            f"{says.where} says {theirs}, {says.name} is {ours} ({firmer[1]}): the processor's "
+            "file is taken for one that is not used"
+        )
+    return counting, remarks
+
+
 def _firmer(name: str, statements: Sequence[Statement], by_hand: _ByHand) -> tuple[Any, str] | None:
     """What is said of a field by hand, or else by a file that is there for the contract."""
     if name in by_hand.values:
@@ -265,21 +285,13 @@ def _read_hand_file(word: str, by_hand: _ByHand, source: str) -> None:
     if "sources" in document and isinstance(document.get("contract"), Mapping):
         document = document["contract"]  # as `b1k-eval contract ... --json` prints it
     try:
-        check_keys(document, also=("base",))
-        base = document.get("base")
-        if base is None:
-            document = completed(document)
-        if base is not None:
-            if base not in PRESETS:
-                hint = near_miss(str(base), [*PRESETS])
-                raise ContractValueError(f"base {base!r} is no preset{hint}")
-            by_hand.base, by_hand.base_source = PRESETS[base], f"{source} (base {base})"
-        for name in FIELDS:
-            if name in document:
-                by_hand.values[name] = decode_value(name, document[name])
-                by_hand.sources[name] = source
+        base, fields = read_fields(document)
     except ContractValueError as error:
         raise ContractValueError(f"{source}: {error}") from error
+    if base is not None:
+        by_hand.base, by_hand.base_source = PRESETS[base], f"{source} (base {base})"
+    by_hand.values.update(fields)
+    by_hand.sources.update(dict.fromkeys(fields, source))
 
 
 def read_folder(folder: Path | None) -> tuple[Reading, Reading]:

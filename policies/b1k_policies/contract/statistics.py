@@ -27,7 +27,15 @@ import numpy as np
 from b1k_policies.contract.codecs import ContractValueError
 from b1k_policies.contract.fields import decode_value
 from b1k_policies.contract.normalisation import OPENPI_EPSILON, STATISTICS, Kind
-from b1k_policies.contract.reading import CONFIG_FILE, CONTRACT_FILE, Reading, Statement, read_json
+from b1k_policies.contract.reading import (
+    CONFIG_FILE,
+    CONTRACT_FILE,
+    Reading,
+    Statement,
+    Unread,
+    read_json,
+    snake,
+)
 
 FIELDS_OF_STATISTICS = ("proprio_normalisation", "action_normalisation")
 BUFFERS = re.compile(r"(?:^|\.)(?:un)?normali[sz]e_\w+\.")
@@ -46,6 +54,13 @@ _MODES: Mapping[str, Kind | None] = MappingProxyType(
     }
 )
 """What modes are called, without what is no letter or digit."""
+_STATISTICS = re.compile(
+    r"(un|de)?norm(ali[sz]\w*)?|means?|stds?|stdev|q\d\d|quantiles?|stats?|statistics"
+)
+_PICTURES = {
+    "image", "images", "img", "pixels", "rgb", "imagenet", "color", "colour", "vision", "visual",
+    "depth",
+}  # fmt: skip
 _NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 
 
@@ -252,8 +267,8 @@ def _unread(contract_file: Reading, settled: Collection[str]) -> Iterator[Unsett
     """Keys of EVAL_CONTRACT.json that speak of it and were not understood; others are dropped."""
     still = []
     for each in contract_file.unread:
-        fields = list(_fields_of(each.key.split("."))) if each.statistics else []
-        if each.statistics and set(fields) <= set(settled):
+        fields = [*_fields_of(each.key.split("."))] if _is_statistics(each) else []
+        if fields and set(fields) <= set(settled):
             continue
         still.append(each)
         for field in fields:
@@ -262,15 +277,25 @@ def _unread(contract_file: Reading, settled: Collection[str]) -> Iterator[Unsett
     contract_file.unread[:] = still
 
 
+def _is_statistics(unread: Unread) -> bool:
+    """Whether a key speaks of how numbers are normalised, and has no other field."""
+    words = "_".join(map(snake, unread.key.split("."))).split("_")
+    return (
+        unread.field in (None, *FIELDS_OF_STATISTICS)
+        and unread.value not in (None, False, [], "")
+        and any(map(_STATISTICS.fullmatch, words))
+        and not _PICTURES & set(words)
+    )
+
+
 # --- finding ---------------------------------------------------------------------------------
 
 
 def _fields_of(path: Sequence[str]) -> Iterator[str]:
     """Which fields the last word of a path that names a vector is about."""
     for segment in reversed(path):
-        spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", segment).lower()
-        words = set(re.split(r"[^a-z0-9]+", spaced))
-        if words & {"image", "images", "img", "pixels", "visual", "rgb", "depth"}:
+        words = set(snake(segment).split("_"))
+        if words & _PICTURES:
             return
         found = [
             field

@@ -24,8 +24,8 @@ from b1k_envs.r1pro import (
     joint_limits,
     kinematics,
 )
+from b1k_policies.contract.consequences import column_name
 from b1k_policies.contract.contract import EvalContract
-from b1k_policies.inspection.consequences import column_name
 from b1k_policies.inspection.findings import Finding
 
 _LIMIT_MARGIN = 0.01

@@ -16,6 +16,7 @@ import numpy as np
 
 from b1k_envs.base import Float32Array, Observation
 from b1k_envs.errors import UsageError
+from b1k_policies.contract.consequences import shown
 from b1k_policies.contract.contract import EvalContract
 from b1k_policies.contract.fields import FIELDS, decode_value
 from b1k_policies.contract.resolved import (
@@ -24,7 +25,6 @@ from b1k_policies.contract.resolved import (
     ResolvedContract,
     fields_of_figure,
 )
-from b1k_policies.inspection.consequences import consequence, in_words, shown
 from b1k_policies.inspection.geometry import SeenImage, Sighting, whose_pose
 from b1k_policies.xvla.batch import extract_proprio, extrinsics, shown_proprio
 from b1k_policies.xvla.images import image_tensor
@@ -120,8 +120,8 @@ def contract_findings(found: ResolvedContract, reference: ResolvedContract | Non
         else:
             assert reference is not None  # else every departure has its row
             source = reference.sources[name].source
-            origin = f"{source} says {in_words(name, trained)}"
-        what, follows = consequence(name, found.contract, trained)
+            origin = f"{source} says {FIELDS[name].in_words(trained)}"
+        what, follows = FIELDS[name].consequence(found.contract, trained)
         by = found.sources[name].source
         findings.append(
             Finding(

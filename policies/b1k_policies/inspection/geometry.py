@@ -16,7 +16,8 @@ import numpy as np
 
 from b1k_envs.base import VIEWS, Float32Array, Float64Array, Observation, View
 from b1k_envs.r1pro import ARMS, CAMERAS, PROPRIO_LAYOUTS, Arm
-from b1k_policies.contract.contract import CameraAxes, Direction, EvalContract
+from b1k_policies.contract.contract import EvalContract
+from b1k_policies.contract.fields import CameraAxes, Direction
 from b1k_policies.xvla.batch import extrinsics
 
 AGREES_PX = 2.0

@@ -18,7 +18,8 @@ import numpy as np
 from b1k_envs.base import Float64Array, Observation, Protocol
 from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import PROPRIO_LAYOUTS
-from b1k_policies.contract.contract import BaseFrame, EvalContract
+from b1k_policies.contract.contract import EvalContract
+from b1k_policies.contract.fields import BaseFrame
 
 RECORDED: Mapping[Protocol, Literal["world", "robot"]] = MappingProxyType(
     {"2025": "world", "2026": "robot"}

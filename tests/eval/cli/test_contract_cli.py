@@ -8,7 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from b1k_eval.cli.main import app
-from b1k_policies.contract.contract import V4, V17, EvalContract
+from b1k_policies.contract.contract import EvalContract
+from b1k_policies.contract.presets import V4, V17
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from b1k_eval.compare.comparable import differences, require_comparable
 from b1k_eval.compare.summary import summarise_runs
 from b1k_eval.compare.verdicts import holm
 from b1k_eval.records.loading import read_run_data
-from b1k_policies.contract.contract import V4, V17
+from b1k_policies.contract.presets import V4, V17
 
 WON, LOST, BROKE = "success", "failure", "error"
 

@@ -9,7 +9,7 @@ import pytest
 from b1k_envs.errors import UsageError
 from b1k_eval.compare.comparable import _contracts, _surroundings
 from b1k_eval.records.identity import check_identity
-from b1k_policies.contract.contract import V17
+from b1k_policies.contract.presets import V17
 
 NEWER = (
     "geometry_size", "base_qvel_frame", "proprio_normalisation", "proprio_mask",

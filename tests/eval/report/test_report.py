@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from b1k_eval.cli.main import app
 from b1k_eval.video.mp4 import DamagedVideoError, frame_of_step, read_index, step_of_frame
-from b1k_policies.contract.contract import V4, V17
+from b1k_policies.contract.presets import V4, V17
 
 EVIL = '</script><script>alert(1)</script><img src=x onerror="alert(2)"> & $x$ "'
 

@@ -13,15 +13,9 @@ import pytest
 from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import ACTION_SLICES
 from b1k_policies.contract.codecs import ContractValueError
-from b1k_policies.contract.contract import (
-    PRESETS,
-    PROPRIO_GRIPPERS_LAST,
-    V4,
-    V17,
-    EvalContract,
-    diff,
-)
+from b1k_policies.contract.contract import EvalContract, diff
 from b1k_policies.contract.fields import FIELDS
+from b1k_policies.contract.presets import PRESETS, PROPRIO_GRIPPERS_LAST, V4, V17
 
 # The card's table of changes, typed off it: fx = fy, cx = cy.
 CARD_K = {

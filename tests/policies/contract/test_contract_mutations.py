@@ -35,16 +35,10 @@ from observations import (
 
 from b1k_envs.errors import ActionError, UsageError
 from b1k_policies.contract.codecs import NativeCamera
-from b1k_policies.contract.contract import (
-    PRESETS,
-    PROPRIO_GRIPPERS_LAST,
-    V4,
-    V17,
-    EvalContract,
-    diff,
-)
+from b1k_policies.contract.contract import EvalContract, diff
 from b1k_policies.contract.fields import FIELDS
 from b1k_policies.contract.normalisation import Normalisation
+from b1k_policies.contract.presets import PRESETS, PROPRIO_GRIPPERS_LAST, V4, V17
 from b1k_policies.contract.resolved import ContractConflictError
 from b1k_policies.contract.resolving import resolve
 from b1k_policies.xvla.actions import decode, executable

@@ -13,7 +13,9 @@ from b1k_envs.errors import ContractMismatchError, UsageError
 from b1k_policies.contract import fitting as contract_fitting
 from b1k_policies.contract import reading as contract_reading
 from b1k_policies.contract import resolving as contract_sources
-from b1k_policies.contract.contract import V4, V17, EvalContract
+from b1k_policies.contract.contract import EvalContract
+from b1k_policies.contract.fields import FIELDS
+from b1k_policies.contract.presets import V4, V17
 from b1k_policies.contract.reading import read_contract_file
 from b1k_policies.contract.resolved import ContractConflictError
 from b1k_policies.contract.resolving import parse_setting, resolve
@@ -286,12 +288,12 @@ def test_the_processors_file_gives_way_and_that_is_said(with_processor):
 @pytest.mark.parametrize(
     ("contract", "field", "value"),
     [
-        ({"proprio": {"base_qvel_frame": "world-fixed (spawn) axes"}}, "base_qvel_frame", "world"),
-        ({"base_velocity_frame": "robot frame"}, "base_qvel_frame", "robot"),
+        ({"proprio": {"base_qvel_frame": "world"}}, "base_qvel_frame", "world"),
+        ({"base_velocity_frame": "Robot"}, "base_qvel_frame", "robot"),
         ({"idx_for_mask_proprio": [22, 0, 1, 2, 6, 14]}, "proprio_mask", (0, 1, 2, 6, 14, 22)),
         ({"gripper_threshold": 0.25}, "gripper_threshold", 0.25),
         ({"action": {"gripper_binarized": False}}, "gripper_threshold", None),
-        ({"row_period_s": "1/30"}, "steps_per_row", 1),
+        ({"row_period_s": 0.033}, "steps_per_row", 1),
         ({"action_hz": 30}, "steps_per_row", 1),
         ({"chunk_duration_s": 1.0}, "steps_per_row", 1),
     ],
@@ -669,7 +671,8 @@ NESTED = {
     "model_version": "v17",
     "image_preprocessing": {
         "size": [224, 224],
-        "resize": "BICUBIC (antialias)",
+        "resize": "BICUBIC",
+        "antialias": True,
         "normalization": {
             "mean": [0.485, 0.456, 0.406],
             "std": [0.229, 0.224, 0.225],
@@ -684,7 +687,7 @@ NESTED = {
     },
     "extrinsics": {"convention": "camera-to-base", "order": ["head", "left_wrist", "right_wrist"]},
     "action": {"chunk_size": 30, "delta_mask": "make_bool_mask(-3, 3, -1, 7, -1, 7, -1)"},
-    "progressHead": {"type": "bare Linear", "apply_sigmoid": True},
+    "progressHead": {"type": "bare Linear"},
     "skill": {"num_classes": 34},
     "changes_from_v4": {"image_size": "504 -> 224"},
     "latent_segmenter": False,
@@ -707,18 +710,20 @@ LIKE_THE_CARD = {
 FLAT = {
     "version": 17,
     "img_size": "224x224",
-    "interpolation": "bicubic",
+    "resize": "bicubic",
     "channel_order": "RGB",
     "normalization": "ImageNet",
-    "cameras": [{"name": "head_rgb"}, {"name": "left_wrist_rgb"}, {"name": "right_wrist_rgb"}],
-    "extrinsics_convention": "c2b, OpenGL",
-    "pose_order": {"head": 0, "left": 1, "right": 2},
-    "proprio_layout": "base_qvel, torso, left_arm, left_gripper, right_arm, right_gripper",
+    "cameras": ["head", "left_wrist", "right_wrist"],
+    "extrinsics_convention": "camera-to-base",
+    "camera_axes": "OpenGL",
+    "pose_order": "head, left, right",
+    "proprio_layout": "base_qvel, trunk_qpos, arm_left_qpos, gripper_left_qpos, arm_right_qpos, "
+                      "gripper_right_qpos",
     "gripper_scaling": "2*(q1+q2)/0.10 - 1",
     "delta_mask": [i in {3, 4, 5} or 7 <= i < 14 or 15 <= i < 22 for i in range(23)],
     "action_horizon": 30,
     "first_executable_action": 0,
-    "progress_is_logit": True,
+    "progress_head": "logit",
     "id_to_skill": {str(i): f"skill {i}" for i in range(34)},
     "tokenizer_max_length": 50,
     "instruction": V17.prompt,
@@ -782,6 +787,69 @@ def test_skill_names_come_from_the_file_and_from_nowhere_else(folder):
     assert found.contract.skill_names is not None
     assert found.contract.skill_names[11] == "skill 11"
     assert resolve(folder(CONFIG_V17, {})).contract.skill_names is None
+
+
+VIEWS_LINE = '"view_order": ["head", "left_wrist", "right_wrist"] in its order'
+PROGRESS_LINE = '"progress_output": "probability" | "logit" | "none"'
+GRIPPER_LINE = '"gripper_proprio": "signed" | "fraction" | "sum"'
+FILTER_LINE = '"resize_filter": "bicubic" | "bilinear" | "nearest"'
+
+
+@pytest.mark.parametrize(
+    ("document", "line"),
+    [
+        ({"resize": "BICUBIC to 224x224, antialias"}, FILTER_LINE),
+        ({"image": {"resize": "bicubic or bilinear"}}, FILTER_LINE),
+        ({"cameras": [{"name": "head_rgb"}, {"name": "left_rgb"}]}, VIEWS_LINE),
+        ({"view_order": "first the head, then left and right"}, VIEWS_LINE),
+        ({"gripper_scaling": "unsigned [0, 1]"}, GRIPPER_LINE),
+        ({"gripper_scaling": "[-1, 1] mapped to [0, 1]"}, GRIPPER_LINE),
+        ({"gripper_scaling": "not signed"}, GRIPPER_LINE),
+        ({"progress_head": "raw value, not a probability"}, PROGRESS_LINE),
+        ({"progress_head": "logit: a bare Linear, apply a sigmoid once"}, PROGRESS_LINE),
+        ({"progress_head_type": "Linear (not Sequential(Linear, Sigmoid))"}, PROGRESS_LINE),
+        ({"progres_head": "logit"}, PROGRESS_LINE),  # the nearest key
+        ({"camera_axes": "USD: +x right, +y up"}, '"camera_axes": "usd" | "opencv"'),
+        ({"extrinsics_convention": "c2b"},
+         '"extrinsics_direction": "camera_to_base" | "base_to_camera"'),
+        ({"delta_reference": "the first action, not the proprio"}, '"delta_reference": "proprio"'),
+        ({"base_qvel_frame": "world-fixed (spawn) axes"},
+         '"base_qvel_frame": "as_recorded" | "world" | "robot"'),
+        ({"domain_id": "nineteen"}, '"domain_id": WHOLE NUMBER'),
+        ({"normalization": "not ImageNet"}, '"FIELD": VALUE (docs/contract.md)'),
+        ({"progress_is_logit": True}, '"FIELD": VALUE (docs/contract.md)'),
+        ({"unheard_of": {"image_size": 504}}, '"image_size": WHOLE NUMBER'),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_words_that_no_table_has_are_listed_with_the_line_to_add(folder, document, line):
+    found = resolve(folder(CONFIG_V17, document))
+    (told,) = found.not_understood
+    assert told.endswith(f"; if it counts, add {line} to a --contract file")
+    assert told.startswith(f"EVAL_CONTRACT.json:{next(iter(document))}")
+    assert found.contract == V17
+    assert not any(s.where.startswith("EVAL_CONTRACT.json") for s in found.understood)
+
+
+def test_the_line_to_add_settles_the_field(folder, tmp_path):
+    path = folder(CONFIG_V17, {"gripper_scaling": "q1 + q2, summed"})
+    (told,) = resolve(path).not_understood
+    assert 'add "gripper_proprio": "signed" | "fraction" | "sum" to a --contract file' in told
+    file = tmp_path / "mine.json"
+    file.write_text('{"gripper_proprio": "sum"}')
+    assert resolve(path, contract=str(file)).contract.gripper_proprio == "sum"
+
+
+def test_every_spelling_of_a_field_is_understood_and_no_key_stands_for_two():
+    keys = [key for info in FIELDS.values() for key in (info.name, *info.keys)]
+    assert len(set(keys)) == len(keys)
+    for info in FIELDS.values():
+        if info.name in ("name", "native_intrinsics"):
+            continue
+        value = info.codec.encode(getattr(V4, info.name))
+        for key in (info.name, *info.keys):
+            stated = {s.name: s.value for s in read_contract_file({key: value}).statements}
+            assert stated.get(info.name) == getattr(V4, info.name), key
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,8 @@ def test_a_file_of_our_own_format_is_read_strictly(folder, contract, message):
 
 def test_a_file_of_another_format_is_read_leniently(folder):
     found = resolve(folder({"format": "theirs/3", "chunk_size": 30}))
-    assert found.not_understood == ('EVAL_CONTRACT.json:format: "theirs/3"',)
+    (told,) = found.not_understood
+    assert told.startswith('EVAL_CONTRACT.json:format: "theirs/3"; if it counts, add ')
     assert found.sources["chunk_length"].source == "EVAL_CONTRACT.json:chunk_size"
 
 

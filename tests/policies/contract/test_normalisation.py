@@ -11,7 +11,7 @@ from observations import expected_proprio, made_observation, random_chunk, token
 from safetensors.numpy import save_file
 
 from b1k_policies.contract.codecs import ContractValueError
-from b1k_policies.contract.contract import V17
+from b1k_policies.contract.presets import V17
 from b1k_policies.contract.resolved import ContractConflictError
 from b1k_policies.contract.resolving import resolve
 from b1k_policies.xvla.actions import decode, encode

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from b1k_policies.contract.contract import V17
+from b1k_policies.contract.presets import V17
 
 
 def test_poses_mask_and_gripper_are_stated_as_the_contract_has_them(tiny_maker):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from observations import made_observation
 
-from b1k_policies.contract.contract import V4, V17
+from b1k_policies.contract.presets import V4, V17
 from b1k_policies.inspection.chunk import chunk_facts, chunk_findings, state_as_action
 
 

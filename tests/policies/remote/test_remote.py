@@ -18,7 +18,7 @@ from b1k_envs.base import Observation
 from b1k_envs.errors import UnavailableError, UsageError
 from b1k_eval.loop.chunking import RecedingHorizon
 from b1k_eval.loop.runner import run_episode
-from b1k_policies.contract.contract import V4, V17
+from b1k_policies.contract.presets import V4, V17
 from b1k_policies.registry import make_policy
 from b1k_policies.remote.client import RemotePolicy
 from b1k_policies.remote.wire.metadata import Resizing, ServerInfo

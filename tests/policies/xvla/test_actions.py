@@ -19,7 +19,7 @@ from observations import (
 )
 
 from b1k_envs.errors import ActionError
-from b1k_policies.contract.contract import PRESETS, PROPRIO_GRIPPERS_LAST, V4, V17
+from b1k_policies.contract.presets import PRESETS, PROPRIO_GRIPPERS_LAST, V4, V17
 from b1k_policies.xvla.actions import decode, encode, executable
 
 # Columns of each part in the robot's action, written out.

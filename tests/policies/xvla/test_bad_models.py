@@ -12,7 +12,7 @@ from doubles import make_toy_env
 from spoilt import DA3, Spoilt, one_thread  # noqa: F401 - a fixture
 
 from b1k_eval.run import simulators
-from b1k_policies.contract.contract import V17
+from b1k_policies.contract.presets import V17
 from b1k_policies.xvla.base_frame import frame_doubt
 
 OPEN = "open, and taken from preset v17 unproven: skill_names"

@@ -14,7 +14,7 @@ from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_envs.tasks.table import get_task
 from b1k_envs.tracks import mask
 from b1k_eval.cli.main import app
-from b1k_policies.contract.contract import PRESETS, PROPRIO_GRIPPERS_INLINE, V17
+from b1k_policies.contract.presets import PRESETS, PROPRIO_GRIPPERS_INLINE, V17
 from b1k_policies.xvla.base_frame import frame_doubt
 from b1k_policies.xvla.batch import extract_proprio
 

@@ -30,7 +30,7 @@ from observations import (
 )
 
 from b1k_envs.errors import EnvError, UsageError
-from b1k_policies.contract.contract import (
+from b1k_policies.contract.presets import (
     PRESETS,
     PROPRIO_GRIPPERS_INLINE,
     PROPRIO_GRIPPERS_LAST,

@@ -28,7 +28,7 @@ from observations import (
 from PIL import Image
 
 from b1k_envs.errors import EnvError
-from b1k_policies.contract.contract import PRESETS, V17
+from b1k_policies.contract.presets import PRESETS, V17
 from b1k_policies.xvla.images import denormalise, image_tensor
 
 # Textures, edges, text and flat walls; the last is enlarged for v4.

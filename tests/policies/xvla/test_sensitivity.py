@@ -15,7 +15,7 @@ from spoilt import MODEL, Spoilt, one_thread  # noqa: F401 - a fixture
 from typer.testing import CliRunner
 
 from b1k_eval.cli.main import app
-from b1k_policies.contract.contract import V17
+from b1k_policies.contract.presets import V17
 from b1k_policies.xvla.batch import build_batch
 from b1k_policies.xvla.sensitivity import INTRINSICS, POSES, try_inputs
 

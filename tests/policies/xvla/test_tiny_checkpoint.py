@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from b1k_envs.errors import UsageError
-from b1k_policies.contract.contract import PRESETS, EvalContract
+from b1k_policies.contract.contract import EvalContract
+from b1k_policies.contract.presets import PRESETS
 from b1k_policies.contract.resolved import ContractConflictError
 from b1k_policies.contract.resolving import resolve
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from b1k_envs.errors import UnavailableError
-from b1k_policies.contract.contract import ResizeFilter
+from b1k_policies.contract.fields import ResizeFilter
 from b1k_policies.remote.wire import keys
 from b1k_policies.remote.wire.limits import WireError
 
