@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from b1k_envs.errors import UsageError
-from b1k_policies.contract.contract import PRESETS
+from b1k_policies.contract.presets import PRESETS
 from b1k_policies.contract.reading import CONFIG_FILE, read_json
 from b1k_policies.options import Option, at_home
 from b1k_policies.xvla.files.folder import (
