@@ -237,7 +237,7 @@ def test_exact_coverage_of_the_paired_interval_and_level_of_the_paired_test(chec
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("n", [10, 20])
+@pytest.mark.parametrize("n", [10])
 def test_intervals_of_clustered_differences_cover_and_their_test_keeps_its_level(checks, n):
     for scenario in checks.DIFFERENCES:
         assert checks.coverage(scenario, "in use", n, 2000)[0] >= 0.935, scenario.name
