@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from b1k_eval.records.loading import EpisodeData, RunData
-from b1k_eval.records.run_files import EpisodeKey
 
 GLOVES_TASK = "clean_boxing_gloves"
 SUBGOALS = (
@@ -80,7 +79,10 @@ def episode(
     pq.write_table(pa.table(table), folder / "trace.parquet")
     firsts = {name: int(np.argmax(v)) + 1 if v.any() else None for name, v in held.items()}
     known: dict[str, Any] = {
-        "key": EpisodeKey(task, instance, 0),
+        "task": task,
+        "task_index": 31,
+        "instance": instance,
+        "rollout": 0,
         "seed": 0,
         "outcome": "failure",
         "success": False,
@@ -98,8 +100,6 @@ def episode(
         "efficiency": {},
         "timing": {},
         "folder": folder,
-        "trace": folder / "trace.parquet",
-        "video": None,
     }
     return EpisodeData(**{**known, **fields})
 

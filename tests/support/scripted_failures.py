@@ -19,8 +19,9 @@ from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.states import GloveTruth
 from b1k_envs.tasks.table import human_stats
 from b1k_eval.loop.strategy import build_chunking
+from b1k_eval.records.episode import EpisodeKey, EpisodeRecord
 from b1k_eval.records.loading import RunData, read_run_data
-from b1k_eval.records.store import EpisodeKey, open_run
+from b1k_eval.records.store import open_run
 from b1k_eval.run.episode import Assembly
 from b1k_eval.run.executor import Executor
 from b1k_policies.base import ActionChunk, Policy
@@ -222,7 +223,7 @@ class ScriptedRuns:
             store = open_run(path, run_record(), resume=False)
             key = EpisodeKey(TASK.name, 0, 0)
             folder = store.begin(key)
-            store.commit(key, folder, _execute(self._env, SCRIPTS[name], folder))
+            store.commit(folder, _execute(self._env, SCRIPTS[name], folder))
             store.close()
             self._runs[name] = read_run_data(path)
         return self._runs[name]
@@ -242,7 +243,7 @@ def run_record(**settings: Any) -> dict[str, Any]:
     }
 
 
-def _execute(env: TwinEnv, script: Script, folder: Path) -> dict[str, Any]:
+def _execute(env: TwinEnv, script: Script, folder: Path) -> EpisodeRecord:
     env._max_steps = script.max_steps  # one world for all: to build it takes longer than a script
     assembly = Assembly(
         make_env=make_twin,

@@ -40,7 +40,6 @@ from b1k_eval.files import TEMP_PREFIX, to_json, write_atomic
 from b1k_eval.records.loading import EpisodeData, RunData, read_run_data
 from b1k_eval.records.run_files import RUN_FILE
 from b1k_eval.records.store import START_AGAIN, storing
-from b1k_eval.run.episode import RESULT_FILE
 
 SUBMISSIONS, DRAFTS = Path("submissions"), Path("drafts")
 """Where the folder goes if nothing is said."""
@@ -226,13 +225,12 @@ def instance_ids(run: RunData) -> dict[int, int]:
 def _text(
     run: RunData, episode: EpisodeData, instance_id: int, found: tuple[str, ...]
 ) -> str | None:
-    record = json.loads((episode.folder / RESULT_FILE).read_text(encoding="utf-8"))
     human, protocol = run.identity["human"], run.identity["settings"]["protocol"]
     if not found:
-        return official_text(record, HumanStats(**human), protocol, instance_id)
+        return official_text(episode, HumanStats(**human), protocol, instance_id)
     # A draft has null where a figure cannot be had, which a submission may not.
     known = {name: math.nan if value is None else value for name, value in human.items()}
-    text = official_text(record, HumanStats(**known), protocol, instance_id)
+    text = official_text(episode, HumanStats(**known), protocol, instance_id)
     if text is None:
         return None
     draft = {"DRAFT": "not a submission, see DRAFT.txt", **_without_nan(json.loads(text))}

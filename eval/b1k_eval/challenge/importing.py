@@ -32,17 +32,11 @@ from b1k_eval.challenge.result_files import (
     year_of,
 )
 from b1k_eval.files import to_json
+from b1k_eval.records.episode import FORMAT, RESULT_FILE, VIDEO_FILE, EpisodeKey, EpisodeRecord
 from b1k_eval.records.provenance import this_session
-from b1k_eval.records.run_files import (
-    EPISODES_FILE,
-    EPISODES_FOLDER,
-    FORMAT,
-    RUN_FILE,
-    EpisodeKey,
-)
+from b1k_eval.records.run_files import EPISODES_FILE, EPISODES_FOLDER, RUN_FILE
 from b1k_eval.records.scoring import BODIES
 from b1k_eval.records.store import START_AGAIN, RunStore, open_run, storing
-from b1k_eval.run.episode import RESULT_FILE, VIDEO_FILE
 from b1k_eval.run.launch import episode_seed
 from b1k_eval.settings import IMPORTED, settled
 
@@ -273,59 +267,54 @@ def _write(store: RunStore, files: Sequence[OfficialFile], source: Path) -> None
             temporary = store.begin(key)
             video = source / VIDEO_FOLDER / file.path.with_suffix(".mp4").name
             with storing(temporary, START_AGAIN):
-                (temporary / RESULT_FILE).write_text(to_json(result), encoding="utf-8")
+                text = to_json(result.to_json())
+                (temporary / RESULT_FILE).write_text(text, encoding="utf-8")
                 if video.is_file():
                     shutil.copyfile(video, temporary / VIDEO_FILE)
-            store.commit(key, temporary, result)
+            store.commit(temporary, result)
     finally:
         store.close()
 
 
-def _result(file: OfficialFile, key: EpisodeKey, identity: Mapping[str, Any]) -> dict[str, Any]:
+def _result(file: OfficialFile, key: EpisodeKey, identity: Mapping[str, Any]) -> EpisodeRecord:
     content, steps = file.content, file.content["time"]["simulator_steps"]
     q_score = float(content["q_score"]["final"])
     success = bool(content.get("success", q_score == SUCCESS))
+    reason = content.get("failure_reason")
     limit = identity["settings"]["max_steps"]  # an episode that times out lasts a step longer
     notes: list[str] = ["imported from the official evaluator's file"]
-    return {
-        "format": 1,
-        "task": key.task,
-        "task_index": file.task.index,
-        "instance": key.instance,
-        "rollout": key.rollout,
-        "seed": episode_seed(0, key.task, key.instance, key.rollout),
-        "outcome": "success" if success else "failure",
-        "success": success,
-        "q_score": q_score,
-        "failure_reason": content.get("failure_reason"),
-        "message": None,
-        "traceback": None,
-        "steps": steps,
-        "simulated_s": steps / CONTROL_HZ,
-        "terminated": success,
-        "truncated": not success and content.get("failure_reason") is None and steps > limit,
-        "inferences": 0,
-        "stalled_steps": 0,
-        "privileged": bool(identity["privileged"]),
-        "initial_predicates": {},
-        "predicates": {},
-        "subgoals": {},
-        "efficiency": {
+
+    def finite(block: str, names: Sequence[str]) -> dict[str, float | None]:
+        return {name: _finite(name, content[block], notes) for name in names}
+
+    return EpisodeRecord(
+        task=key.task,
+        task_index=file.task.index,
+        instance=key.instance,
+        rollout=key.rollout,
+        seed=episode_seed(0, key.task, key.instance, key.rollout),
+        outcome="success" if success else "failure",
+        success=success,
+        q_score=q_score,
+        failure_reason=reason,
+        message=None,
+        steps=steps,
+        simulated_s=steps / CONTROL_HZ,
+        terminated=success,
+        truncated=not success and reason is None and steps > limit,
+        privileged=bool(identity["privileged"]),
+        efficiency={
             "time": {
                 "simulator_steps": steps,
                 "simulator_time": steps / CONTROL_HZ,
-                "normalized_time": _finite("normalized_time", content["time"], notes),
+                **finite("time", ["normalized_time"]),
             },
-            "agent_distance": {
-                body: _finite(body, content["agent_distance"], notes) for body in BODIES
-            },
-            "normalized_agent_distance": {
-                body: _finite(body, content["normalized_agent_distance"], notes) for body in BODIES
-            },
+            "agent_distance": finite("agent_distance", BODIES),
+            "normalized_agent_distance": finite("normalized_agent_distance", BODIES),
             "notes": notes,
         },
-        "timing": {},
-    }
+        timing={},
+    )
 
 
 def _finite(name: str, block: Mapping[str, Any], notes: list[str]) -> float | None:

@@ -17,14 +17,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from b1k_envs.base import Protocol
 from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import CONTROL_HZ
-from b1k_envs.tasks.table import TIME_LIMIT_FACTORS
-from b1k_eval.records.scoring import BODIES, HumanFigures, human_distances
+from b1k_envs.tasks.table import HumanStats
+from b1k_eval.records.episode import EpisodeRecord
+from b1k_eval.records.scoring import BODIES, official_figures
 
 OFFICIAL_REASONS: tuple[str, ...] = (
     "policy_connection_lost",
@@ -35,6 +36,7 @@ OFFICIAL_REASONS: tuple[str, ...] = (
 """What `failure_reason` can be; a fault of any other kind is a `policy_error`."""
 
 _RENDERING_DT = 1.0 / CONTROL_HZ
+"""The evaluator multiplies by it, which differs from a division in the last digit."""
 
 
 def official_name(task: str, instance_id: int, rollout: int) -> str:
@@ -49,12 +51,12 @@ def official_name(task: str, instance_id: int, rollout: int) -> str:
 
 
 def official_text(
-    record: Mapping[str, Any], human: HumanFigures, protocol: Protocol, instance_id: int
+    record: EpisodeRecord, human: HumanStats, protocol: Protocol, instance_id: int
 ) -> str | None:
     """Content of an episode's file.
 
     Args:
-        record: Content of result.json.
+        record: The episode.
         human: What the figures are relative to.
         protocol: Whose form.
         instance_id: See `official_name`.
@@ -66,57 +68,34 @@ def official_text(
     Raises:
         UsageError: A human figure is missing.
     """
-    at_fault = record["failure_reason"] is not None
-    if record["outcome"] == "error" or (at_fault and protocol == "2025"):
+    reason = record.failure_reason
+    if record.efficiency is None or (reason is not None and protocol == "2025"):
         return None
-    figures = _figures(record, human, at_fault=at_fault)
-    if protocol == "2025":
-        return json.dumps(figures)
-    head: dict[str, Any] = {
-        "task": record["task"],
-        "instance_id": instance_id,
-        "rollout_id": record["rollout"],
-        "steps": record["steps"],
-        "success": record["success"],
-    }
-    if at_fault:
-        reason = record["failure_reason"]
-        head["failure_reason"] = reason if reason in OFFICIAL_REASONS else "policy_error"
-    return json.dumps({**head, **figures}, indent=2)
-
-
-def _figures(
-    record: Mapping[str, Any], human: HumanFigures, *, at_fault: bool
-) -> dict[str, dict[str, Any]]:
-    """What both years' files have, in their order."""
-    steps = record["steps"]
-    distance = {
-        body: math.nan if way is None else way
-        for body, way in record["efficiency"]["agent_distance"].items()
-    }
-    if at_fault:
-        normalized = dict.fromkeys(BODIES, 0.0)
-        normalized_time = 1.0 / TIME_LIMIT_FACTORS["2026"]
-    else:
-        theirs = human_distances(human)
-        normalized = {body: _relative(theirs[body], distance[body], body) for body in BODIES}
-        normalized_time = _relative(human.length, steps, "length")
-    return {
-        "agent_distance": {body: distance[body] for body in BODIES},
-        "normalized_agent_distance": normalized,
-        "q_score": {"final": record["q_score"]},
-        "time": {
-            "simulator_steps": steps,
-            "simulator_time": steps * _RENDERING_DT,
-            "normalized_time": normalized_time,
-        },
-    }
-
-
-def _relative(human: float | None, measured: float, name: str) -> float:
-    if human is None:
+    missing = [name for name, figure in asdict(human).items() if figure is None]
+    if missing and reason is None:
         raise UsageError(
-            f"the human figure for {name} is not published for this task: official files need the "
-            "evaluator's own metadata, given with --human-stats"
+            f"the human figure {missing[0]} is not published for this task: official files need "
+            "the evaluator's own metadata, given with --human-stats"
         )
-    return human / measured if measured != 0 else float("inf")
+    ways = record.efficiency["agent_distance"]
+    distance = {body: math.nan if ways[body] is None else ways[body] for body in BODIES}
+    figures = official_figures(record.steps, distance, human, forfeited=reason is not None)
+    time = {**figures["time"], "simulator_time": record.steps * _RENDERING_DT}
+    content = {
+        "agent_distance": figures["agent_distance"],
+        "normalized_agent_distance": figures["normalized_agent_distance"],
+        "q_score": {"final": record.q_score},
+        "time": time,
+    }
+    if protocol == "2025":
+        return json.dumps(content)
+    head: dict[str, Any] = {
+        "task": record.task,
+        "instance_id": instance_id,
+        "rollout_id": record.rollout,
+        "steps": record.steps,
+        "success": record.success,
+    }
+    if reason is not None:
+        head["failure_reason"] = reason if reason in OFFICIAL_REASONS else "policy_error"
+    return json.dumps({**head, **content}, indent=2)

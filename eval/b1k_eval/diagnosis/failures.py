@@ -27,14 +27,8 @@ from b1k_envs.r1pro import ACTION_SLICES, ARMS, Arm
 from b1k_envs.tasks.course import STILL, Course, Motion, last_step
 from b1k_envs.tasks.described import DESCRIPTIONS
 from b1k_envs.tasks.description import Description, Finding
-from b1k_eval.records.loading import (
-    Damaged,
-    DamagedTraceError,
-    EpisodeData,
-    EpisodeTrace,
-    RunData,
-    read_trace,
-)
+from b1k_eval.records.loading import Damaged, EpisodeData, RunData, read_trace
+from b1k_eval.records.trace_columns import DamagedTraceError, EpisodeTrace
 
 LABELS: Mapping[str, str] = MappingProxyType(
     {

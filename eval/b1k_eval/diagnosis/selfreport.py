@@ -24,7 +24,8 @@ from b1k_eval.diagnosis.selfreport_skill import (
     SkillReport,
     judge_skill,
 )
-from b1k_eval.records.loading import Damaged, DamagedTraceError, RunData
+from b1k_eval.records.loading import Damaged, RunData
+from b1k_eval.records.trace_columns import DamagedTraceError
 
 __all__ = [
     "NEAR_MEDIAN",

@@ -10,7 +10,6 @@ demand.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,29 +20,18 @@ from typing import Any
 from b1k_envs.errors import UsageError
 from b1k_eval.files import spelled_out
 from b1k_eval.loop.events import Outcome
-from b1k_eval.records.run_files import (
-    EPISODES_FILE,
-    EPISODES_FOLDER,
-    RUN_FILE,
+from b1k_eval.records.episode import (
+    OUTCOMES,
+    RESULT_FILE,
+    TRACE_FILE,
+    VIDEO_FILE,
+    DamagedRecordError,
     EpisodeKey,
-    read_run,
+    EpisodeRecord,
 )
+from b1k_eval.records.run_files import EPISODES_FOLDER, RUN_FILE, parse_object, read_lines, read_run
 from b1k_eval.records.trace_columns import DamagedTraceError, EpisodeTrace
-from b1k_eval.run.episode import RESULT_FILE, TRACE_FILE, VIDEO_FILE
 from b1k_eval.settings import settled
-
-__all__ = [
-    "OUTCOMES",
-    "Damaged",
-    "DamagedTraceError",
-    "EpisodeData",
-    "EpisodeTrace",
-    "RunData",
-    "read_run_data",
-    "read_trace",
-]
-
-OUTCOMES: tuple[Outcome, ...] = ("success", "failure", "error")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,58 +49,24 @@ class Damaged:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EpisodeData:
-    """One finished episode; the fields of its result.json, where not said otherwise.
+class EpisodeData(EpisodeRecord):
+    """A finished episode, and where its files lie.
 
     Attributes:
-        key: Task, instance, rollout.
-        seed: Seed of the episode.
-        outcome: `success`, `failure` or `error`.
-        success: None for an error.
-        q_score: In [0, 1]; None for an error.
-        failure_reason: Machine-readable cause where the policy was at fault, else None.
-        message: Fault or error in words, and what the simulator did wrong, else None.
-        steps: Control steps executed.
-        simulated_s: The same as simulated time [s].
-        truncated: The time limit was reached.
-        inferences: How often the policy was asked.
-        privileged: The policy read the simulator's truth.
-        initial_predicates: Truth of the goal's predicates before the first action.
-        predicates: The same after the last.
-        subgoals: First step after which each sub-goal held, in the task's order; 0 at the start,
-            None never. Empty if the task has none.
-        efficiency: Official time and distance figures; None for an error.
-        timing: Wall times [s].
         folder: The episode's folder.
-        trace: trace.parquet; None if it is not there.
-        video: video.mp4; None if it is not there.
     """
 
-    key: EpisodeKey
-    seed: int
-    outcome: Outcome
-    success: bool | None
-    q_score: float | None
-    failure_reason: str | None
-    message: str | None
-    steps: int
-    simulated_s: float
-    truncated: bool
-    inferences: int
-    privileged: bool
-    initial_predicates: Mapping[str, bool]
-    predicates: Mapping[str, bool]
-    subgoals: Mapping[str, int | None]
-    efficiency: Mapping[str, Any] | None
-    timing: Mapping[str, float]
     folder: Path
-    trace: Path | None
-    video: Path | None
 
     @property
-    def name(self) -> str:
-        """TASK-INSTANCE-ROLLOUT."""
-        return self.key.folder
+    def trace(self) -> Path | None:
+        """trace.parquet; None if it is not there."""
+        return _present(self.folder / TRACE_FILE)
+
+    @property
+    def video(self) -> Path | None:
+        """video.mp4; None if it is not there."""
+        return _present(self.folder / VIDEO_FILE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +146,7 @@ def read_run_data(path: str | Path) -> RunData:
             continue
         try:
             episodes.append(_episode(path, key, lines[key]))
-        except _UnusableError as error:
+        except DamagedRecordError as error:
             damaged.append(Damaged(name=key.folder, why=str(error)))
     named = {entry.name for entry in damaged}
     return RunData(
@@ -222,41 +176,8 @@ def read_trace(episode: EpisodeData) -> EpisodeTrace:
 # --- episodes -------------------------------------------------------------------------------
 
 
-class _UnusableError(Exception):
-    """Why an episode or a line is left out."""
-
-
-_NUMBER = (int, float)
-_FIELDS: Mapping[str, tuple[type, ...]] = {
-    "seed": (int,),
-    "success": (bool, type(None)),
-    "q_score": (*_NUMBER, type(None)),
-    "failure_reason": (str, type(None)),
-    "message": (str, type(None)),
-    "steps": (int,),
-    "simulated_s": _NUMBER,
-    "truncated": (bool,),
-    "inferences": (int,),
-    "privileged": (bool,),
-    "initial_predicates": (dict,),
-    "predicates": (dict,),
-    "subgoals": (dict,),
-    "efficiency": (dict, type(None)),
-    "timing": (dict,),
-}
-"""Fields of result.json that are kept, and what each may be."""
-
-_KEY_FIELDS = (("task", (str,)), ("instance", (int,)), ("rollout", (int,)))
-
-_UNKNOWN_TO_A_LINE: Mapping[str, Any] = {
-    "truncated": False,
-    "inferences": 0,
-    "initial_predicates": {},
-    "predicates": {},
-    "subgoals": {},
-    "efficiency": None,
-}
-"""What an error is taken to be of which only the line is there; nothing of it is ever scored."""
+_IN_BOTH = (*EpisodeKey._fields, "outcome", "steps")
+"""What an episode's line must have, equal to its result.json."""
 
 
 def _plan(identity: Mapping[str, Any]) -> tuple[EpisodeKey, ...]:
@@ -286,96 +207,44 @@ def _label(identity: Mapping[str, Any]) -> str:
 def _lines(
     path: Path, plan: set[EpisodeKey]
 ) -> tuple[dict[EpisodeKey, dict[str, Any]], list[Damaged]]:
-    """The usable lines of episodes.jsonl; a torn last one is an episode that has none yet."""
-    file = path / EPISODES_FILE
-    try:
-        data = file.read_bytes()
-    except FileNotFoundError:
-        return {}, []
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error}") from error
+    """The usable lines of episodes.jsonl, and what is wrong with the others."""
     lines: dict[EpisodeKey, dict[str, Any]] = {}
     seen: dict[EpisodeKey, int] = {}
     damaged = []
-    for number, raw in enumerate(data.split(b"\n")[:-1], start=1):
-        where = f"line {number}"
-        try:
-            line = _json(raw)
-            key = EpisodeKey(*(_field(line, *field) for field in _KEY_FIELDS))
-            where = key.folder
-            if key not in plan:
-                raise _UnusableError(f"line {number} lists it, and run.json does not")
-            if line.get("outcome") not in OUTCOMES:
-                raise _UnusableError(f"line {number} has the outcome {line.get('outcome')!r}")
-            if key in seen:
-                lines.pop(key, None)
-                raise _UnusableError(f"lines {seen[key]} and {number} both list it")
+    for number, key, line, problem in read_lines(path, _IN_BOTH):
+        if key is not None and key in seen:
+            lines.pop(key, None)
+            problem = f"lines {seen[key]} and {number} both list it"
+        elif key is not None and key not in plan:
+            problem = f"line {number} lists it, and run.json does not"
+        if problem or key is None:
+            where = f"line {number}" if key is None else key.folder
+            damaged.append(Damaged(name=where, why=f"{problem}"))
+        else:
             seen[key] = number
             lines[key] = line
-        except _UnusableError as error:
-            damaged.append(Damaged(name=where, why=str(error)))
     return lines, damaged
 
 
 def _episode(path: Path, key: EpisodeKey, line: dict[str, Any]) -> EpisodeData:
     """What a line and its folder say together."""
     folder = path / EPISODES_FOLDER / key.folder
-    outcome = line["outcome"]
+    failed = line["outcome"] == "error"
+    result: dict[str, Any] | None = None
     try:
-        result = _json((folder / RESULT_FILE).read_bytes())
+        result = parse_object((folder / RESULT_FILE).read_bytes())
     except OSError as error:
-        if outcome != "error":
-            raise _UnusableError(f"{RESULT_FILE} cannot be read ({error.strerror})") from error
-        result = {**_UNKNOWN_TO_A_LINE, **line}  # a retry is taking the files' place
-    if outcome == "error" and result.get("outcome") != "error":
-        result = {**_UNKNOWN_TO_A_LINE, **line}  # a retry's files, whose line is not there yet
-    for name, value in (*key._asdict().items(), ("outcome", outcome), ("steps", line.get("steps"))):
-        if result.get(name) != value:
-            raise _UnusableError(
-                f"its line has {name} {value!r}, its {RESULT_FILE} {result.get(name)!r}"
+        if not failed:
+            raise DamagedRecordError(f"{RESULT_FILE} cannot be read ({error.strerror})") from error
+    if result is None or (failed and result.get("outcome") != "error"):
+        # A retry of the error is taking the place of its files, and has no line yet.
+        return EpisodeData(**vars(EpisodeRecord.from_json(line, line=True)), folder=folder)
+    for name in _IN_BOTH:
+        if result.get(name) != line[name]:
+            raise DamagedRecordError(
+                f"its line has {name} {line[name]!r}, its {RESULT_FILE} {result.get(name)!r}"
             )
-    fields = {name: _field(result, name, kinds) for name, kinds in _FIELDS.items()}
-    scored = outcome != "error"
-    q_score = fields["q_score"]
-    if (q_score is not None) != scored or (q_score is not None and not 0.0 <= q_score <= 1.0):
-        raise _UnusableError(f"{RESULT_FILE} has q_score {q_score!r} with outcome {outcome!r}")
-    if fields["success"] is not ((outcome == "success") if scored else None):
-        raise _UnusableError(f"{RESULT_FILE} has success {fields['success']!r}, but {outcome!r}")
-    for name, value in fields.items():
-        if isinstance(value, dict):
-            fields[name] = MappingProxyType(value)
-    return EpisodeData(
-        key=key,
-        outcome=outcome,
-        folder=folder,
-        trace=_present(folder / TRACE_FILE),
-        video=_present(folder / VIDEO_FILE),
-        **fields,
-    )
-
-
-def _json(data: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(data.decode("utf-8"), parse_constant=_refuse)
-    except ValueError as error:
-        raise _UnusableError(f"it is no JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise _UnusableError("it holds no JSON object")
-    return value
-
-
-def _refuse(constant: str) -> None:
-    """NaN and the infinities, which Python reads and JSON does not have."""
-    raise ValueError(f"it has {constant}")
-
-
-def _field(record: Mapping[str, Any], name: str, kinds: tuple[type, ...]) -> Any:  # noqa: ANN401
-    if name not in record:
-        raise _UnusableError(f"{name!r} is missing")
-    value = record[name]
-    if type(value) not in kinds:  # exactly: true and false are no numbers
-        raise _UnusableError(f"{name!r} is {value!r}")
-    return value
+    return EpisodeData(**vars(EpisodeRecord.from_json(result)), folder=folder)
 
 
 def _present(path: Path) -> Path | None:

@@ -6,48 +6,23 @@ The layout is described in `b1k_eval.records.store`, which writes it.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from b1k_envs.errors import UsageError
+from b1k_eval.records.episode import (
+    FORMAT,
+    LINE_FIELDS,
+    OUTCOMES,
+    RESULT_FILE,
+    DamagedRecordError,
+    EpisodeKey,
+)
 
 RUN_FILE = "run.json"
 EPISODES_FILE = "episodes.jsonl"
 EPISODES_FOLDER = "episodes"
-FORMAT = 1
-
-LINE_FIELDS: tuple[str, ...] = (
-    "task",
-    "task_index",
-    "instance",
-    "rollout",
-    "seed",
-    "outcome",
-    "success",
-    "q_score",
-    "failure_reason",
-    "message",
-    "steps",
-    "simulated_s",
-    "privileged",
-    "timing",
-)
-"""Fields of result.json that the episode's line repeats."""
-
-_OUTCOMES = ("success", "failure", "error")
-
-
-class EpisodeKey(NamedTuple):
-    """Which episode of a run."""
-
-    task: str
-    instance: int
-    rollout: int
-
-    @property
-    def folder(self) -> str:
-        """Name of its folder under `episodes/`."""
-        return f"{self.task}-{self.instance}-{self.rollout}"
 
 
 def read_run(path: Path) -> dict[str, Any]:
@@ -59,13 +34,11 @@ def read_run(path: Path) -> dict[str, Any]:
     file = path / RUN_FILE
     advice = "restore the file, or start the run again under another --out"
     try:
-        record = json.loads(file.read_text(encoding="utf-8"), parse_constant=_refuse)
+        record = parse_object(file.read_bytes())
     except FileNotFoundError:
         raise UsageError(f"{path} holds no run: it has no {RUN_FILE}") from None
-    except (ValueError, OSError) as error:
+    except (DamagedRecordError, OSError) as error:
         raise UsageError(f"{file} is damaged ({error}): {advice}") from error
-    if not isinstance(record, dict):
-        raise UsageError(f"{file} is damaged (it holds no JSON object): {advice}")
     if record.get("format") != FORMAT:
         raise UsageError(
             f"{file} has format {record.get('format')!r}, this version reads {FORMAT}: {advice}"
@@ -81,58 +54,99 @@ def read_run(path: Path) -> dict[str, Any]:
     return record
 
 
-def read_episodes(path: Path) -> dict[EpisodeKey, dict[str, Any]]:
-    """Read the lines of episodes.jsonl, in their order; a torn last line is left out.
+class Line(NamedTuple):
+    """A line of episodes.jsonl.
+
+    Attributes:
+        number: Counted from 1.
+        key: Whose it is; None where it does not say.
+        content: What it holds, as far as it can be read.
+        problem: Why it cannot be used; None if it can.
+    """
+
+    number: int
+    key: EpisodeKey | None
+    content: dict[str, Any]
+    problem: str | None
+
+
+def read_lines(path: Path, needed: Sequence[str]) -> Iterator[Line]:
+    """Read episodes.jsonl; a torn last line is an episode that has none yet, and is left out.
+
+    Args:
+        path: The run folder.
+        needed: Fields that a line must have.
 
     Raises:
-        UsageError: A line is damaged or occurs twice, or its files are not there.
+        UsageError: The file cannot be read.
     """
     file = path / EPISODES_FILE
     try:
         data = file.read_bytes()
     except FileNotFoundError:
-        return {}
+        return
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error}") from error
-    episodes: dict[EpisodeKey, dict[str, Any]] = {}
-    # The last piece is empty, or a line that was being appended when the process was killed.
     for number, raw in enumerate(data.split(b"\n")[:-1], start=1):
-        where = f"{file}, line {number}"
-        advice = "remove that line and --resume: its episode will be run again"
+        key, content = None, {}
         try:
-            line = json.loads(raw.decode("utf-8"), parse_constant=_refuse)
-        except ValueError as error:
-            raise UsageError(f"{where} is damaged ({error}): {advice}") from error
-        problem = _line_problem(line)
-        if problem:
+            content = parse_object(raw)
+            for name in needed:
+                if name not in content:
+                    raise DamagedRecordError(f"it lacks {name!r}")
+            for name, kind in (("task", str), ("instance", int), ("rollout", int)):
+                if type(content[name]) is not kind:
+                    raise DamagedRecordError(f"{name!r} is {content[name]!r}")
+            key = EpisodeKey(content["task"], content["instance"], content["rollout"])
+            if content["outcome"] not in OUTCOMES:
+                expected = ", ".join(OUTCOMES)
+                raise DamagedRecordError(
+                    f"'outcome' is {content['outcome']!r}, expected one of {expected}"
+                )
+        except DamagedRecordError as error:
+            yield Line(number, key, content, str(error))
+        else:
+            yield Line(number, key, content, None)
+
+
+def read_episodes(path: Path) -> dict[EpisodeKey, dict[str, Any]]:
+    """The lines of episodes.jsonl, in their order, to go on with the run.
+
+    Raises:
+        UsageError: A line is damaged or occurs twice, or its files are not there.
+    """
+    episodes: dict[EpisodeKey, dict[str, Any]] = {}
+    for number, key, line, problem in read_lines(path, LINE_FIELDS):
+        where = f"{path / EPISODES_FILE}, line {number}"
+        advice = "remove that line and --resume: its episode will be run again"
+        if problem or key is None:
             raise UsageError(f"{where} is damaged ({problem}): {advice}")
-        key = EpisodeKey(line["task"], line["instance"], line["rollout"])
         if key in episodes:
             raise UsageError(f"{where} repeats episode {key.folder}: {advice}")
         # An error's files may be missing: killed while a retry was taking their place.
-        present = (path / EPISODES_FOLDER / key.folder / "result.json").is_file()
+        present = (path / EPISODES_FOLDER / key.folder / RESULT_FILE).is_file()
         if not present and line["outcome"] != "error":
             raise UsageError(
-                f"{where} lists episode {key.folder}, whose result.json is missing: {advice}"
+                f"{where} lists episode {key.folder}, whose {RESULT_FILE} is missing: {advice}"
             )
         episodes[key] = line
     return episodes
 
 
+def parse_object(data: bytes) -> dict[str, Any]:
+    """A JSON object, without NaN and the infinities, which Python reads and JSON does not have.
+
+    Raises:
+        DamagedRecordError: It is none.
+    """
+    try:
+        value = json.loads(data.decode("utf-8"), parse_constant=_refuse)
+    except ValueError as error:
+        raise DamagedRecordError(f"it is no JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise DamagedRecordError("it holds no JSON object")
+    return value
+
+
 def _refuse(constant: str) -> None:
-    """What JSON does not have, and Python reads all the same: NaN and the infinities."""
-    raise ValueError(f"it has {constant}, which is no JSON")
-
-
-def _line_problem(line: Any) -> str | None:  # noqa: ANN401 - whatever JSON was found
-    if not isinstance(line, dict):
-        return "it holds no JSON object"
-    missing = [name for name in LINE_FIELDS if name not in line]
-    if missing:
-        return f"it lacks {missing[0]!r}"
-    for name, kind in (("task", str), ("instance", int), ("rollout", int)):
-        if not isinstance(line[name], kind):
-            return f"{name!r} is {line[name]!r}"
-    if line["outcome"] not in _OUTCOMES:
-        return f"'outcome' is {line['outcome']!r}, expected one of {', '.join(_OUTCOMES)}"
-    return None
+    raise ValueError(f"it has {constant}")

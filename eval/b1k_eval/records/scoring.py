@@ -9,37 +9,18 @@ where the robot did not move: here that is None, and `notes` says why.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any
 
-from b1k_envs.base import AgentPositions
-from b1k_envs.base import Protocol as Generation
+from b1k_envs.base import AgentPositions, Protocol
 from b1k_envs.r1pro import CONTROL_HZ
-from b1k_envs.tasks.table import TIME_LIMIT_FACTORS
+from b1k_envs.tasks.table import TIME_LIMIT_FACTORS, HumanStats
 from b1k_eval.loop.events import EpisodeResult, EpisodeStart, StepEvent, Subscriber
+from b1k_eval.records.episode import EpisodeRecord
 
 BODIES: tuple[str, ...] = ("base", "left", "right")
 """Keys of the distances, as the official files have them; left and right are the hands."""
-
-
-class HumanFigures(Protocol):
-    """What humans needed; `b1k_envs.tasks.table.HumanStats`."""
-
-    @property
-    def length(self) -> float:
-        """Mean control steps."""
-
-    @property
-    def distance_traveled(self) -> float | None:
-        """Path length of the base [m]."""
-
-    @property
-    def left_eef_displacement(self) -> float | None:
-        """Path length of the left hand [m]."""
-
-    @property
-    def right_eef_displacement(self) -> float | None:
-        """Path length of the right hand [m]."""
 
 
 class ScoreKeeper(Subscriber):
@@ -82,10 +63,10 @@ def _as_lists(agent: AgentPositions) -> tuple[list[float], ...]:
 
 def efficiency(
     steps: int,
-    distance: dict[str, float],
-    human: HumanFigures,
+    distance: Mapping[str, float],
+    human: HumanStats,
     *,
-    forfeited: Generation | None = None,
+    forfeited: Protocol | None = None,
 ) -> dict[str, Any]:
     """Time and distances as the official files have them, and why a figure is missing.
 
@@ -93,118 +74,140 @@ def efficiency(
         steps: Control steps executed.
         distance: Path lengths by body [m], `ScoreKeeper.distance`.
         human: Means over the human demonstrations.
-        forfeited: Protocol, where the policy's fault ended the episode: 2026 then sets the
-            normalised figures to 0 and the time to that of the limit; 2025 has no such rule.
+        forfeited: Protocol, where the policy's fault ended the episode; see `official_figures`.
 
     Returns:
-        `time` with `simulator_steps`, `simulator_time` [s], `normalized_time`; `agent_distance`
-        and `normalized_agent_distance` by body; `notes`.
+        `official_figures` with None for what JSON does not have, and `notes` that say why.
     """
+    known = {body: way if math.isfinite(way) else math.nan for body, way in distance.items()}
+    figures = official_figures(steps, known, human, forfeited=forfeited == "2026")
     notes: list[str] = []
-    travelled = {body: way if math.isfinite(way) else None for body, way in distance.items()}
-    notes += [
-        f"agent_distance.{body} is null: the simulator gave a position that is not finite, "
-        "officially NaN, which JSON does not have"
-        for body, way in travelled.items()
-        if way is None
-    ]
-    normalized_time = _ratio("normalized_time", human.length, steps, "steps", notes)
-    figures = human_distances(human)
-    normalized = {
-        body: _ratio(
-            f"normalized_agent_distance.{body}", figures[body], travelled[body], "motion", notes
-        )
-        for body in BODIES
-    }
+    for body, way in known.items():
+        if math.isnan(way):
+            notes.append(
+                f"agent_distance.{body} is null: the simulator gave a position that is not finite, "
+                "officially NaN, which JSON does not have"
+            )
+            figures["agent_distance"][body] = None
+    _without_infinity(figures["time"], "normalized_time", "normalized_time", "steps", notes)
+    for body in BODIES:
+        name = f"normalized_agent_distance.{body}"
+        _without_infinity(figures["normalized_agent_distance"], body, name, "motion", notes)
     if forfeited == "2026":
-        normalized_time = 1.0 / TIME_LIMIT_FACTORS["2026"]
-        normalized = dict.fromkeys(BODIES, 0.0)
         notes = ["the policy's fault ended the episode: normalised figures are those of the rules"]
+    return {**figures, "notes": notes}
+
+
+def official_figures(
+    steps: int, distance: Mapping[str, float], human: HumanStats, *, forfeited: bool
+) -> dict[str, dict[str, Any]]:
+    """The figures as the evaluator computes them, in the order of its files.
+
+    Args:
+        steps: Control steps executed.
+        distance: Path lengths by body [m]; NaN where a position was none.
+        human: Means over the human demonstrations.
+        forfeited: The policy's fault ended the episode: the rules of 2026 then set the normalised
+            distances to 0 and the time to that of the limit; 2025 has no such rule.
+
+    Returns:
+        `agent_distance` and `normalized_agent_distance` by body and `time`, with
+        `simulator_steps`, `simulator_time` [s] and `normalized_time`. A normalised figure is
+        infinite where the robot did not move and None where the human one is not published.
+    """
+    theirs = (human.distance_traveled, human.left_eef_displacement, human.right_eef_displacement)
+    normalized = {
+        body: _ratio(figure, distance[body]) for body, figure in zip(BODIES, theirs, strict=True)
+    }
+    time = _ratio(human.length, steps)
+    if forfeited:
+        normalized = dict.fromkeys(BODIES, 0.0)
+        time = 1.0 / TIME_LIMIT_FACTORS["2026"]
     return {
         "time": {
             "simulator_steps": steps,
             "simulator_time": steps / CONTROL_HZ,
-            "normalized_time": normalized_time,
+            "normalized_time": time,
         },
-        "agent_distance": travelled,
+        "agent_distance": dict(distance),
         "normalized_agent_distance": normalized,
-        "notes": notes,
     }
 
 
-def human_distances(human: HumanFigures) -> dict[str, float | None]:
-    """Path lengths of the human demonstrations by body [m]; None where not published."""
-    return {
-        "base": human.distance_traveled,
-        "left": human.left_eef_displacement,
-        "right": human.right_eef_displacement,
-    }
-
-
-def _ratio(
-    name: str, human: float | None, measured: float | None, what: str, notes: list[str]
-) -> float | None:
-    if measured is None:
-        notes.append(f"{name} is null: {what} was not finite")
-        return None
+def _ratio(human: float | None, measured: float) -> float | None:
+    if math.isnan(measured):
+        return measured
     if human is None:
+        return None
+    return human / measured if measured != 0 else math.inf
+
+
+def _without_infinity(
+    block: dict[str, Any], key: str, name: str, what: str, notes: list[str]
+) -> None:
+    """Put None in place of what is no number, and say why."""
+    value = block[key]
+    if value is None:
         notes.append(f"{name} is null: the human figure of this task is not published")
-        return None
-    if measured == 0:
+    elif math.isnan(value):
+        notes.append(f"{name} is null: {what} was not finite")
+    elif math.isinf(value):
         notes.append(f"{name} is null: no {what}, officially Infinity, which JSON does not have")
-        return None
-    return human / measured
+    else:
+        return
+    block[key] = None
 
 
-def result_record(
-    result: EpisodeResult, keeper: ScoreKeeper, human: HumanFigures
-) -> dict[str, Any]:
-    """The content of result.json, JSON values only; wall times in the block `timing` alone.
+def episode_record(
+    result: EpisodeResult,
+    keeper: ScoreKeeper,
+    human: HumanStats,
+    recording: Mapping[str, Any] | None = None,
+) -> EpisodeRecord:
+    """What is kept of an episode.
 
     `success` and `q_score` are None for an `error`: it is not scored. A failure by the policy's
     fault scores q = 0 whatever was reached before, as the 2026 rules have it.
+
+    Args:
+        result: How it ended.
+        keeper: Listened to it.
+        human: What its figures are relative to.
+        recording: `frames` and `fps` of its video; None if it has none.
     """
-    episode = result.episode
+    episode, goal = result.episode, result.goal
     scored = result.outcome != "error"
     at_fault = result.failure_reason is not None
-    q_score: float | None = None
+    q_score = figures = None
     if scored:
-        q_score = 0.0 if at_fault or result.goal is None else float(result.goal.q_score)
-    return {
-        "format": 1,
-        "task": episode.task,
-        "task_index": episode.task_index,
-        "instance": episode.instance,
-        "rollout": episode.rollout,
-        "seed": episode.seed,
-        "outcome": result.outcome,
-        "success": result.outcome == "success" if scored else None,
-        "q_score": q_score,
-        "failure_reason": result.failure_reason,
-        "message": result.message,
-        "not_finite": None if result.not_finite is None else asdict(result.not_finite),
-        "traceback": result.traceback,
-        "steps": result.steps,
-        "simulated_s": result.time,
-        "terminated": result.terminated,
-        "truncated": result.truncated,
-        "inferences": result.inferences,
-        "stalled_steps": result.stalled_steps,
-        "privileged": result.privileged,
-        "remarks": list(result.remarks),
-        "initial_predicates": keeper.initial_predicates,
-        "predicates": {} if result.goal is None else dict(result.goal.predicates),
-        "subgoals": keeper.subgoal_steps,
-        "efficiency": efficiency(
-            result.steps,
-            keeper.distance,
-            human,
-            forfeited=episode.protocol if at_fault else None,
-        )
-        if scored
-        else None,
-        "timing": {
-            name: round(getattr(result.timing, name), 6)
-            for name in ("wall_s", "reset_s", "step_s", "observe_s", "policy_s")
-        },
-    }
+        q_score = 0.0 if at_fault or goal is None else float(goal.q_score)
+        forfeited = episode.protocol if at_fault else None
+        figures = efficiency(result.steps, keeper.distance, human, forfeited=forfeited)
+    return EpisodeRecord(
+        task=episode.task,
+        task_index=episode.task_index,
+        instance=episode.instance,
+        rollout=episode.rollout,
+        seed=episode.seed,
+        outcome=result.outcome,
+        success=result.outcome == "success" if scored else None,
+        q_score=q_score,
+        failure_reason=result.failure_reason,
+        message=result.message,
+        not_finite=None if result.not_finite is None else asdict(result.not_finite),
+        traceback=result.traceback,
+        steps=result.steps,
+        simulated_s=result.time,
+        terminated=result.terminated,
+        truncated=result.truncated,
+        inferences=result.inferences,
+        stalled_steps=result.stalled_steps,
+        privileged=result.privileged,
+        remarks=tuple(result.remarks),
+        initial_predicates=keeper.initial_predicates,
+        predicates={} if goal is None else dict(goal.predicates),
+        subgoals=keeper.subgoal_steps,
+        efficiency=figures,
+        recording=recording,
+        timing={name: round(value, 6) for name, value in asdict(result.timing).items()},
+    )

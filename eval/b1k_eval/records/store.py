@@ -10,7 +10,8 @@ files, one episode folder without a line, and a last line without its newline; `
 all three away. Any other damage is reported, never repaired by guess. A later result for an
 episode whose line says `error` replaces that line.
 
-Lines hold the fields of `LINE_FIELDS`, JSON, in the order of the plan once the run is complete.
+Lines are JSON, in the order of the plan once the run is complete; their fields are those of
+`EpisodeRecord` that have no default.
 """
 
 from __future__ import annotations
@@ -26,34 +27,15 @@ from typing import Any
 from b1k_envs.claims import Claim, ClaimedError, claim
 from b1k_envs.errors import B1kEvalError, UsageError
 from b1k_eval.files import TEMP_PREFIX, fsync_folder, make_new_folder, to_json, write_atomic
+from b1k_eval.records.episode import EpisodeKey, EpisodeRecord
 from b1k_eval.records.identity import check_identity
 from b1k_eval.records.run_files import (
     EPISODES_FILE,
     EPISODES_FOLDER,
-    FORMAT,
-    LINE_FIELDS,
     RUN_FILE,
-    EpisodeKey,
     read_episodes,
     read_run,
 )
-
-__all__ = [
-    "EPISODES_FILE",
-    "EPISODES_FOLDER",
-    "FORMAT",
-    "LINE_FIELDS",
-    "RUN_FILE",
-    "EpisodeKey",
-    "RunStore",
-    "StorageError",
-    "check_folder",
-    "disk_full",
-    "open_run",
-    "read_episodes",
-    "read_run",
-    "storing",
-]
 
 LOCK_FILE = ".lock"
 
@@ -126,19 +108,18 @@ class RunStore:
             folder.mkdir()
         return folder
 
-    def commit(self, key: EpisodeKey, folder: Path, result: Mapping[str, Any]) -> None:
+    def commit(self, folder: Path, record: EpisodeRecord) -> None:
         """Make the episode part of the run: files first, line last.
 
         Args:
-            key: Which episode.
             folder: From `begin`, with result.json and what else there is.
-            result: Content of result.json.
+            record: What result.json says.
 
         Raises:
             StorageError: Something cannot be written; the episode then has no line.
         """
+        key, line = record.key, record.line()
         final = self.path / EPISODES_FOLDER / key.folder
-        line = {name: result[name] for name in LINE_FIELDS}
         with storing(final, self._then):
             for file in folder.iterdir():
                 _fsync_file(file)

@@ -13,10 +13,10 @@ from b1k_envs.base import Float32Array, Float64Array
 from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import ACTION_DIM
 from b1k_envs.tasks.table import get_task
-from b1k_eval.records.loading import DamagedTraceError, EpisodeData, RunData, read_trace
-from b1k_eval.records.run_files import EpisodeKey
+from b1k_eval.records.episode import EpisodeKey
+from b1k_eval.records.loading import EpisodeData, RunData, read_trace
 from b1k_eval.records.trace import POSITION_COLUMNS, PREDICATE_PREFIX, SUBGOAL_PREFIX
-from b1k_eval.records.trace_columns import Column, EpisodeTrace
+from b1k_eval.records.trace_columns import Column, DamagedTraceError, EpisodeTrace
 from b1k_eval.settings import RunSettings, recorded_settings
 
 BoolArray = npt.NDArray[np.bool_]

@@ -13,7 +13,7 @@ from b1k_eval import __version__
 from b1k_eval.diagnosis.funnel import START
 from b1k_eval.loop.events import Outcome
 from b1k_eval.loop.strategy import DEFAULT_HORIZON
-from b1k_eval.records.loading import OUTCOMES
+from b1k_eval.records.episode import OUTCOMES
 from b1k_eval.report.contracts import contracts_context
 from b1k_eval.report.figures import letter
 from b1k_eval.report.looks import RUN_COLOURS

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
 from b1k_eval.diagnosis.failures import Failure, label_failure
-from b1k_eval.records.loading import DamagedTraceError, EpisodeData, read_trace
+from b1k_eval.records.loading import EpisodeData, read_trace
+from b1k_eval.records.trace_columns import DamagedTraceError
 from b1k_eval.report.timelines import timeline
-from b1k_eval.run.episode import RESULT_FILE
 from b1k_eval.video.mp4 import DamagedVideoError, VideoIndex, read_index
 
 
@@ -68,7 +67,7 @@ def read_episode_page(episode: EpisodeData) -> EpisodePage:
         "failure": None if failure is None else _failure(failure),
         "failure_reason": episode.failure_reason,
         "message": episode.message,
-        "traceback": _traceback(episode),
+        "traceback": episode.traceback,
         "initial_predicates": dict(episode.initial_predicates),
         "final_predicates": dict(episode.predicates),
         "subgoal_steps": dict(episode.subgoals),
@@ -110,12 +109,3 @@ def _failure(failure: Failure) -> dict[str, Any]:
         "step": failure.step,
         "seen": failure.seen,
     }
-
-
-def _traceback(episode: EpisodeData) -> str | None:
-    """The one field of result.json that only a person reads."""
-    try:
-        text = json.loads((episode.folder / RESULT_FILE).read_bytes()).get("traceback")
-    except (OSError, ValueError):  # an error's files may be missing while it is retried
-        return None
-    return text if isinstance(text, str) else None

@@ -13,9 +13,9 @@ import numpy as np
 from b1k_envs.base import Float64Array
 from b1k_envs.tasks.course import spans
 from b1k_envs.tasks.subgoals import SUBGOALS
-from b1k_eval.records.loading import EpisodeData, EpisodeTrace
+from b1k_eval.records.loading import EpisodeData
 from b1k_eval.records.trace import PREDICATE_PREFIX
-from b1k_eval.records.trace_columns import Column
+from b1k_eval.records.trace_columns import Column, EpisodeTrace
 from b1k_eval.video.layout import readable
 
 Changes = list[list[Any]]

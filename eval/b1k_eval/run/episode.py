@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from b1k_envs.base import Env, EnvGroup
 from b1k_envs.errors import B1kEvalError, EndsRunError
+from b1k_envs.tasks.table import HumanStats
 from b1k_eval.files import to_json, write_atomic
 from b1k_eval.loop.chunking import Chunking
 from b1k_eval.loop.events import EpisodeResult, EpisodeTiming, Subscriber
 from b1k_eval.loop.noise import ActionNoise, NoiseSpec
 from b1k_eval.loop.runner import Render, run_episode
-from b1k_eval.records.scoring import HumanFigures, ScoreKeeper, result_record
+from b1k_eval.records.episode import (
+    RESULT_FILE,
+    TRACE_FILE,
+    VIDEO_FILE,
+    DamagedRecordError,
+    EpisodeRecord,
+)
+from b1k_eval.records.run_files import parse_object
+from b1k_eval.records.scoring import ScoreKeeper, episode_record
 from b1k_eval.records.store import StorageError, disk_full, storing
 from b1k_eval.records.trace import Trace
 from b1k_eval.run.progress import ProgressSubscriber, Snapshot
@@ -25,10 +33,6 @@ from b1k_eval.run.watchdog import Limits
 from b1k_eval.video.recorder import RenderThread
 from b1k_eval.video.subscriber import VideoSubscriber
 from b1k_policies.base import EpisodeInfo, Policy, PrivilegedPolicy
-
-RESULT_FILE = "result.json"
-TRACE_FILE = "trace.parquet"
-VIDEO_FILE = "video.mp4"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +62,7 @@ class Assembly:
     make_env: Callable[..., Env]
     make_policy: Callable[..., Policy]
     make_chunking: Callable[[int], Chunking]
-    human: HumanFigures
+    human: HumanStats
     max_steps: int
     noise: NoiseSpec | None = None
     render: Render = "on-demand"
@@ -88,11 +92,11 @@ class Finished(NamedTuple):
     """An episode whose files lie in its folder.
 
     Attributes:
-        record: Content of result.json.
+        record: What result.json says.
         stop: Why no further episode should be tried, else None.
     """
 
-    record: dict[str, Any]
+    record: EpisodeRecord
     stop: B1kEvalError | None
 
 
@@ -150,7 +154,8 @@ def execute(
     finally:
         for subscriber in subscribers:
             subscriber.close()
-    record = result_record(result, keeper, assembly.human)
+    recording = None if video is None else video.recording
+    record = episode_record(result, keeper, assembly.human, recording)
     write_record(folder, record)
     stop: B1kEvalError | None = None
     if full:
@@ -196,7 +201,7 @@ def _as_error(result: EpisodeResult, error: BaseException) -> EpisodeResult:
 
 def broken_record(
     assembly: Assembly, episode: EpisodeInfo, message: str, trace: str | None = None
-) -> dict[str, Any]:
+) -> EpisodeRecord:
     """The result.json of an episode that never got as far as a world: an `error`."""
     result = EpisodeResult(
         episode=episode,
@@ -213,26 +218,25 @@ def broken_record(
         traceback=trace,
         timing=EpisodeTiming(wall_s=0.0, reset_s=0.0, step_s=0.0, observe_s=0.0, policy_s=0.0),
     )
-    return result_record(result, ScoreKeeper(), assembly.human)
+    return episode_record(result, ScoreKeeper(), assembly.human)
 
 
-def read_record(folder: Path) -> dict[str, Any] | None:
+def read_record(folder: Path) -> EpisodeRecord | None:
     """The result.json that lies in a folder; None where there is none, or none that can be read."""
     try:
-        record = json.loads((folder / RESULT_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return EpisodeRecord.from_json(parse_object((folder / RESULT_FILE).read_bytes()))
+    except (OSError, DamagedRecordError):
         return None
-    return record if isinstance(record, dict) else None
 
 
-def write_record(folder: Path, record: dict[str, Any]) -> None:
+def write_record(folder: Path, record: EpisodeRecord) -> None:
     """Write result.json.
 
     Raises:
         StorageError: It cannot be written.
     """
     with storing(folder):
-        write_atomic(folder / RESULT_FILE, to_json(record).encode())
+        write_atomic(folder / RESULT_FILE, to_json(record.to_json()).encode())
 
 
 def is_privileged(policy: Policy) -> bool:

@@ -98,7 +98,7 @@ class Executor:
         if self._thread is None and self._assembly.video_fps is not None:
             self._thread = RenderThread()
         finished = execute(self._assembly, env, policy, episode, folder, send, self._thread)
-        if finished.record["outcome"] == "error":
+        if finished.record.outcome == "error":
             self._give_up_world()
         return finished
 

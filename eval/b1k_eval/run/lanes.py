@@ -126,7 +126,7 @@ class LaneExecutor:
         finally:
             if lanes is not None:
                 lanes.leave(number)
-        if finished.record["outcome"] == "error":
+        if finished.record.outcome == "error":
             self.spent = True
         del left[number]
         post(number, finished)

@@ -8,7 +8,7 @@ from typing import Any
 
 from b1k_envs.base import Env
 from b1k_envs.tasks.table import Task
-from b1k_eval.records.run_files import EpisodeKey
+from b1k_eval.records.episode import EpisodeKey
 from b1k_eval.records.store import RunStore
 from b1k_eval.run.episode import Assembly
 from b1k_eval.run.executor import Executor

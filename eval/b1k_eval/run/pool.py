@@ -24,7 +24,7 @@ from typing import Any
 
 from b1k_envs.errors import EnvError
 from b1k_envs.threads import deaf_to_ctrl_c
-from b1k_eval.records.run_files import EpisodeKey
+from b1k_eval.records.episode import EpisodeKey
 from b1k_eval.records.store import RunStore, StorageError
 from b1k_eval.run.episode import Assembly, Finished, broken_record, read_record, write_record
 from b1k_eval.run.executor import Assignment
@@ -58,10 +58,10 @@ def commit(
         StorageError: It cannot be written.
         B1kEvalError: Why no further episode should be tried.
     """
-    store.commit(key, folder, finished.record)
-    reporter.episode_ended(key, finished.record)
+    store.commit(folder, finished.record)
+    reporter.episode_ended(finished.record)
     said = session_remarks(store)
-    new = [text for text in finished.record["remarks"] if text not in said]
+    new = [text for text in finished.record.remarks if text not in said]
     if new:
         store.record["sessions"][-1]["remarks"] = [*said, *new]
         store.write_record()

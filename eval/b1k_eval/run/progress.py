@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from time import monotonic
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from b1k_eval.loop.events import EpisodeResult, StepEvent, Subscriber
-from b1k_eval.records.store import EpisodeKey
+from b1k_eval.records.episode import EpisodeKey, EpisodeRecord
 
 UPDATE_INTERVAL_S = 0.25
 """How often a running episode reports; the loop itself only looks at a clock."""
@@ -110,8 +110,8 @@ class Reporter:
     def step(self, key: EpisodeKey, snapshot: Snapshot) -> None:
         """A running episode has come so far."""
 
-    def episode_ended(self, key: EpisodeKey, record: Mapping[str, Any]) -> None:
-        """An episode ended; `record` is its result.json."""
+    def episode_ended(self, record: EpisodeRecord) -> None:
+        """An episode ended."""
 
     def note(self, text: str) -> None:
         """Something a person should know."""
@@ -143,10 +143,10 @@ class _Counting(Reporter):
     def step(self, key: EpisodeKey, snapshot: Snapshot) -> None:
         self.active[key].update(snapshot, self.clock())
 
-    def episode_ended(self, key: EpisodeKey, record: Mapping[str, Any]) -> None:
-        ended = self.active.pop(key)
+    def episode_ended(self, record: EpisodeRecord) -> None:
+        ended = self.active.pop(record.key)
         self.done += 1
-        self.counts[record["outcome"]] += 1
+        self.counts[record.outcome] += 1
         self.durations.append(self.clock() - ended.started)
 
     def time_left_s(self) -> float | None:
@@ -192,17 +192,17 @@ def finishing(pictures_left: int) -> str:
     return f"finishing the video, {pictures_left} picture{'' if pictures_left == 1 else 's'} left"
 
 
-def ending(record: Mapping[str, Any]) -> str:
+def ending(record: EpisodeRecord) -> str:
     """One line on how an episode ended."""
-    q = "-" if record["q_score"] is None else f"{record['q_score']:.2f}"
-    text = f"{record['outcome']}, q {q}, {record['steps']} steps"
-    wall = record["timing"].get("wall_s")
+    q = "-" if record.q_score is None else f"{record.q_score:.2f}"
+    text = f"{record.outcome}, q {q}, {record.steps} steps"
+    wall = record.timing.get("wall_s")
     if wall is not None:
         text += f", {duration(wall)}"
-    if record["failure_reason"]:
-        text += f", {record['failure_reason']}"
-    if record["message"]:
-        text += f": {record['message'].splitlines()[0]}"
+    if record.failure_reason:
+        text += f", {record.failure_reason}"
+    if record.message:
+        text += f": {record.message.splitlines()[0]}"
     return text
 
 
@@ -237,11 +237,11 @@ class PlainReporter(_Counting):
             f"q {snapshot.q_score:.2f}{skill}, {active.rate:.0f} steps/s, {self.left_text()}"
         )
 
-    def episode_ended(self, key: EpisodeKey, record: Mapping[str, Any]) -> None:
+    def episode_ended(self, record: EpisodeRecord) -> None:
         """One line."""
-        number = self.active[key].number
-        super().episode_ended(key, record)
-        self._line(f"episode {number} of {self.total}: {key.folder} {ending(record)}")
+        number = self.active[record.key].number
+        super().episode_ended(record)
+        self._line(f"episode {number} of {self.total}: {record.name} {ending(record)}")
 
     def note(self, text: str) -> None:
         """One line."""
@@ -265,11 +265,11 @@ class LiveReporter(_Counting):
         super().run_started(total, done, max_steps, workers)
         self._live.start()
 
-    def episode_ended(self, key: EpisodeKey, record: Mapping[str, Any]) -> None:
+    def episode_ended(self, record: EpisodeRecord) -> None:
         """Leave a line above the display."""
-        super().episode_ended(key, record)
-        line = Text(f"{key.folder} ")
-        line.append(ending(record), style=OUTCOME_STYLES[record["outcome"]])
+        super().episode_ended(record)
+        line = Text(f"{record.name} ")
+        line.append(ending(record), style=OUTCOME_STYLES[record.outcome])
         self.console.print(line)
 
     def note(self, text: str) -> None:

@@ -13,8 +13,8 @@ from b1k_envs.errors import UsageError
 from b1k_envs.parquet import require_pyarrow
 from b1k_envs.tracks import mask
 from b1k_eval import __version__
+from b1k_eval.records.episode import FORMAT, EpisodeKey
 from b1k_eval.records.provenance import this_session
-from b1k_eval.records.run_files import FORMAT, EpisodeKey
 from b1k_eval.records.store import RunStore, check_folder, open_run
 from b1k_eval.run import simulators
 from b1k_eval.run.episode import Assembly, is_privileged

@@ -19,8 +19,8 @@ import numpy as np
 from b1k_envs.errors import UsageError
 from b1k_eval.compare.comparable import settings_differences
 from b1k_eval.compare.sequential import PairedBetting
+from b1k_eval.records.episode import EpisodeKey
 from b1k_eval.records.loading import RunData, read_run_data
-from b1k_eval.records.run_files import EpisodeKey
 from b1k_eval.settings import RunSettings
 
 ALPHA = 0.05

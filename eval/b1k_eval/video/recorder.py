@@ -159,6 +159,7 @@ class VideoRecorder:
         self.fps = fps
         self.quality = quality
         self.frames_added = 0
+        self.recording: dict[str, float] | None = None  # once the file is there
         self._frames_encoded = 0
         self._stall_timeout_s = stall_timeout_s
         self._thread = thread
@@ -238,6 +239,7 @@ class VideoRecorder:
             self.abort()
             raise
         self._discard()
+        self.recording = {"frames": self.frames_added, "fps": self.fps}
 
     def abort(self) -> None:
         """Stop, and remove what was written; never raises, safe at any time."""

@@ -89,6 +89,11 @@ class VideoSubscriber(Subscriber):
             self._add(self._outcome)
         self._recorder.close(waiting)
 
+    @property
+    def recording(self) -> dict[str, float] | None:
+        """`frames` and `fps` of the file; None where there is none."""
+        return self._recorder.recording
+
     def close(self) -> None:
         """Stop without a file, unless `finish` came first."""
         self._recorder.abort()

@@ -8,6 +8,7 @@ could not be read anywhere.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ from b1k_envs.tasks.table import HumanStats
 from b1k_eval.challenge.official_record import official_name, official_text
 from b1k_eval.loop.chunking import RecedingHorizon
 from b1k_eval.loop.runner import run_episode
-from b1k_eval.records.scoring import ScoreKeeper, result_record
+from b1k_eval.records.episode import EpisodeRecord
+from b1k_eval.records.scoring import ScoreKeeper, episode_record
 
 HUMAN = HumanStats(
     length=25.0,
@@ -32,7 +34,7 @@ def record_of(env, policy, episode):
     keeper = ScoreKeeper()
     chunking = RecedingHorizon(4, policy.chunk_length)
     result = run_episode(env, policy, episode, chunking, subscribers=[keeper])
-    return result_record(result, keeper, HUMAN)
+    return episode_record(result, keeper, HUMAN)
 
 
 @pytest.fixture
@@ -176,7 +178,8 @@ STILL_2026 = """{
     ],
 )
 def test_the_file_is_the_evaluators_byte_for_byte(request, name, protocol, text):
-    record = json.loads(json.dumps(request.getfixturevalue(name)))  # as it comes from result.json
+    written = json.dumps(request.getfixturevalue(name).to_json())  # as it comes from result.json
+    record = EpisodeRecord.from_json(json.loads(written))
     assert official_text(record, HUMAN, protocol, 307) == text
 
 
@@ -240,8 +243,9 @@ def test_a_policys_fault_is_filed_as_the_later_client_does(episode):
 
 def test_a_fault_that_the_evaluator_has_no_word_for_is_a_policy_error(episode):
     record = record_of(ToyEnv(), RaisingPolicy("infer"), episode)
-    record["failure_reason"] = "policy_invalid_action"
-    text = official_text(record, HUMAN, "2026", 301)
+    text = official_text(
+        replace(record, failure_reason="policy_invalid_action"), HUMAN, "2026", 301
+    )
     assert json.loads(text)["failure_reason"] == "policy_error"
 
 
@@ -257,5 +261,7 @@ def test_a_file_is_named_by_the_instances_number_and_the_rollout():
 
 def test_a_figure_that_is_not_published_is_not_made_up(success):
     published = HumanStats(length=25.0, distance_traveled=2.25)
-    with pytest.raises(UsageError, match=r"^the human figure for left is not published .*--human-"):
+    with pytest.raises(
+        UsageError, match=r"^the human figure left_eef_displacement is not .*--human-"
+    ):
         official_text(success, published, "2026", 301)

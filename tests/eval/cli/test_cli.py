@@ -24,7 +24,8 @@ from b1k_envs.errors import ContractMismatchError, UnavailableError
 from b1k_eval.cli.main import app
 from b1k_eval.cli.running.smoke import check_determinism, check_observation
 from b1k_eval.records import store
-from b1k_eval.records.store import EpisodeKey, read_episodes
+from b1k_eval.records.episode import EpisodeKey, EpisodeRecord
+from b1k_eval.records.run_files import read_episodes
 from b1k_eval.run import session, simulators
 from b1k_eval.run.progress import LiveReporter, PlainReporter, Snapshot, duration
 
@@ -688,14 +689,20 @@ def test_smoke_checks_fail_on_what_they_look_for():
 # --- progress ---------------------------------------------------------------------------------
 
 KEY = EpisodeKey("clean_boxing_gloves", 3, 0)
-RECORD = {
-    "outcome": "failure",
-    "q_score": 0.5,
-    "steps": 400,
-    "timing": {"wall_s": 75.0},
-    "failure_reason": "policy_error",
-    "message": "ValueError: no\nmore",
-}
+RECORD = EpisodeRecord(
+    **KEY._asdict(),
+    task_index=31,
+    seed=0,
+    outcome="failure",
+    success=False,
+    q_score=0.5,
+    failure_reason="policy_error",
+    message="ValueError: no\nmore",
+    steps=400,
+    simulated_s=400 / 30,
+    privileged=False,
+    timing={"wall_s": 75.0},
+)
 
 
 class Clock:
@@ -713,7 +720,7 @@ def test_plain_progress_is_a_line_per_start_end_and_ten_seconds(capsys):
     for step in range(30):  # a snapshot a second, ten steps each
         clock.now = float(step)
         reporter.step(KEY, Snapshot(step * 10, 0.5, "open door", 0.3))
-    reporter.episode_ended(KEY, RECORD)
+    reporter.episode_ended(RECORD)
     assert capsys.readouterr().out.splitlines() == [
         "2 episodes",
         "episode 1 of 2: clean_boxing_gloves-3-0 started",

@@ -19,8 +19,10 @@ from doubles import PREDICATES, SUBGOALS, BreakingEnv, DrivePolicy, RaisingPolic
 from b1k_envs.errors import UnavailableError, UsageError
 from b1k_envs.tasks.table import get_task, human_stats
 from b1k_eval.loop.strategy import build_chunking
-from b1k_eval.records.loading import DamagedTraceError, read_run_data, read_trace
-from b1k_eval.records.store import EpisodeKey, open_run
+from b1k_eval.records.episode import EpisodeKey
+from b1k_eval.records.loading import read_run_data, read_trace
+from b1k_eval.records.store import open_run
+from b1k_eval.records.trace_columns import DamagedTraceError
 from b1k_eval.run.episode import Assembly
 from b1k_eval.run.executor import Executor
 from b1k_eval.run.launch import plan_episodes
@@ -79,7 +81,7 @@ def path(tmp_path):
         key = EpisodeKey(episode.task, episode.instance, episode.rollout)
         folder = run.begin(key)
         finished = Executor(assembly).run(episode, folder, lambda _snapshot: None)
-        run.commit(key, folder, finished.record)
+        run.commit(folder, finished.record)
     run.close()
     return tmp_path / "run-7"
 
@@ -130,7 +132,7 @@ def test_an_episode_is_what_its_result_says(path):
     for episode in read_run_data(path).episodes:
         written = json.loads((episode.folder / "result.json").read_text())
         for field in dataclasses.fields(episode):
-            if field.name not in ("key", "folder", "trace", "video"):
+            if field.name not in ("folder", "recording"):
                 assert getattr(episode, field.name) == written[field.name], field.name
         assert episode.trace == episode.folder / "trace.parquet"
         assert episode.video is None

@@ -12,7 +12,6 @@ from made_traces import SUBGOALS
 from b1k_envs.errors import UsageError
 from b1k_envs.tasks import subgoals
 from b1k_eval.diagnosis.funnel import STAGES, START, funnel
-from b1k_eval.records.run_files import EpisodeKey
 
 TASK = "clean_boxing_gloves"
 
@@ -26,7 +25,10 @@ def make_run(tmp_path):
         episodes = [
             replace(
                 made,
-                key=EpisodeKey(TASK, instance, 0),
+                task=TASK,
+                task_index=31,
+                instance=instance,
+                rollout=0,
                 subgoals={goal: steps.get(goal) for goal in SUBGOALS},
             )
             for instance, steps in enumerate(reached)

@@ -31,7 +31,7 @@ from b1k_eval.loop.events import NotFinite, Subscriber
 from b1k_eval.loop.noise import ActionNoise, NoiseSpec
 from b1k_eval.loop.realtime import RealTime
 from b1k_eval.loop.runner import run_episode
-from b1k_eval.records.scoring import ScoreKeeper, result_record
+from b1k_eval.records.scoring import ScoreKeeper, episode_record
 from b1k_eval.records.trace import Trace
 from b1k_policies.base import ActionChunk
 from b1k_policies.baselines import HoldPolicy
@@ -410,7 +410,7 @@ def test_a_policy_that_answers_nan_with_nan_is_at_fault_and_the_result_says_who_
         "actions[0, 3] is nan; the simulator gave numbers that are not finite in 1 observation, "
         "first after step 4: trunk_qpos"
     )
-    record = result_record(result, keeper, HUMAN)
+    record = episode_record(result, keeper, HUMAN).to_json()
     assert record["not_finite"] == {
         "observations": 1,
         "first_step": 4,
@@ -430,8 +430,8 @@ def test_the_loops_own_hold_of_a_nan_is_the_reset_posture_and_no_fault_of_the_po
 def test_a_position_that_is_not_finite_leaves_a_way_unknown_and_json_whole(episode):
     keeper = ScoreKeeper()
     result = run(NanEnv(at=(), nowhere=(3,)), DrivePolicy(vx=0.5), episode, subscribers=[keeper])
-    record = result_record(result, keeper, HUMAN)
-    figures = record["efficiency"]
+    record = episode_record(result, keeper, HUMAN)
+    figures = record.efficiency
     assert figures["agent_distance"]["left"] is None
     assert figures["normalized_agent_distance"]["left"] is None
     assert figures["agent_distance"]["base"] > 0

@@ -15,9 +15,10 @@ import pytest
 from doubles import DyingEnv, RaisingPolicy, ToyEnv
 from killed_run import PLAN, failing_env, make_run
 
+from b1k_envs.tasks.table import HumanStats
 from b1k_eval.loop.chunking import RecedingHorizon
-from b1k_eval.records.scoring import HumanFigures
-from b1k_eval.records.store import StorageError, open_run, read_episodes
+from b1k_eval.records.run_files import read_episodes
+from b1k_eval.records.store import StorageError, open_run
 from b1k_eval.run.episode import Assembly
 from b1k_eval.run.launch import episode_seed, launch
 from b1k_eval.run.progress import Reporter
@@ -133,7 +134,7 @@ def run_here(folder, human, make_policy, make_env=ToyEnv, reporter=None, plan=PL
 
 
 @pytest.fixture
-def human() -> HumanFigures:
+def human() -> HumanStats:
     from b1k_envs.tasks.table import get_task, human_stats
 
     return human_stats(get_task(31))

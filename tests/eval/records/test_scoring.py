@@ -13,7 +13,7 @@ from b1k_envs.base import AgentPositions
 from b1k_envs.tasks.table import HumanStats
 from b1k_eval.loop.chunking import RecedingHorizon
 from b1k_eval.loop.runner import run_episode
-from b1k_eval.records.scoring import ScoreKeeper, efficiency, result_record
+from b1k_eval.records.scoring import ScoreKeeper, efficiency, episode_record
 
 HUMAN = HumanStats(
     length=8235.0,
@@ -27,7 +27,7 @@ def score(env, policy, episode, human=HUMAN):
     keeper = ScoreKeeper()
     chunking = RecedingHorizon(4, policy.chunk_length)
     result = run_episode(env, policy, episode, chunking, subscribers=[keeper])
-    return result_record(result, keeper, human)
+    return episode_record(result, keeper, human).to_json()
 
 
 def test_the_first_step_only_initialises_the_distances(episode):

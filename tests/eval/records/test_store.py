@@ -17,15 +17,9 @@ import pytest
 from b1k_envs.errors import UsageError
 from b1k_eval import files
 from b1k_eval.records import store
-from b1k_eval.records.store import (
-    LINE_FIELDS,
-    EpisodeKey,
-    StorageError,
-    disk_full,
-    open_run,
-    read_episodes,
-    read_run,
-)
+from b1k_eval.records.episode import EpisodeKey, EpisodeRecord
+from b1k_eval.records.run_files import read_episodes, read_run
+from b1k_eval.records.store import StorageError, disk_full, open_run
 
 TASK = "clean_boxing_gloves"
 PLAN = [EpisodeKey(TASK, instance, 0) for instance in range(4)]
@@ -40,27 +34,28 @@ def record(**identity):
 
 
 def result(key, outcome="failure", **changes):
-    fields = dict.fromkeys(LINE_FIELDS)
-    return {
-        **fields,
-        "task": key.task,
+    fields = {
+        **key._asdict(),
         "task_index": 31,
-        "instance": key.instance,
-        "rollout": key.rollout,
+        "seed": 0,
         "outcome": outcome,
+        "success": None if outcome == "error" else outcome == "success",
         "q_score": None if outcome == "error" else 0.5,
+        "failure_reason": None,
+        "message": None,
         "steps": 3,
+        "simulated_s": 0.1,
+        "privileged": False,
         "timing": {"wall_s": 1.0},
-        "subgoals": {},
-        **changes,
     }
+    return EpisodeRecord(**{**fields, **changes})
 
 
 def write(run, key, outcome="failure", **changes):
     folder = run.begin(key)
     content = result(key, outcome, **changes)
-    (folder / "result.json").write_text(json.dumps(content))
-    run.commit(key, folder, content)
+    (folder / "result.json").write_text(json.dumps(content.to_json()))
+    run.commit(folder, content)
 
 
 def lines(path):
@@ -226,12 +221,15 @@ def test_a_line_of_an_episode_that_is_not_of_the_run_is_damage_and_kept(made):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("{", "is damaged (Expecting property name"),
-        ("", "is damaged (Expecting value"),
+        ("{", "is damaged (it is no JSON (Expecting property name"),
+        ("", "is damaged (it is no JSON (Expecting value"),
         ("[]", "is damaged (it holds no JSON object)"),
         ('{"format": 7}', "has format 7, this version reads 1"),
         ('{"format": 1}', "is damaged (it lacks 'identity')"),
-        ('{"format": 1, "identity": {"seed": NaN}, "sessions": [{}]}', "is damaged (it has NaN"),
+        (
+            '{"format": 1, "identity": {"seed": NaN}, "sessions": [{}]}',
+            "is damaged (it is no JSON (it has NaN",
+        ),
         (
             '{"format": 1, "identity": {"seed": 0}, "sessions": [{}, "x"]}',
             "is damaged (sessions[1] is 'x', no object)",
@@ -433,7 +431,7 @@ def test_a_disk_that_fills_up_leaves_no_line(path, monkeypatch):
     (folder / "result.json").write_text("{}")
     monkeypatch.setattr(store, "_fsync_file", full)
     with pytest.raises(StorageError, match=r"free some space, then --resume$"):
-        run.commit(PLAN[1], folder, result(PLAN[1]))
+        run.commit(folder, result(PLAN[1]))
     assert len(lines(path)) == 1
 
 
@@ -484,7 +482,7 @@ def test_other_refusals_of_the_file_system_name_the_file(path, monkeypatch):
     with pytest.raises(
         StorageError, match=r"^/run/video.mp4 cannot be written \(Permission denied"
     ):
-        run.commit(PLAN[0], folder, result(PLAN[0]))
+        run.commit(folder, result(PLAN[0]))
 
 
 def test_a_full_disk_is_recognised_behind_another_exception():

@@ -27,10 +27,11 @@ from b1k_envs.r1pro import ACTION_SLICES, CAMERAS
 from b1k_eval.cli.main import app
 from b1k_eval.loop.chunking import RecedingHorizon
 from b1k_eval.loop.runner import run_episode
-from b1k_eval.records.loading import DamagedTraceError, read_run_data
+from b1k_eval.records.loading import read_run_data
 from b1k_eval.records.scoring import ScoreKeeper
 from b1k_eval.records.store import StorageError
 from b1k_eval.records.trace import Trace
+from b1k_eval.records.trace_columns import DamagedTraceError
 from b1k_eval.replay.recorded import Recorded, find_episode, read_recorded, world_settings
 from b1k_eval.replay.retrace import compare, execute
 from b1k_eval.replay.rrd import RrdWriter, check_target

@@ -26,7 +26,7 @@ import b1k_policies
 from b1k_envs.errors import UsageError
 from b1k_eval.cli.main import VERBS, app, command
 from b1k_eval.records import store
-from b1k_eval.records.store import read_episodes
+from b1k_eval.records.run_files import read_episodes
 from b1k_eval.run import simulators
 from b1k_policies.remote.server.limits import Door, Quota
 

@@ -27,8 +27,8 @@ from b1k_eval.cli.running import run, smoke
 from b1k_eval.compare.summary import summarise_runs
 from b1k_eval.doctor import Check, Verdict
 from b1k_eval.files import to_json
+from b1k_eval.records.episode import EpisodeKey, EpisodeRecord
 from b1k_eval.records.loading import read_run_data
-from b1k_eval.records.run_files import EpisodeKey
 from b1k_eval.run.progress import LiveReporter, PlainReporter, Snapshot
 from b1k_eval.streams import take_every_text
 from b1k_policies.contract.resolved import Difference
@@ -68,8 +68,9 @@ def terminal(encoding):
 def line(text):
     """A line of episodes.jsonl with a text wherever it has one."""
     return {
-        "task": text, "instance": 0, "rollout": 0, "outcome": "failure", "q_score": 0.0,
-        "steps": 1, "simulated_s": 1.0, "failure_reason": text, "message": text,
+        "task": text, "task_index": 31, "instance": 0, "rollout": 0, "seed": 0,
+        "outcome": "failure", "success": False, "q_score": 0.0, "privileged": False, "steps": 1,
+        "simulated_s": 1.0, "failure_reason": text, "message": text,
         "timing": {"wall_s": 1.0},
     }  # fmt: skip
 
@@ -146,7 +147,7 @@ def print_everything(text, comparison):
         if isinstance(reporter, LiveReporter):
             console.print(reporter._render())
         reporter.note(text)
-        reporter.episode_ended(key, line(text))
+        reporter.episode_ended(EpisodeRecord.from_json(line(text), line=True))
         reporter.close()
 
 

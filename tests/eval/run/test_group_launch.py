@@ -12,7 +12,7 @@ import pytest
 from doubles import DrivePolicy, ToyEnv
 from stuck_worlds import run_stuck
 
-from b1k_eval.records.store import read_episodes
+from b1k_eval.records.run_files import read_episodes
 from b1k_eval.run.lanes import LanePolicy, lane_policies
 from b1k_eval.run.watchdog import Limits
 from b1k_policies.base import ActionChunk

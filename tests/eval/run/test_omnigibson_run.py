@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from b1k_eval.cli.main import app
 from b1k_eval.cli.resolving import resolve_settings
-from b1k_eval.records.store import read_episodes
+from b1k_eval.records.run_files import read_episodes
 from b1k_eval.run import simulators
 from b1k_eval.run.watchdog import Limits
 

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from b1k_eval.cli.console import shell_word
 from b1k_eval.cli.main import app
-from b1k_eval.records.store import read_episodes
+from b1k_eval.records.run_files import read_episodes
 from b1k_eval.run import simulators
 from b1k_policies.options import at_home
 

@@ -14,7 +14,7 @@ import pytest
 from run_folders import finished_run
 
 from b1k_eval.cli.main import VERBS
-from b1k_eval.records.store import read_episodes
+from b1k_eval.records.run_files import read_episodes
 
 SCRIPT = Path(__file__).parents[2] / "support" / "stopped_verb.py"
 RUN = ["run", "--task", "31", "--policy", "hold", "--no-video", "--max-steps", "1000000"]

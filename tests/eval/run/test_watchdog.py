@@ -10,7 +10,7 @@ import pytest
 from stuck_worlds import AbsentPolicy, StuckEnv, run_stuck
 
 from b1k_envs.errors import EnvError
-from b1k_eval.records.store import read_episodes
+from b1k_eval.records.run_files import read_episodes
 from b1k_eval.run.watchdog import LaneWatch, Limits, Watch, WatchedEnv
 
 SHORT = Limits(start_s=60, reset_s=60, step_s=1.5, observe_s=60, close_s=60)

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from b1k_envs.base import VIEWS, VideoFrame
 from b1k_envs.errors import EnvError, UnavailableError
-from b1k_eval.records.store import EpisodeKey
+from b1k_eval.records.episode import EpisodeKey
 from b1k_eval.run.progress import PlainReporter, ProgressSubscriber
 from b1k_eval.video.layout import (
     BACKGROUND,

@@ -28,8 +28,8 @@ from b1k_eval.cli.resolving import (
     resolve_execution,
     resolve_settings,
 )
+from b1k_eval.records.episode import RESULT_FILE, TRACE_FILE, VIDEO_FILE
 from b1k_eval.records.run_files import EPISODES_FOLDER, RUN_FILE, read_run
-from b1k_eval.run.episode import RESULT_FILE, TRACE_FILE, VIDEO_FILE
 from b1k_eval.run.pool import session_remarks
 from b1k_eval.run.progress import OUTCOME_STYLES, duration, make_reporter
 from b1k_eval.run.session import Session, summarise

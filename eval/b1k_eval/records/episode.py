@@ -1,0 +1,189 @@
+"""One episode as its files have it: the schema of result.json and of its line in episodes.jsonl.
+
+Built once, where an episode ends (`b1k_eval.records.scoring.episode_record`) or is imported, and
+read by everything else. The fields of the dataclass are the schema: their types are what a file
+may hold, their order is that of the file. Those without a default are also in the line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from b1k_eval.loop.events import Outcome
+
+FORMAT = 1
+RESULT_FILE = "result.json"
+TRACE_FILE = "trace.parquet"
+VIDEO_FILE = "video.mp4"
+
+OUTCOMES: tuple[Outcome, ...] = ("success", "failure", "error")
+
+
+class EpisodeKey(NamedTuple):
+    """Which episode of a run."""
+
+    task: str
+    instance: int
+    rollout: int
+
+    @property
+    def folder(self) -> str:
+        """Name of its folder under `episodes/`."""
+        return f"{self.task}-{self.instance}-{self.rollout}"
+
+
+class DamagedRecordError(Exception):
+    """Why a record cannot be used, in words."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeRecord:
+    """One finished episode.
+
+    Attributes:
+        task: Task name.
+        task_index: Its number in the table of tasks.
+        instance: Index within the split.
+        rollout: Try number.
+        seed: Seed of the episode.
+        outcome: `success`, `failure` or `error`.
+        success: None for an error.
+        q_score: In [0, 1]; None for an error.
+        failure_reason: Machine-readable cause where the policy was at fault, else None.
+        message: Fault or error in words, and what the simulator did wrong, else None.
+        not_finite: Numbers that are not finite in observations (`loop.events.NotFinite`).
+        traceback: Where the fault or error came from.
+        steps: Control steps executed.
+        simulated_s: The same as simulated time [s].
+        terminated: The goal was reached.
+        truncated: The time limit was reached.
+        inferences: How often the policy was asked.
+        stalled_steps: Steps at which no action was at hand, as the policy was still thinking.
+        privileged: The policy read the simulator's truth.
+        remarks: What a person should read before trusting it.
+        initial_predicates: Truth of the goal's predicates before the first action.
+        predicates: The same after the last.
+        subgoals: First step after which each sub-goal held, in the task's order; 0 at the start,
+            None never. Empty if the task has none.
+        efficiency: Official time and distance figures; None for an error.
+        recording: `frames` and `fps` of video.mp4, as it was made; None where there is none. In
+            result.json only where there is one; older versions did not record it.
+        timing: Wall times [s]; empty where they are not known.
+    """
+
+    task: str
+    task_index: int
+    instance: int
+    rollout: int
+    seed: int
+    outcome: Outcome
+    success: bool | None
+    q_score: float | None
+    failure_reason: str | None
+    message: str | None
+    not_finite: Mapping[str, Any] | None = None
+    traceback: str | None = None
+    steps: int
+    simulated_s: float
+    terminated: bool = False
+    truncated: bool = False
+    inferences: int = 0
+    stalled_steps: int = 0
+    privileged: bool
+    remarks: tuple[str, ...] = ()
+    initial_predicates: Mapping[str, bool] = field(default_factory=dict)
+    predicates: Mapping[str, bool] = field(default_factory=dict)
+    subgoals: Mapping[str, int | None] = field(default_factory=dict)
+    efficiency: Mapping[str, Any] | None = None
+    recording: Mapping[str, Any] | None = None
+    timing: Mapping[str, float]
+
+    @property
+    def key(self) -> EpisodeKey:
+        """Which episode of its run."""
+        return EpisodeKey(self.task, self.instance, self.rollout)
+
+    @property
+    def name(self) -> str:
+        """TASK-INSTANCE-ROLLOUT."""
+        return self.key.folder
+
+    def to_json(self) -> dict[str, Any]:
+        """Content of result.json."""
+        values = {each.name: _plain(getattr(self, each.name)) for each in _FIELDS}
+        if self.recording is None:
+            del values["recording"]
+        return {"format": FORMAT, **values}
+
+    def line(self) -> dict[str, Any]:
+        """The episode's line in episodes.jsonl."""
+        return {name: _plain(getattr(self, name)) for name in LINE_FIELDS}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any], *, line: bool = False) -> EpisodeRecord:
+        """Read result.json, or a line: of an error, whose files a retry is replacing.
+
+        Args:
+            record: Its content.
+            line: Whether it is a line, which leaves out what has a default.
+
+        Raises:
+            DamagedRecordError: A field is missing or of another kind, or they contradict each
+                other.
+        """
+        values = {}
+        for each in _FIELDS:
+            if each.name in record:
+                values[each.name] = _read(each, record[each.name])
+            elif each.name in LINE_FIELDS or not (line or each.name in _NEWER):
+                raise DamagedRecordError(f"{each.name!r} is missing")
+        read = cls(**values)
+        scored, q_score = read.outcome != "error", read.q_score
+        if (q_score is not None) != scored or (q_score is not None and not 0.0 <= q_score <= 1.0):
+            raise DamagedRecordError(f"q_score {q_score!r} with outcome {read.outcome!r}")
+        if read.success is not ((read.outcome == "success") if scored else None):
+            raise DamagedRecordError(f"success {read.success!r}, but {read.outcome!r}")
+        return read
+
+
+_FIELDS: tuple[Field[Any], ...] = fields(EpisodeRecord)
+LINE_FIELDS: tuple[str, ...] = tuple(
+    each.name for each in _FIELDS if each.default is each.default_factory is MISSING
+)
+"""Fields of result.json that the episode's line repeats."""
+
+_NEWER = ("not_finite", "stalled_steps", "remarks", "recording")
+"""Fields that result.json of older versions, and of imported results, may lack."""
+
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+    "Outcome": (str,),
+    "Mapping": (dict,),
+    "tuple": (list,),
+    "None": (type(None),),
+}
+"""What JSON may have for a type, by the first word of its annotation."""
+
+
+def _read(each: Field[Any], value: Any) -> Any:  # noqa: ANN401 - a JSON value
+    words = str(each.type).split("[")[0].split(" | ")
+    if str(each.type).endswith("| None"):
+        words.append("None")
+    kinds = [kind for word in words for kind in _KINDS[word]]
+    if type(value) not in kinds or (each.type == "Outcome" and value not in OUTCOMES):
+        raise DamagedRecordError(f"{each.name!r} is {value!r}")  # true and false are no numbers
+    if isinstance(value, dict):
+        return MappingProxyType(value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - a JSON value
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else value
