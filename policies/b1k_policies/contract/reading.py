@@ -292,7 +292,7 @@ _FIGURES: Mapping[str, Callable[[Any], Found]] = MappingProxyType({
         ("domain_id", _shape(None)),
         ("proprio proprio_dim dim_proprio", _shape("proprio_dim")),
         ("action_dim real_action_dim", _figure("action_dim", int)),
-        ("pred_actions action_output", _shape("action_dim", "chunk_length")),
+        ("pred_actions action_output", lambda v: _shape("action_dim", "chunk_length")(v)[::-1]),
         ("delta_mask", _delta_flags),
         ("idx_for_delta", _delta_columns(offsets=True)),
         ("idx_for_abs", _delta_columns(offsets=False)),

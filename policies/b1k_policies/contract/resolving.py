@@ -31,7 +31,6 @@ from b1k_policies.contract.reading import (
     read_json,
     read_processor,
 )
-from b1k_policies.contract.remarks import find_remarks
 from b1k_policies.contract.resolved import (
     ContractConflictError,
     Difference,
@@ -39,6 +38,7 @@ from b1k_policies.contract.resolved import (
     ResolvedContract,
     as_text,
     fields_of_figure,
+    find_remarks,
 )
 from b1k_policies.contract.statistics import find_statistics, refuse_unsettled
 
