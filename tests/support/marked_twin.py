@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
+from b1k_envs.mujoco_twin.engine import GROUP_VISUAL
 from b1k_envs.mujoco_twin.rendering.gl import ensure_gl
 
 ensure_gl()
@@ -25,7 +26,6 @@ from b1k_envs import r1pro  # noqa: E402
 from b1k_envs.base import Observation, View  # noqa: E402
 from b1k_envs.mujoco_twin.env import TwinEnv  # noqa: E402
 from b1k_envs.mujoco_twin.robot import looks as robot_looks  # noqa: E402
-from b1k_envs.mujoco_twin.robot.body import GROUP_VISUAL  # noqa: E402
 from b1k_envs.tasks.table import get_task  # noqa: E402
 
 MAGENTA = (255, 0, 255)

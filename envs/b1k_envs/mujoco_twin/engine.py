@@ -24,3 +24,6 @@ else:
             return value
 
     mujoco = _FirstUse()
+
+GROUP_VISUAL, GROUP_ROBOT_COLLISION, GROUP_OBJECT_COLLISION = 2, 3, 4
+"""Geom groups of the twin: what is drawn, and what collides without being drawn."""

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from b1k_envs import r1pro
-from b1k_envs.mujoco_twin.engine import mujoco
+from b1k_envs.mujoco_twin.engine import GROUP_VISUAL, mujoco
 from b1k_envs.mujoco_twin.instances import Instance
 from b1k_envs.mujoco_twin.robot import body as robot
 from b1k_envs.mujoco_twin.robot import looks as robot_looks
@@ -93,7 +93,7 @@ class Dresser:
         for name, (geoms, switch) in self._switches.items():
             on = name in look
             if switch.off is None:
-                self._model.geom_group[geoms] = robot.GROUP_VISUAL if on else _HIDDEN_GROUP
+                self._model.geom_group[geoms] = GROUP_VISUAL if on else _HIDDEN_GROUP
             colour = switch.on if on else switch.off
             if colour is not None:
                 self._model.geom_rgba[geoms] = colour

@@ -18,8 +18,8 @@ import numpy as np
 from b1k_envs import r1pro
 from b1k_envs.base import Float64Array
 from b1k_envs.errors import EnvError
-from b1k_envs.mujoco_twin.engine import mujoco
-from b1k_envs.mujoco_twin.robot.body import BASE_BODY, GROUP_OBJECT_COLLISION
+from b1k_envs.mujoco_twin.engine import GROUP_OBJECT_COLLISION, mujoco
+from b1k_envs.mujoco_twin.robot.body import BASE_BODY
 from b1k_envs.mujoco_twin.robot.grasping import AssistedGrasp
 from b1k_envs.mujoco_twin.shapes import BodyShapes
 from b1k_envs.mujoco_twin.truth import TwinTruth

@@ -28,9 +28,9 @@ from b1k_eval.compare.paired import (
     paired_differences,
 )
 from b1k_eval.compare.sequential import betting_path, confidence_interval
+from b1k_eval.compare.until_decided import unbroken
 from b1k_eval.compare.verdicts import holm, verdict
 from b1k_eval.records.loading import EpisodeData, RunData
-from b1k_eval.run.until_decided import unbroken
 
 LEVEL = 0.95
 

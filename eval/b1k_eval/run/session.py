@@ -30,7 +30,7 @@ from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 from b1k_policies.xvla.preflight import probe_observation
 
 if TYPE_CHECKING:
-    from b1k_eval.run.until_decided import Standing, UntilDecided
+    from b1k_eval.compare.until_decided import Standing, UntilDecided
 
 
 class Session:
@@ -247,7 +247,7 @@ def _pinned(request: CheckpointRequest | None, policy: Policy) -> CheckpointRequ
 def _until_decided(settings: RunSettings) -> UntilDecided | None:
     if settings.against is None:
         return None
-    from b1k_eval.run.until_decided import UntilDecided  # scipy, which no other run needs
+    from b1k_eval.compare.until_decided import UntilDecided  # scipy, which no other run needs
 
     return UntilDecided(settings)
 

@@ -25,13 +25,13 @@ from b1k_policies.xvla.code.required_packages import (
     package_advice,
     words,
 )
-from b1k_policies.xvla.files.checkpoint import Checkpoint, CheckpointError
-from b1k_policies.xvla.files.encoder_weights import (
+from b1k_policies.xvla.encoder_weights import (
     complete,
     find_snapshot,
     is_elsewhere,
     machine_path_advice,
 )
+from b1k_policies.xvla.files.checkpoint import Checkpoint, CheckpointError
 from b1k_policies.xvla.files.folder import INSTALL
 from b1k_policies.xvla.files.weights import CONVERT, loadable, read_pickle
 from b1k_policies.xvla.silence import quietly

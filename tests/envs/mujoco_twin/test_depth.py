@@ -14,9 +14,9 @@ import pytest
 
 from b1k_envs import r1pro
 from b1k_envs.base import VIEWS, View
+from b1k_envs.mujoco_twin.engine import GROUP_VISUAL
 from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_envs.mujoco_twin.rendering.cameras import CameraRig
-from b1k_envs.mujoco_twin.robot.body import GROUP_VISUAL
 from b1k_envs.tasks.table import get_task
 from b1k_envs.tracks import StandardTrackEnv
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from b1k_envs.mujoco_twin.engine import GROUP_VISUAL
 from b1k_envs.mujoco_twin.rendering.gl import ensure_gl
 
 ensure_gl()
@@ -50,7 +51,7 @@ def at_reset(model: mujoco.MjModel) -> mujoco.MjData:
 
 
 def visual_geoms(model: mujoco.MjModel) -> Iterator[int]:
-    return (g for g in range(model.ngeom) if model.geom_group[g] == robot.GROUP_VISUAL)
+    return (g for g in range(model.ngeom) if model.geom_group[g] == GROUP_VISUAL)
 
 
 def world_vertices(model: mujoco.MjModel, data: mujoco.MjData, geom: int) -> np.ndarray:

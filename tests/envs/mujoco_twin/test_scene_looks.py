@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from b1k_envs.errors import UnavailableError
+from b1k_envs.mujoco_twin.engine import GROUP_VISUAL
 from b1k_envs.mujoco_twin.rendering.gl import ensure_gl
 
 mujoco = pytest.importorskip("mujoco")
@@ -56,7 +57,7 @@ def studio():
     data = mujoco.MjData(model)
     option = mujoco.MjvOption()
     option.geomgroup[:] = 0
-    option.geomgroup[robot.GROUP_VISUAL] = 1
+    option.geomgroup[GROUP_VISUAL] = 1
 
     def picture(camera):
         mujoco.mj_forward(model, data)

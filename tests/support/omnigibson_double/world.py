@@ -19,14 +19,10 @@ import numpy.typing as npt
 
 from b1k_envs import r1pro
 from b1k_envs.base import Protocol, Split
+from b1k_envs.mujoco_twin.engine import GROUP_OBJECT_COLLISION
 from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_envs.mujoco_twin.model import SUBSTEPS
-from b1k_envs.mujoco_twin.robot.body import (
-    BASE_BODY,
-    EEF_SITE,
-    GROUP_OBJECT_COLLISION,
-    MODELLED_BASE_JOINTS,
-)
+from b1k_envs.mujoco_twin.robot.body import BASE_BODY, EEF_SITE, MODELLED_BASE_JOINTS
 from b1k_envs.mujoco_twin.robot.proprio import ProprioReader
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout
 from b1k_envs.tasks.table import get_task

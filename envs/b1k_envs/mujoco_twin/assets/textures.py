@@ -19,8 +19,7 @@ import numpy.typing as npt
 
 from b1k_envs.base import Float64Array, UInt8Array
 from b1k_envs.mujoco_twin.assets.meshes import Mesh, add_mesh, merge, moved, rounded_box
-from b1k_envs.mujoco_twin.engine import mujoco
-from b1k_envs.mujoco_twin.robot.body import GROUP_VISUAL
+from b1k_envs.mujoco_twin.engine import GROUP_VISUAL, mujoco
 
 Colour = tuple[int, int, int]
 

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from b1k_envs import r1pro
 from b1k_envs.base import VIEWS, Float32Array, UInt8Array, View
-from b1k_envs.mujoco_twin.engine import mujoco
+from b1k_envs.mujoco_twin.engine import GROUP_VISUAL, mujoco
 from b1k_envs.mujoco_twin.model import RenderQuality
 from b1k_envs.mujoco_twin.rendering.gl import ensure_gl
-from b1k_envs.mujoco_twin.robot.body import BASE_BODY, GROUP_VISUAL
+from b1k_envs.mujoco_twin.robot.body import BASE_BODY
 
 _FAR_TOLERANCE = 1e-4  # of the far plane's distance, which empty pixels have
 

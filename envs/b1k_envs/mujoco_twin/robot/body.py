@@ -23,7 +23,7 @@ import numpy as np
 
 from b1k_envs import r1pro
 from b1k_envs.base import VIEWS, Float64Array
-from b1k_envs.mujoco_twin.engine import mujoco
+from b1k_envs.mujoco_twin.engine import GROUP_ROBOT_COLLISION, mujoco
 
 BASE_BODY = "base_link"
 MODELLED_BASE_JOINTS = (
@@ -36,8 +36,6 @@ EEF_SITE = {arm: f"{arm}_eef" for arm in r1pro.ARMS}
 EEF_OFFSET = (0.0, 0.0, -0.05)
 """Tool centre in the gripper link's frame [m]: between the finger pads. OmniGibson's own
 end-effector frame is not published; the approach direction is the gripper link's -z."""
-
-GROUP_VISUAL, GROUP_ROBOT_COLLISION, GROUP_OBJECT_COLLISION = 2, 3, 4
 
 _IMAGE_UP_HEAD = (0.0, 1.0, 0.0, 0.0)  # zed_link is an optical frame: z forward, y down
 

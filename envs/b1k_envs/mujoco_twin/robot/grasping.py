@@ -26,8 +26,8 @@ import numpy as np
 
 from b1k_envs import r1pro
 from b1k_envs.base import Float32Array, Float64Array, Protocol
-from b1k_envs.mujoco_twin.engine import mujoco
-from b1k_envs.mujoco_twin.robot.body import EEF_OFFSET, GROUP_OBJECT_COLLISION, PAD_HALF, PAD_INNER
+from b1k_envs.mujoco_twin.engine import GROUP_OBJECT_COLLISION, mujoco
+from b1k_envs.mujoco_twin.robot.body import EEF_OFFSET, PAD_HALF, PAD_INNER
 from b1k_envs.mujoco_twin.robot.control import GRIPPER_COLUMN, Controller
 
 GRASP_WINDOW_STEPS: Mapping[Protocol, int] = MappingProxyType({"2025": 6, "2026": 9})

@@ -19,8 +19,8 @@ from b1k_envs.base import Float64Array
 from b1k_envs.errors import UsageError
 from b1k_envs.mujoco_twin.assets import meshes
 from b1k_envs.mujoco_twin.assets.meshes import Mesh
-from b1k_envs.mujoco_twin.engine import mujoco
-from b1k_envs.mujoco_twin.robot.body import GROUP_VISUAL, PAD_HALF, PAD_INNER
+from b1k_envs.mujoco_twin.engine import GROUP_VISUAL, mujoco
+from b1k_envs.mujoco_twin.robot.body import PAD_HALF, PAD_INNER
 
 MATERIALS: dict[str, tuple[tuple[float, float, float], float, float]] = {
     "white": ((0.90, 0.905, 0.91), 0.35, 0.55),

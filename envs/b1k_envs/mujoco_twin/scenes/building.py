@@ -12,8 +12,7 @@ import numpy as np
 
 from b1k_envs.base import Float64Array
 from b1k_envs.mujoco_twin.assets.textures import visual_plane
-from b1k_envs.mujoco_twin.engine import mujoco
-from b1k_envs.mujoco_twin.robot.body import GROUP_OBJECT_COLLISION
+from b1k_envs.mujoco_twin.engine import GROUP_OBJECT_COLLISION, mujoco
 
 Span = tuple[float, float]
 Place = Sequence[float]

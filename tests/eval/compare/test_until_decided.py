@@ -10,8 +10,8 @@ import pytest
 from run_folders import TASK, finished_run, settings
 
 from b1k_envs.errors import UsageError
+from b1k_eval.compare.until_decided import UntilDecided, drawn_instances
 from b1k_eval.records.episode import EpisodeKey
-from b1k_eval.run.until_decided import UntilDecided, drawn_instances
 
 
 def mine(*outcomes: str, order: tuple[int, ...] = tuple(range(10))) -> dict[EpisodeKey, dict]:
