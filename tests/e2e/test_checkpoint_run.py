@@ -47,6 +47,7 @@ def checkpoint_of(version: str, request: pytest.FixtureRequest) -> Path:
     return request.getfixturevalue(f"tiny_{version}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["v4", "v17"])
 @pytest.mark.parametrize("horizon", [1, 10, 30])
 def test_a_checkpoint_runs_end_to_end_with_skill_and_progress_in_its_trace(
@@ -70,6 +71,7 @@ def test_a_checkpoint_runs_end_to_end_with_skill_and_progress_in_its_trace(
     assert rows["latency_s"].notna().equals(rows["inference"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["v4", "v17"])
 def test_the_same_seed_gives_the_same_trace_and_another_seed_another(version, request, tmp_path):
     traces = []
@@ -84,6 +86,7 @@ def test_the_same_seed_gives_the_same_trace_and_another_seed_another(version, re
     assert not np.allclose(traces[0][actions], traces[2][actions])
 
 
+@pytest.mark.slow
 def test_the_executed_actions_are_the_rows_of_the_policys_chunk(
     tiny_v4, twin_2026, episode, tmp_path
 ):
@@ -99,6 +102,7 @@ def test_the_executed_actions_are_the_rows_of_the_policys_chunk(
     np.testing.assert_array_equal(executed, chunk.actions[:5])
 
 
+@pytest.mark.slow
 def test_the_video_says_skill_and_progress(tiny_v17, tmp_path):
     run("--ckpt", tiny_v17, "--max-steps", 20, "--out", tmp_path / "r")
     assert (tmp_path / "r" / "episodes" / EPISODE / "video.mp4").stat().st_size > 10_000
@@ -128,6 +132,7 @@ def test_two_workers_and_a_resumed_run_give_what_one_process_gives(tiny_v17, tmp
         )
 
 
+@pytest.mark.slow
 def test_run_json_names_contract_hashes_and_sources(tiny_v17, tmp_path):
     run("--ckpt", tiny_v17, "--max-steps", 2, "--no-video", "--out", tmp_path / "r")
     identity = json.loads((tmp_path / "r" / "run.json").read_text())["identity"]
@@ -139,6 +144,7 @@ def test_run_json_names_contract_hashes_and_sources(tiny_v17, tmp_path):
     assert identity["settings"]["checkpoint"]["ckpt"] == str(tiny_v17)
 
 
+@pytest.mark.slow
 def test_changed_weights_cannot_be_resumed(tiny_v17, tmp_path):
     copy = tmp_path / "ckpt"
     shutil.copytree(tiny_v17, copy)
@@ -169,6 +175,7 @@ def test_wrong_options_of_a_checkpoint_are_refused(words, text, tiny_v4, tiny_v1
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.slow
 def test_a_v4_client_on_a_v17_folder_is_refused_and_a_forced_one_is_marked(tiny_v17, tmp_path):
     out = tmp_path / "r"
     document = run("--ckpt", tiny_v17, "--contract", "v4", "--out", out, expect=3)

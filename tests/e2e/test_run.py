@@ -57,6 +57,7 @@ def content(folder: Path) -> dict[str, object]:
     return found
 
 
+@pytest.mark.slow
 def test_the_first_command_succeeds_and_its_recorded_actions_succeed_again(tmp_path: Path):
     told = json.loads(run("--out", str(tmp_path / "run"), "--video-fps", "3", "--json"))
     folder = tmp_path / "run" / "episodes" / "clean_boxing_gloves-0-0"
@@ -107,6 +108,7 @@ def test_a_run_killed_at_four_random_moments_ends_like_an_uninterrupted_one(tmp_
         assert content(folder) == whole
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path: Path):
     folder = tmp_path / "run"
     process = start("--policy", "hold", "--no-video", "--out", str(folder))

@@ -53,6 +53,7 @@ def test_help_names_what_can_be_chosen(bench):
     assert "--scale" not in shown
 
 
+@pytest.mark.slow
 def test_the_tiny_checkpoints_give_a_table_with_what_was_wanted(run):
     rows = run()
     figures = {row[0]: row[1:] for row in rows}
@@ -81,6 +82,7 @@ def test_a_batch_that_is_not_pils_stops_the_bench(bench, twin_2026):
             bench.check_same(other, pil, V17)
 
 
+@pytest.mark.slow
 def test_the_stand_in_runs_small(run):
     rows = run("--real-widths", "--scale", "0.05", "--no-compile")
     eager = [row for row in rows if row[0].startswith("eager")]

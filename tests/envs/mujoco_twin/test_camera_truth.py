@@ -77,6 +77,7 @@ def sightings(stage: Stage) -> dict[View, list[Sighting]]:
 # --- Intrinsics and poses -------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", VIEWS)
 def test_known_points_are_drawn_within_a_pixel_of_where_k_and_pose_put_them(
     sightings: dict[View, list[Sighting]], view: View
@@ -142,6 +143,7 @@ def test_the_observed_picture_shows_the_markers_where_the_segmentation_has_them(
     np.testing.assert_array_equal(bright, marked)
 
 
+@pytest.mark.slow
 def test_pictures_taken_on_the_move_belong_to_their_own_pose(stage: Stage) -> None:
     """Driving and turning, a step moves what a camera sees by many pixels."""
     env = stage.env

@@ -130,6 +130,7 @@ def test_without_pictures_there_is_no_depth_either(twin: TwinEnv):
     assert seen.images == seen.depth == {}
 
 
+@pytest.mark.slow
 def test_an_env_that_was_not_asked_renders_none_and_says_none(monkeypatch):
     def fail(*_: object) -> None:
         raise AssertionError("depth was rendered")
@@ -144,6 +145,7 @@ def test_an_env_that_was_not_asked_renders_none_and_says_none(monkeypatch):
         env.close()
 
 
+@pytest.mark.slow
 def test_the_pictures_are_the_same_with_depth_and_without(twin: TwinEnv):
     other = make(depth=False)
     for env in (twin, other):

@@ -113,6 +113,7 @@ def test_mujoco_renders_with_it_whether_it_was_imported_before_or_after(early):
     assert corner == [0, 0, 0]
 
 
+@pytest.mark.slow
 @needs_egl
 def test_each_thread_may_have_a_context_of_its_own():
     code = """

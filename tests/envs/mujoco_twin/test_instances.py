@@ -354,6 +354,7 @@ def test_the_same_instance_twice_is_the_same_bit_for_bit(env: TwinEnv, reference
     )
 
 
+@pytest.mark.slow
 def test_a_second_world_of_the_same_process_is_the_same_bit_for_bit(
     env: TwinEnv, reference: dict[str, str]
 ):
@@ -367,6 +368,7 @@ def test_a_second_world_of_the_same_process_is_the_same_bit_for_bit(
     assert fingerprint(env, 4) == reference
 
 
+@pytest.mark.slow
 def test_another_process_is_the_same_bit_for_bit(reference: dict[str, str]):
     script = Path(twin_bench.__file__)
     done = subprocess.run(
@@ -380,6 +382,7 @@ def test_another_process_is_the_same_bit_for_bit(reference: dict[str, str]):
     assert json.loads(done.stdout) == reference
 
 
+@pytest.mark.slow
 def test_the_protocol_changes_neither_world_nor_pictures(reference: dict[str, str]):
     other = make_twin("2025")
     try:
@@ -396,6 +399,7 @@ def test_different_instances_differ_in_pictures_and_trajectory(
     assert [key for key in reference if other[key] == reference[key]] == []
 
 
+@pytest.mark.slow
 def test_no_split_repeats_a_world_of_another():
     starts = {}
     for split in COUNTS:

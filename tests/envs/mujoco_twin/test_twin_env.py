@@ -68,6 +68,7 @@ def test_a_task_without_a_twin_scene_is_refused_by_name():
         TwinEnv(get_task(5), protocol="2026", split="train", max_steps=10)
 
 
+@pytest.mark.slow
 def test_a_scene_without_an_object_of_the_problem_is_refused_at_construction(
     monkeypatch: pytest.MonkeyPatch,
 ):
@@ -147,6 +148,7 @@ def test_physics_that_diverged_is_an_error_and_never_a_fresh_start(
     assert world.step(action()).step == 1, "a reset heals it"
 
 
+@pytest.mark.slow
 def test_the_info_says_what_was_applied():
     for protocol, window in (("2025", 6), ("2026", 9)):
         info = make_twin(protocol, split="train", max_steps=123).info

@@ -62,6 +62,7 @@ def has_ended(process_id):
         os.close(handle)
 
 
+@pytest.mark.slow
 def test_a_ticket_is_bit_for_bit_what_this_process_renders_of_the_state(twin_2026):
     for steps in (0, 20):
         drive(twin_2026, steps)
@@ -99,6 +100,7 @@ def test_tickets_leave_no_trace_in_the_simulation(twin_2026):
     np.testing.assert_array_equal(*states)
 
 
+@pytest.mark.slow
 def test_closing_ends_the_process_and_leaves_no_zombie(rig, ticket):
     frame = ticket()
     frame.redeem()
@@ -111,6 +113,7 @@ def test_closing_ends_the_process_and_leaves_no_zombie(rig, ticket):
         frame.redeem()
 
 
+@pytest.mark.slow
 def test_closing_a_process_that_still_starts_or_hangs_ends_it_too(rig, ticket):
     ticket()
     process = rig.process_id
@@ -126,6 +129,7 @@ def test_no_process_is_started_for_an_episode_without_a_ticket(rig, ticket):
     assert rig.process_id is not None
 
 
+@pytest.mark.slow
 def test_it_runs_at_low_priority_in_the_session_of_the_loop(rig, ticket):
     # In a session of its own the kernel would give it half of the machine, whatever its niceness.
     ticket().redeem()
@@ -133,6 +137,7 @@ def test_it_runs_at_low_priority_in_the_session_of_the_loop(rig, ticket):
     assert os.getsid(rig.process_id) == os.getsid(0)
 
 
+@pytest.mark.slow
 def test_ctrl_c_does_not_reach_it(rig, ticket):
     frame = ticket()
     os.kill(rig.process_id, signal.SIGINT)  # while it starts, which is when Python would die of it
@@ -154,6 +159,7 @@ def test_a_process_that_dies_is_an_error_of_ours_with_its_last_words(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_between_two_tickets_is_noticed(rig, ticket):
     ticket().redeem()
     os.kill(rig.process_id, signal.SIGKILL)
@@ -161,12 +167,14 @@ def test_a_process_that_is_killed_between_two_tickets_is_noticed(rig, ticket):
         ticket().redeem()
 
 
+@pytest.mark.slow
 def test_a_machine_without_opengl_is_told_in_its_own_words(rig, ticket, monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "off")
     with pytest.raises(EnvError, match="cannot render: no OpenGL: MUJOCO_GL=off"):
         ticket().redeem()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fate", ["os.kill(os.getpid(), signal.SIGKILL)", "os._exit(0)"])
 def test_it_ends_with_a_parent_that_is_killed(fate):
     code = f"""

@@ -14,6 +14,7 @@ from b1k_envs.errors import EnvError
 from b1k_envs.mujoco_twin.rendering.cameras import CameraRig
 
 
+@pytest.mark.slow
 def test_depth_is_asked_of_no_camera_where_nobody_wants_it(double_2026, monkeypatch):
     def fail(*_: object) -> None:
         raise AssertionError("depth was rendered")
@@ -27,6 +28,7 @@ def test_depth_is_asked_of_no_camera_where_nobody_wants_it(double_2026, monkeypa
         assert sensor.modalities == {"rgb"}
 
 
+@pytest.mark.slow
 def test_depth_where_it_is_asked_for_is_that_of_the_pictures(double, twin_of):
     env = double.env(depth=True)
     env.reset(0, 0, 0)
@@ -43,6 +45,7 @@ def test_depth_where_it_is_asked_for_is_that_of_the_pictures(double, twin_of):
     assert env.observe(images=False).depth == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("render", ["on-demand", "every-step"])
 def test_depth_lags_with_its_picture_and_no_more(double_2026, render):
     env = double_2026.env(depth=True, render=render)
@@ -72,6 +75,7 @@ def test_depth_that_was_asked_for_and_does_not_come_is_found_at_the_start(double
         double_2026.env(depth=True)
 
 
+@pytest.mark.slow
 def test_every_env_of_a_group_has_its_own(double_2026):
     group = double_2026.group(2, depth=True)
     found = {}

@@ -62,6 +62,7 @@ def test_the_simulator_exists_from_the_first_environment_on_and_stops_the_garbag
     assert not gc.isenabled()
 
 
+@pytest.mark.slow
 def test_another_process_finds_the_same_double(og_2025):
     code = "import omnigibson as og; print(og.__version__)"
     found = subprocess.run(
@@ -272,6 +273,7 @@ def test_shutdown_may_hang(og):
     waiting.join()
 
 
+@pytest.mark.slow
 def test_a_saved_fault_strikes_one_process_and_spares_the_next(og_2025, tmp_path):
     og_2025.faults.plan("shutdown", "exit")
     variables = og_2025.faults.save(tmp_path / "faults.json")

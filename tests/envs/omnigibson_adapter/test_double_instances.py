@@ -32,6 +32,7 @@ def og(request):
 # --- instances ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @both
 def test_a_loaded_instance_moves_as_the_twin_to_the_bit(og):
     _, env, installed = og

@@ -111,6 +111,7 @@ def test_a_resized_camera_needs_the_observation_space_loaded_again(og):
     assert first(env.reset()[0])["robot_r1"][HEAD]["rgb"].shape == (360, 360, 4)
 
 
+@pytest.mark.slow
 def test_the_head_sees_too_little_until_its_aperture_is_set(og_2025):
     module = importlib.import_module("omnigibson")
     env = module.Environment(configs=official_config(og_2025))

@@ -88,6 +88,7 @@ def test_instances_are_those_of_the_split(double, twin_of, instance):
     )
 
 
+@pytest.mark.slow
 def test_a_second_reset_forgets_the_first_episode(double):
     env = double.env()
     env.reset(0, 0, 0)
@@ -231,6 +232,7 @@ def test_a_render_mode_that_does_not_exist_is_refused(double_2026):
 # --- Failing --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["step", "render", "get_obs", "reset", "load"])
 def test_a_crash_says_what_was_being_done_and_nothing_works_after_it(double, place):
     env = double.env()

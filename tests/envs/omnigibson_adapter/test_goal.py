@@ -185,6 +185,7 @@ class Task:
         return (name.removeprefix("not ") in self.true[env]) != negated
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["2025", "2026"])
 def test_twenty_thousand_options_cost_one_evaluation_per_distinct_literal(protocol: Protocol):
     kind = {"2025": Dialect2025, "2026": Dialect2026}[protocol]
@@ -234,6 +235,7 @@ def test_truths_of_2026_that_do_not_fit_the_options_are_refused(given: list[list
         dialect.literal_truths(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [1, 2])
 def test_both_ways_of_2026_give_the_truth_of_every_env(double_2026: Double, monkeypatch, limit):
     """The goal has two literals, so the official method is asked where the limit is 2 only."""

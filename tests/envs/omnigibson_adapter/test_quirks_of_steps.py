@@ -187,6 +187,7 @@ def test_what_held_at_the_start_is_in_the_denominator_and_earns_nothing(double, 
     assert_catches(check, put(world_module, "GoalRecord", naive))
 
 
+@pytest.mark.slow
 def test_a_literal_of_2026_answers_for_the_first_env_unless_the_task_is_asked(double_2026):
     def naive(self: Any, index: int) -> dict[str, bool]:
         (option,) = self._env.task.ground_goal_state_options
@@ -196,6 +197,7 @@ def test_a_literal_of_2026_answers_for_the_first_env_unless_the_task_is_asked(do
     assert_catches(check, put(Dialect2026, "literal_truths", naive))
 
 
+@pytest.mark.slow
 def test_the_scope_of_2026_is_one_per_env(double_2026):
     def naive(self: Any, index: int, instance: str) -> Any:
         return self._env.task.object_scopes[0][instance]
@@ -345,6 +347,7 @@ def test_zeros_do_not_hold_a_robot_still(double_2026):
     assert_catches(_finished_env_keeps_still(double_2026), naive)
 
 
+@pytest.mark.slow
 def test_holding_still_takes_the_last_gripper_commands(double_2026):
     def naive(proprio: Any, protocol: Any, *_: float) -> Any:
         return hold_action(proprio, protocol, 1.0, 1.0)
@@ -353,6 +356,7 @@ def test_holding_still_takes_the_last_gripper_commands(double_2026):
     assert_catches(check, put(world_module.r1pro, "hold_action", naive))
 
 
+@pytest.mark.slow
 def test_the_scene_of_several_cannot_be_asked_for(double_2026):
     group = double_2026.group(2)
 

@@ -234,6 +234,7 @@ CONTROLLERS = {
 }
 
 
+@pytest.mark.slow
 def test_every_key_of_the_config_has_a_row(double: Double, monkeypatch: pytest.MonkeyPatch):
     configs = []
     build = world.build_config
@@ -328,6 +329,7 @@ def test_a_module_that_is_imported_is_one_of_an_owner(double: Double):
             assert any(path == name or path.startswith(f"{name}.") for path in paths), name
 
 
+@pytest.mark.slow
 def test_what_is_declared_for_running_is_touched_by_a_run(
     double: Double, monkeypatch: pytest.MonkeyPatch
 ):

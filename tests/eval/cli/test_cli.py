@@ -634,6 +634,7 @@ def test_a_real_ctrl_c_ends_workers_too(tmp_path):
     assert not list((tmp_path / "r" / "episodes").iterdir())
 
 
+@pytest.mark.slow
 def test_workers_on_the_command_line(cli, tmp_path):
     result = cli(*BASE, "--instances", "0-2", "--workers", 2, "--out", "r")
     assert result.exit_code == 0, result.output

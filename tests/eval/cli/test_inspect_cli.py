@@ -53,6 +53,7 @@ def about(document, field):
 # --- a checkpoint that is as it should be ----------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_right_v17_in_the_twin_has_nothing_wrong(twin):
     document, _ = twin
     assert found(document, "wrong") == []
@@ -136,6 +137,7 @@ def test_a_mistake_is_refused_by_name(cli, twin, tiny_v17, no_simulator, setting
     assert f"{named}: EVAL_CONTRACT.json:" in error["message"]
 
 
+@pytest.mark.slow
 def test_v4s_contract_on_v17_is_refused_then_told_in_words_and_pixels(
     cli, twin, tiny_v17, no_simulator, tmp_path
 ):
@@ -186,6 +188,7 @@ def test_when_all_is_well_the_magenta_cross_lies_in_the_green_circle(twin):
     assert count(panel, MAGENTA, at, radius=6) > 20
 
 
+@pytest.mark.slow
 def test_another_cameras_pose_draws_the_cross_where_nothing_is(
     cli, twin, tiny_v17, no_simulator, tmp_path
 ):

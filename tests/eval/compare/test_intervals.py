@@ -125,6 +125,7 @@ wins = st.integers(1, 80).flatmap(
 )
 
 
+@pytest.mark.slow
 @given(pair=wins)
 @settings(deadline=None)
 def test_paired_limits_solve_the_score_equation_with_a_searched_nuisance_share(pair):

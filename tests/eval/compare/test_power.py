@@ -77,6 +77,7 @@ def test_plans_are_a_little_above_connors_normal_approximation():
         assert normal < pairs_needed(difference, discordance) < normal + 3 / difference
 
 
+@pytest.mark.slow
 def test_the_plan_is_the_least_number_with_the_power():
     for difference, discordance in ((0.3, 0.5), (0.5, 0.5), (0.6, 0.8), (0.58, 1.0)):
         n = pairs_needed(difference, discordance)

@@ -103,6 +103,7 @@ def test_a_run_without_any_score_is_refused(tmp_path):
         drawn_instances(str(folder), None, None, seed=0)
 
 
+@pytest.mark.slow
 def test_the_run_stops_when_decided_and_a_resume_finds_nothing_to_do(tmp_path):
     """The whole way through the command line, in the twin, against a run that always succeeded."""
     from typer.testing import CliRunner

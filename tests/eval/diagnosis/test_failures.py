@@ -46,6 +46,7 @@ def test_a_policy_that_fails_in_a_known_way_gets_that_label(scripted, name):
     assert failure.words == LABELS[failure.label]
 
 
+@pytest.mark.slow
 def test_a_success_gets_no_label(scripted):
     run = scripted["succeeds"]
     assert run.counts["success"] == 1

@@ -130,6 +130,7 @@ def test_what_python_cannot_find_is_absent(here, name):
     assert check["advice"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["numpy", "mujoco", "torch"])
 def test_versions_are_those_that_the_packages_say_themselves(here, name):
     told = said(sys.executable, "-c", f"import {name}; print({name}.__version__)").strip()

@@ -127,6 +127,7 @@ def trace(folder: Path):
     return pd.read_parquet(folder / "episodes" / "clean_boxing_gloves-0-0" / "trace.parquet")
 
 
+@pytest.mark.slow
 def test_a_run_with_latency_0_is_the_synchronous_run(tmp_path):
     assert cli("run", *FAST, "--out", tmp_path / "sync").exit_code == 0
     realtime = ("--mode", "realtime", "--latency", "0")
@@ -172,6 +173,7 @@ def test_options_that_do_not_go_together_are_refused(tmp_path, options, words):
     assert words in " ".join(done.output.split())
 
 
+@pytest.mark.slow
 def test_a_run_from_before_there_was_a_mode_compares_as_synchronous(tmp_path):
     from b1k_eval.compare.comparable import differences
     from b1k_eval.records.loading import read_run_data
@@ -187,6 +189,7 @@ def test_a_run_from_before_there_was_a_mode_compares_as_synchronous(tmp_path):
     assert cli("run", "--resume", "--out", tmp_path / "old").exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_latency_that_no_chunk_outlasts_is_said_before_the_run(tmp_path):
     slow = ("--mode", "realtime", "--latency", "1000")
     done = cli("run", *FAST, *slow, "--out", tmp_path)

@@ -286,6 +286,7 @@ def test_the_same_seed_gives_the_same_noise_and_another_another(episode):
     assert not np.array_equal(taken[0], taken[2])
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_length_of_the_episode(episode):
     """12,000 steps, the budget of the longest episode: 50 MB; the columns take about 4."""
 

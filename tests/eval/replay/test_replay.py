@@ -90,6 +90,7 @@ def replayed(run: Path, episode: object = 0, *options: object):
 # --- the check -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_episode_of_the_expert_comes_out_again_bit_for_bit(expert_run):
     code, document = replayed(expert_run)
     assert code == 0
@@ -101,6 +102,7 @@ def test_an_episode_of_the_expert_comes_out_again_bit_for_bit(expert_run):
     assert abs(base.iloc[-1] - base.iloc[0]) > 0.1  # it would not, had nothing been executed
 
 
+@pytest.mark.slow
 def test_with_noise_the_executed_actions_are_replayed_and_not_the_commands(noisy_run):
     tables = [pd.read_parquet(trace_of(noisy_run, rollout)) for rollout in (0, 1)]
     ends = [table["left_eef_x"].iloc[-1] for table in tables]
@@ -112,6 +114,7 @@ def test_with_noise_the_executed_actions_are_replayed_and_not_the_commands(noisy
         assert document["episode"].endswith(name[-4:])
 
 
+@pytest.mark.slow
 def test_the_first_step_whose_position_differs_is_reported_with_both_values(expert_run, tmp_path):
     run = tampered(expert_run, tmp_path, "right_eef_z", 21, lambda z: z + 0.25)
     code, document = replayed(run)
@@ -131,6 +134,7 @@ def test_the_first_step_whose_position_differs_is_reported_with_both_values(expe
     assert "right_eef_z" in said.stdout
 
 
+@pytest.mark.slow
 def test_positions_may_differ_by_a_micrometre_and_no_more(expert_run, tmp_path):
     run = tampered(expert_run, tmp_path / "less", "base_y", 5, lambda y: y + 0.9e-6)
     code, document = replayed(run)
@@ -140,6 +144,7 @@ def test_positions_may_differ_by_a_micrometre_and_no_more(expert_run, tmp_path):
     assert replayed(run)[0] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", ["subgoal:near_washer", "q_score"])
 def test_goal_and_subgoals_have_to_be_equal(expert_run, tmp_path, column):
     run = tampered(expert_run, tmp_path, column, STEPS, lambda value: type(value)(1 - value))
@@ -155,6 +160,7 @@ def test_another_action_leads_to_another_course_from_that_step_on(expert_run, tm
     assert document["differing_states"] == STEPS - 11
 
 
+@pytest.mark.slow
 def test_a_goal_that_started_otherwise_differs_at_step_0(expert_run, tmp_path):
     copy = shutil.copytree(expert_run, tmp_path / "copy")
     file = trace_of(copy).with_name("result.json")
@@ -167,6 +173,7 @@ def test_a_goal_that_started_otherwise_differs_at_step_0(expert_run, tmp_path):
     assert document["first"] == [{"what": f"predicate:{name}", "recorded": True, "replayed": False}]
 
 
+@pytest.mark.slow
 def test_other_versions_than_those_of_the_run_are_remarked(expert_run, tmp_path):
     copy = shutil.copytree(expert_run, tmp_path / "copy")
     record = json.loads((copy / "run.json").read_text())
@@ -336,6 +343,7 @@ def test_an_action_that_is_not_finite_is_damage(expert_run, tmp_path):
 # --- the Rerun file --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_without_rerun_the_check_works_and_the_file_says_how_to_get_it(
     expert_run, tmp_path, monkeypatch
 ):
@@ -417,6 +425,7 @@ def rrd(noisy_run, tmp_path_factory) -> Read:
     return Read(file)
 
 
+@pytest.mark.slow
 def test_the_file_has_every_entity_with_its_steps(rrd):
     before_on, after = list(range(STEPS + 1)), list(range(1, STEPS + 1))
     parts = ("trunk", "arm_left", "arm_right", "gripper_left", "gripper_right")

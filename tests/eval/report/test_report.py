@@ -100,6 +100,7 @@ def run(made, tmp_path):
 # --- which step a picture shows -----------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fps", [30, 15, 10])
 def test_every_picture_shows_the_step_that_the_page_takes_it_for(tmp_path, fps):
     # At step 100 the first goal is reached, at 31 the world breaks; 97 steps are no multiple.
@@ -120,6 +121,7 @@ def test_every_picture_shows_the_step_that_the_page_takes_it_for(tmp_path, fps):
     assert set(checked) == {31, 97, 100}
 
 
+@pytest.mark.slow
 def test_a_video_of_another_length_does_not_fit(made):
     index = read_index(made[0] / "episodes" / f"{TASK}-0-0" / "video.mp4")
     assert [steps for steps in range(90, 110) if index.fits(steps)] == [100, 101, 102, 103]
@@ -427,6 +429,7 @@ def test_no_text_can_become_a_tag_or_a_script(made, evil):
     assert "<script" not in (evil / "report" / "tables" / "runs.md").read_text()
 
 
+@pytest.mark.slow
 def test_dollar_signs_in_a_name_are_no_formula(run):
     record = json.loads((run / "run.json").read_text())
     record["identity"]["policy"]["name"] = r"$\nosuch{$"
@@ -439,6 +442,7 @@ def test_dollar_signs_in_a_name_are_no_formula(run):
 # --- tables and figures -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_tables_have_the_figures_of_the_results_in_every_kind(made, tmp_path):
     good, slow, _ = made
     report(good, slow, "--out", tmp_path, "--csv", "--parquet", "--markdown")
@@ -468,6 +472,7 @@ def test_the_tables_have_the_figures_of_the_results_in_every_kind(made, tmp_path
     assert picked["reached"].tolist() == [3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["svg", "png"])
 def test_the_figures_are_files_that_other_programs_read(made, tmp_path, kind):
     from PIL import Image

@@ -254,6 +254,7 @@ def said_anywhere():
                     yield f"{file.name}:{node.lineno}", node.value
 
 
+@pytest.mark.slow
 def test_every_option_and_verb_that_a_text_names_is_there():
     known = {"--help", "--version"} | OTHERS
     for verb in VERBS:

@@ -151,6 +151,7 @@ def print_everything(text, comparison):
         reporter.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @given(text=texts)
 @settings(max_examples=60, deadline=None)
@@ -215,6 +216,7 @@ for words in ast.literal_eval(sys.argv[1]):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "variables",
     [

@@ -45,6 +45,7 @@ def outcomes(folder):
     return {key.instance: line for key, line in read_episodes(folder).items()}
 
 
+@pytest.mark.slow
 def test_a_run_is_made_in_a_process_of_its_own_and_says_what_it_was(cli, tmp_path, og):
     result = cli(*BASE, "--no-video", "--instances", "0-1", "--out", "r", "--json")
     assert result.exit_code == 0, result.output
@@ -101,6 +102,7 @@ def test_several_envs_are_refused_in_2025(cli, og_2025):  # noqa: F811
     assert (result.exit_code, "--num-envs 2: only OmniGibson v3.9.3" in result.stderr) == (2, True)
 
 
+@pytest.mark.slow
 def test_part_of_the_house_and_a_heavy_base_are_choices_in_2025_recorded_and_kept(
     cli,
     tmp_path,

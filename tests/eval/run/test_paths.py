@@ -120,6 +120,7 @@ def test_another_file_of_the_same_name_is_another_setting(cli, tmp_path):
 # --- home -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_tilde_that_no_shell_has_resolved_is_the_home_in_every_verb(cli, tmp_path):
     """As in `--out=~/r` and `replay:~/x`, which bash hands over as they are."""
     given_files = ["--policy", "replay:~/drive.npy", "--human-stats", "~/task.jsonl"]
@@ -184,6 +185,7 @@ def test_a_run_in_a_folder_whose_name_is_no_text_works_with_every_verb(cli, tmp_
         assert result.exit_code == 0, (words, result.output)
 
 
+@pytest.mark.slow
 def test_a_run_whose_name_is_no_text_is_filmed_and_has_a_page(cli, tmp_path):
     one, two = (make_run(tmp_path / f"{STRANGE}{n}", instances="0,1") for n in (1, 2))
     every = ["--csv", "--markdown", "--parquet", "--figures", "svg"]

@@ -47,6 +47,7 @@ def stop(request):
     return request.param
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole_group", [False, True])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_run_that_is_stopped_says_so_and_can_be_gone_on_with(
@@ -87,6 +88,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", OTHERS)
 def test_every_verb_that_is_terminated_says_so_in_a_word_a_code_and_a_document(tmp_path, verb):
     finished_run(tmp_path / "run", {0: "success", 1: "failure"})
@@ -105,6 +107,7 @@ def test_no_verb_is_left_out():
     assert {*OTHERS, "run", "replay"} - {"loading"} == set(VERBS)
 
 
+@pytest.mark.slow
 def test_a_replay_that_is_terminated_says_so(tmp_path):
     process = start(tmp_path, *RUN, "--max-steps", "20", "--out", "r")
     process.communicate(timeout=60)

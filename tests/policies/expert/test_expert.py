@@ -112,6 +112,7 @@ def undisturbed() -> Told:
 # --- success --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("instance", [0, 9, 19])
 @pytest.mark.parametrize("protocol", ["2025", "2026"])
 def test_it_washes_both_gloves(protocol: str, instance: int):
@@ -125,6 +126,7 @@ def test_it_succeeds_at_every_horizon(horizon: int):
     assert drive(twin(), 1, horizon=horizon).success
 
 
+@pytest.mark.slow
 def test_it_succeeds_under_temporal_ensembling():
     policy = ExpertPolicy()
     result = run_episode(
@@ -174,6 +176,7 @@ def test_it_succeeds_on_at_least_8_of_10_with_noise_and_kicks_on_its_actions(pro
 # --- the course of an episode ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_score_is_0_until_the_washer_runs_and_1_from_then_on(undisturbed: Told):
     first_run = undisturbed.ran.index(True)
     assert set(undisturbed.scores[:first_run]) == {0.0}
@@ -294,6 +297,7 @@ def test_a_chunk_has_the_length_it_declares():
     assert chunk.actions.dtype == np.float32
 
 
+@pytest.mark.slow
 def test_the_same_episode_twice_is_the_same_sequence_of_actions(undisturbed: Told):
     """With another episode in between, in the same policy and world, and in a fresh policy."""
     policy = ExpertPolicy()
@@ -323,6 +327,7 @@ def test_asking_it_never_changes_the_simulation():
     assert env.subgoals()["glove_1_picked_up"] or env.subgoals()["glove_1_in_washer"]
 
 
+@pytest.mark.slow
 def test_its_recorded_actions_succeed_again_in_the_same_number_of_steps(
     undisturbed: Told, tmp_path: Path
 ):
@@ -335,6 +340,7 @@ def test_its_recorded_actions_succeed_again_in_the_same_number_of_steps(
     assert not result.privileged
 
 
+@pytest.mark.slow
 def test_a_replay_on_another_instance_fails(undisturbed: Told, tmp_path: Path):
     """It is the closed loop that succeeds, not the tape."""
     np.save(tmp_path / "tape.npy", np.array(undisturbed.actions))
@@ -397,6 +403,7 @@ def test_a_glove_knocked_out_of_the_hand_over_the_counter_is_fetched_again(proto
     assert told.success
 
 
+@pytest.mark.slow
 def test_a_glove_let_go_right_after_the_grasp_is_grasped_again():
     mishap = Mishap(lambda truth: truth.held["left"] == GLOVES[1], steps=10, grip=1.0)
     told = drive(twin(), 2, disturb=mishap)
@@ -404,6 +411,7 @@ def test_a_glove_let_go_right_after_the_grasp_is_grasped_again():
     assert told.success
 
 
+@pytest.mark.slow
 @pytest.mark.xfail(
     strict=True,
     reason="the expert reaches for every glove at the counter's height, also for one on the floor",
@@ -415,6 +423,7 @@ def test_a_glove_dropped_on_the_floor_is_fetched_again():
     assert told.success
 
 
+@pytest.mark.slow
 def test_a_handle_that_slips_out_of_the_hand_is_grasped_again():
     mishap = Mishap(
         lambda truth: truth.held["left"] == "washer_door" and truth.door_angle > 0.6,
@@ -455,6 +464,7 @@ def test_a_door_pushed_shut_mid_way_is_opened_again(when: Callable[[GloveTruth],
     assert told.success
 
 
+@pytest.mark.slow
 def test_a_door_that_swings_back_open_before_the_press_is_closed_again():
     def ready(truth: GloveTruth) -> bool:
         return all(truth.in_washer.values()) and truth.door_angle < 0.03 and truth.base[0] < 0.5
@@ -472,6 +482,7 @@ def test_a_door_that_swings_back_open_before_the_press_is_closed_again():
     assert told.success
 
 
+@pytest.mark.slow
 def test_a_glove_that_was_moved_before_it_came_is_found_where_it_is_now():
     """A shove by 6 cm while the robot is busy with the door."""
     moved = []

@@ -176,6 +176,7 @@ def points_in_base_frame(message):
     return points @ turn.T + message["robot_r1::cam_rel_poses"][0, 14:17]
 
 
+@pytest.mark.slow
 def test_a_run_in_the_twin_gives_a_server_depth_in_metres(tmp_path):
     with foreign_server(hold, metadata={"modalities": ["rgb", "depth_linear"]}) as server:
         words = ["run", "--task", "31", "--sim", "mujoco", "--policy", server.address]
@@ -196,6 +197,7 @@ def test_a_run_in_the_twin_gives_a_server_depth_in_metres(tmp_path):
     assert record["identity"]["policy"]["depth"] is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("year", ["2025", "2026"])
 def test_a_run_in_omnigibsons_double_gives_a_server_depth_in_that_years_form(
     year, request, tmp_path

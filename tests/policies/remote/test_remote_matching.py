@@ -355,6 +355,7 @@ def test_an_episode_whose_answers_cannot_be_matched_is_no_evidence_either_way(ep
     assert (result.outcome, result.failure_reason, result.ends_run) == ("error", None, True)
 
 
+@pytest.mark.slow
 def test_a_run_in_workers_ends_with_the_reason_as_well(og_2026, monkeypatch, tmp_path):  # noqa: F811
     monkeypatch.chdir(tmp_path)
     with foreign_server(lambda message: [numbered(message)] * 2) as server:

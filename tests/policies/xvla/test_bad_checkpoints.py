@@ -228,6 +228,7 @@ def offline(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_hub_id_without_a_network_is_refused(offline, tmp_path):
     assert offline("org/name") == (
         4,

@@ -39,6 +39,7 @@ def turned():
     return seen
 
 
+@pytest.mark.slow
 def test_2025_turned_into_the_robots_frame_is_what_2026_records(turned):
     ours = extract_proprio(turned["2025"], ROBOT)
     assert abs(float(turned["2025"].proprio[246])) > 0.7  # base_qpos: the heading [rad]

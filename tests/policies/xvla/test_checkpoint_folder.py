@@ -339,6 +339,7 @@ def test_an_unreachable_hub_is_named_with_the_cache_that_lacks_the_checkpoint(as
     }
 
 
+@pytest.mark.slow
 def test_a_hub_id_is_downloaded_at_a_commit_and_found_again_without_the_hub(ask, hub, tmp_path):
     (tmp_path / "home").mkdir()
     refused = ask(hub, '{"ckpt": "org/name"}')
@@ -378,6 +379,7 @@ def test_a_hub_that_fails_is_asked_no_more(ask, hub_server):
     assert len([path for path in hub_server.asked if "org/broken" in path]) == 1
 
 
+@pytest.mark.slow
 def test_a_hub_that_breaks_down_leaves_the_cached_commit_with_a_remark(ask, hub_server):
     trusted = '{"ckpt": "org/name", "trust_code": true}'
     told = ask(hub_server.url, trusted)
@@ -389,6 +391,7 @@ def test_a_hub_that_breaks_down_leaves_the_cached_commit_with_a_remark(ask, hub_
     assert ask(hub_server.url, trusted) == {**told, "remarks": [remark]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("refusal", "text"),
     [
@@ -414,6 +417,7 @@ def test_what_the_hub_refuses_is_not_taken_from_the_cache(ask, hub_server, refus
     assert told["error"].startswith(text.replace("HUB", hub_server.url))
 
 
+@pytest.mark.slow
 def test_for_the_contract_only_json_is_downloaded(ask, hub_server):
     told = ask(hub_server.url, "org/name", CONTRACT_ONLY)
     folder = Path(told["folder"])

@@ -90,6 +90,7 @@ def loads_instead(spoilt, arguments):
 # --- what is proven
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reload", [True, False], ids=["reload", "no reload"])
 @pytest.mark.parametrize("kept", ["none", "some"])
 def test_what_is_missing_is_that_of_the_snapshot_to_the_last_bit(spoilt, published, reload, kept):

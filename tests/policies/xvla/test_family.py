@@ -50,6 +50,7 @@ def difference(one, other):
     return float(abs(one - other).max())
 
 
+@pytest.mark.slow
 def test_poses_are_read_only_where_a_variable_says_so(policy, monkeypatch):
     blind = policy()
     assert difference(answer(blind), answer(blind, moved=0.5)) == 0
@@ -58,6 +59,7 @@ def test_poses_are_read_only_where_a_variable_says_so(policy, monkeypatch):
     assert difference(answer(posed), answer(posed, moved=0.5)) > 1e-3
 
 
+@pytest.mark.slow
 def test_the_size_inside_the_encoder_and_the_attention_are_switched_too(policy, monkeypatch):
     usual = answer(policy())
     monkeypatch.setenv("XVLA_DA3_NATIVE_INPUT", "1")
@@ -76,6 +78,7 @@ def test_its_weights_cannot_be_written_as_safetensors_as_they_are(tiny_family, t
         save_file(tensors, tmp_path / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_run_drives_with_it(tiny_family, tmp_path, monkeypatch):
     monkeypatch.setenv("XVLA_POSED_DA3", "1")
     words = ["run", "--task", "31", "--ckpt", str(tiny_family), *CONTRACT, "--device", "cpu"]
@@ -86,6 +89,7 @@ def test_run_drives_with_it(tiny_family, tmp_path, monkeypatch):
     assert (episode["outcome"], episode["failure_reason"]) == ("failure", None)
 
 
+@pytest.mark.slow
 def test_inspect_shows_what_it_is_sent_and_finds_nothing_wrong(tiny_family, monkeypatch):
     monkeypatch.setenv("XVLA_POSED_DA3", "1")
     words = ["inspect", str(tiny_family), *CONTRACT, "--device", "cpu", "--json"]

@@ -28,6 +28,7 @@ def flat(tiny_family, tmp_path):
     return spoilt
 
 
+@pytest.mark.slow
 def test_a_flat_upload_gives_the_actions_of_the_package(flat, tiny_family):
     policy = flat.policy(**FAMILY)
     whole = Spoilt(tiny_family, flat.folder.parent / "whole")

@@ -161,6 +161,7 @@ def inspected(tiny_family, *words):
     return result.exit_code, result.output
 
 
+@pytest.mark.slow
 def test_poses_without_the_familys_switch_end_with_code_3_and_its_name(tiny_family, monkeypatch):
     monkeypatch.delenv(SWITCH, raising=False)
     code, text = inspected(tiny_family)
@@ -175,6 +176,7 @@ def test_poses_without_the_familys_switch_end_with_code_3_and_its_name(tiny_fami
         assert code == 0, text
 
 
+@pytest.mark.slow
 def test_poses_that_the_switch_has_read_though_none_are_sent_are_a_doubt(tiny_family, monkeypatch):
     monkeypatch.setenv(SWITCH, "1")
     code, text = inspected(tiny_family, "--set", "posed=false")
@@ -184,6 +186,7 @@ def test_poses_that_the_switch_has_read_though_none_are_sent_are_a_doubt(tiny_fa
     assert "the model reads the camera poses (extrinsics) where it is given them" in doubt["text"]
 
 
+@pytest.mark.slow
 def test_a_mask_that_only_the_code_has_is_a_doubt_until_it_is_said(tiny_family, monkeypatch):
     monkeypatch.setenv(SWITCH, "1")
     for words, doubts in (((), 1), (("--set", "proprio_mask=0,1,2,6,14,22"), 0)):

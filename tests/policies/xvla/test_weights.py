@@ -131,6 +131,7 @@ def test_it_writes_the_same_bits_under_the_same_names_beside_the_pickle(spoilt):
     assert (spoilt.folder / PICKLE).read_bytes() == pickled
 
 
+@pytest.mark.slow
 def test_the_converted_checkpoint_answers_as_the_pickle_did(spoilt, tmp_path):
     before = spoilt.policy(**FAMILY)
     expected = answer(before)
@@ -214,6 +215,7 @@ def test_a_full_disk_leaves_nothing_beside_the_pickle(spoilt, monkeypatch):
 # --- bfloat16
 
 
+@pytest.mark.slow
 def test_bfloat16_weights_are_told_what_works_and_it_does(spoilt, monkeypatch):
     monkeypatch.setenv("XVLA_POSED_DA3", "1")
     code, message = spoilt.refused(**FAMILY, settings=("dtype=bfloat16",))

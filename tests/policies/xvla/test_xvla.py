@@ -181,6 +181,7 @@ def test_a_batch_gives_what_its_observations_give_alone(policy):
     assert np.abs(other.actions - together[0].actions).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_two_checkpoints_taken_in_turn_give_what_each_gives_alone(tiny_folders):
     alone = {}
     for name, folder in tiny_folders.items():
@@ -271,6 +272,7 @@ def test_forced_skill_and_progress_reach_the_model(spoilt):
     assert (described["forced_skill_id"], described["forced_skill_progress"]) == (other, 0.25)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "weights", "pictures"),
     [
@@ -429,6 +431,7 @@ def test_a_self_report_that_is_no_number_is_left_out_and_costs_no_episode(tiny_v
     policy.close()
 
 
+@pytest.mark.slow
 def test_float16_weights_are_still_those_of_the_file(tiny_v17):
     """Around 0 they have steps of 6e-8, which is many per cent of a small weight."""
     from torch import float16

@@ -123,6 +123,7 @@ def test_a_prompt_that_the_contract_overrules_is_refused(tiny_v17):
     assert "'fold the towel'" in result.output
 
 
+@pytest.mark.slow
 def test_it_says_what_is_served_to_whom_and_where(tmp_path, tiny_v17):
     arguments = ("--ckpt", str(tiny_v17), "--device", "cpu", "--task", "31", "--images", "contract")
     process = ServeProcess(tmp_path, *arguments, B1K_EVAL_API_KEY=KEY)
@@ -153,6 +154,7 @@ def test_loopback_and_no_key_is_the_default(tmp_path):
     assert "no API key is needed" in server.log
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_the_public_family_is_served(tmp_path, tiny_family):
     arguments = ("--ckpt", str(tiny_family), "--contract", "v17", "--set", "geometry_size=504")
     arguments += ("--device", "cpu", "--task", "31")

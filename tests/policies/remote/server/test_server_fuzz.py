@@ -144,6 +144,7 @@ def peer(server):
     peer.client.close()
 
 
+@pytest.mark.slow
 @settings(
     max_examples=FRAMES,
     derandomize=True,

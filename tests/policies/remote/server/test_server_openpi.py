@@ -73,6 +73,7 @@ def through_openpi(engine, env):
             client._ws.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("year", ["2025", "2026"])
 @pytest.mark.parametrize("spec", ["hold", "random"])
 def test_openpis_client_plays_the_same_episode_as_a_policy_in_process(year, spec, request):
@@ -82,6 +83,7 @@ def test_openpis_client_plays_the_same_episode_as_a_policy_in_process(year, spec
     assert alone.tobytes() == served_actions.tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["v4", "v17"])
 def test_openpis_client_plays_the_same_episode_as_a_checkpoint_in_process(
     version, request, twin_2026

@@ -62,6 +62,7 @@ def test_every_value_is_written_byte_for_byte_as_openpi_client_writes_it(value):
     assert pack(value) == msgpack_numpy.packb(value)
 
 
+@pytest.mark.slow
 @given(values)
 def test_every_message_is_read_as_openpi_client_reads_it(value):
     data = msgpack_numpy.packb(value)

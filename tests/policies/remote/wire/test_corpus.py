@@ -60,6 +60,7 @@ def test_what_fuzzing_found_is_answered_or_refused(begin, name):
             target(path.read_bytes())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_honest_messages_that_are_changed_are_answered_or_refused(messages, begin, name):
     target, inputs = begin(name), messages.seeds(name)
