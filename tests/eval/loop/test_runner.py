@@ -437,7 +437,7 @@ def test_a_position_that_is_not_finite_leaves_a_way_unknown_and_json_whole(episo
     assert figures["normalized_agent_distance"]["left"] is None
     assert figures["agent_distance"]["base"] > 0
     assert any("agent_distance.left is null: the simulator gave" in n for n in figures["notes"])
-    to_json(record)
+    to_json(record.to_json())
     filed = json.loads(official_text(record, HUMAN, "2026", 301))
     assert np.isnan(filed["agent_distance"]["left"])  # as the evaluator adds it up
     assert np.isnan(filed["normalized_agent_distance"]["left"])
