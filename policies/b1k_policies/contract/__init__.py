@@ -1,1 +1,1 @@
-"""What decides the bytes that a model sees, and what its numbers mean."""
+"""The evaluation contract: what decides the bytes that a model sees and what its numbers mean."""

@@ -1,8 +1,8 @@
 """How one field of a contract is read, checked and written: from Python, JSON or `--set` text.
 
-A codec knows nothing of checkpoints. `decode` takes a Python or JSON value to its canonical,
-immutable form or raises `ValueError` saying what it expected; `encode` is its inverse, to JSON;
-`from_text` takes what a person typed after `--set field=` to something `decode` judges.
+A codec knows nothing of checkpoints. `decode` turns a Python or JSON value into its canonical,
+immutable form, or raises `ValueError` saying what it expected; `encode` turns that into JSON
+again; `from_text` turns what a person typed after `--set field=` into a value for `decode`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from b1k_envs.errors import UsageError
 
 
 class ContractValueError(UsageError, ValueError):
-    """A contract, or a word about one, cannot be meant. Exit code 2."""
+    """A contract, or a setting of one, is not valid. Exit code 2."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Codec:
     """Reads, checks and writes the values of one kind of field.
 
     Attributes:
-        decode: To the canonical value.
-        from_text: What was typed to what `decode` judges.
+        decode: Returns the canonical value, or raises `ValueError`.
+        from_text: Turns typed text into a value for `decode`.
         form: How a value is written in JSON, for people.
-        encode: Back to JSON.
-        options: The words that a value, or each entry of it, is one of; () for any.
+        encode: Turns the canonical value into JSON.
+        options: The words allowed for a value, or for each of its entries; () for any.
     """
 
     decode: Callable[[Any], Any]
@@ -43,10 +43,10 @@ class Codec:
 
 @dataclass(frozen=True, kw_only=True)
 class NativeCamera:
-    """The camera a view came from: square picture, square pixels, centred principal point.
+    """The camera that took a view: square picture, square pixels, centred principal point.
 
     Attributes:
-        view: Which view.
+        view: Name of the view.
         size: Width and height of the native picture [px].
         focal: fx = fy at that size [px]; cx = cy = size / 2.
     """
@@ -57,15 +57,15 @@ class NativeCamera:
 
 
 def near_miss(word: str, known: Sequence[str]) -> str:
-    """`; did you mean X?` or `; choose from A, B, C`, for the end of an error text."""
+    """Return `; did you mean X?` or `; choose from A, B, C`, to end an error text with."""
     near = difflib.get_close_matches(word.lower(), known, n=2, cutoff=0.6)
     return f"; did you mean {' or '.join(near)}?" if near else f"; choose from {', '.join(known)}"
 
 
 def spelled(text: str) -> str:
-    """A text by which spellings are looked up: small letters, words joined by `_`.
+    """Normalise a text for the look-up of spellings: lower case, words joined by `_`.
 
-    One with digits keeps its signs: in `[-1, 1]` a dash is no hyphen.
+    A text with digits keeps its punctuation: in `[-1, 1]` the dash is a minus, not a hyphen.
     """
     text = " ".join(text.lower().split())
     if any(character.isdigit() for character in text):
@@ -77,6 +77,7 @@ def spelled(text: str) -> str:
 
 
 def _json_or_raw(text: str) -> Any:  # noqa: ANN401 - any JSON value
+    # What is no JSON stays text, so that `decode` refuses it and says what the field expects.
     try:
         return json.loads(text)
     except json.JSONDecodeError:
@@ -105,10 +106,11 @@ def _split_or_none(text: str) -> Any:  # noqa: ANN401 - any JSON value
 
 
 def whole(low: int, high: int | None = None) -> Codec:
-    """A whole number from `low` to `high`."""
+    """Codec of a whole number from `low` to `high`."""
     expects = f"a whole number from {low}" + (f" to {high}" if high is not None else " up")
 
     def decode(value: Any) -> int:  # noqa: ANN401 - judged here
+        # A bool is an int to Python: without this, `true` would pass as 1.
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError(f"expects {expects}, got {value!r}")
         if value < low or (high is not None and value > high):
@@ -128,7 +130,7 @@ FLAG = Codec(_decode_flag, _json_or_raw, "true | false")
 
 
 def choice(*options: str) -> Codec:
-    """One of a few words."""
+    """Codec of one word out of `options`."""
 
     def decode(value: Any) -> str:  # noqa: ANN401 - judged here
         if value not in options or not isinstance(value, str):
@@ -159,7 +161,7 @@ def _items(value: Any, expects: str) -> list[Any]:  # noqa: ANN401 - judged here
 
 
 def real_triple(low: float, high: float, *, positive: bool = False) -> Codec:
-    """Three finite numbers, one per colour channel, in [low, high], or above 0 where asked."""
+    """Codec of three finite numbers in [low, high], one per colour; `positive` excludes 0."""
     bounds = f"in {'(' if positive else '['}{low:g}, {high:g}]"
     expects = f"three numbers {bounds}, in the order of the colours"
 
@@ -179,7 +181,7 @@ def real_triple(low: float, high: float, *, positive: bool = False) -> Codec:
 
 
 def names(known: Sequence[str], *, all_of_them: bool = False) -> Codec:
-    """Distinct names out of `known`, order kept; `all_of_them` asks for a permutation."""
+    """Codec of distinct names out of `known`, in order; `all_of_them` asks for every one."""
 
     def decode(value: Any) -> tuple[str, ...]:  # noqa: ANN401 - judged here
         expects = f"{'every one' if all_of_them else 'some'} of {', '.join(known)}, in order"
@@ -221,7 +223,8 @@ OPTIONAL_NAMES = Codec(
 
 
 def _decode_bool_mask(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - judged here
-    """Runs as `make_bool_mask` takes them, neighbours of one sign merged: one mask, one spec."""
+    """Decode runs as `make_bool_mask` takes them; runs of one sign are merged."""
+    # Merged, so that two spellings of one mask are equal: contracts are compared by value.
     merged: list[int] = []
     for run in _items(value, "runs of columns such as -3, 3, -1"):
         if isinstance(run, bool) or not isinstance(run, int) or run == 0:
@@ -239,7 +242,7 @@ BOOL_MASK = Codec(_decode_bool_mask, _split, "[RUN, ...]", list)
 
 
 def _decode_columns(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - judged here
-    """Indices of columns, ascending: one set, one spelling."""
+    """Decode indices of columns to ascending order, so that equal sets are equal values."""
     columns = _items(value, "indices of columns such as 0, 1, 2, or none")
     for column in columns:
         if isinstance(column, bool) or not isinstance(column, int) or column < 0:
@@ -258,7 +261,7 @@ COLUMNS = Codec(
 
 
 def optional_real(low: float, high: float) -> Codec:
-    """A number in [low, high], or none."""
+    """Codec of a number in [low, high], or none."""
 
     def decode(value: Any) -> float | None:  # noqa: ANN401 - judged here
         if value is None:
@@ -272,7 +275,7 @@ def optional_real(low: float, high: float) -> Codec:
 
 
 def optional_whole(low: int, high: int) -> Codec:
-    """A whole number from `low` to `high`, or none."""
+    """Codec of a whole number from `low` to `high`, or none."""
     inner = whole(low, high)
     return Codec(
         lambda value: None if value is None else inner.decode(value),
@@ -298,7 +301,7 @@ def _decode_cameras(value: Any) -> tuple[NativeCamera, ...]:  # noqa: ANN401 - j
             raise ValueError(f"{view}: focal expects a number of pixels, got {focal!r}")
         if not math.isfinite(focal) or focal <= 0:
             raise ValueError(f"{view}: focal expects a number of pixels above 0, got {focal}")
-    # In the order of VIEWS, whatever the file's: the same cameras are the same value.
+    # In the order of VIEWS, whatever the file's order: equal cameras must be equal values.
     return tuple(
         NativeCamera(view=view, size=value[view]["size"], focal=float(value[view]["focal"]))
         for view in VIEWS

@@ -1,7 +1,7 @@
-"""What a wrong field of a contract does to the robot, where that takes more than a sentence to say.
+"""What a wrong field of a contract does to the robot, where one sentence cannot say it.
 
-Each function says what is done in a field under the contract that is in force, and what follows for
-a model that was trained otherwise. The rows of `fields` name them.
+Each function says what the contract in force does in one field, and what follows for a model that
+was trained otherwise. The rows of `fields` name these functions.
 """
 # ruff: noqa: D103 - the header says what each function does; its name says of which field
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from b1k_policies.contract.normalisation import Normalisation
 
 Words = tuple[str, str]
-"""What is done, and what that does to the model or the robot."""
+"""(what is done, what that does to the model or the robot)."""
 Wrong = Words | Callable[["EvalContract", Any], Words]
-"""Words with {ours} and {trained} in them, or what makes them of the contract in force and of the
-field's value in training."""
+"""Texts with {ours} and {trained} to fill in, or a function that makes them from the contract in
+force and the field's value in training."""
 
 
 def shown(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    """A JSON value as people write it; figures to 0.001."""
+    """Return a JSON value as people write it, with figures rounded to 0.001."""
     if isinstance(value, list) and all(isinstance(entry, float) for entry in value):
         value = [round(entry, 3) for entry in value]
     if isinstance(value, list) and all(isinstance(entry, (str, int, float)) for entry in value):
@@ -36,7 +36,11 @@ def shown(value: Any) -> str:  # noqa: ANN401 - any JSON value
 
 
 def column_name(column: int) -> str:
-    """A column of the robot's action, e.g. `arm_left joint 4`."""
+    """Return the name of a column of the robot's action, such as `arm_left joint 4`.
+
+    Raises:
+        ValueError: The action has no such column.
+    """
     for part, columns in ACTION_SLICES.items():
         if columns.start <= column < columns.stop:
             if part == "base":
@@ -167,7 +171,7 @@ def normalised_actions(sent: EvalContract, trained: Normalisation | None) -> Wor
 
 def delta_spec(sent: EvalContract, trained: tuple[int, ...]) -> Words:
     learnt = np.concatenate([np.full(abs(run), run > 0) for run in trained])
-    robots = np.argsort(sent.robot_columns)  # model's column to robot's
+    robots = np.argsort(sent.robot_columns)  # inverse permutation: model's column to robot's
 
     def columns(chosen: Any) -> str:  # noqa: ANN401 - an array of bool
         names = [column_name(int(column)) for column in robots[np.flatnonzero(chosen)]]

@@ -1,9 +1,9 @@
 """The evaluation contract: what decides which bytes a model sees and what its numbers mean.
 
-A checkpoint run under another's contract fails without an error: wrong size, wrong intrinsics,
-poses of the wrong camera, actions off by one. So everything of that kind is in one value that is
-checked when built, printed, compared field by field and recorded with the run. What each field is
-stands in `fields`, the known contracts in `presets`; here is what follows from the fields.
+A checkpoint that runs under another's contract fails without an error: wrong size, wrong
+intrinsics, poses of the wrong camera, actions off by one row. So all of this is one value that is
+checked when built, printed, compared field by field and recorded with the run. `fields` says what
+each field is, `presets` has the known contracts; this module has what follows from the fields.
 
 Source: action columns and proprio slices of BEHAVIOR-1K (`b1k_envs.r1pro`).
 """
@@ -45,7 +45,7 @@ _ACTION_OF_PROPRIO: Mapping[str, str] = MappingProxyType(
     {"base_qvel": "base", **{f"{part}_qpos": part for part in PARTS if part != "base"}}
 )
 _GRIPPER_TRAVEL = 2 * FINGER_TRAVEL
-# Slope [1/m] and offset applied to the sum of a gripper's two finger openings, 0 to 0.10 m.
+# (slope [1/m], offset) applied to the sum of a gripper's two finger openings, 0 to 0.10 m.
 _GRIPPER_SCALING: Mapping[str, tuple[float, float]] = MappingProxyType(
     {"signed": (2 / _GRIPPER_TRAVEL, -1.0), "fraction": (1 / _GRIPPER_TRAVEL, 0.0),
      "sum": (1.0, 0.0)}
@@ -54,7 +54,7 @@ _GRIPPER_SCALING: Mapping[str, tuple[float, float]] = MappingProxyType(
 
 @dataclass(frozen=True, kw_only=True)
 class EvalContract(ContractFields):
-    """One checkpoint's evaluation contract. Hashable, picklable, compared by value.
+    """The evaluation contract of one checkpoint. Hashable, picklable, compared by value.
 
     The meaning of every field is in `FIELDS` (and in docs/contract.md). Lists given to the
     constructor become tuples.
@@ -64,6 +64,7 @@ class EvalContract(ContractFields):
     """
 
     def __post_init__(self) -> None:
+        # The dataclass is frozen, so canonical values go in past its own setattr.
         for info in FIELDS.values():
             value = decode_value(info.name, getattr(self, info.name))
             object.__setattr__(self, info.name, value)
@@ -113,7 +114,7 @@ class EvalContract(ContractFields):
     # --- what follows from the fields -------------------------------------------------------
 
     def intrinsics(self, view: View) -> Float64Array:
-        """K as sent for a view, float64 [3, 3] [px], OpenCV axes; see `scale_intrinsics`."""
+        """Return K as sent for a view, float64 [3, 3] [px], OpenCV axes; see `scale_intrinsics`."""
         camera = next(c for c in self.native_intrinsics if c.view == view)
         scale = self.image_size / camera.size if self.scale_intrinsics else 1.0
         focal, centre = camera.focal * scale, camera.size / 2 * scale
@@ -131,6 +132,7 @@ class EvalContract(ContractFields):
         start = 0
         for part in self.proprio_parts:
             found = PROPRIO_2025[part]
+            # The model gets one number a gripper: the sum of its two finger joints, scaled.
             width = 1 if part in _GRIPPER_PARTS else found.stop - found.start
             slices[part] = slice(start, start + width)
             start += width
@@ -138,12 +140,12 @@ class EvalContract(ContractFields):
 
     @property
     def proprio_dim(self) -> int:
-        """How many numbers the extracted proprio has."""
+        """Number of columns of the extracted proprio."""
         return int(self.proprio_slices[self.proprio_parts[-1]].stop)
 
     @property
     def executed_steps(self) -> int:
-        """For how many control steps the rows to be executed of one chunk last."""
+        """Number of control steps for which the executed rows of one chunk last."""
         return (self.chunk_length - self.first_action) * self.steps_per_row
 
     @property
@@ -170,7 +172,7 @@ class EvalContract(ContractFields):
 
     @property
     def delta_mask(self) -> npt.NDArray[np.bool_]:
-        """Which model columns are offsets, bool [23], read-only; as openpi's `make_bool_mask`."""
+        """Which model columns are offsets, bool [23], read-only; like openpi's `make_bool_mask`."""
         runs = [np.full(abs(run), run > 0) for run in self.delta_spec]
         mask = np.concatenate(runs)
         mask.setflags(write=False)
@@ -178,7 +180,7 @@ class EvalContract(ContractFields):
 
     @property
     def misaligned_deltas(self) -> tuple[int, ...]:
-        """Offset columns whose proprio column is another joint: decodable, hardly meant."""
+        """Offset columns whose proprio column is another joint: decodable, but hardly intended."""
         action = [name for name, s in self.action_slices.items() for _ in range(s.start, s.stop)]
         proprio = [
             _ACTION_OF_PROPRIO.get(part, part)
@@ -193,7 +195,7 @@ class EvalContract(ContractFields):
         )
 
     def derived(self) -> dict[str, Any]:
-        """What follows from the fields and people look for, as JSON values.
+        """Return the figures that follow from the fields and that people look for, as JSON values.
 
         Keys `intrinsics.VIEW` hold [fx, fy, cx, cy] as sent [px], rounded to 0.001.
         """
@@ -216,14 +218,14 @@ class EvalContract(ContractFields):
     # --- JSON -------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values, `format` first, then the fields in order; `from_dict` is its inverse."""
+        """Return JSON values: `format`, then the fields in order; `from_dict` is the inverse."""
         return {
             "format": FORMAT,
             **{n: FIELDS[n].codec.encode(getattr(self, n)) for n in FIELDS},
         }
 
     def to_json(self) -> str:
-        """The same as text."""
+        """Return `to_dict` as JSON text."""
         return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
 
     @classmethod
@@ -231,8 +233,8 @@ class EvalContract(ContractFields):
         """Read what `to_dict` wrote, of this version or an earlier one.
 
         Raises:
-            ContractValueError: A key is unknown (with near misses), missing, or its value cannot
-                be meant.
+            ContractValueError: A key is unknown (the text has near misses) or missing, or its
+                value is not valid.
         """
         check_keys(document)
         document = completed(document)
@@ -246,7 +248,7 @@ class EvalContract(ContractFields):
         """Read what `to_json` wrote.
 
         Raises:
-            ContractValueError: Not JSON, not an object, or as `from_dict`.
+            ContractValueError: It is not JSON or not an object; else as `from_dict`.
         """
         try:
             document = json.loads(text)
@@ -259,14 +261,14 @@ class EvalContract(ContractFields):
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One field, or one figure that follows from fields, in which two contracts differ.
+    """A field, or a figure that follows from fields, in which two contracts differ.
 
     Attributes:
         name: Field, or key of `EvalContract.derived`.
         first: Its JSON value in the first contract.
-        second: The same in the second.
+        second: Its JSON value in the second contract.
         effect: What a mix-up spoils; None for a figure that follows from fields.
-        sure: How sure the presets are of the field; None likewise.
+        sure: How sure the presets are of the field; None for a figure.
     """
 
     name: str
@@ -277,7 +279,7 @@ class Change:
 
 
 def diff(first: EvalContract, second: EvalContract) -> tuple[Change, ...]:
-    """Where two contracts differ: fields in order, the name left out, then derived figures."""
+    """List where two contracts differ: fields in order, without the name, then figures."""
     a, b = first.to_dict(), second.to_dict()
     changes = [
         Change(name=name, first=a[name], second=b[name], effect=info.effect, sure=info.sure)

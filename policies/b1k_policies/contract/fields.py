@@ -1,9 +1,9 @@
-"""Every field of a contract in one row: codec, meaning, spellings, what a wrong value does.
+"""Every field of a contract, one row each: codec, meaning, spellings, what a wrong value does.
 
-The one home of these words: `EvalContract` checks its values with them, the reader of a
-checkpoint's files knows their spellings, `b1k-eval contract` and `inspect` print them,
-docs/contract.md is held to them by a test. A new field is a row here, its value in the presets, and
-the code that heeds it.
+`EvalContract` checks its values by these rows, the reader of a checkpoint's files takes the
+spellings from them, `b1k-eval contract` and `inspect` print them, and a test holds
+docs/contract.md to them. A new field is a row here, its value in the presets, and the code that
+uses it.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ FORMAT = "b1k-eval-contract/1"
 """Value of the key `format` in the JSON of a contract."""
 
 Effect = Literal["bytes", "meaning", "label"]
-"""What a wrong value spoils: the bytes a model sees, the meaning of its numbers, or a name only."""
+"""What a wrong value spoils: the bytes a model sees, the meaning of its numbers, or only a name."""
 
 Sure = Literal["card", "public", "open", "choice"]
-"""How a preset knows a value: the model card says so; public code of the same model family or of
-BEHAVIOR-1K; nobody outside the checkpoint's own files knows (the preset's value is a default that
-the files replace); or whoever runs it chooses."""
+"""How a preset knows a value. `card`: the model card says it. `public`: public code of the model
+family or of BEHAVIOR-1K says it. `open`: only the checkpoint's own files can say it, and they
+replace the preset's default. `choice`: whoever runs it chooses."""
 
 ResizeFilter = Literal["bicubic", "bilinear", "nearest"]
 ColourOrder = Literal["rgb", "bgr"]
@@ -64,12 +64,12 @@ ProgressOutput = Literal["probability", "logit", "none"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 
 _FROM_THE_FIRST = object()
-_VIEW_WORDS = {"left": "left_wrist", "right": "right_wrist"}  # as the card writes them
+_VIEW_WORDS = {"left": "left_wrist", "right": "right_wrist"}  # the card's words for the views
 
 
 @dataclass(frozen=True, kw_only=True)
 class FieldInfo:
-    """What is known of a field besides its value.
+    """Everything known about a field except its value.
 
     Attributes:
         name: Name in the contract, in its JSON and after `--set`.
@@ -78,9 +78,9 @@ class FieldInfo:
         meaning: One line for people, with unit and frame.
         codec: Reads and checks its values.
         wrong: What a wrong value does; None for the general sentence.
-        keys: What files call it, besides its name.
-        words: What files call its values, besides their JSON.
-        since: What held before there was such a field; `_FROM_THE_FIRST` if it always was.
+        keys: Other names of the field in files.
+        words: Other spellings of its values in files.
+        since: The value that held before the field existed; `_FROM_THE_FIRST` if it always did.
     """
 
     name: str
@@ -95,15 +95,15 @@ class FieldInfo:
 
     @property
     def line(self) -> str:
-        """How it is written in a contract's JSON: `"colour_order": "rgb" | "bgr"`."""
+        """Its line in a contract's JSON, such as `"colour_order": "rgb" | "bgr"`."""
         return f'"{self.name}": {self.codec.form}'
 
     def in_words(self, value: Any) -> str:  # noqa: ANN401 - the field's own type
-        """A value as people write it."""
+        """Return a value as people write it."""
         return does.shown(self.codec.encode(value))
 
     def consequence(self, sent: EvalContract, trained: Any) -> tuple[str, str]:  # noqa: ANN401
-        """What is done in this field under `sent`, and what that does to the model or the robot.
+        """Say what `sent` does in this field, and what that does to the model or the robot.
 
         Args:
             sent: The contract in force.
@@ -130,7 +130,7 @@ def _row(
     words: Mapping[Any, Any] | None = None, wrong: does.Wrong | None = None,
     since: Any = _FROM_THE_FIRST,  # noqa: ANN401 - the field's own type
 ) -> dict[str, Any]:  # fmt: skip
-    """Metadata of a field: a `FieldInfo` without its name."""
+    """Return the metadata of a field: the arguments of its `FieldInfo` except the name."""
     own = {spelled(option): option for option in codec.options}
     return {"effect": effect, "sure": sure, "meaning": meaning, "codec": codec, "wrong": wrong,
             "keys": tuple(keys.split()), "words": {**own, **(words or {})},
@@ -140,7 +140,7 @@ def _row(
 # fmt: off
 @dataclass(frozen=True, kw_only=True)
 class ContractFields:
-    """The fields, in the order of the JSON; no field has a default."""
+    """The fields, in the order of the JSON; none has a default, so that a preset must say each."""
 
     name: str = field(metadata=_row(
         "label", "card", "Name of this contract, for people.", TEXT))
@@ -291,7 +291,7 @@ class ContractFields:
         "What progress_head gives: a probability, a logit (one sigmoid to go), or no head.",
         choice("probability", "logit", "none"),
         keys="progress_head progress_head_output progress_head_type",
-        words={"bare_linear": "logit"},  # the card's; its 'Sigmoid' may be done or still to do
+        words={"bare_linear": "logit"},  # the card's; not its 'Sigmoid': done or still to do?
         wrong=does.progress_output))
     skill_count: int = field(metadata=_row(
         "meaning", "card", "Classes of skill_classifier.", whole(1),
@@ -310,16 +310,16 @@ FIELDS: Mapping[str, FieldInfo] = MappingProxyType(
 
 
 def json_value(name: str, value: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """The JSON value of a field; a figure is one already."""
+    """Return the JSON value of a field; that of a figure is returned as it is."""
     return FIELDS[name].codec.encode(value) if name in FIELDS else value
 
 
 def completed(document: Mapping[str, Any]) -> dict[str, Any]:
-    """A whole contract's JSON of any version, with the fields that came later as they held then.
+    """Add to a whole contract's JSON the fields that are newer than it, as they held at its time.
 
-    A document that lacks more than those is returned as it is.
+    A document that lacks other fields too is returned unchanged.
     """
-    # What is `geometry_size` now was taken for the size of the pictures.
+    # Before `geometry_size` existed, the encoder's size was taken for that of the pictures.
     later = {"geometry_size": document.get("image_size")}
     later |= {n: info.since for n, info in FIELDS.items() if info.since is not _FROM_THE_FIRST}
     if not all(name in document for name in FIELDS if name not in later):
@@ -328,10 +328,10 @@ def completed(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def decode_value(name: str, value: Any) -> Any:  # noqa: ANN401 - the field's own type
-    """A field's canonical value from a Python or JSON value.
+    """Return a field's canonical value for a Python or JSON value.
 
     Raises:
-        ContractValueError: It cannot be meant; the text names the field and what it expects.
+        ContractValueError: The value is not valid; the text names the field and what it expects.
     """
     try:
         return field_info(name).codec.decode(value)
@@ -342,10 +342,10 @@ def decode_value(name: str, value: Any) -> Any:  # noqa: ANN401 - the field's ow
 
 
 def field_info(name: str) -> FieldInfo:
-    """What is known of a field.
+    """Look up a field.
 
     Raises:
-        ContractValueError: No such field; with near misses.
+        ContractValueError: There is no such field; the text has near misses.
     """
     if name not in FIELDS:
         raise ContractValueError(f"{name!r} is no field of a contract{near_miss(name, [*FIELDS])}")
@@ -353,10 +353,10 @@ def field_info(name: str) -> FieldInfo:
 
 
 def check_keys(document: Mapping[str, Any], also: tuple[str, ...] = ()) -> None:
-    """Refuse a key that is no field, and a `format` of another version.
+    """Refuse a key that is not a field, and a `format` of another version.
 
     Raises:
-        ContractValueError: With near misses.
+        ContractValueError: The text names the key, with near misses, or the format.
     """
     for key in document:
         if key != "format" and key not in also:

@@ -1,10 +1,10 @@
-"""Which preset a checkpoint is of, where nobody names one: by its sizes, or by its card.
+"""Choosing a checkpoint's preset when nobody names one: by its sizes, or by its card.
 
-Two sizes are meant by two words: the picture's, which decides the bytes that are sent, and the one
-that the geometry encoder inside the model brings its pictures to (`da3_process_res`). In the cards
+There are two sizes: that of the pictures, which decides the bytes that are sent, and the one to
+which the geometry encoder inside the model brings its pictures (`da3_process_res`). In the cards
 of v4 and v17 they are equal. In the public code of the family the pictures have 224 px whatever
-the encoder works at, 504 px unless a configuration says otherwise: so 504 inside says v4 only where
-the rest of v4's card is there as well.
+the encoder works at, which is 504 px unless a configuration says otherwise. So an encoder at
+504 px means v4 only where the rest of config.json agrees with v4's card.
 
 Sources: the model card of DA3-XVLA v17; JackLiu0406/spatial-xvla-training (`da3_inline`, the image
 processor).
@@ -20,25 +20,25 @@ from b1k_policies.contract.presets import CARD_CONFIG, PRESETS
 from b1k_policies.contract.reading import CONFIG_FILE, CONTRACT_FILE, Reading, Statement
 
 FAMILY_IMAGE_SIZE = 224
-"""Pictures of the family's public code [px]."""
+"""Width and height of the pictures in the family's public code [px]."""
 
 
 def fit_preset(
     folder: Path, stated: Mapping[str, Statement], config: Reading, set_size: int | None
 ) -> str:
-    """The preset of a checkpoint that says what sizes it has.
+    """Choose the preset that fits the sizes of a checkpoint.
 
     Args:
-        folder: For messages.
+        folder: The checkpoint's folder, for messages.
         stated: What its files state.
         config: Its config.json.
-        set_size: `--set image_size`; counts where no file states the size of the pictures.
+        set_size: `--set image_size` [px]; used when no file states the size of the pictures.
 
     Returns:
         A key of `PRESETS`.
 
     Raises:
-        ContractValueError: None fits, or several do and the files name none of them.
+        ContractValueError: No preset fits, or several do and the files name none of them.
     """
     names = ", ".join(PRESETS)
     picture, inside, called = (stated.get(n) for n in ("image_size", "geometry_size", "name"))
@@ -70,6 +70,7 @@ def fit_preset(
             f"{says}, which fits several presets ({', '.join(fitting)}), and {named}; pass "
             f"--contract with the one it is, or a file, or give {CONTRACT_FILE} the name"
         )
+    # 504 px is also the family's default encoder size, so it does not tell v4 by itself.
     (found,) = fitting
     own = PRESETS[found].image_size
     if size is None and own != FAMILY_IMAGE_SIZE and not _is_on_the_card(config, found):
@@ -84,7 +85,7 @@ def fit_preset(
 
 
 def presets_of(size: int | None, inside: int | None) -> list[str]:
-    """Presets with these sizes [px]; None fits every one."""
+    """List the presets with these sizes [px]; None fits every preset."""
     return [
         name
         for name, preset in PRESETS.items()
@@ -93,7 +94,7 @@ def presets_of(size: int | None, inside: int | None) -> list[str]:
 
 
 def how_it_fits(stated: Mapping[str, Statement]) -> str:
-    """By what a preset was chosen, in words."""
+    """Say by what a preset was chosen."""
     if "image_size" in stated:
         return "its image size; no file names it"
     return "the size inside its geometry encoder; no file names it or states that of the pictures"

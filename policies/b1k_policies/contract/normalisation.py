@@ -1,7 +1,7 @@
-"""How a checkpoint normalises the robot's numbers: a value of the contract, and its arithmetic.
+"""Normalisation of the robot's numbers: the contract's value for it, and its arithmetic.
 
-Plain statistics per column only; whatever else a checkpoint does to its numbers is refused where
-it is found (`statistics`).
+Only plain statistics per column are supported; anything else is refused where it is found
+(`statistics`).
 
 Sources: openpi (`src/openpi/transforms.py`, Normalize and Unnormalize): mean and std, or quantiles
 to [-1, 1], with 1e-6 added to the divisor. LeRobot (`NormalizationMode`): the same, and minimum
@@ -27,21 +27,21 @@ Kind = Literal["mean_std", "quantiles", "min_max"]
 STATISTICS: Mapping[Kind, tuple[str, str]] = MappingProxyType(
     {"mean_std": ("mean", "std"), "quantiles": ("q01", "q99"), "min_max": ("min", "max")}
 )
-"""The two statistics of each kind, by the names that files give them."""
+"""The names that files give to the two statistics of each kind."""
 
 OPENPI_EPSILON = 1e-6
-"""Added to the divisor where a file says nothing of it."""
+"""Added to the divisor where a file does not say otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Normalisation:
-    """Statistics per column.
+    """The statistics by which the columns of a vector are normalised.
 
     Attributes:
         kind: `mean_std`: (x - mean) / (std + epsilon). The others take [low, high] to [-1, 1]:
             2 * (x - low) / (high - low + epsilon) - 1.
-        first: Mean, or low; in the unit of its column.
-        second: Standard deviation, or high; likewise.
+        first: Mean, or low, in the unit of its column.
+        second: Standard deviation, or high, in the unit of its column.
         epsilon: Keeps the divisor of a constant column from 0.
     """
 
@@ -52,19 +52,19 @@ class Normalisation:
 
     @property
     def _scale(self) -> tuple[Float64Array, Float64Array, float]:
-        """(divisor, subtrahend, offset): normalised = (x - subtrahend) / divisor + offset."""
+        """(divisor, subtrahend, offset) of normalised = (x - subtrahend) / divisor + offset."""
         first, second = np.array(self.first), np.array(self.second)
         if self.kind == "mean_std":
             return second + self.epsilon, first, 0.0
         return (second - first + self.epsilon) / 2, first, -1.0
 
     def apply(self, values: Float32Array) -> Float32Array:
-        """Physical numbers, float32 [..., N], to normalised ones; a new array."""
+        """Normalise physical numbers, float32 [..., N]; returns a new array."""
         divisor, subtrahend, offset = self._scale
         return ((values.astype(np.float64) - subtrahend) / divisor + offset).astype(np.float32)
 
     def undo(self, values: Float32Array) -> Float32Array:
-        """Normalised numbers, float32 [..., N], to physical ones; a new array."""
+        """Turn normalised numbers, float32 [..., N], into physical ones; returns a new array."""
         divisor, subtrahend, offset = self._scale
         return ((values.astype(np.float64) - offset) * divisor + subtrahend).astype(np.float32)
 
@@ -139,4 +139,4 @@ def _from_text(text: str) -> Any:  # noqa: ANN401 - any JSON value
 
 
 NORMALISATION = Codec(_decode, _from_text, f"{_example('mean_std')} | null", _encode)
-"""A `Normalisation`, or none."""
+"""Codec of a `Normalisation`, or none."""

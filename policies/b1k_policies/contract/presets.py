@@ -1,8 +1,8 @@
-"""The contracts known by name. A further checkpoint adds a value here, not code.
+"""The contracts known by name. A new checkpoint adds a value here, not code.
 
 Sources: the model card of DA3-XVLA v17 (it lists what changed since v4); native cameras from
 BEHAVIOR-1K (`b1k_envs.r1pro`); 50 language tokens and 10 denoising steps from the public X-VLA
-code. How sure each field is, is in `FIELDS`.
+code. `FIELDS` says how sure each field is.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ PROPRIO_GRIPPERS_INLINE = (
     "base_qvel", "trunk_qpos", "arm_left_qpos", "gripper_left_qpos", "arm_right_qpos",
     "gripper_right_qpos",
 )  # fmt: skip
-"""Same order as the 23 action columns; public code of the checkpoints' group."""
+"""In the order of the 23 action columns; from public code of the checkpoints' group."""
 PROPRIO_GRIPPERS_LAST = (
     "base_qvel", "trunk_qpos", "arm_left_qpos", "arm_right_qpos", "gripper_left_qpos",
     "gripper_right_qpos",
 )  # fmt: skip
-"""An older public variant. Its right arm is one column off the action's."""
+"""An older public variant, in which the right arm is one column off the action's."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-"""Of RGB in [0, 1]."""
+"""Mean of each channel of RGB in [0, 1]."""
 IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Likewise."""
+"""Standard deviation of each channel of RGB in [0, 1]."""
 
 V17 = EvalContract(
     name="v17",
@@ -85,8 +85,8 @@ V4 = replace(
     name="v4",
     image_size=504,
     geometry_size=504,
-    # Blocks as recorded, never mapped to views: image 0 (head) was trained with the left wrist's
-    # pose. Sending the right poses would be another model's input.
+    # The blocks as recorded, not mapped to views: v4 was trained with the left wrist's pose for
+    # image 0 (head), so the correct poses would be an input it never saw.
     extrinsics_rows=("left_wrist", "right_wrist", "head"),
     first_action=1,  # row 0 is the action already commanded at the current frame
     progress_output="probability",  # the Sigmoid is inside the head
@@ -111,18 +111,18 @@ CARD_CONFIG: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         },
     }
 )
-"""What the cards say of config.json that no batch depends on."""
+"""Values of config.json that the cards state and that tell the models apart; no batch uses them."""
 
 
 def read_fields(document: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
-    """A contract in this project's own format, whole, in part, or with a base.
+    """Read a contract in this project's own format: whole, partial, or with a base.
 
     Returns:
-        (the preset that its other fields are of, the fields that it spells out).
+        (name of the base preset or None, the fields that the document spells out).
 
     Raises:
-        ContractValueError: A key is no field, a value cannot be meant, the base is no preset, or
-            the format another.
+        ContractValueError: A key is not a field, a value is not valid, the base is not a preset,
+            or the format is another.
     """
     check_keys(document, also=("base",))
     base = document.get("base")

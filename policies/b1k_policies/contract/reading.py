@@ -1,9 +1,9 @@
-"""What a checkpoint's own files state about its contract, key by key, understood or not.
+"""Reading what a checkpoint's own files state about its contract, key by key.
 
 The schema of EVAL_CONTRACT.json is not public. So it is read by known spellings only: keys and
 words of the model card, of config.json and of the family's public code, which stand with each field
-(`fields`), and the few below that state a figure. Whatever else a key or a text may mean is not
-guessed at: it is listed as not understood, with the line that says it in a contract of our own.
+(`fields`), and the few below that state a figure. Nothing else is guessed at: it is listed as not
+understood, with the line that would say it in a contract file of this project.
 config.json is read by its exact keys, since the Florence and DA3 configurations inside it use the
 same words for other things.
 
@@ -32,17 +32,17 @@ CONFIG_FILE = "config.json"
 PROCESSOR_FILE = "preprocessor_config.json"
 
 Found = list[tuple[str, Any]]
-"""What a value states: (field or figure, value)."""
+"""What a value states, as pairs of (field or figure, value)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Statement:
-    """One thing a file says.
+    """One statement of a file.
 
     Attributes:
         name: A field, a figure of `EvalContract.derived`, or `native.VIEW` ([size, fx, fy, cx,
             cy]), or `base`.
-        value: For a field its canonical value, else a JSON value.
+        value: The canonical value of a field; a JSON value otherwise.
         where: `FILE:key.of.key`.
     """
 
@@ -53,13 +53,13 @@ class Statement:
 
 @dataclass(frozen=True, kw_only=True)
 class Unread:
-    """One key that may concern the contract and says nothing to this version.
+    """A key that may concern the contract and that this version does not understand.
 
     Attributes:
-        file: File that has it.
+        file: Name of the file.
         key: `key.of.key`.
         value: Its JSON value.
-        field: Field that the key is a known spelling of; None for none.
+        field: The field of which the key is a known spelling; None for none.
         why: What is wrong with the value, if that is known.
     """
 
@@ -87,7 +87,7 @@ class Reading:
 
     Attributes:
         statements: Everything stated, in the order of the file.
-        unread: What was not understood, likewise.
+        unread: What was not understood, in the same order.
         document: The file as read.
     """
 
@@ -97,28 +97,29 @@ class Reading:
 
     @property
     def not_understood(self) -> list[str]:
-        """`FILE:key: value` of each, and what to do."""
+        """`FILE:key: value` of each key not understood, and what to do about it."""
         return [str(each) for each in self.unread]
 
     def value(self, dotted: str) -> Any:  # noqa: ANN401 - any JSON value
-        """The value at a dotted key; None where there is none."""
+        """Return the value at a dotted key, or None."""
         found: Any = self.document
         for segment in dotted.split("."):
             found = found.get(segment) if isinstance(found, Mapping) else None
         return found
 
 
-# --- values: each reader refuses what it does not know by a ValueError ---------------------------
+# --- values: a reader raises ValueError for what it does not know --------------------------------
 
 
 def _field(name: str, value: Any) -> Found:  # noqa: ANN401 - any JSON value
-    """A field's value as its row spells it."""
+    """Read a field's value by the spellings in its row."""
     info = FIELDS[name]
     for word, meant in info.words.items():
         key = spelled(value) if isinstance(value, str) else value
+        # By type too: 1 == True, so a flag would be taken for a number that has a meaning here.
         if type(word) is type(key) and word == key:
             return [(name, meant)]
-    if isinstance(value, str) and name != "skill_names":  # no sentence is a list of names
+    if isinstance(value, str) and name != "skill_names":  # a sentence is not a list of names
         value = info.codec.from_text(value.removeprefix("make_bool_mask(").removesuffix(")"))
     if isinstance(value, list):
         value = [info.words.get(spelled(v), v) if isinstance(v, str) else v for v in value]
@@ -126,7 +127,7 @@ def _field(name: str, value: Any) -> Found:  # noqa: ANN401 - any JSON value
 
 
 def _shape(*wanted: str | None) -> Callable[[Any], Found]:
-    """[B, 30, 23] as a list or as the card writes it; figures by the place from the end."""
+    """Read [B, 30, 23], as a list or as the card writes it; `wanted` counts from the end."""
 
     def read(value: Any) -> Found:  # noqa: ANN401 - any JSON value
         said: Found = []
@@ -155,7 +156,7 @@ def _shape(*wanted: str | None) -> Callable[[Any], Found]:
 
 
 def _image_size(value: Any) -> Found:  # noqa: ANN401 - any JSON value
-    """224, "224x224", {"height": 224, "width": 224}, or [B, 3, 3, 224, 224]."""
+    """Read 224, "224x224", {"height": 224, "width": 224}, or [B, 3, 3, 224, 224]."""
     if isinstance(value, str) and "[" not in value:
         value = [int(side) for side in value.replace("\xd7", "x").split("x")]
     elif isinstance(value, Mapping) and set(value) in ({"height", "width"}, {"h", "w"}):
@@ -164,7 +165,7 @@ def _image_size(value: Any) -> Found:  # noqa: ANN401 - any JSON value
 
 
 def _k(*views: str) -> Callable[[Any], Found]:
-    """K as sent: an object, 3x3, fx fy cx cy, or "fx=fy=95.2, cx=cy=112"; native with a width."""
+    """Read K: an object, 3x3, fx fy cx cy, or "fx=fy=95.2, cx=cy=112"; a width makes it native."""
 
     def read(value: Any) -> Found:  # noqa: ANN401 - any JSON value
         if isinstance(value, str):
@@ -185,24 +186,24 @@ def _k(*views: str) -> Callable[[Any], Found]:
 
 
 def _block_to_view(value: Any) -> Found:  # noqa: ANN401 - any JSON value
-    """[1, 2, 0]: block b of `cam_rel_poses` (left_wrist, right_wrist, head) goes to row map[b]."""
+    """Read [1, 2, 0]: block b of `cam_rel_poses` (left, right wrist, head) goes to row map[b]."""
     if sorted(value) != [*range(len(VIEWS))]:
         raise ValueError(f"expects a row of 0 to {len(VIEWS) - 1} for each block")
     return [("extrinsics_rows", [CAM_REL_POSES_ORDER[value.index(r)] for r in sorted(value)])]
 
 
 def _delta_flags(value: Any) -> Found:  # noqa: ANN401 - any JSON value
-    """A flag for each of the 23 columns."""
+    """Read a flag for each of the 23 columns."""
     if not all(isinstance(entry, bool) for entry in value):
         raise ValueError("not flags")
     return [("delta_spec", [1 if entry else -1 for entry in value])]
 
 
 def _delta_columns(offsets: bool) -> Callable[[Any], Found]:
-    """The indices of the columns that are offsets, or of those that are not."""
+    """Read the indices of the columns that are offsets, or of those that are not."""
 
     def read(value: Any) -> Found:  # noqa: ANN401 - any JSON value
-        chosen = decode_value("proprio_mask", value)  # indices of columns
+        chosen = decode_value("proprio_mask", value)  # its codec checks any indices of columns
         if max(chosen, default=0) >= ACTION_DIM:
             raise ValueError(f"the action has {ACTION_DIM} columns")
         runs = [1 if (column in chosen) == offsets else -1 for column in range(ACTION_DIM)]
@@ -212,23 +213,23 @@ def _delta_columns(offsets: bool) -> Callable[[Any], Found]:
 
 
 def _row_seconds(value: Any) -> Found:  # noqa: ANN401 - any JSON value
-    """How long a row lasts; a whole number of control steps is the field, else it is nobody's."""
+    """Read how long a row lasts [s]; only a whole number of control steps states the field."""
     steps = value * CONTROL_HZ
-    # People round 1/30 to 0.033 and 4/30 to 0.133.
+    # 2 % of room, because people round 1/30 to 0.033 (1 % off) and 4/30 to 0.133.
     if round(steps) >= 1 and abs(steps - round(steps)) <= 0.02 * round(steps):
         return [("steps_per_row", round(steps))]
     return [("row_seconds", round(value, 3))]
 
 
 def _skills(value: Any) -> Found:  # noqa: ANN401 - any JSON value
-    """Names in order, or {"0": name, ...}."""
+    """Read names in order, or {"0": name, ...}."""
     if _is_map(value):
         value = [value[str(index)] for index in range(len(value))]
     return [*_field("skill_names", value), ("skill_count", len(value))]
 
 
 def _version(value: Any, known: Collection[str] = ()) -> Found:  # noqa: ANN401 - any JSON value
-    """A name with one part that is v4, v17, v18, ..., as the card's address has."""
+    """Read a name that has exactly one part such as v4 or v17, as the card's address has."""
     parts = {*spelled(value).replace("-", "_").replace("/", "_").replace(" ", "_").split("_")}
     (found,) = [
         p for p in parts if p[:1] == "v" and p[1:].isdigit() and (not known or p in PRESETS)
@@ -311,22 +312,22 @@ _FIGURES: Mapping[str, Callable[[Any], Found]] = MappingProxyType({
     )
     for key in keys.split()
 })  # fmt: skip
-"""Keys whose values state more or other than a JSON value of one field."""
+"""Readers of the keys whose values are not simply the JSON value of one field."""
 
 _KEYS: Mapping[str, str] = MappingProxyType(
     {**dict.fromkeys(_FIGURES, ""),
      **{key: name for name, info in FIELDS.items() for key in (name, *info.keys)},
-     "name": ""}  # a name that says no version says nothing
+     "name": ""}  # a name without a version states nothing
 )  # fmt: skip
-"""Every known spelling of a key, and the field that it is about; empty for a figure."""
+"""Every known spelling of a key, with the field it is about; empty for a figure."""
 _TOP = (
     "dtype", "precision", "prompt", "instruction", "skills", "name", "contract", "model",
     "model_name", "model_version", "checkpoint", "checkpoint_name", "repo_id", "version",
     "contract_version", "base",
 )  # fmt: skip
-"""Words that mean the whole checkpoint at the top, and something else further in: the dtype of one
-tensor, the skills of one task. A bare `version` may be the schema's: it counts where it names a
-preset."""
+"""Keys that are about the whole checkpoint only at the top; further in they are about something
+else: the dtype of one tensor, the skills of one task. A bare `version` may be the schema's: it
+counts only if it names a preset."""
 _SECTIONS: Mapping[str, str] = MappingProxyType({
     **dict.fromkeys(("image_input", "image_preprocessing", "preprocessing", "images"), "image"),
     **dict.fromkeys(("batch", "config", "geometry_conditioning"), ""),
@@ -334,10 +335,10 @@ _SECTIONS: Mapping[str, str] = MappingProxyType({
                                "normalization", "progress_head", "skill")},
     "state": "proprio",
 })  # fmt: skip
-"""Objects that are entered, and what they add to the keys inside them."""
+"""Objects that are read into, and the prefix they add to the keys inside them."""
 _OTHER_MODEL = ("train", "change", "diff", "previous", "prior", "legacy", "deprecated", "wrong",
                 "fix", "history", "optim", "old")  # fmt: skip
-"""Beginnings of words of parts that speak of another model, or of how this one came about."""
+"""Word beginnings that mark parts about another model, or about how this one came about."""
 _CONFIG_KEYS: tuple[str, ...] = (
     "action_mode", "real_action_dim", "dim_proprio", "num_actions", "num_skills", "skill_names",
     "use_progress_head", "num_denoising_steps", "num_views", "num_image_views", "domain_id",
@@ -351,14 +352,14 @@ _PROCESSOR_KEYS: Mapping[str, tuple[str | None, str]] = MappingProxyType({
     "resample": ("do_resize", "resize_filter"), "image_mean": ("do_normalize", "image_mean"),
     "image_std": ("do_normalize", "image_std"), "num_views": (None, "num_views"),
 })  # fmt: skip
-"""Key of the processor's file: the switch that makes it count, and the spelling it is read by."""
+"""For each key of the processor's file: the switch that makes it count, and its spelling."""
 
 
 def understood(key: str, value: Any) -> Found:  # noqa: ANN401 - any JSON value
-    """What a value states under a known spelling of a key.
+    """Return what a value states under a known spelling of a key.
 
     Raises:
-        ValueError: It is no spelling of a value that is known.
+        ValueError: The value has no known spelling.
     """
     try:
         if key in _FIGURES:
@@ -378,13 +379,13 @@ def understood(key: str, value: Any) -> Found:  # noqa: ANN401 - any JSON value
 
 
 def snake(key: str) -> str:
-    """A key in small letters, its words joined by `_`."""
+    """Return a key in lower case, its words joined by `_`."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", key)
     return re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")
 
 
 def _names(path: list[str]) -> list[str]:
-    """Spellings to look a path up by: with its sections, then without."""
+    """Return the spellings by which a path is looked up: with its sections, then without."""
     *sections, last = [snake(key) for key in path]
     if not all(section in _SECTIONS for section in sections):
         return []
@@ -398,10 +399,10 @@ def _names(path: list[str]) -> list[str]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
+    """Read a JSON object from a file.
 
     Raises:
-        ContractValueError: It cannot be read, is not JSON, or not an object.
+        ContractValueError: The file cannot be read, is not JSON, or does not hold an object.
     """
     try:
         document = json.loads(path.read_text("utf-8"))
@@ -415,11 +416,11 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_contract_file(document: Mapping[str, Any]) -> Reading:
-    """Read an EVAL_CONTRACT.json: of whatever shape, unless it says that it has this project's.
+    """Read an EVAL_CONTRACT.json of any shape, or in this project's format if it says so.
 
     Raises:
-        ContractValueError: Its `format` is this project's, and a key is unknown (with near
-            misses), a value cannot be meant, or the version is another.
+        ContractValueError: Its `format` is this project's, and a key is unknown (the text has near
+            misses), a value is not valid, or the version is another.
     """
     reading = Reading(document=document)
     if not str(document.get("format", "")).startswith(FORMAT.partition("/")[0] + "/"):
@@ -448,10 +449,10 @@ def read_config(document: Mapping[str, Any]) -> Reading:
 
 
 def read_processor(folder: Path | None) -> list[Statement]:
-    """What the image processor's file states of the pictures; nothing where there is none.
+    """Read what the image processor's file states about the pictures; nothing if there is no file.
 
     Raises:
-        ContractValueError: It is no JSON object.
+        ContractValueError: The file does not hold a JSON object.
     """
     if folder is None or not (folder / PROCESSOR_FILE).is_file():
         return []
@@ -473,6 +474,7 @@ def _walk(reading: Reading, node: Mapping[str, Any], path: list[str]) -> None:
         spelling = next((name for name in _names(here) if name in _KEYS), None)
         before = len(reading.unread)
         _take(reading, CONTRACT_FILE, ".".join(here), value, spelling)
+        # An object that is not understood as a whole is read key by key instead.
         if len(reading.unread) > before and isinstance(value, Mapping):
             del reading.unread[before:]
             _walk(reading, value, here)
@@ -490,5 +492,5 @@ def _take(reading: Reading, file: str, key: str, value: Any, spelling: str | Non
             reading.statements += [Statement(name=n, value=v, where=where) for n, v in found]
             return
     if isinstance(value, str) and key.startswith(("_", "$")):
-        return  # comments and schema addresses
+        return  # keys like `_comment` and `$schema` are about the file, not the model
     reading.unread.append(Unread(file=file, key=key, value=value, field=about, why=why))

@@ -1,4 +1,4 @@
-"""A contract that was found, how it came about, and how it can fail to.
+"""The result of looking for a contract: where each field came from, or what contradicts.
 
 `resolving.resolve` makes these values; run.json records them.
 """
@@ -31,12 +31,12 @@ _FIELDS_OF_FIGURE: Mapping[str, tuple[str, ...]] = {
 
 
 def fields_of_figure(name: str) -> tuple[str, ...]:
-    """Fields that a figure a file may state (`intrinsics.head`) follows from, its own first."""
+    """Return the fields from which a stated figure (`intrinsics.head`) follows, main one first."""
     return _FIELDS_OF_FIGURE.get(name.split(".")[0], ())
 
 
 def as_text(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    """A JSON value for a cell of a table."""
+    """Return a JSON value as text for a cell of a table."""
     if value is None:
         return "none"
     if isinstance(value, str):
@@ -48,14 +48,14 @@ def as_text(value: Any) -> str:  # noqa: ANN401 - any JSON value
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One row of the table of a conflict.
+    """One row of a conflict's table.
 
     Attributes:
         name: Field, or figure that follows from fields.
-        stated: What a file of the checkpoint says (JSON value).
-        where: `FILE:key` that says so.
-        other: What would be sent, or what another key says (JSON value).
-        other_where: Where that comes from.
+        stated: JSON value that a file of the checkpoint states.
+        where: `FILE:key` that states it.
+        other: JSON value that would be sent, or that another key states.
+        other_where: Where that value comes from.
     """
 
     name: str
@@ -85,7 +85,8 @@ class ContractConflictError(ContractMismatchError):
         count = f"{len(differences)} field{'s' if len(differences) != 1 else ''}"
         super().__init__(f"{folder}: contract and checkpoint disagree on {count}:{rows}\n{advice}")
 
-    def __reduce__(self) -> tuple[Any, ...]:  # pickled by the arguments, not by the finished text
+    # Exceptions pickle by `args`, which is the finished text; the constructor needs its arguments.
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self._told
 
 
@@ -96,10 +97,10 @@ class FieldSource:
     Attributes:
         source: `EVAL_CONTRACT.json:key`, `config.json:key`, `preset v17`, `--contract FILE` or
             `--set`.
-        confirmed_by: Other places that say the same.
+        confirmed_by: Other places that state the same value.
         forced: Whether it overrules the checkpoint's own files.
-        by_default: Whether nobody asked for this value: neither a file nor `--set` spells it out.
-            It comes from a preset or a base, however that one was chosen.
+        by_default: Whether neither a file nor `--set` spells the value out, so that it comes from
+            a preset or a base, however that one was chosen.
     """
 
     source: str
@@ -110,16 +111,16 @@ class FieldSource:
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedContract:
-    """A contract and how it came about; `to_dict` goes into run.json.
+    """A contract and how it was found; `to_dict` goes into run.json.
 
     Attributes:
         contract: The contract.
-        sources: Per field, where its value came from.
+        sources: Where the value of each field came from.
         understood: What the checkpoint's files state, in order.
-        not_understood: `FILE:key: value` of keys that may concern the contract and say nothing to
-            this version.
+        not_understood: `FILE:key: value` of keys that may concern the contract and that this
+            version does not understand.
         remarks: What a person should read before trusting a result.
-        remarks_by_field: Those of `remarks` that are about one field, by field.
+        remarks_by_field: The remarks that are about one field, by field.
         forced: Fields and figures in which `--force-contract` overruled the files.
     """
 
@@ -137,7 +138,7 @@ class ResolvedContract:
         return bool(self.forced)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         return {
             "contract": self.contract.to_dict(),
             "sources": {
@@ -178,22 +179,22 @@ def find_remarks(
     unsettled: Sequence[Unsettled] = (),
     also: Sequence[str] = (),
 ) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
-    """Remarks on a contract.
+    """Collect what a person should read about a contract.
 
     Args:
-        contract: As it was found.
+        contract: The contract that was found.
         sources: Where each field came from.
-        base: What filled in the fields that nobody stated; None if every field was stated.
-        base_source: What to call it.
-        fitted: By what it was chosen, in words, where nobody named it.
+        base: The contract that filled in what nobody stated; None if every field was stated.
+        base_source: What to call the base.
+        fitted: By what the base was chosen, in words; None if somebody named it.
         by_hand: Fields that were spelt out by hand.
         contract_file: What EVAL_CONTRACT.json says.
         config: What config.json says.
-        unsettled: What speaks of normalised numbers and is not honoured.
-        also: Remarks that were made on the way.
+        unsettled: Mentions of normalised numbers that are ignored.
+        also: Remarks that were made earlier.
 
     Returns:
-        (all of them in order, those that are about one field by field).
+        (all remarks in order, the remarks about one field by field).
     """
     by_field: dict[str, tuple[str, ...]] = {
         name: (text,) for name in by_hand if (text := _departure(name, contract, sources, base))
@@ -235,7 +236,7 @@ def _departure(
     sources: Mapping[str, FieldSource],
     base: EvalContract | None,
 ) -> str | None:
-    """What is said of a field that was set by hand to something else than the base's."""
+    """Return the remark on a field that was set by hand to another value than the base's."""
     info, value = FIELDS[name], getattr(contract, name)
     firm = info.effect != "label" and info.sure in ("card", "public")
     if base is None or not firm or value == getattr(base, name):

@@ -1,11 +1,11 @@
-"""Which contract a checkpoint is evaluated under, and where each field of it came from.
+"""Finding the contract under which a checkpoint is evaluated, and where each field came from.
 
 Order of reading: EVAL_CONTRACT.json, config.json, statistics and the image processor's file, then
-the preset that fits. What the files state
-and what would be sent must agree, or `ContractConflictError` (exit code 3) lists the differences.
-A field that the model card leaves open is a default of the preset: there the files win. What is
-given by hand (`--contract`, `--set`) may fill in and may depart from a preset, but may contradict
-the checkpoint's own files only when forced, and is then marked.
+the preset that fits. What the files state and what would be sent must agree, or
+`ContractConflictError` (exit code 3) lists the differences. For a field that the model card leaves
+open the preset has only a default, so there the files win. What is given by hand (`--contract`,
+`--set`) may fill in and may depart from a preset, but contradicts the checkpoint's own files only
+when forced, and the result is then marked.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ from b1k_policies.contract.statistics import find_statistics, refuse_unsettled
 
 _SIZES = ("image_size", "geometry_size")
 INTRINSICS_TOLERANCE = 0.1
-"""How far a stated K may be from the one that would be sent [px]; the cards round to 0.1."""
+"""Largest distance of a stated K from the one to be sent [px]; the cards round to 0.1."""
 
 
 @dataclass(kw_only=True)
 class _ByHand:
-    """What `--contract` and `--set` say: fields spelt out, and a preset that was named."""
+    """What `--contract` and `--set` say: the fields they spell out, and the preset they name."""
 
     values: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, str] = field(default_factory=dict)
@@ -59,13 +59,13 @@ class _ByHand:
 
 @dataclass(frozen=True, kw_only=True)
 class _Base:
-    """What fills in the fields that nobody states.
+    """The contract that fills in the fields that nobody states.
 
     Attributes:
         contract: Its values; None where every field is stated.
         source: What to call it.
-        standing: `named` by hand, `own` (the checkpoint's file departs from it on purpose), or
-            `fitted`: found by us, so the files must agree with it.
+        standing: `named` by hand, `own` (the checkpoint's file names it and departs from it on
+            purpose), or `fitted` (chosen here, so the files must agree with it).
     """
 
     contract: EvalContract | None
@@ -77,10 +77,11 @@ class _Base:
 
 
 def parse_setting(text: str) -> tuple[str, Any]:
-    """`field=value` to a field and its typed value.
+    """Split `field=value` into a field's name and its canonical value.
 
     Raises:
-        ContractValueError: No `=`, no such field (with near misses), or a value of another kind.
+        ContractValueError: There is no `=` or no such field (the text has near misses), or the
+            value is not valid.
     """
     name, equals, value = text.partition("=")
     if not equals:
@@ -99,20 +100,20 @@ def resolve(
     settings: Sequence[str] = (),
     force: bool = False,
 ) -> ResolvedContract:
-    """Find the contract of a checkpoint, or of no checkpoint but a name or file.
+    """Find the contract of a checkpoint, or the one that a name or a file alone describes.
 
     Args:
         folder: Folder of the checkpoint; None for `contract` alone.
         contract: Value of `--contract`: `v4`, `v17`, or a JSON file as `to_dict` writes it, whole
             or with a `base` (`{"base": "v17", "name": "v18", "first_action": 1}`).
-        settings: Values of `--set`, later ones win.
-        force: Whether what is given by hand may contradict the files. The result is marked. What
-            speaks of normalised proprio or actions and is no value of a field gets a remark only.
+        settings: Values of `--set`; later ones win.
+        force: Whether what is given by hand may contradict the files. The result is then marked,
+            and a normalisation that no field can express gets a remark instead of an error.
 
     Raises:
         ContractConflictError: The files contradict each other or what would be sent (exit 3).
-        UsageError: No such folder or file, no preset fits, a value cannot be meant, the checkpoint
-            says what no field can express (exit 2).
+        UsageError: There is no such folder or file, no preset fits, a value is not valid, or the
+            checkpoint states what no field can express (exit 2).
     """
     contract_file, config = read_folder(folder)
     statistics = find_statistics(folder, contract_file, config)
@@ -124,7 +125,8 @@ def resolve(
     statements = (*contract_file.statements, *config.statements, *statistics.statements)
     processor, overruled = _give_way(read_processor(folder), statements, by_hand)
     statements += tuple(processor)
-    stated = {s.name: s for s in reversed(statements)}  # the first one stands
+    # Reversed, so that the first statement of a field stands: files come in order of authority.
+    stated = {s.name: s for s in reversed(statements)}
     base = _find_base(folder, stated, by_hand, config)
     conflicts = _among_themselves(statements)
     values: dict[str, Any] = {}
@@ -141,7 +143,8 @@ def resolve(
         sources[name] = replace(source, confirmed_by=confirmed, forced=conflict is not None)
     try:
         result = EvalContract(**values)
-    except ContractValueError as error:  # fields that cannot all hold: say first who disagrees
+    # The fields cannot hold together: which files disagree is the more useful message.
+    except ContractValueError as error:
         if conflicts and not force:
             advice = _advice(stated, by_hand, base)
             raise ContractConflictError(str(folder), conflicts, advice) from error
@@ -175,7 +178,7 @@ def resolve(
 def _choose(
     name: str, by_hand: _ByHand, says: Statement | None, base: _Base
 ) -> tuple[Any, FieldSource, Difference | None]:
-    """A field's value, where it comes from, and what it contradicts."""
+    """Return a field's value, where it comes from, and the conflict it causes, if any."""
     of_base = FieldSource(source=base.source, by_default=True)
     if name in by_hand.values:
         value, source = by_hand.values[name], by_hand.sources[name]
@@ -192,15 +195,16 @@ def _choose(
     conflict = _difference(says, base.value(name), base.source)
     if base.standing == "named":
         return base.value(name), of_base, conflict
-    return says.value, own, conflict  # when forced: the files over a preset nobody named
+    return says.value, own, conflict  # when forced, the files win over a preset nobody named
 
 
 def _give_way(
     processor: Sequence[Statement], statements: Sequence[Statement], by_hand: _ByHand
 ) -> tuple[list[Statement], list[str]]:
-    """What of the processor's file counts, and remarks on what does not.
+    """Return the statements of the processor's file that count, and remarks on the others.
 
-    The library writes it with every checkpoint, used or not: v4's card builds its pictures without.
+    The library writes that file with every checkpoint, used or not; v4's card makes its pictures
+    without it.
     """
     counting, remarks = [], []
     for says in processor:
@@ -217,7 +221,7 @@ def _give_way(
 
 
 def _firmer(name: str, statements: Sequence[Statement], by_hand: _ByHand) -> tuple[Any, str] | None:
-    """What is said of a field by hand, or else by a file that is there for the contract."""
+    """Return what is said of a field by hand, or else by a file other than the processor's."""
     if name in by_hand.values:
         return by_hand.values[name], by_hand.sources[name]
     says = next((s for s in statements if s.name == name), None)
@@ -283,7 +287,7 @@ def _read_hand_file(word: str, by_hand: _ByHand, source: str) -> None:
         )
     document = read_json(path)
     if "sources" in document and isinstance(document.get("contract"), Mapping):
-        document = document["contract"]  # as `b1k-eval contract ... --json` prints it
+        document = document["contract"]  # the output of `b1k-eval contract ... --json`
     try:
         base, fields = read_fields(document)
     except ContractValueError as error:
@@ -295,11 +299,11 @@ def _read_hand_file(word: str, by_hand: _ByHand, source: str) -> None:
 
 
 def read_folder(folder: Path | None) -> tuple[Reading, Reading]:
-    """What EVAL_CONTRACT.json and config.json of a folder state; nothing for no folder.
+    """Read EVAL_CONTRACT.json and config.json of a folder; without a folder both are empty.
 
     Raises:
-        UsageError: No folder, or one without config.json.
-        ContractValueError: A file is no JSON object.
+        UsageError: The folder does not exist or has no config.json.
+        ContractValueError: A file does not hold a JSON object.
     """
     if folder is None:
         return Reading(), Reading()
@@ -317,7 +321,7 @@ def read_folder(folder: Path | None) -> tuple[Reading, Reading]:
     return contract_file, read_config(read_json(folder / CONFIG_FILE))
 
 
-# --- what is said of the result --------------------------------------------------------------
+# --- conflicts and advice --------------------------------------------------------------------
 
 
 def _difference(says: Statement | None, other: Any, other_where: str) -> Difference | None:  # noqa: ANN401
@@ -347,7 +351,7 @@ def _among_themselves(statements: Sequence[Statement]) -> list[Difference]:
 def _check_figures(
     statements: Sequence[Statement], contract: EvalContract, sources: dict[str, FieldSource]
 ) -> list[Difference]:
-    """Hold stated figures to those that follow from the fields; note it in `sources`."""
+    """Compare stated figures with those that follow from the fields; `sources` is updated."""
     figures = contract.derived()
     for camera in contract.native_intrinsics:
         centre = camera.size / 2

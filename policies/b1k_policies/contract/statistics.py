@@ -1,12 +1,12 @@
-"""Where a checkpoint's files speak of normalised proprio or actions, and what they say.
+"""Finding what a checkpoint's files say about normalised proprio or actions.
 
-A model that was trained on normalised numbers and is sent raw ones gives actions without any
-error. So what any file says of it becomes a statement of the contract where it is plain statistics
-per column of a kind that is named, and is refused otherwise, unless whoever runs it says what is
-meant by `--set`. Looked at: EVAL_CONTRACT.json, config.json (`normalization_mapping`,
-`use_quantile_norm`), files of statistics beside the weights, LeRobot's policy processors, and
-buffers among safetensors whose names begin with `normalize_` or `unnormalize_`. What a pickle
-holds is not seen here; `preflight` looks at the model that came of it.
+A model that was trained on normalised numbers and is sent raw ones gives wrong actions without an
+error. So plain statistics per column of a named kind become a statement of the contract, and
+anything else is refused unless whoever runs it settles it with `--set`. Searched are
+EVAL_CONTRACT.json, config.json (`normalization_mapping`, `use_quantile_norm`), files of statistics
+beside the weights, LeRobot's policy processors, and safetensors buffers whose names begin with
+`normalize_` or `unnormalize_`. The content of a pickle is not seen here; `preflight` looks at the
+model that was loaded from it.
 
 Sources: openpi (`norm_stats.json`: state, actions; mean, std, q01, q99); LeRobot (`stats.json`,
 `policy_preprocessor.json`, `normalization_mapping` with its modes).
@@ -39,7 +39,7 @@ from b1k_policies.contract.reading import (
 
 FIELDS_OF_STATISTICS = ("proprio_normalisation", "action_normalisation")
 BUFFERS = re.compile(r"(?:^|\.)(?:un)?normali[sz]e_\w+\.")
-"""Names of tensors in which a model of LeRobot's older kind keeps its statistics."""
+"""Names of the tensors in which an older LeRobot model keeps its statistics."""
 
 _PROPRIO, _ACTION = FIELDS_OF_STATISTICS
 _LEROBOT_EPSILON = 1e-8
@@ -53,7 +53,7 @@ _MODES: Mapping[str, Kind | None] = MappingProxyType(
         **dict.fromkeys(("minmax", "bounds"), "min_max"),
     }
 )
-"""What modes are called, without what is no letter or digit."""
+"""Names of the modes, reduced to letters and digits."""
 _STATISTICS = re.compile(
     r"(un|de)?norm(ali[sz]\w*)?|means?|stds?|stdev|q\d\d|quantiles?|stats?|statistics"
 )
@@ -66,13 +66,13 @@ _NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2"}
 
 @dataclass(frozen=True, kw_only=True)
 class _Table:
-    """Statistics of the columns of one vector, of one or several kinds.
+    """The statistics that one place has of the columns of one vector.
 
     Attributes:
-        field: Of the contract.
+        field: Field of the contract that they are about.
         where: `FILE:key.of.key`.
-        numbers: List per name of a statistic.
-        epsilon: Of the code that reads such files.
+        numbers: A list of numbers for each name of a statistic.
+        epsilon: What the code that reads such files adds to the divisor.
         kept_by_model: Whether the model itself has them, and may apply them.
     """
 
@@ -92,7 +92,7 @@ class _Table:
 
 @dataclass(frozen=True, kw_only=True)
 class _Mode:
-    """What a file calls the way in which a vector is normalised; a kind of None is no way."""
+    """How a file says that a vector is normalised; kind None means that it is not."""
 
     field: str
     where: str
@@ -101,10 +101,10 @@ class _Mode:
 
 @dataclass(frozen=True, kw_only=True)
 class Unsettled:
-    """Something that speaks of normalised numbers and is no value of a field.
+    """A mention of normalised numbers that gives no value for a field.
 
     Attributes:
-        field: Of the contract.
+        field: Field of the contract that it is about.
         where: `FILE: key`.
         why: What is missing.
     """
@@ -116,12 +116,12 @@ class Unsettled:
 
 @dataclass(frozen=True, kw_only=True)
 class Statistics:
-    """What was found.
+    """What a checkpoint's files say about the two fields of normalisation.
 
     Attributes:
         statements: Values of the two fields.
-        unsettled: What is no value.
-        tables: All numbers.
+        unsettled: Mentions that give no value.
+        tables: All statistics that were found.
     """
 
     statements: tuple[Statement, ...] = ()
@@ -129,10 +129,10 @@ class Statistics:
     tables: tuple[_Table, ...] = ()
 
     def spelt_out(self, setting: str) -> str:
-        """`proprio_normalisation=mean_std` with the numbers of the checkpoint's files.
+        """Complete `proprio_normalisation=mean_std` with the numbers of the checkpoint's files.
 
         Raises:
-            ContractValueError: No file has them, or several have different ones.
+            ContractValueError: No file has the numbers, or several files have different ones.
         """
         name, _, word = (part.strip() for part in setting.partition("="))
         if name not in FIELDS_OF_STATISTICS or word not in STATISTICS:
@@ -150,18 +150,18 @@ class Statistics:
         return f"{name}={values.pop()}"
 
     def left(self, by_hand: Collection[str]) -> list[Unsettled]:
-        """What neither a file nor a field given by hand settles."""
+        """Return the mentions that neither a file nor a field given by hand settles."""
         settled = {statement.name for statement in self.statements} | {*by_hand}
         return [each for each in self.unsettled if each.field not in settled]
 
 
 def find_statistics(folder: Path | None, contract_file: Reading, config: Reading) -> Statistics:
-    """Look through a checkpoint's folder.
+    """Search a checkpoint's folder for statistics.
 
     Args:
-        folder: The folder; None for none.
-        contract_file: What EVAL_CONTRACT.json says. What is understood now is taken out of its
-            unread keys.
+        folder: The folder, or None.
+        contract_file: What EVAL_CONTRACT.json says; keys that are understood here are removed from
+            its unread ones.
         config: What config.json says.
     """
     if folder is None:
@@ -203,10 +203,10 @@ def find_statistics(folder: Path | None, contract_file: Reading, config: Reading
 
 
 def refuse_unsettled(folder: Path | None, left: Sequence[Unsettled]) -> None:
-    """Stop where a checkpoint normalises what no field says: it would be sent raw numbers.
+    """Stop if a checkpoint normalises in a way no field expresses: it would be sent raw numbers.
 
     Raises:
-        ContractValueError: Names what was found, and what can be done.
+        ContractValueError: The text says what was found and what can be done.
     """
     if not left:
         return
@@ -221,7 +221,7 @@ def refuse_unsettled(folder: Path | None, left: Sequence[Unsettled]) -> None:
 
 
 def told(left: Sequence[Unsettled]) -> str:
-    """What speaks of normalised numbers, in words."""
+    """Return the mentions of normalised numbers as a sentence."""
     whys = dict.fromkeys(f"{each.where} speaks of normalised proprio or actions, {each.why}"
                          for each in left)  # fmt: skip
     return "; ".join(whys)
@@ -233,7 +233,7 @@ def told(left: Sequence[Unsettled]) -> str:
 def _settle(
     field: str, modes: Sequence[_Mode], tables: Sequence[_Table]
 ) -> tuple[list[Statement], list[Unsettled]]:
-    """The values that files state for a field, and what speaks of it all the same."""
+    """Return the values that files state for a field, and the mentions that give none."""
     statements, unsettled = [], []
     kinds = list(dict.fromkeys(mode.kind for mode in modes))
     for mode in modes:
@@ -248,7 +248,7 @@ def _settle(
         if table.kept_by_model:
             why = "as buffers of the model, which may apply them by itself"
         elif kinds == [None]:
-            continue  # statistics are there, and are said not to be used
+            continue  # the files have statistics, and say that they are not used
         elif len(possible) != 1:
             why = f"and has {' and '.join(possible)}: which of them is used is not said"
         else:
@@ -264,7 +264,7 @@ def _settle(
 
 
 def _unread(contract_file: Reading, settled: Collection[str]) -> Iterator[Unsettled]:
-    """Keys of EVAL_CONTRACT.json that speak of it and were not understood; others are dropped."""
+    """Yield unread keys of EVAL_CONTRACT.json about a normalisation, and drop the settled ones."""
     still = []
     for each in contract_file.unread:
         fields = [*_fields_of(each.key.split("."))] if _is_statistics(each) else []
@@ -278,7 +278,7 @@ def _unread(contract_file: Reading, settled: Collection[str]) -> Iterator[Unsett
 
 
 def _is_statistics(unread: Unread) -> bool:
-    """Whether a key speaks of how numbers are normalised, and has no other field."""
+    """Whether a key is about the normalisation of numbers, and about no other field."""
     words = "_".join(map(snake, unread.key.split("."))).split("_")
     return (
         unread.field in (None, *FIELDS_OF_STATISTICS)
@@ -292,7 +292,7 @@ def _is_statistics(unread: Unread) -> bool:
 
 
 def _fields_of(path: Sequence[str]) -> Iterator[str]:
-    """Which fields the last word of a path that names a vector is about."""
+    """Yield the fields that the last segment of a path that names a vector is about."""
     for segment in reversed(path):
         words = set(snake(segment).split("_"))
         if words & _PICTURES:
@@ -326,7 +326,7 @@ def _modes(file: str, document: Mapping[str, Any]) -> Iterator[_Mode]:
 
 
 def _pairs(node: Mapping[str, Any]) -> dict[str, Any]:
-    """The statistics that a node itself has, if there is a pair of a kind among them."""
+    """Return the statistics directly in a node, if they contain a complete pair of some kind."""
     known = {name for names in STATISTICS.values() for name in names}
     found = {k: v for k, v in node.items() if k in known and isinstance(v, list)}
     return found if any(set(names) <= set(found) for names in STATISTICS.values()) else {}
@@ -359,7 +359,7 @@ def _steps(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """`{"a.b.mean": v}` to `{"a.b": {"mean": v}}`."""
+    """Turn `{"a.b.mean": v}` into `{"a.b": {"mean": v}}`."""
     nested: dict[str, Any] = {}
     for name, value in flat.items():
         owner, _, statistic = name.rpartition(".")
@@ -368,9 +368,9 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tensors(path: Path, wanted: re.Pattern[str] = re.compile("")) -> dict[str, Any]:
-    """Small tensors of a safetensors file as lists; nothing of a file that is none.
+    """Read the wanted tensors of a safetensors file as lists; a damaged file gives nothing.
 
-    Whether the weights are whole is for `checkpoint.locate`, and this works without safetensors.
+    `checkpoint.locate` checks that the weights are whole; this needs no safetensors package.
     """
     try:
         with path.open("rb") as file:
@@ -392,6 +392,7 @@ def _tensors(path: Path, wanted: re.Pattern[str] = re.compile("")) -> dict[str, 
 
 def _list(data: bytes, dtype: str, shape: Sequence[int]) -> Any:  # noqa: ANN401 - a JSON value
     if dtype == "BF16":
+        # numpy has no bfloat16: it is the upper half of a float32.
         values = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
     elif dtype in _NUMPY:
         values = np.frombuffer(data, _NUMPY[dtype])
