@@ -1,10 +1,10 @@
-"""Forward kinematics of one R1Pro arm, on MuJoCo's own.
+"""Forward kinematics of one R1Pro arm, computed by MuJoCo.
 
-Hand poses are those of the site `<arm>_eef` (`robot.EEF_SITE`) in the robot's base frame: the
+Hand poses are those of the site `<arm>_eef` (`robot.body.EEF_SITE`) in the robot's base frame: the
 hand approaches along its -z, the fingers close along its y, its x is the picture's up.
 
-The way back, from a hand pose to joints, is not here: an expert holds its hand in a few fixed
-postures, which stand as numbers in its file (`scripts/expert_postures.py` finds them).
+There is no inverse kinematics: an expert holds its hand in a few fixed postures, which are numbers
+in its file (`scripts/expert_postures.py` finds them).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from b1k_envs.mujoco_twin.robot.body import EEF_SITE, add_movable_chain
 
 
 class ArmKinematics:
-    """Where a hand is, for any trunk posture."""
+    """The pose of one hand for any trunk and arm posture."""
 
     def __init__(self, arm: r1pro.Arm) -> None:
         self.arm: r1pro.Arm = arm
@@ -36,7 +36,7 @@ class ArmKinematics:
     def forward(
         self, trunk: Float64Array, joints: Float64Array
     ) -> tuple[Float64Array, Float64Array]:
-        """Hand pose in the base frame.
+        """Return the hand's pose in the base frame.
 
         Args:
             trunk: float64 [4] [rad].
@@ -47,7 +47,7 @@ class ArmKinematics:
         """
         data = self._data
         data.qpos[self._trunk], data.qpos[self._arm] = trunk, joints
-        mujoco.mj_kinematics(self._model, data)
+        mujoco.mj_kinematics(self._model, data)  # positions alone; mj_forward does the dynamics too
         rotation = data.site_xmat[self._site].reshape(3, 3).copy()
         return data.site_xpos[self._site].copy(), rotation
 

@@ -1,9 +1,9 @@
-"""The expert's building blocks: postures, legs, stages, and the pieces legs are made of.
+"""The expert's building blocks: postures, legs and stages, and helpers that make legs.
 
 A leg moves the base towards a pose that is computed from where things are *now*, moves trunk and
-arm towards a posture, and ends on a condition. Reaching is done by the holonomic base with the
-hand held in a posture, which keeps the arm away from its joint limits. Via-points are passed at
-speed, never stopped at.
+arm towards a posture, and ends on a condition. The holonomic base does the reaching, with the arm
+held in a posture, which keeps the arm away from its joint limits. The robot passes via-points at
+speed and never stops at them.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from b1k_policies.expert.kinematics import ArmKinematics
 OPEN, CLOSED = r1pro.GRIPPER_OPEN, r1pro.GRIPPER_CLOSED
 
 Target = Callable[[Any], Float64Array]
-"""Base pose x, y, yaw in the world, from the task's own belief."""
+"""Computes a base pose x, y [m], yaw [rad] in the world from the task's own belief."""
 
 Test = Callable[[Any, int], bool]
-"""Whether a leg is over, from the task's own belief and the steps spent in the leg."""
+"""Says whether a leg is over, from the task's own belief and the steps spent in the leg."""
 
 
 @dataclass(frozen=True, eq=False)
 class Posture:
-    """Trunk float64 [4] and left arm float64 [7] [rad]."""
+    """Joint positions of the trunk, float64 [4], and the left arm, float64 [7] [rad]."""
 
     trunk: Float64Array
     left: Float64Array
 
     def turned(self, yaw: float) -> Posture:
-        """The same with the upper body turned by the trunk's yaw joint [rad]."""
+        """Return the posture with the upper body turned by the trunk's yaw joint [rad]."""
         return replace(self, trunk=self.trunk + np.array([0.0, 0.0, 0.0, yaw]))
 
 
@@ -46,14 +46,14 @@ class Leg:
     """One piece of motion.
 
     Attributes:
-        skill: Name of the dataset's skill that this piece shows.
-        posture: Where trunk and arm go; None keeps the last command.
-        base: Where the base goes.
-        grip: Left gripper command.
-        until: Ends the leg.
+        skill: The skill that this piece shows, in the dataset's words.
+        posture: Goal of trunk and arm; None keeps the last command.
+        base: Goal of the base.
+        grip: Left gripper command in [-1, 1].
+        until: Condition that ends the leg.
         via: Pass the base target at speed instead of stopping there.
         speed: Limit of the base speed [m/s].
-        patience: Steps after which the leg has failed and the stage is chosen anew.
+        patience: Control steps after which the leg has failed and a stage is chosen anew.
     """
 
     skill: str
@@ -71,9 +71,9 @@ class Stage:
     """A named sequence of legs.
 
     Attributes:
-        key: What it is for, e.g. ("fetch", "boxing_glove_1").
-        legs: In order.
-        valid: Whether it still makes sense, from the truth and the index of the present leg.
+        key: Its purpose, e.g. ("fetch", "boxing_glove_1").
+        legs: The legs in order.
+        valid: Says whether the stage still makes sense, from the truth and the present leg's index.
     """
 
     key: tuple[str, ...]
@@ -85,16 +85,16 @@ class TaskExpert(Protocol):
     """What the expert knows of one task; the module of the task's name makes one."""
 
     def believe(self, truth: Any, velocity: Float64Array) -> Belief:  # noqa: ANN401 - its own truth
-        """The belief to plan from; the base velocity is the previous prediction's."""
+        """Return the belief to plan from; the base velocity is the previous prediction's."""
 
     def choose(self, truth: Any) -> tuple[str, ...]:  # noqa: ANN401
-        """Key of the stage that the state of the world calls for."""
+        """Return the key of the stage that the state of the world calls for."""
 
     def build(self, key: tuple[str, ...], belief: Any, tries: int) -> Stage:  # noqa: ANN401
-        """The stage for a key; `tries` is how often the same stage has just failed."""
+        """Build the stage for a key; `tries` is how often the same stage has just failed."""
 
     def progress(self, truth: Any) -> float:  # noqa: ANN401
-        """Share of the task that is done, in [0, 1]."""
+        """Return the share of the task that is done, in [0, 1]."""
 
 
 class Moves:
@@ -102,17 +102,17 @@ class Moves:
 
     def __init__(self, arm: ArmKinematics, protocol: base.Protocol) -> None:
         self.arm = arm
+        # The window begins only when both fingers touch, hence the steps on top of it.
         self.grasp_patience = GRASP_WINDOW_STEPS[protocol] + 40
 
     # --- conditions -------------------------------------------------------------------------
 
     def arrived(self, base: Target, radius: float = 0.012, angle: float = 0.03) -> Test:
-        """The base is within a radius [m] and an angle [rad] of its target."""
+        """Make the condition that the base is within a radius [m] and angle [rad] of its target."""
 
         def test(belief: Belief, steps: int) -> bool:
             target = base(belief)
-            # With noise on the actions the base wanders: what cannot be had exactly is taken
-            # a little less exactly after a while.
+            # Noise on the actions makes the base wander, so the tolerance grows with the steps.
             slack = min(1.0 + steps / 45.0, 2.2)
             turned = abs(wrap(belief.base[2] - target[2]))
             return _distance(belief, target) < radius * slack and turned < angle * slack
@@ -120,7 +120,7 @@ class Moves:
         return test
 
     def settled(self, posture: Posture, inner: Test, tolerance: float = 0.03) -> Test:
-        """A condition holds and trunk and arm have reached a posture, within [rad]."""
+        """Make the condition that another one holds and trunk and arm are in a posture [rad]."""
 
         def test(belief: Belief, steps: int) -> bool:
             slack = tolerance + steps / 3000.0
@@ -135,7 +135,7 @@ class Moves:
     # --- legs -------------------------------------------------------------------------------
 
     def back_off(self, grip: float, clear: Test) -> Leg:
-        """Leave backwards until the hand is clear of what it worked at."""
+        """Drive backwards until the hand is clear of the thing it worked at."""
         return Leg(
             skill="move to",
             posture=None,
@@ -147,7 +147,7 @@ class Moves:
         )
 
     def via(self, posture: Posture, point: tuple[float, float, float], grip: float) -> Leg:
-        """Pass within 0.25 m of a base pose on the way, changing posture meanwhile."""
+        """Pass within 0.25 m of a base pose without stopping, while the posture changes."""
         target = np.array(point)
         return Leg(
             skill="move to",
@@ -168,7 +168,7 @@ class Moves:
         angle: float = 0.03,
         tolerance: float = 0.03,
     ) -> Leg:
-        """Go to a base pose and take a posture, and be settled in both."""
+        """Go to a base pose and a posture, and settle in both."""
         return Leg(
             skill="move to",
             posture=posture,
@@ -179,7 +179,7 @@ class Moves:
 
 
 def rest(belief: Belief) -> Stage:
-    """Nothing is left to be done: stay."""
+    """Stay in place: there is nothing left to do."""
     here = belief.base.copy()
     leg = Leg(
         skill="move to",
@@ -193,13 +193,13 @@ def rest(belief: Belief) -> Stage:
 
 
 def backwards(belief: Belief) -> Float64Array:
-    """Base target half a metre behind the robot."""
+    """Return a base target half a metre behind the robot."""
     x, y, yaw = belief.base
     return np.array([x - 0.5 * np.cos(yaw), y - 0.5 * np.sin(yaw), yaw])
 
 
 def after(steps: int) -> Test:
-    """A number of control steps."""
+    """Make the condition that a number of control steps has passed in the leg."""
     return lambda _belief, spent: spent >= steps
 
 

@@ -1,10 +1,10 @@
 """The scripted expert of the twin: privileged, closed-loop, deterministic.
 
-It emits the same 23-number actions as any policy, in chunks, through the same runner, and never
-touches the simulator's state: it only reads it. At each inference it corrects its belief by the
-truth, decides from the state of the world what is to be done, and rolls its own controller forward
-for a chunk. What went wrong, such as a missed grasp, is noticed at the next inference and tried
-again. What is to be done, and how, is the task's own: the module of its name in this folder.
+It emits the same 23-number actions as any policy, in chunks, through the same runner. It reads the
+simulator's state and never changes it. At each inference it corrects its belief by the truth,
+decides from the state of the world what to do, and rolls its own controller forward for a chunk.
+A mishap, such as a missed grasp, is noticed at the next inference, and the stage is tried again.
+What to do, and how, stands in the task's own module or folder, beside this file.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from b1k_policies.expert.belief import Belief, Command, wrap
 from b1k_policies.expert.kinematics import ArmKinematics
 from b1k_policies.expert.legs import OPEN, Leg, Stage, TaskExpert
 
-CHUNK_LENGTH = 30
+CHUNK_LENGTH = 30  # one second
+# The right arm is unused; here it is out of the way of the left one.
 RIGHT_TUCKED = np.array([1.3, -0.15, 0.0, -1.7, 0.0, 0.0, 0.0])
 
 _ARM_RATE, _TRUNK_RATE = 0.055, 0.028  # [rad] per control step
@@ -35,7 +36,16 @@ _YAW_LIMIT = 0.9  # [rad/s]
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """What the expert carries from one control step to the next."""
+    """The expert's memory after one control step.
+
+    Attributes:
+        stage: The present stage; None before the first.
+        leg: Index of the present leg; the number of legs when the stage is done.
+        steps: Control steps spent in this leg.
+        tries: How often the same stage has been started again.
+        command: The last command.
+        belief_velocity: Predicted base velocity in the world frame, float64 [3] [m/s, rad/s].
+    """
 
     stage: Stage | None
     leg: int
@@ -59,7 +69,7 @@ class ExpertPolicy(PrivilegedPolicy):
         self._last_step = 0
 
     def bind(self, privileged_state: Callable[[], Any]) -> None:
-        """Take the reader of the twin's truth."""
+        """Keep the function that reads the twin's truth."""
         self._read = privileged_state
 
     def reset(self, episode: EpisodeInfo) -> None:
@@ -104,7 +114,10 @@ class ExpertPolicy(PrivilegedPolicy):
     # --- memory -----------------------------------------------------------------------------
 
     def _recall(self, truth: TwinTruth) -> Memory:
-        """The memory as of the last action that was really executed."""
+        """Return the memory as of the last action that was executed.
+
+        The runner may execute any number of a chunk's rows, so each row has a memory of its own.
+        """
         executed = truth.step - self._last_step
         if self._memories and 1 <= executed <= len(self._memories):
             return self._memories[executed - 1]
@@ -118,7 +131,7 @@ class ExpertPolicy(PrivilegedPolicy):
         return Memory(None, 0, 0, 0, start, np.zeros(3))
 
     def _replan(self, memory: Memory, truth: TwinTruth, belief: Belief) -> Memory:
-        """Start another stage when this one is done, has become pointless, or has failed."""
+        """Choose a stage anew when this one is done, has become pointless, or has failed."""
         stage = memory.stage
         if (
             stage is not None
@@ -162,7 +175,7 @@ class ExpertPolicy(PrivilegedPolicy):
 def _towards(
     here: tuple[Float64Array, ...], goal: tuple[Float64Array, ...], rates: tuple[float, ...]
 ) -> tuple[Float64Array, ...]:
-    """Step all joints along one straight line, as fast as the slowest group allows."""
+    """Step all joints along one straight line in joint space, at the pace of the slowest group."""
     needed = max(
         float(np.abs(g - h).max()) / rate for h, g, rate in zip(here, goal, rates, strict=True)
     )
@@ -171,8 +184,8 @@ def _towards(
 
 
 def _drive(leg: Leg, belief: Belief) -> Float64Array:
-    """Base velocity in the robot frame towards the leg's target."""
-    target = leg.base(belief)
+    """Return the base velocity in the robot frame towards the leg's target, float64 [3]."""
+    target = leg.base(belief)  # asked at every step, as the target may move with the belief
     offset = target[:2] - belief.base[:2]
     distance = float(np.hypot(*offset))
     speed = leg.speed if leg.via else min(leg.speed, _POSITION_GAIN * distance)

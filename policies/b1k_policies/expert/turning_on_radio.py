@@ -1,4 +1,4 @@
-"""The expert for turning_on_radio: drive up to the button and push it with the closed fist."""
+"""The expert for turning_on_radio: drives up to the button and pushes it with the closed fist."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PITCH = 0.3  # of the hand, below the horizon [rad]
 _FINGERTIP = 0.023  # from the tool centre to the fingertips [m]
 _CLEAR = 0.14  # a hand this far from the button is clear of the radio [m]
 
-# By scripts/expert_postures.py: hand at (0.62, 0.22, 0.642) in the base frame [m].
+# From scripts/expert_postures.py, for the hand at (0.62, 0.22, 0.642) in the base frame [m].
 _PRESS = Posture(
     np.array([1.3, -2.1, -0.95, 0.0]),
     np.array(
@@ -35,7 +35,7 @@ _PRESS = Posture(
 
 
 def make_expert(arm: ArmKinematics, protocol: Protocol) -> RadioExpert:
-    """The expert of this task for one episode."""
+    """Make the expert of this task for one episode."""
     return RadioExpert(arm, protocol)
 
 
@@ -46,19 +46,19 @@ class RadioExpert:
         self._moves = Moves(arm, protocol)
 
     def believe(self, truth: RadioTruth, velocity: Float64Array) -> Belief:
-        """The belief to plan from; nothing but the robot moves."""
+        """Return the belief to plan from; nothing but the robot moves in it."""
         return Belief(truth, truth.base, velocity, truth.trunk, truth.arms["left"])
 
     def choose(self, truth: RadioTruth) -> tuple[str, ...]:
-        """Press until it plays."""
+        """Return the key of the stage: press until the radio is on, then rest."""
         return ("rest",) if truth.radio_on else ("press",)
 
     def build(self, key: tuple[str, ...], belief: Belief, tries: int) -> Stage:
-        """The stage for a key."""
+        """Build the stage for a key."""
         return rest(belief) if key == ("rest",) else _press(self._moves, tries)
 
     def progress(self, truth: RadioTruth) -> float:
-        """Share of the task that is done, by rough human durations of its parts."""
+        """Return the share of the task that is done, weighted by rough human durations."""
         if truth.radio_on:
             return 1.0
         away = np.hypot(*(truth.positions[scene.BUTTON][:2] - truth.base[:2]))
@@ -66,11 +66,11 @@ class RadioExpert:
 
 
 def _press(moves: Moves, tries: int) -> Stage:
-    beyond = 0.010 + 0.004 * (tries % 3)
+    beyond = 0.010 + 0.004 * (tries % 3)  # past the button's face, deeper after a failed try [m]
     arm = moves.arm
 
     def tip_at(b: Belief, ahead: float) -> Float64Array:
-        """Base pose with the fingertips so far behind the button's face, along the radio's axis."""
+        """Return the base pose with the fingertips `ahead` [m] past the button's face."""
         turn = b.truth.rotations[scene.BUTTON]
         yaw = float(np.arctan2(turn[1, 0], turn[0, 0]))
         face = b.truth.positions[scene.BUTTON] + turn @ np.array(scene.BUTTON_FACE)

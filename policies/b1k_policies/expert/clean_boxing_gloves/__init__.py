@@ -1,4 +1,4 @@
-"""The expert for clean_boxing_gloves: what is to be done next, from the world alone."""
+"""The expert for clean_boxing_gloves: decides what to do next from the state of the world alone."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from b1k_policies.expert.kinematics import ArmKinematics
 from b1k_policies.expert.legs import Stage, rest
 
 DOOR_WIDE_OPEN = 1.35
-"""The drum can be reached past the leaf [rad]."""
+"""From this opening on the hand can reach the drum past the door [rad]."""
 
 
 def make_expert(arm: ArmKinematics, protocol: Protocol) -> GloveExpert:
-    """The expert of this task for one episode."""
+    """Make the expert of this task for one episode."""
     return GloveExpert(arm, protocol)
 
 
@@ -33,7 +33,7 @@ class GloveExpert:
         self._moves = GloveMoves(arm, protocol)
 
     def believe(self, truth: GloveTruth, velocity: Float64Array) -> GloveBelief:
-        """The belief to plan from."""
+        """Return the belief to plan from."""
         return GloveBelief(
             truth=truth,
             base=truth.base,
@@ -44,10 +44,11 @@ class GloveExpert:
         )
 
     def choose(self, truth: GloveTruth) -> tuple[str, ...]:
-        """Key of the stage that the state of the world calls for."""
+        """Return the key of the stage that the state of the world calls for."""
         if not any(truth.dusty.values()):
             return ("rest",)
         held = truth.held["left"]
+        # A glove in the hand comes first: it can go into the open drum or back, nothing else.
         if held in scene.GLOVES:
             return ("place" if truth.door_angle > DOOR_OPEN else "put back", str(held))
         outside = [g for g in scene.GLOVES if truth.dusty[g] and not truth.in_washer[g]]
@@ -56,7 +57,7 @@ class GloveExpert:
         return ("close",) if truth.door_angle > SHUT else ("press",)
 
     def build(self, key: tuple[str, ...], belief: GloveBelief, tries: int) -> Stage:
-        """The stage for a key; grasps vary a little with the tries."""
+        """Build the stage for a key; grasps vary a little with the number of tries."""
         if key[0] == "rest":
             return rest(belief)
         about_washer = {"open": open_door, "close": close_door, "press": press_button}
@@ -66,7 +67,7 @@ class GloveExpert:
         return about_glove[key[0]](self._moves, belief, tries, key[1])
 
     def progress(self, truth: GloveTruth) -> float:
-        """Share of the task that is done, by rough human durations of its parts."""
+        """Return the share of the task that is done, weighted by rough human durations."""
         if not any(truth.dusty.values()):
             return 1.0
         inside = sum(truth.in_washer[g] or not truth.dusty[g] for g in scene.GLOVES)

@@ -1,4 +1,4 @@
-"""What this task's expert believes: the door turns with the handle, a glove goes with the hand."""
+"""The belief of this task's expert: the door turns with the handle, a glove moves with the hand."""
 
 from __future__ import annotations
 
@@ -19,28 +19,29 @@ class GloveBelief(Belief):
 
     Attributes:
         truth: The last true state.
-        door_angle: Washer door [rad].
+        door_angle: Opening of the washer door [rad].
     """
 
     truth: GloveTruth
     door_angle: float
 
     def advance(self, command: Command, arm: ArmKinematics) -> GloveBelief:
-        """The belief one control step later."""
+        """Return the belief one control step later."""
         after = super().advance(command, arm)
         if self.truth.held["left"] == scene.WASHER_DOOR:
             return replace(after, door_angle=after.door_angle_under_hand(arm))
         return after
 
     def on_door(self, local: tuple[float, float, float], angle: float) -> Float64Array:
-        """World position of a point of the door's frame at some opening, float64 [3]."""
+        """Return the world position of a point of the door's frame at an opening, float64 [3]."""
         washer = self.truth.positions[scene.WASHER]
         hinge = washer + scene.HINGE
+        # The hinge's axis points down, so opening the door turns it by a negative yaw.
         offset = turned(-angle) @ np.array(local[:2])
         return np.array([hinge[0] + offset[0], hinge[1] + offset[1], hinge[2] + local[2]])
 
     def door_angle_under_hand(self, arm: ArmKinematics) -> float:
-        """The opening at which the handle is nearest to the hand."""
+        """Return the opening [rad] at which the handle is nearest to the hand."""
         hinge = self.truth.positions[scene.WASHER] + scene.HINGE
         offset = self.hand(arm) - hinge
         closed = np.arctan2(scene.HANDLE[1], scene.HANDLE[0])
@@ -49,19 +50,20 @@ class GloveBelief(Belief):
         return float(np.clip(wrapped, 0.0, scene.DOOR_RANGE))
 
     def on_glove(self, glove: str, local: tuple[float, float, float]) -> Float64Array:
-        """World position of a point of a glove's frame, float64 [3]."""
+        """Return the world position of a point of a glove's frame, float64 [3]."""
         truth = self.truth
         return np.asarray(truth.positions[glove] + truth.rotations[glove] @ np.array(local))
 
     def carried(self, glove: str, arm: ArmKinematics) -> Float64Array:
-        """Where a glove in the left hand is now, float64 [3]."""
+        """Return the predicted position of a glove in the left hand, float64 [3]."""
         truth = self.truth
+        # The grasp is rigid: the offset from the hand at the last truth turns with the base.
         then = replace(self, base=truth.base, trunk=truth.trunk, left=truth.arms["left"])
         offset = truth.positions[glove] - then.hand(arm)
         moved = turned(self.base[2] - truth.base[2]) @ offset[:2]
         return np.asarray(self.hand(arm) + np.append(moved, offset[2]))
 
     def glove_yaw(self, glove: str) -> float:
-        """Direction of the knuckles in the horizontal plane."""
+        """Return the direction of the knuckles in the horizontal plane [rad]."""
         forward = self.truth.rotations[glove][:, 0]
         return float(np.arctan2(forward[1], forward[0]))

@@ -1,4 +1,4 @@
-"""Fetching a glove from the counter, placing it in the drum, and putting it back if need be."""
+"""Stages that fetch a glove from the counter, place it in the drum, or put it back."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from b1k_policies.expert.clean_boxing_gloves.moves import GloveMoves
 from b1k_policies.expert.legs import CLOSED, OPEN, Leg, Posture, Stage, after, backwards
 
 DOOR_OPEN = 1.0
-"""Below this opening [rad] nothing is carried into the washer any more."""
+"""Below this door opening [rad] no glove is carried into the washer any more."""
 
 _COUNTER_YAW = np.pi / 2  # of a base that faces the counter [rad]
-_MAX_TURN = 0.50  # of the base against the counter [rad]; more and its corner touches
+_MAX_TURN = 0.50  # of the base against the counter [rad]; beyond it the base's corner touches
 _BASE_CLEARANCE = 0.33  # of the base's origin from the counter's front, when it is turned [m]
 _FUNNEL_RADIUS, _FUNNEL_SLOPE, _FUNNEL_DEPTH = 0.007, 8.0, 0.16  # [m], [m/m], [m]
-_DEEPER = (0.0, 0.015, -0.012)  # along the cuff, by try [m]
-_INTO_DRUM = (0.26, 0.21)  # of the first and second glove, behind the front [m]
+# A grasp that missed could miss again at the same point, so each try shifts it [m].
+_DEEPER = (0.0, 0.015, -0.012)  # along the cuff
+_INTO_DRUM = (0.26, 0.21)  # depth of the first and second glove, behind the washer's front [m]
 
 
 def fetch(moves: GloveMoves, belief: GloveBelief, tries: int, glove: str) -> Stage:
-    """Take the glove by its cuff: the gripper opens 0.10 m, the fist is wider."""
+    """Take the glove by its cuff, because the gripper opens 0.10 m and the fist is wider."""
     arm = moves.arm
     deeper = _DEEPER[tries % len(_DEEPER)]
 
@@ -33,7 +34,7 @@ def fetch(moves: GloveMoves, belief: GloveBelief, tries: int, glove: str) -> Sta
         low, high = _COUNTER_YAW - _MAX_TURN, _COUNTER_YAW + _MAX_TURN
         return float(np.clip(b.glove_yaw(glove), low, high))
 
-    # What the base may not turn, the trunk's yaw joint does.
+    # The trunk's yaw joint turns by what the base may not.
     rest = float(np.clip(belief.glove_yaw(glove) - base_yaw(belief), -_MAX_TURN, _MAX_TURN))
 
     def along(b: GloveBelief) -> Float64Array:
@@ -60,7 +61,7 @@ def fetch(moves: GloveMoves, belief: GloveBelief, tries: int, glove: str) -> Sta
         return b.base_with_hand_at(point(b, back), base_yaw(b), arm)
 
     def stand_y(posture: Posture) -> float:
-        """Where the base would stand for the grasp, by its distance from the counter."""
+        """Return the world y at which the base would stand for the grasp [m]."""
         hand, _ = arm.forward(posture.trunk, posture.left)
         yaw = base_yaw(belief)
         return float(point(belief, 0.0)[1] - np.sin(yaw) * hand[0] - np.cos(yaw) * hand[1])
@@ -91,18 +92,18 @@ def fetch(moves: GloveMoves, belief: GloveBelief, tries: int, glove: str) -> Sta
 
 
 def place(moves: GloveMoves, belief: GloveBelief, tries: int, glove: str) -> Stage:
-    """Lift, carry around the open leaf, drive the glove into the drum and let go."""
+    """Lift the glove, carry it around the open door, drive it into the drum and let go."""
     del tries
     arm = moves.arm
     depth = _INTO_DRUM[any(belief.truth.in_washer.values())]
 
     def on_axis(b: GloveBelief, x: float) -> Float64Array:
-        """A point on the drum's axis, x behind the front."""
+        """Return the point on the drum's axis that lies x [m] behind the front; z is 0."""
         washer = b.truth.positions[scene.WASHER]
         return np.array([washer[0] - scene.WASHER_HALF[0] + x, washer[1], 0.0])
 
     def glove_at(b: GloveBelief, x: float) -> Float64Array:
-        """Base pose that brings the glove itself, not the hand, to that point."""
+        """Return the base pose that brings the glove itself, not the hand, to that point."""
         shift = on_axis(b, x) - b.carried(glove, arm)
         return np.array([b.base[0] + shift[0], b.base[1] + shift[1], 0.0])
 
@@ -127,7 +128,7 @@ def place(moves: GloveMoves, belief: GloveBelief, tries: int, glove: str) -> Sta
             speed=0.1,
         ),
         lifting(base=from_counter, until=lambda b, _n: b.hand(arm)[1] < 1.40, via=True),
-        # Around the open leaf, which a carried glove would sweep shut.
+        # Drive around the open door, because a carried glove would sweep it shut.
         moves.via(moves.insert, (-0.25, -0.10, 0.50), CLOSED),
         moves.via(moves.insert, (-0.05, -0.28, 0.0), CLOSED),
         moves.drive(moves.insert, before, CLOSED),
@@ -141,7 +142,7 @@ def place(moves: GloveMoves, belief: GloveBelief, tries: int, glove: str) -> Sta
             speed=0.4,
         ),
     )
-    letting_go = 6
+    letting_go = 6  # index of the leg; from there on the hand is meant to be empty
 
     def valid(truth: GloveTruth, leg: int) -> bool:
         carrying = truth.held["left"] == glove and truth.door_angle > DOOR_OPEN
@@ -151,7 +152,7 @@ def place(moves: GloveMoves, belief: GloveBelief, tries: int, glove: str) -> Sta
 
 
 def put_back(moves: GloveMoves, belief: GloveBelief, tries: int, glove: str) -> Stage:
-    """The door has swung shut before a carried glove: back to the counter with it."""
+    """Put a carried glove back on the counter, because the door has swung shut before it."""
     del tries
     counter = belief.truth.positions[scene.COUNTERTOP]
     spot = np.array([counter[0] + 0.1, counter[1] - 0.10, 0.0])
@@ -167,7 +168,7 @@ def put_back(moves: GloveMoves, belief: GloveBelief, tries: int, glove: str) -> 
         doing(posture=moves.pick, until=after(10)),
         doing(posture=moves.lift, until=lambda b, _n: b.hand(moves.arm)[2] > 1.03),
     )
-    letting_go = 3
+    letting_go = 3  # index of the leg, as in `place`
 
     def valid(truth: GloveTruth, leg: int) -> bool:
         return truth.held["left"] == glove or leg >= letting_go

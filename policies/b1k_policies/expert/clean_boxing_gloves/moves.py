@@ -1,8 +1,8 @@
-"""Postures of the left arm for this task, and how it leaves the washer and the counter.
+"""Postures of the left arm for this task, and how the robot leaves washer and counter.
 
-A hand that carries a glove points down by 0.45 rad, the same for picking and placing. The joints
-were found by `scripts/expert_postures.py` for the hand in the base frame [m] and the pitch [rad]
-that stand above each.
+A hand that carries a glove points down by 0.45 rad, the same for picking and placing. Above each
+posture stand the hand's position in the base frame [m] and its pitch [rad], for which
+`scripts/expert_postures.py` found the joints.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class GloveMoves(Moves):
     )
 
     def leave(self, grip: float) -> Leg:
-        """Leave the washer's or the counter's front backwards until the hand is clear of it."""
+        """Back away from the washer or the counter until the hand is clear of it."""
 
         def clear(belief: GloveBelief, _steps: int) -> bool:
             hand = belief.hand(self.arm)

@@ -1,4 +1,4 @@
-"""Opening the washer, closing it, and pressing its button."""
+"""Stages that open the washer, close it, and press its button."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from b1k_policies.expert.clean_boxing_gloves.moves import GloveMoves
 from b1k_policies.expert.legs import CLOSED, OPEN, Leg, Stage, after, backwards
 
 SHUT = 0.4 * OPEN_FRACTION * scene.DOOR_RANGE
-"""The door counts as shut below this [rad]; well within what Open allows."""
+"""The expert takes the door for shut below this [rad], 0.4 of the angle at which it is Open."""
 
-_PULL_TO = 1.80  # [rad]
-_PULL_LEAD = 0.30  # the base aims at where the handle will be that much later [rad]
-_PUSH_LEAD = 0.35  # [rad]
+_PULL_TO = 1.80  # opening at which the handle is let go [rad]
+_PULL_LEAD = 0.30  # the base aims at the handle's place this much further along its arc [rad]
+_PUSH_LEAD = 0.35  # the same while pushing [rad]
 _FINGERTIP = 0.023  # from the tool centre to the fingertips [m]
-_HAND_HALF_WIDTH = 0.062  # [m]
+_HAND_HALF_WIDTH = 0.062  # of the gripper link's collision box [m]
 
 
 def open_door(moves: GloveMoves, belief: GloveBelief, tries: int) -> Stage:
-    """Take the handle and follow its arc with the base; the ball joint lets it turn in the hand."""
+    """Take the handle and follow its arc with the base; the grasp lets it turn in the hand."""
     deeper = 0.004 * (tries % 3)
     washer = belief.truth.positions[scene.WASHER]
     arm = moves.arm
@@ -62,7 +62,7 @@ def open_door(moves: GloveMoves, belief: GloveBelief, tries: int) -> Stage:
         doing(base=pull, grip=OPEN, until=after(6), speed=0.05),
         doing(base=backwards, grip=OPEN, until=let_go, via=True, speed=0.4),
     )
-    pulling = 5
+    pulling = 5  # index of the leg during which a lost handle makes the stage pointless
 
     def valid(truth: GloveTruth, leg: int) -> bool:
         return leg != pulling or truth.held["left"] == scene.WASHER_DOOR
@@ -71,15 +71,15 @@ def open_door(moves: GloveMoves, belief: GloveBelief, tries: int) -> Stage:
 
 
 def close_door(moves: GloveMoves, belief: GloveBelief, tries: int) -> Stage:
-    """Go around the open leaf and push its outer face with the fist, along the arc."""
+    """Go around the open door and push its outer face with the fist, along its arc."""
     del belief, tries
-    # The face is pushed above the handle: a bar beside the fingers drags the door back open.
+    # Push above the handle: with its bar beside the fingers, the hand drags the door open again.
     face = scene.DOOR_CENTRE[0] - scene.DOOR_HALF_THICKNESS
     radius, height = 0.33, 0.14
     arm = moves.arm
 
     def against(b: GloveBelief, angle: float, gap: float) -> Float64Array:
-        # The fingertips touch a closed door, the side of the hand one that stands open.
+        # A closed door is touched by the fingertips, an open one by the side of the hand.
         reach = _FINGERTIP * abs(np.cos(angle)) + _HAND_HALF_WIDTH * abs(np.sin(angle))
         point = b.on_door((face - reach - gap, -radius, height), angle)
         return b.base_with_hand_at(point, 0.0, arm)
