@@ -1,9 +1,8 @@
-"""Policies that need no model: floors under every score, and the replay of a recording.
+"""Policies that need no model: floors for every score, and the replay of a recording.
 
-None of them looks at a picture. `zero`, `hold` and `random` should succeed on no task; a success
-of theirs is a bug of the simulator or of the goal. `replay` repeats the executed actions of a
-recorded episode, one row per control step, and therefore only means something on the instance it
-was recorded on.
+None of them looks at a picture. `zero`, `hold` and `random` should succeed on no task: if one does,
+the simulator or the goal has a bug. `replay` repeats the executed actions of a recorded episode,
+one row per control step, so it only means something on the instance that was recorded.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ from b1k_envs.r1pro import (
 from b1k_policies.base import ActionChunk, EpisodeInfo, Policy
 
 DEFAULT_CHUNK_LENGTH = 30
-"""Rows per chunk of a baseline: one second, as long as the default horizon and longer."""
+"""Rows per chunk of a baseline: one second, which is at least the default horizon."""
 
 ACTION_COLUMNS: tuple[str, ...] = tuple(f"action_{i}" for i in range(ACTION_DIM))
-"""Names of the executed action's columns in a trace.parquet."""
+"""Names of the columns of trace.parquet that hold the executed action."""
 
 
 class ZeroPolicy(Policy):
-    """23 zeros at every step. Not "hold": it drives trunk and arms to 0 rad, grippers half open."""
+    """Sends 23 zeros at every step, which drives trunk and arms to 0 rad and grippers half open."""
 
     name = "zero"
     needs_images = False
@@ -46,18 +45,18 @@ class ZeroPolicy(Policy):
         self.chunk_length = chunk_length
 
     def reset(self, episode: EpisodeInfo) -> None:
-        """Nothing to forget."""
+        """Do nothing: the policy has no state."""
 
     def infer(self, observation: Observation) -> ActionChunk:
-        """Float32 [T, 23] of zeros."""
+        """Return float32 [T, 23] of zeros."""
         return ActionChunk(actions=np.zeros((self.chunk_length, ACTION_DIM), dtype=np.float32))
 
 
 class HoldPolicy(Policy):
-    """Stay: base 0, every joint commanded to where it is now, grippers at their last command.
+    """Stays in place: base 0, each joint at its present position, grippers at their last command.
 
     The position is read again at every inference, so the robot may creep by the controllers'
-    steady error; the grippers start open, as they are after a reset, and hence stay so.
+    steady error. The grippers are open after a reset, so they stay open.
     """
 
     name = "hold"
@@ -68,11 +67,11 @@ class HoldPolicy(Policy):
         self._grippers = (GRIPPER_OPEN, GRIPPER_OPEN)
 
     def reset(self, episode: EpisodeInfo) -> None:
-        """Grippers open, as the robot is reset."""
+        """Set the gripper commands to open, as they are when the robot is reset."""
         self._grippers = (GRIPPER_OPEN, GRIPPER_OPEN)
 
     def infer(self, observation: Observation) -> ActionChunk:
-        """Float32 [T, 23], the same row T times."""
+        """Return float32 [T, 23], the same row T times."""
         left, right = self._grippers
         row = hold_action(observation.proprio, observation.protocol, left, right)
         self._grippers = (
@@ -83,9 +82,9 @@ class HoldPolicy(Policy):
 
 
 def random_limits() -> Float64Array:
-    """Bounds of `RandomPolicy`, float64 [23, 2]: base and grippers [-1, 1], joints their limits.
+    """Return the bounds of `RandomPolicy`, float64 [23, 2]: [-1, 1] for base and grippers.
 
-    Joint limits [rad] are the URDF's (`r1pro.joint_limits`).
+    The other columns have the joint limits of the URDF [rad] (`r1pro.joint_limits`).
     """
     limits = np.tile(np.array([-1.0, 1.0]), (ACTION_DIM, 1))
     limits[ACTION_SLICES["trunk"]] = joint_limits(TRUNK_JOINTS)
@@ -95,35 +94,35 @@ def random_limits() -> Float64Array:
 
 
 class RandomPolicy(Policy):
-    """Every column independent and uniform within its limits at every step, seeded per episode."""
+    """Draws every column uniformly within its limits at every step, seeded per episode."""
 
     name = "random"
     needs_images = False
 
     def __init__(self, *, chunk_length: int = DEFAULT_CHUNK_LENGTH) -> None:
         self.chunk_length = chunk_length
-        # Inward by one float32 step, so that rounding never leaves the float64 limits.
+        # Inward by one float32 step, so that rounding cannot put a command outside the limits.
         limits = random_limits()
         self._low = np.nextafter(limits[:, 0].astype(np.float32), np.float32(np.inf))
         self._high = np.nextafter(limits[:, 1].astype(np.float32), np.float32(-np.inf))
         self._rng = np.random.default_rng(0)
 
     def reset(self, episode: EpisodeInfo) -> None:
-        """Start the episode's own stream of numbers from `episode.seed`."""
+        """Start the episode's random numbers from `episode.seed`."""
         self._rng = np.random.default_rng(episode.seed)
 
     def infer(self, observation: Observation) -> ActionChunk:
-        """Float32 [T, 23]."""
+        """Return float32 [T, 23], drawn anew."""
         drawn = self._rng.random((self.chunk_length, ACTION_DIM), dtype=np.float32)
         actions = self._low + drawn * (self._high - self._low)
         return ActionChunk(actions=np.clip(actions, self._low, self._high))
 
 
 class ReplayPolicy(Policy):
-    """The rows of a recording, row i at control step i, then hold.
+    """Plays the rows of a recording, row i at control step i, and then holds.
 
-    Indexed by the observation's step, so the recording is repeated whatever the horizon. After
-    the last row it repeats that row's joint targets and gripper commands with the base at 0.
+    Rows are chosen by the observation's step, so the horizon does not matter. After the last row
+    its joint targets and gripper commands are repeated with the base at 0.
     """
 
     needs_images = False
@@ -136,7 +135,7 @@ class ReplayPolicy(Policy):
             chunk_length: Rows per chunk.
 
         Raises:
-            UsageError: The file is missing, unreadable, or does not hold finite [N >= 1, 23].
+            UsageError: The file is missing or unreadable, or does not hold finite [N >= 1, 23].
         """
         self.path = Path(path)
         self.name = f"replay:{path}"
@@ -147,16 +146,16 @@ class ReplayPolicy(Policy):
         self._tail = tail
 
     def reset(self, episode: EpisodeInfo) -> None:
-        """Nothing to forget: the observation says which row is next."""
+        """Do nothing: the observation says which row is next."""
 
     def infer(self, observation: Observation) -> ActionChunk:
-        """Float32 [T, 23], rows `observation.step` and following."""
+        """Return float32 [T, 23], the rows from `observation.step` on."""
         rows = self._rows[observation.step : observation.step + self.chunk_length]
         missing = self.chunk_length - len(rows)
         return ActionChunk(actions=np.concatenate([rows, np.repeat(self._tail, missing, axis=0)]))
 
     def describe(self) -> dict[str, Any]:
-        """Adds the file's path, its length in steps and the hash of its rows."""
+        """Add the file's path, its length in steps and the hash of its rows."""
         digest = hashlib.sha256(self._rows.tobytes()).hexdigest()
         return {
             **super().describe(),
@@ -167,7 +166,7 @@ class ReplayPolicy(Policy):
 
 
 def read_recording(path: Path) -> Float32Array:
-    """The executed actions of a recording, float32 [N, 23], columns as in `b1k_envs.r1pro`.
+    """Read the executed actions of a recording, float32 [N, 23], columns as in `b1k_envs.r1pro`.
 
     Raises:
         UsageError: See `ReplayPolicy`.
@@ -197,7 +196,7 @@ def read_recording(path: Path) -> Float32Array:
             f"replay: {path} must hold float [N >= 1, {ACTION_DIM}], "
             f"got {rows.dtype} {list(rows.shape)}"
         )
-    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
+    with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused below
         actions = np.ascontiguousarray(rows, dtype=np.float32)
     if not np.isfinite(actions).all():
         row, column = np.argwhere(~np.isfinite(actions))[0]
@@ -214,7 +213,8 @@ def _read_parquet(path: Path) -> Float32Array:
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(pa.BufferReader(path.read_bytes()))  # any name, not only UTF-8
+        # Read as bytes: pyarrow takes a path as text, which a file name that is not UTF-8 is not.
+        file = pq.ParquetFile(pa.BufferReader(path.read_bytes()))
         names = file.schema_arrow.names
         missing = [name for name in ACTION_COLUMNS if name not in names]
         if missing:

@@ -1,12 +1,12 @@
-"""How an option is declared: once, on the field of the request that it sets.
+"""Declaring an option once, on the field of the request that it sets.
 
 A request is a frozen dataclass whose fields carry an `Option` in their annotation:
 
     seed: Annotated[int, Option(help="Seed of the run.", minimum=0)] = 0
 
-From that come its place on a command line (`b1k_eval.cli.options`), its check, its entry in
-run.json, and the reading of it. A field that holds another request stands for all its options.
-What is checked here is one field at a time; how fields go together, the request itself checks.
+Its place on a command line (`b1k_eval.cli.options`), its check, its entry in run.json and the
+reading of that entry follow from it. A field that holds another request stands for all its options.
+Each field is checked here by itself; the request checks how its fields go together.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from typing import Annotated, Any, Literal, TypeAlias, get_args, get_origin, get
 from b1k_envs.errors import UsageError
 
 RequestType: TypeAlias = Any
-"""The class of a request: no type says that it is a dataclass and can be hashed."""
+"""The class of a request. `Any`, as no type says that a class is a dataclass and hashable."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Option:
-    """What a command line, a check and a record need to know of a field.
+    """What a command line, a check and a record need to know about a field.
 
     Attributes:
         help: One sentence, for `--help` and for readers of the request.
-        flag: Its words on the command line, as `--video/--no-video`; None for the field's name.
-        default: In words, what holds where it is not typed; None for the field's own default.
+        flag: Its flag, such as `--video/--no-video`; None for one made from the field's name.
+        default: What holds when it is not typed, in words; None for the field's own default.
         metavar: What `--help` calls its value; None for the name of its type.
-        heading: Under which `--help` lists it; None for the first.
-        minimum: The smallest number that can be meant.
-        typed: The type of what is typed; None for the field's, or `str` where that is no plain one.
-        parse: From what is typed to the field's value; None where they are the same.
-        consent: Given by a person each time: neither recorded nor read from a record.
-        before: What held in runs that are older than the option, as a function of what they have
-            recorded, or `default` for the field's; None for an option that every run has.
+        heading: The heading under which `--help` lists it; None for the first.
+        minimum: The smallest number allowed.
+        typed: Type of the typed value; None for the field's, or `str` if that is not a plain one.
+        parse: Turns the typed value into the field's; None if they are the same.
+        consent: Whether a person gives it anew each time: it is neither recorded nor read back.
+        before: What held in runs older than the option, as a function of what they recorded, or
+            `default` for the field's default; None for an option that every run has.
     """
 
     help: str
@@ -56,13 +56,13 @@ class Option:
 
 @dataclass(frozen=True, kw_only=True)
 class Declared:
-    """A field of a request.
+    """A declared field of a request.
 
     Attributes:
-        name: Of the field.
-        hint: Its type, without what is attached to it.
+        name: Name of the field.
+        hint: Its type, without the annotations.
         default: Its default; `dataclasses.MISSING` for none.
-        option: How it is asked for; None for a field that holds another request.
+        option: Its option; None for a field that holds another request.
     """
 
     name: str
@@ -72,19 +72,19 @@ class Declared:
 
     @property
     def inner(self) -> RequestType:
-        """The request that it holds, or None."""
+        """The class of the request that the field holds, or None."""
         return next((kind for kind in _alternatives(self.hint) if is_dataclass(kind)), None)
 
     @property
     def flag(self) -> str:
-        """Its words on the command line."""
+        """Its flag on the command line."""
         own = None if self.option is None else self.option.flag
         return own or "--" + self.name.replace("_", "-")
 
 
 @cache
 def declared(kind: RequestType) -> Mapping[str, Declared]:
-    """The fields of a request, by name."""
+    """Return the fields of a request, by name."""
     hints = get_type_hints(kind, include_extras=True)
     found: dict[str, Declared] = {}
     for field in fields(kind):
@@ -99,19 +99,19 @@ def declared(kind: RequestType) -> Mapping[str, Declared]:
 
 
 def flag(kind: RequestType, name: str) -> str:
-    """The command line's word for a field of a request."""
+    """Return the command line's flag for a field of a request."""
     return declared(kind)[name].flag.partition("/")[0]
 
 
 def consents(kind: RequestType) -> tuple[str, ...]:
-    """The fields of a request that a record never has."""
+    """Return the fields of a request that are never recorded."""
     return tuple(
         name for name, each in declared(kind).items() if each.option and each.option.consent
     )
 
 
 def parsed(kind: RequestType, typed: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that were typed for a request, by field; words become what the field holds."""
+    """Return the values typed for a request, by field; texts are parsed."""
     values = {}
     for name, each in declared(kind).items():
         value = typed.get(name)
@@ -123,10 +123,10 @@ def parsed(kind: RequestType, typed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check(request: Any) -> None:  # noqa: ANN401 - any request
-    """Hold every field to the values that can be meant.
+    """Check every field of a request.
 
     Raises:
-        UsageError: One is too small, or none of a few words.
+        UsageError: A value is too small, or not one of the allowed words.
     """
     kind: RequestType = type(request)
     for name, each in declared(kind).items():
@@ -142,9 +142,9 @@ def check(request: Any) -> None:  # noqa: ANN401 - any request
 
 
 def at_home(word: str) -> str:
-    """A path as it was typed, with `~` resolved: shells leave it in `--out=~/run` and `replay:~/x`.
+    """Resolve `~` in a path as typed: shells leave it in `--out=~/run` and `replay:~/x`.
 
-    That of a user who does not exist is left: it may be a name.
+    The `~` of a user who does not exist is kept: it may be part of a name.
     """
     if not word.startswith("~"):
         return word
@@ -158,7 +158,7 @@ def at_home(word: str) -> str:
 
 
 def record(request: Any) -> dict[str, Any]:  # noqa: ANN401 - any request
-    """A request as JSON values, without consents."""
+    """Return a request as JSON values, without consents."""
     kind: RequestType = type(request)
     values = {}
     for name in declared(kind):
@@ -170,7 +170,7 @@ def record(request: Any) -> dict[str, Any]:  # noqa: ANN401 - any request
 
 
 def completed(kind: RequestType, recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run recorded, and what held then of options that it is older than."""
+    """Add to what a run recorded the values that held for options newer than the run."""
     values = {**recorded}
     for name, each in declared(kind).items():
         before = None if each.option is None else each.option.before
@@ -188,20 +188,20 @@ def read(
     *,
     others: bool,
 ) -> dict[str, Any]:
-    """The fields of a request out of a JSON object.
+    """Read the fields of a request from a JSON object.
 
     Args:
-        kind: The request.
-        recorded: What stands in run.json.
+        kind: Class of the request.
+        recorded: The JSON value found in run.json.
         where: Its place there, for messages.
-        others: Whether the object may have more.
+        others: Whether the object may have other keys.
 
     Returns:
-        Values by field, without consents; those of a request inside again by field.
+        Values by field, without consents; a request inside is a mapping of its own.
 
     Raises:
-        UsageError: It is no object, or a field is missing, has a value of another type, or is
-            none of the request's.
+        UsageError: The value is not an object, a field is missing or of another type, or the
+            request has no such field.
     """
     try:
         return _read(kind, recorded, where, others=others)
@@ -213,7 +213,7 @@ def read(
 
 
 class _DamageError(Exception):
-    """A JSON value that is none of a type."""
+    """A JSON value does not fit its type."""
 
 
 def _read(kind: RequestType, recorded: Any, where: str, *, others: bool) -> dict[str, Any]:  # noqa: ANN401
@@ -231,26 +231,26 @@ def _read(kind: RequestType, recorded: Any, where: str, *, others: bool) -> dict
 
 
 def _value(found: Any, hint: Any, where: str) -> Any:  # noqa: ANN401 - JSON values and types
-    """A JSON value as what a type holds: plain, literal, union, request, or tuple of any length."""
+    """Read a JSON value as a type: plain, literal, union, request, or tuple of any length."""
     for kind in _alternatives(hint):
         if is_dataclass(kind) and isinstance(found, dict):
             return _read(kind, found, where, others=False)
         if get_origin(kind) is tuple and isinstance(found, list | tuple):
-            with suppress(_DamageError):  # to be told of the whole
+            with suppress(_DamageError):  # the error below names the whole value, not one entry
                 return tuple(_value(each, get_args(kind)[0], where) for each in found)
         if found in _words(kind) or type(found) is kind or (kind is float and type(found) is int):
-            return found  # by its exact type: true and false are no numbers
+            return found  # by its exact type, because true and false are ints to Python
     raise _DamageError(f"{where} is {found!r}")
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:  # noqa: ANN401
-    """The types of a union; any other type is alone."""
+    """Return the types of a union; any other type alone."""
     if get_origin(hint) in (None, tuple, Literal):
         return (hint,)
     return get_args(hint)
 
 
 def _words(hint: Any) -> tuple[Any, ...]:  # noqa: ANN401
-    """The values of a `Literal`, which may be one of a union."""
+    """Return the values of a `Literal`, which may be part of a union."""
     found = (kind for kind in _alternatives(hint) if get_origin(kind) is Literal)
     return next(map(get_args, found), ())

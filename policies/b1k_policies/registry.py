@@ -1,4 +1,4 @@
-"""From the word on the command line to a policy."""
+"""Making the policy that a word on the command line names."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from b1k_policies.remote.wire.address import SCHEMES, is_address
 from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
 CHECKPOINT = "checkpoint"
-"""The word for a policy that a `CheckpointRequest` describes."""
+"""Word for a policy that a `CheckpointRequest` describes."""
 
 REPLAY = "replay:"
-"""What the file of a recording follows."""
+"""Prefix of the file of a recording."""
 
 CHOICES: tuple[str, ...] = (
     "expert",
@@ -31,7 +31,7 @@ CHOICES: tuple[str, ...] = (
 
 
 def _expert() -> Policy:
-    # Imported here: no other policy needs its planner and its geometry.
+    # Imported here, because no other policy needs its planner and its geometry.
     from b1k_policies.expert import ExpertPolicy
 
     return ExpertPolicy()
@@ -51,16 +51,16 @@ def make_policy(
     protocol: Protocol = "2026",
     instruction: str | None = None,
 ) -> Policy:
-    """Build the policy a word names.
+    """Make the policy that a word names.
 
     Args:
         spec: One of `CHOICES`, or `checkpoint`.
-        checkpoint: What `checkpoint` means.
+        checkpoint: The checkpoint that is meant by `checkpoint`.
         protocol: Layout of the proprio that the policy will be shown.
-        instruction: The task in words, where it is known already.
+        instruction: The task in words, if it is known already.
 
     Raises:
-        UsageError: No such policy; the text lists the choices and the nearest name.
+        UsageError: There is no such policy; the text has the choices and the nearest name.
         B1kEvalError: A checkpoint or a server cannot be used; see `XVLAPolicy`, `RemotePolicy`.
     """
     if checkpoint is not None:

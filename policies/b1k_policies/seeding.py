@@ -1,8 +1,8 @@
-"""The noise an inference starts from: a function of the episode's seed and nothing else.
+"""Seeding an inference's noise, so that it depends on the episode's seed and nothing else.
 
-A model draws its noise from torch's global generator. A single observation gets that generator
+A model draws its noise from torch's global generator. For a single observation that generator is
 seeded. In a batch every observation gets a generator of its own, so that it starts from the same
-noise as it would alone, whoever else is in the batch.
+noise as it would alone, whatever else is in the batch.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
 
 def inference_seed(episode_seed: int, inference: int) -> int:
-    """The seed of the n-th inference of an episode, in [0, 2^31)."""
+    """Return the seed of the n-th inference of an episode, in [0, 2^31)."""
     text = f"b1k-policies/{episode_seed}/{inference}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 
 @contextmanager
 def seeded(seeds: Sequence[int], device: torch.device) -> Iterator[None]:
-    """While it lasts, `torch.randn` and `randn_like` draw what the seeds say.
+    """Within this context `torch.randn` and `randn_like` draw from the seeds.
 
-    The global generators are afterwards as they were.
+    The states of the global generators are restored afterwards.
 
     Args:
-        seeds: One per observation of the batch.
-        device: Where the model draws.
+        seeds: One seed per observation of the batch.
+        device: The device on which the model draws.
     """
-    # Not `fork_rng` and `manual_seed`: they also queue seeds for devices that are not in use, and
-    # take 0.4 ms of every inference for that.
+    # Not `fork_rng` and `manual_seed`: they also queue seeds for devices that are not in use,
+    # which takes 0.4 ms of every inference.
     generators = _default_generators(device)
     states = [generator.get_state() for generator in generators]
     try:
@@ -47,7 +47,7 @@ def seeded(seeds: Sequence[int], device: torch.device) -> Iterator[None]:
 
 
 def _default_generators(device: torch.device) -> list[torch.Generator]:
-    """The CPU's, which a model may use on any device, and the device's."""
+    """Return the CPU's generator, which a model may use on any device, and the device's."""
     import torch
 
     if device.type != "cuda":

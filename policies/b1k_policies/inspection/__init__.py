@@ -1,1 +1,1 @@
-"""What a checkpoint is sent, and what is wrong with it."""
+"""Inspection of a checkpoint: what it is sent, and what is wrong with that."""

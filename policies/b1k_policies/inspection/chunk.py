@@ -1,4 +1,4 @@
-"""The decoded first chunk beside the state it starts from and what the robot can follow."""
+"""Comparing the decoded first chunk with the robot's present state and limits."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from b1k_policies.contract.contract import EvalContract
 from b1k_policies.inspection.findings import Finding
 
 _LIMIT_MARGIN = 0.01
-"""How far beyond a limit a command may be before it is worth a word [rad, or part of the range]."""
+"""How far beyond a limit a command may be before it is reported [rad, or part of the range]."""
 _LEAD_STEPS = 5
-"""How far a first target may be ahead: a joint follows its command by a few control steps."""
+"""Control steps that a first target may be ahead: a joint lags its command by a few of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,14 +39,14 @@ class PartFacts:
     """What a chunk does with one part of the robot, over the rows to be executed.
 
     Attributes:
-        part: As in `r1pro.ACTION_SLICES`; the base by axis.
-        unit: Of the other figures.
-        offsets: Whether the model predicts offsets from the state here.
+        part: Name as in `r1pro.ACTION_SLICES`; the base has one entry per axis.
+        unit: Unit of the figures below.
+        offsets: Whether the model predicts offsets from the state here: all, some or none.
         low: Lowest value commanded.
-        high: Highest.
+        high: Highest value commanded.
         first_step: Largest change from the present state in the first row; None for velocities.
-        largest_step: The same over all rows.
-        beyond_limits: Commands of those rows that lie outside the robot's limits.
+        largest_step: Largest change from the present state in any row; None for velocities.
+        beyond_limits: Number of commands outside the robot's limits.
     """
 
     part: str
@@ -61,15 +61,15 @@ class PartFacts:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ChunkFacts:
-    """The decoded first chunk.
+    """The decoded first chunk and what it is compared with.
 
     Attributes:
-        actions: float32 [T, 23], absolute, every row the model predicted, robot's columns.
-        skipped: Rows at the start that are not to be executed.
+        actions: float32 [T, 23], absolute, every row the model predicted, in the robot's columns.
+        skipped: Number of rows at the start that are not executed.
         state: float32 [23], the present state as a command; NaN where the observation does not
             tell it (the base's velocity in 2025, which is given in the world frame).
-        limits: float64 [23, 2], what the robot can follow, in the same units.
-        parts: A line per part.
+            limits: float64 [23, 2], lowest and highest command the robot can follow, same units.
+            parts: Facts about each part of the robot.
     """
 
     actions: Float32Array
@@ -79,7 +79,7 @@ class ChunkFacts:
     parts: tuple[PartFacts, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         return {
             "rows": len(self.actions),
             "skipped_rows": self.skipped,
@@ -92,11 +92,11 @@ class ChunkFacts:
 def chunk_facts(
     actions: Float32Array, observation: Observation, contract: EvalContract
 ) -> ChunkFacts:
-    """Hold a chunk to the state it starts from.
+    """Compare a chunk with the state it starts from.
 
     Args:
-        actions: float32 [T, 23], as `actions.decode` gives them, every row.
-        observation: What it answers.
+        actions: float32 [T, 23], every row, as `actions.decode` returns them.
+        observation: The observation that the chunk answers.
         contract: Says which columns were offsets, and which rows are executed.
     """
     state, limits = state_as_action(observation), action_limits()
@@ -145,7 +145,7 @@ def _unit(part: str, column: int) -> str:
 
 
 def state_as_action(observation: Observation) -> Float32Array:
-    """The present state in the columns of an action, float32 [23]; see `ChunkFacts.state`."""
+    """Return the present state in an action's columns, float32 [23]; see `ChunkFacts.state`."""
     layout, proprio = PROPRIO_LAYOUTS[observation.protocol], observation.proprio
     left, right = (
         float(proprio[layout[f"gripper_{arm}_qpos"]].sum()) / FINGER_TRAVEL - 1.0 for arm in ARMS
@@ -159,7 +159,7 @@ def state_as_action(observation: Observation) -> Float32Array:
 
 
 def action_limits() -> Float64Array:
-    """What the robot can follow, float64 [23, 2], in the units of an action."""
+    """Return lowest and highest command of each column, float64 [23, 2], in an action's units."""
     limits = np.tile([-1.0, 1.0], (ACTION_DIM, 1))
     limits[ACTION_SLICES["trunk"]] = joint_limits(TRUNK_JOINTS)
     for arm in ARMS:
@@ -168,13 +168,13 @@ def action_limits() -> Float64Array:
 
 
 def _beyond(actions: Float32Array, limits: Float64Array) -> Float64Array:
-    """How far each command lies outside the limits, float64 [T, 23]; 0 inside."""
+    """Return how far each command lies outside the limits, float64 [T, 23]; 0 inside."""
     beyond: Float64Array = np.maximum(limits[:, 0] - actions, actions - limits[:, 1]).clip(min=0)
     return beyond
 
 
 def chunk_findings(chunk: ChunkFacts) -> Iterator[Finding]:
-    """Commands that no robot of this kind can follow."""
+    """Yield findings about commands that the robot cannot follow."""
     executed = chunk.actions[chunk.skipped :]
     beyond = _beyond(executed, chunk.limits)
     for columns in ACTION_SLICES.values():
@@ -196,7 +196,7 @@ def chunk_findings(chunk: ChunkFacts) -> Iterator[Finding]:
 
 
 def _jumps(chunk: ChunkFacts) -> Iterator[Finding]:
-    """Joints whose first target is farther away than a target leads a moving robot."""
+    """Yield a finding if a joint's first target is farther than it moves in `_LEAD_STEPS`."""
     step = np.abs(chunk.actions[chunk.skipped] - chunk.state)
     names = [*TRUNK_JOINTS, *ARM_JOINTS["left"], *ARM_JOINTS["right"]]
     columns = [

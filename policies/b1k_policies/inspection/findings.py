@@ -1,9 +1,9 @@
-"""What is wrong or doubtful about a checkpoint under a contract, in words.
+"""Findings: what is wrong or doubtful about a checkpoint under a contract, in words.
 
-Two kinds of evidence. The stated one compares fields: what is in force against what the
-checkpoint's files and its preset say. The measured one compares what is sent: pictures, K, poses
-and state under the contract in force against those under the reference contract, which is what
-`resolve` finds when nothing is given by hand.
+There are two kinds of evidence. Stated: the fields in force are compared with what the checkpoint's
+files and its preset say. Measured: pictures, K, poses and state as sent under the contract in force
+are compared with those of the reference contract, which is what `resolve` finds when nothing is
+given by hand.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from b1k_policies.xvla.images import image_tensor
 Level = Literal["wrong", "doubt", "note"]
 LEVELS: tuple[Level, ...] = ("wrong", "doubt", "note")
 """Worst first. `wrong`: contradicts the checkpoint, its card or public code. `doubt`: may be
-meant, or contradicts a default that nothing proves. `note`: worth knowing."""
+intended, or contradicts a default that nothing proves. `note`: worth knowing."""
 
 _IMAGE_FIELDS = (
     "image_size", "resize_filter", "resize_antialias", "colour_order", "image_mean", "image_std",
@@ -55,8 +55,8 @@ class Finding:
     """One thing a person should know.
 
     Attributes:
-        level: How bad; see `LEVELS`.
-        field: Field of the contract, argument of the model, or other thing it is about.
+        level: How bad it is; see `LEVELS`.
+        field: The field of the contract, argument of the model, or other thing it is about.
         text: One sentence.
     """
 
@@ -67,12 +67,12 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sent:
-    """What is sent of one observation, under one contract.
+    """The arrays that are sent for one observation under one contract.
 
     Attributes:
         images: float32 [V, 3, S, S], normalised.
         k: float32 [V, 3, 3] [px]; None where no poses are sent.
-        poses: float32 [V, 4, 4]; None likewise.
+        poses: float32 [V, 4, 4]; None where no poses are sent.
         proprio: float32 [P].
     """
 
@@ -83,7 +83,7 @@ class Sent:
 
 
 def would_send(observation: Observation, contract: EvalContract) -> Sent:
-    """What a contract makes of an observation.
+    """Return what is sent for an observation under a contract.
 
     Raises:
         UsageError: The layout of the observation lacks a part of the contract's proprio.
@@ -101,11 +101,11 @@ def would_send(observation: Observation, contract: EvalContract) -> Sent:
 
 
 def contract_findings(found: ResolvedContract, reference: ResolvedContract | None) -> list[Finding]:
-    """Fields in which the contract in force departs from what the checkpoint is.
+    """List the fields in which the contract in force departs from the checkpoint's own.
 
     Args:
         found: The contract in force.
-        reference: The checkpoint's own; None if its files alone give none.
+        reference: The checkpoint's own contract; None if its files alone give none.
     """
     own = {row.name: row for row in found.forced if row.name in FIELDS}
     figures = [row for row in found.forced if row.name not in FIELDS]
@@ -140,7 +140,7 @@ def contract_findings(found: ResolvedContract, reference: ResolvedContract | Non
 def _departures(
     found: ResolvedContract, reference: ResolvedContract | None, own: Mapping[str, Difference]
 ) -> dict[str, Any]:
-    """The value in training of every field in which the contract in force departs from it."""
+    """Return the trained value of every field in which the contract in force departs from it."""
     if reference is None:
         return {name: decode_value(name, row.stated) for name, row in own.items()}
     departures = {}
@@ -161,7 +161,7 @@ def _of_figure(row: Difference) -> str:
 def _level(
     names: Sequence[str], found: ResolvedContract, reference: ResolvedContract | None
 ) -> Level:
-    """How bad a departure in any of these fields is: the worst of them."""
+    """Return how bad the departures in these fields are: the level of the worst."""
     levels: list[Level] = ["note"]
     for name in names:
         if reference is None:
@@ -184,7 +184,7 @@ def _level(
 def measured_findings(
     sent: Sent, observation: Observation, found: ResolvedContract, reference: ResolvedContract
 ) -> Iterator[Finding]:
-    """Hold what is sent to what would be sent under the reference contract."""
+    """Compare what is sent with what would be sent under the reference contract."""
     try:
         trained = would_send(observation, reference.contract)
     except UsageError as error:
@@ -211,6 +211,7 @@ def _images_differ(
         )
     std = np.asarray(reference.contract.image_std, np.float32)[:, None, None]
     levels = np.abs(sent.images - trained.images) * std * 255
+    # Half a level of 255: no larger than what rounding to uint8 leaves.
     if levels.max() < 0.5:
         return None
     worst = int(levels.reshape(len(levels), -1).max(axis=1).argmax())
@@ -223,7 +224,7 @@ def _images_differ(
 
 def _k_differs(sent: Sent, trained: Sent, contract: EvalContract) -> str | None:
     if sent.k is None or trained.k is None or sent.k.shape != trained.k.shape:
-        return None  # said by the field
+        return None  # the finding about the field says it
     apart = np.abs(sent.k - trained.k).max(axis=(1, 2))
     if apart.max() < _SAME_K:
         return None
@@ -277,12 +278,12 @@ def _proprio_differs(sent: Sent, trained: Sent) -> str | None:
 def geometry_findings(
     images: Sequence[SeenImage], found: ResolvedContract, reference: ResolvedContract | None
 ) -> Iterator[Finding]:
-    """Pictures in which pose and K as sent do not put the grippers where they are.
+    """Yield the pictures in which pose and K as sent do not put the grippers where they are.
 
     Args:
-        images: As `see_images` gives them, read by the reference, or by `found` without one.
+        images: As `see_images` returns them, read by the reference, or by `found` without one.
         found: The contract in force.
-        reference: The checkpoint's own; None if its files alone give none.
+        reference: The checkpoint's own contract; None if its files alone give none.
     """
     as_trained = []
     for image in images:
@@ -290,6 +291,7 @@ def geometry_findings(
         if not wrong:
             continue
         trained_so = reference is not None and image.as_read
+        # v4 was trained with the poses of other views: right for it, so a note and not an error.
         if trained_so and image.pose_of != image.view:
             as_trained.append(image)
             continue
@@ -302,7 +304,7 @@ def geometry_findings(
 
 
 def _weight(sighting: Sighting) -> tuple[bool, bool, float]:
-    """Which gripper tells most: one that is in the picture, then one in front of the camera."""
+    """Sort key of the most telling gripper: inside the picture, then in front of the camera."""
     return (sighting.inside, sighting.truly is not None, sighting.distance or 0.0)
 
 
@@ -344,7 +346,7 @@ def _trained_so(images: Sequence[SeenImage], found: ResolvedContract) -> str:
 
 
 def no_reference(error: UsageError | ContractConflictError) -> Finding:
-    """Why there is no reference contract."""
+    """Return the finding that says why there is no reference contract."""
     said = " ".join(str(error).split())
     return Finding(
         level="doubt",

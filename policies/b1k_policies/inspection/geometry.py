@@ -1,8 +1,8 @@
-"""Do the poses and K that are sent put things where they are in the pictures that are sent?
+"""Checking that the poses and K as sent put things where they are in the pictures as sent.
 
 Both grippers are projected into every picture twice: with the camera that really took it, and with
-the pose and the K of the batch, read the way the model was trained to read them. No file's
-statement enters but that one reading.
+the pose and the K of the batch, read the way the model was trained to read them. That reading is
+the only thing taken from the checkpoint's files.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from b1k_policies.contract.fields import CameraAxes, Direction
 from b1k_policies.xvla.batch import extrinsics
 
 AGREES_PX = 2.0
-"""Distance below which a gripper counts as in its place [px]; a stated K may be off by 0.1."""
+"""Distance below which a gripper counts as in place [px]; a stated K may be off by 0.1 px."""
 
 _FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
-"""OpenCV camera axes in USD camera axes, and back."""
+"""Turns OpenCV camera axes into USD camera axes, and back."""
 _NEAR = 0.01
-"""Points nearer to a camera's plane than this count as behind it [m]: pixels mean nothing there."""
+"""Points nearer to a camera's plane than this count as behind it: pixels mean nothing there [m]."""
 _SAME_POSE = 1e-4
 _SAME_K = 1e-3
 
@@ -35,7 +35,7 @@ Pixel = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pinhole:
-    """A camera somewhere.
+    """A pinhole camera with a pose.
 
     Attributes:
         base_to_camera: float64 [4, 4], OpenCV axes (+y down, looks along +z).
@@ -46,12 +46,12 @@ class Pinhole:
     k: Float64Array
 
     def to_camera(self, points: Float64Array) -> Float64Array:
-        """Points [N, 3] of the base frame in the camera's, float64 [N, 3] [m]."""
+        """Transform points [N, 3] from the base frame to the camera's, float64 [N, 3] [m]."""
         moved: Float64Array = points @ self.base_to_camera[:3, :3].T + self.base_to_camera[:3, 3]
         return moved
 
     def pixel(self, point: Float64Array) -> Pixel | None:
-        """Where a point [3] of the base frame is in the picture [px]; None behind the camera."""
+        """Project a point [3] of the base frame into the picture [px]; None behind the camera."""
         x, y, z = self.to_camera(point[None])[0]
         if z < _NEAR:
             return None
@@ -64,9 +64,9 @@ class Sighting:
     """One gripper in one picture.
 
     Attributes:
-        arm: Whose gripper.
+        arm: The arm it belongs to.
         truly: Where it is [px of the picture as sent]; None if behind the camera.
-        as_sent: Where pose and K as sent put it; None likewise.
+        as_sent: Where pose and K as sent put it [px]; None if behind the camera.
         inside: Whether `truly` lies inside the picture.
     """
 
@@ -77,14 +77,14 @@ class Sighting:
 
     @property
     def distance(self) -> float | None:
-        """Between the two [px]; None if one is behind the camera."""
+        """Distance between the two places [px]; None if one is behind the camera."""
         if self.truly is None or self.as_sent is None:
             return None
         return float(np.hypot(self.truly[0] - self.as_sent[0], self.truly[1] - self.as_sent[1]))
 
     @property
     def agrees(self) -> bool:
-        """Whether both put it at the same place, or both behind the camera."""
+        """Whether both places are the same, or both behind the camera."""
         if self.distance is None:
             return self.truly is None and self.as_sent is None
         return self.distance <= AGREES_PX
@@ -96,14 +96,14 @@ class SeenImage:
 
     Attributes:
         index: Its place in the batch.
-        view: What it shows.
+        view: The view it shows.
         size: Width and height as sent [px].
-        pose_of: Whose pose its row of the extrinsics is, in words; its own view's name if all is
+        pose_of: Whose pose its row of the extrinsics is, in words: its own view's name if all is
             well, None where no poses are sent.
         as_read: Whether pose and K are those that the contract of the reading would send.
         own: The camera that took it.
         sent: The camera that pose and K as sent describe; None where none are sent.
-        sightings: Both grippers; none where no poses are sent.
+        sightings: Both grippers; empty where no poses are sent.
     """
 
     index: int
@@ -116,7 +116,7 @@ class SeenImage:
     sightings: tuple[Sighting, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         return {
             "image": self.index,
             "view": self.view,
@@ -139,7 +139,7 @@ class SeenImage:
 
 
 def gripper_positions(observation: Observation) -> dict[Arm, Float64Array]:
-    """Both tool centres in the base frame, float64 [3] each [m]."""
+    """Return both tool centres in the base frame, float64 [3] each [m]."""
     layout = PROPRIO_LAYOUTS[observation.protocol]
     return {arm: observation.proprio[layout[f"eef_{arm}_pos"]].astype(np.float64) for arm in ARMS}
 
@@ -152,15 +152,15 @@ def see_images(
     k: Float32Array | None,
     reading: EvalContract,
 ) -> tuple[SeenImage, ...]:
-    """Hold what is sent to the cameras that took the pictures.
+    """Compare what is sent with the cameras that took the pictures.
 
     Args:
-        observation: Whose pictures are sent.
-        views: What each picture shows.
+        observation: The observation whose pictures are sent.
+        views: The view that each picture shows.
         size: Width and height of the pictures as sent [px].
         poses: float32 [V, 4, 4], extrinsics as sent; None for none.
         k: float32 [V, 3, 3], intrinsics as sent; None for none.
-        reading: Its direction, axes and scaling of K are how the model takes them.
+        reading: The contract whose direction, axes and scaling of K the model reads by.
     """
     grippers = gripper_positions(observation)
     wanted = extrinsics(observation, reading) if reading.posed else None
@@ -195,7 +195,7 @@ def see_images(
 
 
 def own_camera(observation: Observation, view: View, size: int) -> Pinhole:
-    """The camera that took a picture, for the picture at another size [px]."""
+    """Return the camera that took a view, for its picture resized to `size` [px]."""
     base_to_camera = _FLIP @ _inverse(observation.camera_to_base[view].astype(np.float64))
     k = CAMERAS[view].intrinsics * (size / CAMERAS[view].size)
     k[2, 2] = 1.0
@@ -205,7 +205,8 @@ def own_camera(observation: Observation, view: View, size: int) -> Pinhole:
 def whose_pose(
     sent: Float32Array, image: View, observation: Observation, reading: EvalContract
 ) -> str:
-    """Which camera's pose a matrix [4, 4] is, and how it is written if not as it is read."""
+    """Say which camera's pose a matrix [4, 4] is, and how it is written if not as it is read."""
+    # The expected convention and view come first: a pose that fits several ways is named by them.
     ways = list(product(get_args(Direction), get_args(CameraAxes)))
     ways.sort(key=lambda way: way != (reading.extrinsics_direction, reading.camera_axes))
     views = sorted(VIEWS, key=lambda view: view != image)

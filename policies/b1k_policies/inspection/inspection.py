@@ -1,9 +1,9 @@
 """Everything about a checkpoint that can be known from one observation, without an episode.
 
-`inspect_policy` asks a loaded `XVLAPolicy` once and holds what was sent and what came back to the
-checkpoint's own contract, to the cameras that took the pictures and to the robot. That nothing is
-found does not prove that a checkpoint is run as it was trained: fields that are `open` are known
-to nobody outside its files.
+`inspect_policy` asks a loaded `XVLAPolicy` once and compares what was sent and what came back with
+the checkpoint's own contract, the cameras that took the pictures, and the robot. Finding nothing
+does not prove that a checkpoint is run as it was trained: a field that is `open` can be known from
+its files only.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 _FORCED = "forced: "
-"""How a policy marks what `preflight.check_heads` found wrong; the text names its head first."""
+"""Prefix of a policy's remark on a fault of `preflight.check_heads`; a head's name follows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,20 +61,20 @@ class TensorFacts:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Inspection:
-    """What came out.
+    """The result of an inspection.
 
     Attributes:
         reading: The contract by which the model reads what it is sent: the checkpoint's own, or
             the one in force where its files give none.
-        has_reference: Whether it is the checkpoint's own.
-        batch: The arguments of `generate_actions`, a line each.
+        has_reference: Whether `reading` is the checkpoint's own.
+        batch: Facts about each argument of `generate_actions`.
         pictures: uint8 [V, S, S, 3] RGB, as the model reads them.
-        images: Those pictures' cameras and grippers.
+        images: The cameras and grippers of those pictures.
         chunk: The answer; None where it cannot be read.
-        skill: What the model says it is doing.
-        progress: Its estimate, in [0, 1].
-        progress_head: What the head itself gave.
-        findings: The worst first.
+        skill: The skill that the model says it is performing.
+        progress: The model's estimate of its progress, in [0, 1].
+        progress_head: The output of the progress head itself.
+        findings: All findings, worst first.
     """
 
     reading: EvalContract
@@ -89,7 +89,7 @@ class Inspection:
     findings: tuple[Finding, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         return {
             "reference": self.reading.to_dict() if self.has_reference else None,
             "batch": [asdict(row) for row in self.batch],
@@ -103,14 +103,14 @@ class Inspection:
 
 
 def inspect_policy(policy: XVLAPolicy, saved: SavedObservation) -> Inspection:
-    """Ask a checkpoint once, and look at the question and the answer.
+    """Ask a checkpoint once, and examine the question and the answer.
 
     Args:
-        policy: Loaded, for the protocol of the observation.
-        saved: What to ask it.
+        policy: A policy loaded for the protocol of the observation.
+        saved: The observation to ask it about.
 
     Raises:
-        B1kEvalError: The batch of the contract cannot be made of the observation.
+        B1kEvalError: The contract's batch cannot be made from the observation.
     """
     observation, found = saved.observation, policy.resolved
     query = Query(observation=observation, instruction=saved.instruction, seed=saved.seed)
@@ -149,7 +149,7 @@ def inspect_policy(policy: XVLAPolicy, saved: SavedObservation) -> Inspection:
 
 
 def own_contract(folder: Path) -> ResolvedContract | Finding:
-    """The contract that a checkpoint gets when nothing is given by hand, or why it gets none."""
+    """Return the contract that a checkpoint gets when nothing is given by hand, or why none."""
     try:
         return resolve(folder)
     except (UsageError, ContractConflictError) as error:
@@ -162,13 +162,13 @@ def look_at(
     found: ResolvedContract,
     reference: ResolvedContract | Finding,
 ) -> tuple[tuple[SeenImage, ...], list[Finding]]:
-    """Everything that can be said of what is sent, before any model is asked.
+    """Examine what is sent, before any model is asked.
 
     Args:
-        sent: What is sent of the observation under `found`.
-        observation: Which one.
+        sent: What is sent for the observation under `found`.
+        observation: The observation.
         found: The contract in force.
-        reference: As `own_contract` gives it.
+        reference: As `own_contract` returns it.
     """
     own = reference if isinstance(reference, ResolvedContract) else None
     contract = found.contract
@@ -195,7 +195,7 @@ def _sent(batch: Batch) -> Sent:
 
 
 def _remarks(policy: XVLAPolicy, said: Sequence[Finding]) -> Iterator[Finding]:
-    """What the loaded policy remarks, except what a finding says already, with figures."""
+    """Yield the policy's remarks as findings, except those that a finding already covers."""
     by_field = policy.resolved.remarks_by_field
     said_already = {remark for finding in said for remark in by_field.get(finding.field, ())}
     for remark in policy.remarks:

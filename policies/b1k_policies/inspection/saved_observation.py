@@ -1,7 +1,7 @@
-"""One observation in a file: what a checkpoint was asked, to be asked again elsewhere.
+"""One observation in a file, so that a checkpoint can be asked about it again elsewhere.
 
-A `.npz` of plain arrays; nothing in it is ever unpickled. The instruction and the seed of the
-inference's noise are in it too, so that the same file gives the same batch and the same chunk.
+The file is a `.npz` of plain arrays, and nothing in it is ever unpickled. It also has the
+instruction and the seed of the inference's noise, so that it always gives the same batch and chunk.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _RIGID = 1e-3
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SavedObservation:
-    """An observation and what else decides the answer to it.
+    """An observation and everything else that decides the answer to it.
 
     Attributes:
-        observation: As an env gave it.
+        observation: The observation as an env gave it.
         instruction: The task in words; see `xvla.Query`.
-        seed: Of the inference's noise.
-        origin: Where it is from, for people.
+        seed: Seed of the inference's noise.
+        origin: Where the observation is from, for people.
     """
 
     observation: Observation
@@ -55,7 +55,7 @@ class SavedObservation:
 
 
 def to_npz(saved: SavedObservation) -> bytes:
-    """Content of the file; `read_npz` is its inverse."""
+    """Return the content of the file; `read_npz` is its inverse."""
     observation = saved.observation
     arrays: dict[str, Any] = {
         "format": FORMAT,
@@ -77,11 +77,11 @@ def to_npz(saved: SavedObservation) -> bytes:
 
 
 def read_npz(path: Path) -> SavedObservation:
-    """Read what `to_npz` made.
+    """Read a file that `to_npz` made.
 
     Raises:
-        UsageError: No such file, damaged, of another origin, or a value that no observation has;
-            the text says which.
+        UsageError: The file is missing, damaged or of another kind, or has a value that no
+            observation can have; the text says which.
     """
     arrays = _arrays(path)
     missing = [name for name in _REQUIRED if name not in arrays]
@@ -130,13 +130,13 @@ def _arrays(path: Path) -> dict[str, Any]:
             arrays = {name: file[name] for name in file.files}
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
-    # RuntimeError: zipfile's for an encrypted member or an unknown compression.
+    # zipfile raises RuntimeError for an encrypted member or an unknown compression.
     except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(
             f"{path} is no saved observation, or damaged ({error}): `b1k-eval inspect --save` "
             "writes such files"
         ) from error
-    # numpy gives a member that is no .npy as bytes.
+    # numpy returns a member that is not a .npy as bytes.
     foreign = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
     if foreign:
         raise UsageError(f"{path} is no saved observation: {foreign[0]} in it is no array")
