@@ -1,4 +1,4 @@
-"""Floor 1: the world. Environments, the robot as data, goals and sub-goals.
+"""Floor 1, the world: environments, the robot as data, goals and sub-goals.
 
 Importing this package loads no simulator, no GPU library and no dataset.
 """

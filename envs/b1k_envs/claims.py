@@ -1,15 +1,15 @@
-"""One process at a time: a file that stands for a folder, claimed.
+"""Claims that let only one process at a time use a folder, made on a file that stands for it.
 
 A claim is the file's `flock`, which the kernel drops when the process ends, however it ends. Some
-mounts have none (Lustre without `-o flock`, NFS whose lock service is down, file systems in user
-space): flock(2) and open(2) of Linux name ENOLCK, ENOSYS, EOPNOTSUPP and EINVAL. There a second
-file is made that must not have been there (`O_EXCL`, exclusive over NFS from version 3 on) and says
-which process made it. It is taken over only from a process that is provably gone: of this very
-machine, boot and process namespace, where /proc no longer has it. Of any other nothing can be
-known from here, and a person is asked.
+mounts have no locks (Lustre without `-o flock`, NFS whose lock service is down, file systems in
+user space): flock(2) and open(2) of Linux name ENOLCK, ENOSYS, EOPNOTSUPP and EINVAL. There the
+claim is a second file, created only if it does not exist (`O_EXCL`, exclusive over NFS from version
+3 on), which says which process made it. It is taken over only from a process that is provably gone:
+one of this machine, boot and process namespace that /proc no longer has. About any other process
+nothing can be known from here, and a person is asked.
 
-What a pass does not prove: that nobody on another machine has the claim whose mount of the same
-folder has locks, or has them for itself alone.
+What a pass does not prove: that no process on another machine has the claim, if that machine's
+mount of the folder has locks, or has locks that only it sees.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO
 
 OWNER_SUFFIX = ".owner"
-"""What the name of the second file ends with; it begins with the claimed file's."""
+"""Ending of the second file's name, which begins with the claimed file's name."""
 
 _TAKEOVER_SUFFIX = ".takeover"
 _TAKEN = (errno.EWOULDBLOCK, errno.EACCES)
@@ -37,9 +37,9 @@ class ClaimedError(Exception):
     """Another process has the file.
 
     Attributes:
-        owner: Which, in words.
-        remove: A file that keeps the claim, of a process that may have ended long ago: to be
-            removed by whoever knows that it has. None where the process is known to run.
+        owner: The other process, in words.
+        remove: The file that holds the claim of a process that may have ended long ago. Whoever
+            knows that it has ended may remove the file. None where the process is known to run.
     """
 
     def __init__(self, owner: str, remove: Path | None = None) -> None:
@@ -50,14 +50,14 @@ class ClaimedError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class _Owner:
-    """A process, so that it can be told from every other one.
+    """What tells a process from every other one.
 
     Attributes:
         host: Name of its machine, for people.
-        boot: Id of the machine's start, and with it of the machine.
-        namespace: Of its process numbers; a container has its own.
-        pid: Its number.
-        started: When it was started, in ticks since the machine was: numbers are used again.
+        boot: Id of the machine's present boot, which also identifies the machine.
+        namespace: Id of the namespace of its process number; a container has its own.
+        pid: Its process number.
+        started: Its start, in ticks since boot, because process numbers are used again.
     """
 
     host: str
@@ -77,7 +77,7 @@ class _Owner:
         )
 
     def lives(self) -> bool | None:
-        """Whether it still runs; None where that cannot be told from here."""
+        """Return whether the process still runs; None where that cannot be known from here."""
         near = (self.boot, self.namespace) == (_boot(), _namespace())
         if not (self.boot and self.started and near):
             return None
@@ -85,7 +85,7 @@ class _Owner:
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return False
-        except PermissionError:  # another user's, which /proc may hide
+        except PermissionError:  # it exists but is another user's, and /proc may hide it
             pass
         started = _started(self.pid)
         return None if started is None else started == self.started
@@ -99,7 +99,7 @@ class Claim:
 
     Attributes:
         name: Path of the file.
-        remark: What a person should know about how it is claimed; None where all is as usual.
+        remark: Something unusual about the claim that a person should know, or None.
     """
 
     def __init__(self, file: IO[str], owned: Path | None = None, remark: str | None = None) -> None:
@@ -111,11 +111,11 @@ class Claim:
 
     @property
     def closed(self) -> bool:
-        """Whether it was let go."""
+        """Whether the claim was released."""
         return self._file.closed
 
     def close(self) -> None:
-        """Let it go; safe to call twice."""
+        """Release the claim; safe to call twice."""
         if not self._file.closed and self._owned is not None:
             with suppress(OSError):
                 self._owned.unlink()
@@ -123,11 +123,11 @@ class Claim:
 
 
 def claim(path: Path) -> Claim:
-    """Claim a file, which is made if need be and afterwards says who has it.
+    """Claim a file, create it if necessary, and write into it which process has it.
 
     Raises:
         ClaimedError: Another process has it.
-        OSError: The file system refuses something else.
+        OSError: The file system fails in another way.
     """
     file = path.open("a+", encoding="utf-8")
     try:
@@ -146,9 +146,10 @@ def claim(path: Path) -> Claim:
                 f"{owned.name} keeps other processes out, and stays behind if this one is killed"
             )
             return Claim(file, owned, remark)
+        # The lock is on the open file: if the path names another file by now, it protects nothing.
         if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
             raise ClaimedError("another process, which has removed it meanwhile")
-        with suppress(OSError):  # only for people, and the disk may be full
+        with suppress(OSError):  # the text is for people only, and the disk may be full
             os.ftruncate(file.fileno(), 0)
             os.write(file.fileno(), f"{_Owner.this()}\n".encode())
         return Claim(file)
@@ -158,11 +159,11 @@ def claim(path: Path) -> Claim:
 
 
 def _own(path: Path) -> None:
-    """Make the file that says who has the claim, or take it over from a process that is gone.
+    """Create the file that says who has the claim, or take it over from a process that is gone.
 
     Raises:
-        ClaimedError: Somebody has it, or is just taking it over.
-        OSError: It cannot be made.
+        ClaimedError: Another process has it, or is taking it over.
+        OSError: It cannot be created.
     """
     me = _Owner.this()
     for _ in range(_ATTEMPTS):
@@ -176,8 +177,8 @@ def _own(path: Path) -> None:
         lives = owner.lives()
         if lives is not False:
             raise ClaimedError(str(owner), None if lives else path)
-        # Two may find it abandoned. One makes the next file, and only while it is there is the
-        # abandoned one replaced; who comes too late to that finds another owner in it.
+        # Two processes may find it abandoned. Only the one that creates the successor replaces it;
+        # a process that comes too late finds another owner in the file.
         successor = path.with_name(path.name + _TAKEOVER_SUFFIX)
         if not _create(successor, me):
             raise ClaimedError("another process", successor)
@@ -189,7 +190,7 @@ def _own(path: Path) -> None:
 
 
 def _create(path: Path, owner: _Owner) -> bool:
-    """Write a file that is not there yet; False where it is."""
+    """Write the owner's file; return False where it already exists."""
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     except FileExistsError:
@@ -207,7 +208,7 @@ def _create(path: Path, owner: _Owner) -> bool:
 
 
 def _read(path: Path) -> _Owner | None:
-    """The process that a file names; None where there is no file, or it names none."""
+    """Read which process a file names; None where there is no file, or it names none."""
     try:
         owner = _Owner(**json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -232,15 +233,16 @@ def _namespace() -> int:
 
 
 def _started(pid: int) -> int | None:
-    """When a process was started, field 22 of proc(5)'s stat.
+    """Read when a process was started, field 22 of proc(5)'s stat.
 
     Returns:
-        `_ENDED` for one that has ended and that its parent has not asked after; None where it
-        cannot be told.
+        Ticks since boot; `_ENDED` for a zombie, which has ended and not been waited for; None
+        where it cannot be read.
     """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    state, *numbers = text.rpartition(")")[2].split()  # a name may have spaces and brackets
+    # Split after the last bracket, because the process's name may have spaces and brackets.
+    state, *numbers = text.rpartition(")")[2].split()
     return _ENDED if state in "ZX" else int(numbers[18])

@@ -1,4 +1,4 @@
-"""One error tree for the whole project; each class knows the exit code of the command line.
+"""The errors of the whole project; each class has the exit code of the command line.
 
 Exit codes: 1 something failed to run, 2 wrong usage, 3 the contract and the checkpoint disagree,
 4 the simulator or the policy cannot be had on this machine. A message says what was wrong, where,
@@ -15,19 +15,19 @@ class B1kEvalError(Exception):
 
 
 class UsageError(B1kEvalError):
-    """The request cannot be meant: unknown task, index out of range, contradicting options."""
+    """The request makes no sense: unknown task, index out of range, contradicting options."""
 
     exit_code = 2
 
 
 class ContractMismatchError(B1kEvalError):
-    """What would be sent to a checkpoint contradicts what its own files state."""
+    """The input that a checkpoint would be sent contradicts its own files."""
 
     exit_code = 3
 
 
 class UnavailableError(B1kEvalError):
-    """A simulator, GPU, GL library or optional package is not there; says how to get it."""
+    """A simulator, GPU, GL library or optional package is missing; the text says how to get it."""
 
     exit_code = 4
 
@@ -39,12 +39,12 @@ class EnvError(B1kEvalError):
 class HostFaultError(EnvError):
     """The machine failed under a policy that did nothing wrong: no memory, a lost GPU.
 
-    The one EnvError that a policy may raise without its being the policy's own fault.
+    The only EnvError that a policy may raise without being at fault itself.
     """
 
 
 class EndsRunError(HostFaultError):
-    """Likewise, and no further episode would be worth anything: the run ends, with this reason."""
+    """A host fault after which further episodes are worthless: the run ends with this reason."""
 
 
 class PolicyFaultError(B1kEvalError):

@@ -1,6 +1,6 @@
-"""One thing that was looked at in a world, and the bounds that every world is held to.
+"""The result of one check on a simulator, and the tolerances that every simulator must meet.
 
-Shared by the checks at the start of OmniGibson and by those that need nothing but an `Env`.
+Shared by the startup checks of OmniGibson and by the checks that need nothing but an `Env`.
 """
 
 from __future__ import annotations
@@ -9,25 +9,25 @@ from dataclasses import dataclass
 from typing import Any
 
 HOLD_STEPS = 30
-"""Control steps of standing still under the hold action."""
+"""Control steps during which the robot must stand still under the hold action."""
 
 STILL_BASE, STILL_JOINT = 0.005, 0.01
-"""How far base [m] and trunk and arm joints [rad] may move meanwhile."""
+"""How far the base [m] and the joints of trunk and arms [rad] may move in that time."""
 
 EEF_TOLERANCE = 0.02
-"""How far the hands' positions in the base frame may be from those in the world [m]."""
+"""Largest distance between a hand's position as reported in the base frame and in the world [m]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        name: What; with the env's number where there are several.
-        expected: What an official run has, in words or as a JSON value.
-        found: What is here.
-        ok: Whether that is the same.
-        fatal: Whether numbers would be wrong otherwise.
+        name: What was checked, with the env's number where there are several.
+        expected: The value of an official run, in words or as a JSON value.
+        found: The value here.
+        ok: Whether the two agree.
+        fatal: Whether results would be wrong if they do not.
     """
 
     name: str
@@ -37,5 +37,5 @@ class Finding:
     fatal: bool = False
 
     def words(self) -> str:
-        """The finding in one clause."""
+        """Return the finding as one clause."""
         return f"{self.name}: expected {self.expected}, found {self.found}"

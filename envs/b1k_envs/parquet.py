@@ -1,4 +1,4 @@
-"""pyarrow, or the sentence that says why it does not import here."""
+"""A check that pyarrow imports, with an error that says why it does not."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from b1k_envs.errors import UnavailableError
 
 
 def require_pyarrow() -> None:
-    """Make sure that parquet can be written and read, before hours go into what is to be written.
+    """Check that parquet can be written and read, before hours go into a run that needs it.
 
-    pyarrow 26 imports beside numpy 2 only, and its metadata do not say so: `pip` puts it beside
-    OmniGibson's numpy (docs/installing.md).
+    pyarrow 26 imports beside numpy 2 only, and its metadata do not say so: `pip` installs it beside
+    OmniGibson's numpy 1 (docs/installing.md).
 
     Raises:
         UnavailableError: pyarrow is missing, or does not import.
     """
     try:
-        import pyarrow.parquet  # noqa: F401 - only to see that it is there
+        import pyarrow.parquet  # noqa: F401 - only to see whether it imports
     except ImportError as error:
         raise UnavailableError(
             f"parquet can be neither written nor read, pyarrow does not import here ({error}); "

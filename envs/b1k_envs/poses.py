@@ -1,7 +1,7 @@
-"""Poses as the evaluator records them, and as matrices: one computation for everybody.
+"""Camera poses as matrices, computed in one place from the poses that the evaluator records.
 
 Matrices are computed in double precision and rounded once, so that a policy gets the same bits
-whether it sits beside the simulator or is told `cam_rel_poses` over a wire.
+whether it runs beside the simulator or receives `cam_rel_poses` over a connection.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import numpy as np
 from b1k_envs.base import Float32Array, Float64Array, View
 from b1k_envs.r1pro import CAM_REL_POSES_ORDER
 
-_BLOCK = 7
+_BLOCK = 7  # numbers of a camera: position 3, quaternion 4
 _UNIT = 1e-3
 """How far a quaternion's length may be from 1; float32 leaves about 1e-7."""
 
 
 def rotation_matrix(quaternion: Float64Array) -> Float64Array:
-    """The rotation of a unit quaternion x, y, z, w, float64 [3, 3]."""
+    """Return the rotation matrix of a unit quaternion x, y, z, w, float64 [3, 3]."""
     x, y, z, w = (float(number) for number in quaternion)
     return np.array(
         [
@@ -31,14 +31,14 @@ def rotation_matrix(quaternion: Float64Array) -> Float64Array:
 
 
 def camera_matrices(recorded: Float32Array) -> MappingProxyType[View, Float32Array]:
-    """The matrices of `cam_rel_poses`.
+    """Return the camera matrices of a recorded `cam_rel_poses`.
 
     Args:
         recorded: float32 [21], per camera position [m] and quaternion x, y, z, w, base frame, USD
             camera axes.
 
     Returns:
-        Per view float32 [4, 4], camera to base, read-only; the rotation is NaN where the
+        For each view float32 [4, 4], camera to base, read-only; the rotation is NaN where the
         quaternion is not finite.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The Galaxea R1Pro as data: actions, proprioception, joints, cameras. No behaviour.
+"""The Galaxea R1Pro as data: actions, proprioception, joints, cameras.
 
 Sources: BEHAVIOR-1K (StanfordVL/BEHAVIOR-1K), under `OmniGibson/omnigibson/`: action columns,
 `PROPRIOCEPTION_INDICES`, `JOINT_RANGE` and camera constants from `learning/utils/eval_utils.py`
@@ -53,7 +53,7 @@ ACTION_SLICES: Mapping[str, slice] = MappingProxyType(
 )
 
 BASE_VELOCITY_LIMIT: Float64Array = _read_only([0.75, 0.75, 1.0])
-"""What a base command of 1 means: [m/s, m/s, rad/s]."""
+"""The base velocity that a command of 1 stands for [m/s, m/s, rad/s]."""
 
 GRIPPER_OPEN = 1.0
 """The only gripper command that releases an assisted grasp; 0.99 still holds."""
@@ -233,7 +233,7 @@ assert tuple(CAMERAS) == VIEWS
 
 @cache
 def kinematics() -> Mapping[str, Any]:
-    """The URDF's figures: `links` (mass, com, inertia) and `joints` (origin, axis, limits).
+    """Read the URDF's figures: `links` (mass, com, inertia) and `joints` (origin, axis, limits).
 
     Units m, rad, kg, kg m^2, N m (N for prismatic), rad/s (m/s); rpy are fixed-axis angles.
     """
@@ -243,7 +243,7 @@ def kinematics() -> Mapping[str, Any]:
 
 @cache
 def joint_limits(names: tuple[str, ...]) -> Float64Array:
-    """Position limits of URDF joints, float64 [len(names), 2] [rad or m], read-only."""
+    """Return the position limits of URDF joints, float64 [len(names), 2] [rad or m], read-only."""
     by_name = {joint["name"]: joint for joint in kinematics()["joints"]}
     limits = np.array([[by_name[name]["lower"], by_name[name]["upper"]] for name in names])
     limits.setflags(write=False)
@@ -254,7 +254,7 @@ def joint_limits(names: tuple[str, ...]) -> Float64Array:
 
 
 def check_action(action: Float32Array) -> None:
-    """Hold one action to its shape and to finite numbers; nothing is clipped or filled.
+    """Check that one action has the right shape and finite numbers; nothing is clipped or filled.
 
     Raises:
         ActionError: Not float [23], or a value is NaN or infinite.
@@ -272,7 +272,7 @@ def check_action(action: Float32Array) -> None:
 def hold_action(
     proprio: Float32Array, protocol: Protocol, gripper_left: float, gripper_right: float
 ) -> Float32Array:
-    """The action that keeps the robot where it is: base 0, joints at their present position.
+    """Return the action that keeps the robot where it is: base 0, joints as they are now.
 
     Args:
         proprio: float32 [256] or [61] of the present state.
@@ -300,9 +300,9 @@ def hold_action(
 
 
 def not_finite(observation: Observation) -> tuple[str, ...]:
-    """Which parts of an observation hold a NaN or an infinity: proprio fields, camera poses.
+    """Return the names of proprio fields and camera poses that hold a NaN or an infinity.
 
-    The evaluators hand such numbers on, and so does an env: who drives it tells of them.
+    The evaluators pass such numbers on, and so does an env; its caller reports them.
     """
     proprio, found = observation.proprio, []
     if not np.isfinite(proprio).all():

@@ -1,9 +1,9 @@
-"""The challenge's tracks: what a policy may be told.
+"""The challenge's tracks: what a policy may know.
 
-The standard track allows what the robot's own sensors could measure; the privileged one anything.
-Only the 2025 evaluator hands out more than the standard track allows: 256 numbers of
-proprioception, some of which say where in the house the robot is. A policy of the standard track
-has to leave them alone; here they are zero, so that it cannot do otherwise.
+The standard track allows what the robot's own sensors could measure, the privileged track anything.
+Only the 2025 evaluator gives more than the standard track allows: some of its 256 numbers of
+proprioception say where in the house the robot is. A policy of the standard track must not use
+them; here they are zero, so that it cannot.
 
 Sources: StanfordVL/BEHAVIOR-1K, `docs/challenge/evaluation.md` (2025: robot global poses are not
 allowed in the standard track) and `PROPRIOCEPTION_INDICES` of
@@ -33,7 +33,7 @@ from b1k_envs.r1pro import BASE_JOINTS, PROPRIO_LAYOUTS
 Track = Literal["standard", "privileged"]
 
 _JOINT_BLOCKS = ("joint_qpos", "joint_qpos_sin", "joint_qpos_cos")
-"""Of all 28 joints, of which the virtual ones of the base come first."""
+"""Fields with all 28 joints, of which the virtual joints of the base come first."""
 
 _GLOBAL_POSE = (
     "robot_pos",
@@ -65,11 +65,11 @@ FORBIDDEN_PROPRIO: Mapping[Protocol, Mapping[str, slice]] = MappingProxyType(
         "2026": MappingProxyType(_forbidden("2026")),
     }
 )
-"""What the standard track forbids, by name; nothing in the 61 numbers of 2026."""
+"""The columns that the standard track forbids, by name; none of the 61 numbers of 2026."""
 
 
 def mask(proprio: Float32Array, protocol: Protocol) -> Float32Array:
-    """The proprioception with zeros where the standard track forbids to look.
+    """Return the proprioception with zeros in the columns that the standard track forbids.
 
     Args:
         proprio: float32 [256] or [61].
@@ -104,16 +104,16 @@ class StandardTrackEnv(Env):
         return self._env.step(action)
 
     def observe(self, *, images: bool = True) -> Observation:
-        """What the env shows, with zeros where the track forbids to look."""
+        """Observe the env, with zeros in the proprio columns that the track forbids."""
         seen = self._env.observe(images=images)
         return replace(seen, proprio=mask(seen.proprio, seen.protocol))
 
     def goal(self) -> GoalStatus:
-        """As the env does; it scores the policy and is not shown to it."""
+        """As the env does; the goal scores the policy and is not shown to it."""
         return self._env.goal()
 
     def subgoals(self) -> dict[str, bool]:
-        """As the env does; the same holds."""
+        """As the env does; sub-goals are not shown to the policy either."""
         return self._env.subgoals()
 
     def frame(self, *, light: bool = False) -> VideoFrame:
@@ -121,7 +121,7 @@ class StandardTrackEnv(Env):
         return self._env.frame(light=light)
 
     def privileged_state(self) -> Any:  # noqa: ANN401 - each simulator has its own type
-        """Not in this track.
+        """Refuse to give the simulator's state, which this track does not allow.
 
         Raises:
             EnvError: Always.
