@@ -1,16 +1,16 @@
 """The BDDL problem of an activity, compiled by whichever bddl package is installed.
 
-Two APIs go by the name `bddl`, and one environment holds one of them:
+Two APIs have the name `bddl`, and an environment can hold only one of them:
 
 - PyPI's 3.6: domain `omnigibson`; conditions are compiled against a backend whose predicate
-  classes evaluate themselves, and only so many ground options are listed
+  classes evaluate themselves, and the number of ground options listed is limited
   (`bddl.config.GROUND_GOALS_MAX_OPTIONS`, `..._MAX_PERMUTATIONS`).
 - StanfordVL/BEHAVIOR-1K, folder `bddl3`, since 3.7: domain `behavior-1k`; no backend, compiled
   conditions take a callback `evaluate_fn(predicate, *instances) -> bool`, where the predicate
   comes as its name or, in some commits, as a class of `bddl.predicates`.
 
-`compile_problem` hides the difference behind `Problem`; it looks at what the package offers, never
-at its version. The package is imported there, not with this module.
+`compile_problem` hides the difference behind `Problem`; it checks what the package offers, never
+its version. It also imports the package, which importing this module does not.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from b1k_envs.errors import B1kEvalError, EnvError, UnavailableError, UsageError
 Evaluate = Callable[[], bool]
 
 Facts = Callable[..., bool]
-"""`facts(predicate, *instances)`: truth of a ground predicate now."""
+"""`facts(predicate, *instances)` returns the truth of a ground predicate now."""
 
 _log = logging.getLogger(__name__)
 
 _DOMAINS = ("behavior-1k", "omnigibson")
 
 _MAX_COMPARED = 100_000
-"""Combinations looked through for a dropped option (a second) before one is taken as given."""
+"""Combinations searched for a dropped option, about a second, before one is assumed."""
 
 
 class _Conditions(Protocol):
-    """A parsed problem, as far as it is read here; the same in both APIs."""
+    """The part of a parsed problem that is read here; the same in both APIs."""
 
     parsed_objects: Mapping[str, Sequence[str]]
     parsed_initial_conditions: Sequence[Sequence[str]]
 
 
 class _Node(Protocol):
-    """A compiled expression; `children` are nodes, in the pair quantifiers rows of nodes."""
+    """A compiled expression; `children` are nodes, or rows of nodes in the pair quantifiers."""
 
     children: Sequence[Any]
     flattened_condition_options: Sequence[Sequence[object]]
@@ -61,7 +61,7 @@ class _Node(Protocol):
 
 
 class _Head(_Node, Protocol):
-    """The root of a compiled condition; `evaluate` takes the callback where there is one."""
+    """The root of a compiled condition; `evaluate` takes the callback in the API that has one."""
 
     terms: Sequence[str]
     evaluate: Callable[..., bool]
@@ -69,14 +69,14 @@ class _Head(_Node, Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What both APIs come down to.
+    """A compiled problem, the same for both APIs.
 
     Attributes:
         objects: Every instance the problem declares.
         future: Those of them that do not exist yet at the start.
-        goal: Truth of the whole goal now, by the package.
-        literals: By name, the truth of each distinct literal now, by the package.
-        options: Per ground option, the names of its literals.
+        goal: Evaluates the whole goal now, through the package.
+        literals: By name, evaluates each distinct literal now, through the package.
+        options: For each ground option, the names of its literals.
     """
 
     objects: tuple[str, ...]
@@ -87,12 +87,12 @@ class Problem:
 
 
 def compile_problem(activity: str, definition: int, facts: Facts) -> Problem:
-    """Let the installed package compile a problem, whichever API it has.
+    """Compile a problem with the installed package, whichever API it has.
 
     Args:
         activity: BDDL activity name.
         definition: Number of the problem file.
-        facts: Where the compiled problem looks things up, each time it is evaluated.
+        facts: Answers the compiled problem's questions each time it is evaluated.
 
     Raises:
         UnavailableError: No bddl package is installed.
@@ -114,7 +114,7 @@ def compile_problem(activity: str, definition: int, facts: Facts) -> Problem:
             f"the installed bddl package has neither of the domains {', '.join(_DOMAINS)}: "
             "install 'bddl>=3.6' or the one of StanfordVL/BEHAVIOR-1K"
         )
-    # The package reports what it skips in a problem file by print; stdout is not its to use.
+    # The package prints what it skips in a problem file; stdout is for the verb's own output.
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):
@@ -138,7 +138,7 @@ def compile_problem(activity: str, definition: int, facts: Facts) -> Problem:
 def _compile_with_backend(
     activity: str, api: ModuleType, conditions: _Conditions, facts: Facts
 ) -> Problem:
-    """Compile with PyPI's API: predicates are classes of ours, given by a backend."""
+    """Compile with PyPI's API: predicates are our own classes, given by a backend."""
     logic = importlib.import_module("bddl.logic_base")
 
     def get_predicate_class(name: str) -> Callable[..., Any]:
@@ -151,7 +151,7 @@ def _compile_with_backend(
         members = {"STATE_NAME": name, "_evaluate": evaluate, "_sample": sample}
         unary = type(name, (logic.UnaryAtomicFormula,), members)
         binary = type(name, (logic.BinaryAtomicFormula,), members)
-        # The number of arguments comes with the literal, so both wait for it.
+        # The number of arguments is known only when a literal arrives, so the choice waits for it.
         return lambda scope, backend, body, *args, **kwargs: (unary if len(body) == 1 else binary)(
             scope, backend, body, *args, **kwargs
         )
@@ -203,7 +203,7 @@ def _problem(
     options: Sequence[Sequence[_Head]],
     evaluate: Callable[[_Head], Evaluate],
 ) -> Problem:
-    """Name the literals and keep one compiled object of each."""
+    """Build the problem: name the literals and keep one compiled object of each."""
     literals: dict[str, Evaluate] = {}
     for head in itertools.chain.from_iterable(options):
         literals.setdefault(_name(head), evaluate(head))
@@ -240,10 +240,10 @@ def _check_definition(api: ModuleType, config: ModuleType, activity: str, defini
 
 
 def _check_complete(activity: str, goal: Sequence[_Node]) -> None:
-    """Refuse a problem of which PyPI's bddl would list only some ground options.
+    """Refuse a problem for which PyPI's bddl lists only some of the ground options.
 
-    Its enumerations stop after a number of candidates without saying so, and a score that is a
-    maximum over the options would come out too low.
+    Its enumerations stop after a number of candidates without saying so, and the score, which is a
+    maximum over the options, would be too low.
     """
     if any(map(_lists_too_few, goal)) or _drops_options(goal):
         raise EnvError(
@@ -254,7 +254,7 @@ def _check_complete(activity: str, goal: Sequence[_Node]) -> None:
 
 
 def _drops_options(goal: Sequence[_Node]) -> bool:
-    """Say whether combining the conditions' options leaves out one that could be satisfied."""
+    """Return whether combining the conditions' options leaves out one that could be satisfied."""
     choices = [head.flattened_condition_options for head in goal]
     utils = importlib.import_module("bddl.utils")  # builds between the two APIs have no limit
     listed = list(getattr(utils, "truncated_product", itertools.product)(*choices))
@@ -269,18 +269,18 @@ def _drops_options(goal: Sequence[_Node]) -> bool:
 
 
 def _is_consistent(option: Sequence[Sequence[object]]) -> bool:
-    """Say whether no literal comes together with its negation; the package drops those."""
+    """Return whether no literal stands beside its negation; the package drops such options."""
     literals = [*itertools.chain.from_iterable(option)]
     return not any(["not", literal] in literals for literal in literals)
 
 
 def _lists_too_few(node: _Node) -> bool:
-    """Compare the options that a compiled node lists with their number by its meaning."""
+    """Return whether a compiled node lists fewer options than its meaning requires."""
     children = node.children
     kind = type(node).__name__
     if kind in ("ForPairs", "ForNPairs"):
-        # Options of the pairings of the first rows with any columns; the package has no others
-        # for `fornpairs`, in either API, so those are what the official score knows too.
+        # Count pairings of the first rows with any columns. For `fornpairs` the package has no
+        # others in either API, so the official score does not know more either.
         rows = children if len(children) <= len(children[0]) else [*zip(*children, strict=True)]
         if kind == "ForNPairs":
             rows = children[: node.N]

@@ -1,13 +1,13 @@
-"""Task 31, clean_boxing_gloves: its sub-goals, its stages, and what its failures are called.
+"""Task 31, clean_boxing_gloves: its sub-goals, its stages, and the names of its failures.
 
-The sub-goals are those that public progress annotations of the task use. Why an episode failed is
-decided in this order, the first that holds:
+The sub-goals are those that public progress annotations of the task use. The first of these rules
+that holds says why an episode failed:
 
 1.  A glove was in a hand, was let go, and at the end is neither held nor in the washer nor clean.
-    The first such glove decides, by its last release:
+    The glove that was let go first decides, by its last release:
     `grasp_lost` within `AT_PICK_UP` of where the hand had taken it, so that it lies there again;
     `placed_outside` with the robot near the washer, or the hand within `AT_WASHER` of where a
-    hand was when the washer came open;
+    hand was when the washer was opened;
     `glove_dropped` anywhere else.
 2.  `time_out_while_working`: in the last `WORKING_S` before the time limit a sub-goal other than
     coming near was reached for the first time, and the robot moved until the end.
@@ -16,13 +16,13 @@ decided in this order, the first that holds:
 5.  `never_picked_up`: no glove was ever in a hand.
 6.  `not_placed`: at the end a glove is in a hand.
 7.  `one_glove_only`: one glove is in the washer or clean, the other was never in a hand.
-8.  `not_closed`: every dusty glove is in the washer, which is open.
-9.  `not_pressed`: the same, the washer is closed, and it does not run.
-10. `washed_in_vain`: the same, it runs, and they are dusty all the same.
+8.  `not_closed`: every dusty glove is in the washer, and the washer is open.
+9.  `not_pressed`: every dusty glove is in the washer, which is closed and does not run.
+10. `washed_in_vain`: every dusty glove is in the washer, which is closed and runs.
 
-What a trace does not tell: where the gloves and the button are. A glove that was pushed about and
-never held is seen as one that was never picked up, where a dropped glove came to lie is not known,
-and pressing the button of an open washer, which its toggle ignores, is seen as `not_closed`.
+A trace does not say where the gloves and the button are. A glove that was pushed about and never
+held therefore counts as never picked up, the place where a dropped glove lies is not known, and
+pressing the button of an open washer, which its toggle ignores, counts as `not_closed`.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from b1k_envs.tasks.course import STILL, WORKING, Course, holds_of, last_step, s
 from b1k_envs.tasks.description import Description, Finding, Holds, Skill, StageRule, SubGoal
 
 AT_PICK_UP = 0.30
-"""A hand this close to where it took a glove lets it go where it had been lying [m]."""
+"""A glove let go with the hand this close to where it was taken lies where it lay before [m]."""
 
 AT_WASHER = 0.60
-"""A hand this close to where one opened the washer is at the washer, horizontally [m]."""
+"""A hand this close, horizontally, to where one opened the washer is at the washer [m]."""
 
 
 def _subgoals() -> tuple[SubGoal, ...]:
@@ -92,8 +92,8 @@ def _subgoals() -> tuple[SubGoal, ...]:
             "place in",
             lambda holds, glove: holds("inside", glove, washer),
         ),
-        # The washer is closed at the start, which is nobody's achievement: closed counts from
-        # the moment there is a glove to wash.
+        # The washer is closed at the start, which the policy did not achieve, so "closed" counts
+        # only once there is a glove inside.
         SubGoal(
             name="washer_closed",
             label="washer closed",
@@ -108,7 +108,7 @@ def _subgoals() -> tuple[SubGoal, ...]:
             skill="turn on switch",
             test=lambda holds: holds("toggled_on", washer),
         ),
-        # The press cleans, in the same step; there is no skill of its own for it.
+        # The button press cleans the gloves in the same step, so no skill of its own belongs here.
         *per_glove(
             "glove_{}_clean",
             "glove {} clean",
@@ -201,10 +201,10 @@ class _Gloves:
         return "glove_dropped", let_go, seen
 
     def _hand(self, taken: int, let_go: int) -> Float64Array | None:
-        """The hand that held a glove, float64 [steps, 3] [m]; None if both may have.
+        """Return the path of the hand that held a glove, float64 [steps, 3] [m], or None.
 
-        Only the fully open command releases, so it was the hand whose command was below it from
-        taking on and reached it then.
+        Only the fully open command releases, so it was the hand whose command stayed below that
+        while the glove was held and reached it at the release. None if not exactly one hand fits.
         """
         held_by = [
             arm
@@ -270,7 +270,7 @@ class _Gloves:
     # --- what was so ------------------------------------------------------------------------
 
     def _safe(self, glove: int) -> bool:
-        """Clean, or lying in the washer: nothing more is to be done with the hand."""
+        """Return whether a glove is clean or lies in the washer, so that no hand is needed."""
         in_hand = self.course.now(f"glove_{glove}_picked_up")
         inside = self.course.now(f"glove_{glove}_in_washer") and not in_hand
         return inside or self.course.now(f"glove_{glove}_clean")

@@ -1,6 +1,6 @@
-"""The course of an episode: where the robot went, when things were so.
+"""The course of an episode: where the robot went, and when each sub-goal held.
 
-Made from a trace. Steps are counted from 1, as there.
+It is made from a trace. Steps are counted from 1, as in the trace.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from b1k_envs.r1pro import CONTROL_HZ, Arm
 BoolArray = npt.NDArray[np.bool_]
 
 STILL = 0.10
-"""A robot whose base and hands stay within this of one place stands still [m]."""
+"""A robot stands still if its base and hands stay within this distance of one place [m]."""
 
 WORKING_S = 30.0
-"""Who reached something new in this last stretch was getting on [s]."""
+"""A robot that reached a new sub-goal in this last stretch was still making progress [s]."""
 
 WORKING = {"time_out_while_working": "the time ran out while the robot was getting on"}
-"""What `Course.working` finds, in words."""
+"""The label that `Course.working` finds, with its words."""
 
 MOVING_S = 5.0
-"""Who moved in this last stretch moved until the end [s]."""
+"""A robot that moved in this last stretch moved until the end [s]."""
 
 
 @dataclass(frozen=True, eq=False)
 class Motion:
-    """Where base and hands were.
+    """The paths of base and hands.
 
     Attributes:
-        bodies: Position after each step by body (`base`, `left_eef`, `right_eef`), float64
-            [steps, 3], world frame [m].
+        bodies: For each body (`base`, `left_eef`, `right_eef`) its position after each step,
+            float64 [steps, 3], world frame [m].
     """
 
     bodies: Mapping[str, Float64Array]
 
     def reach(self, last: int | None = None) -> float:
-        """Farthest that a body came from its first place [m]; steps with no number are left out.
+        """Return how far a body came from its first place at most [m]; NaN steps are left out.
 
         Args:
-            last: Look at that many steps at the end; None at all.
+            last: Look only at this many steps at the end; None looks at all.
         """
         rows = slice(None) if last is None else slice(-last, None)
         return max(
@@ -53,7 +53,7 @@ class Motion:
         )
 
     def still_since(self, within: float) -> int:
-        """First step from which every body stays within a distance [m] of its last place."""
+        """Return the first step from which every body stays within a distance [m] of its end."""
         away = np.zeros(len(self.bodies["base"]), dtype=np.bool_)
         for body in self.bodies.values():
             away |= np.linalg.norm(body - body[-1], axis=1) > within
@@ -63,11 +63,11 @@ class Motion:
 
 @dataclass(frozen=True, kw_only=True)
 class Hold:
-    """A thing in a hand.
+    """One time that a thing was held.
 
     Attributes:
         taken: First step at which it was held.
-        let_go: First step at which it was no longer; None if it is held at the end.
+        let_go: First step at which it was no longer held; None if it was held to the end.
     """
 
     taken: int
@@ -75,14 +75,14 @@ class Hold:
 
 
 def spans(truth: BoolArray) -> list[tuple[int, int]]:
-    """First and last step of each time that something was so, from its truth, bool [steps]."""
+    """Return first and last step of each stretch in which a truth, bool [steps], holds."""
     edges = np.diff(np.concatenate(([0], truth.astype(np.int8), [0])))
     first, after = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
     return [(int(a) + 1, int(b)) for a, b in zip(first, after, strict=True)]
 
 
 def holds_of(truth: BoolArray) -> list[Hold]:
-    """Each time that something was held, from its truth, bool [steps]."""
+    """Return each time that a thing was held, from the truth of that, bool [steps]."""
     return [
         Hold(taken=first, let_go=last + 1 if last < len(truth) else None)
         for first, last in spans(truth)
@@ -90,22 +90,22 @@ def holds_of(truth: BoolArray) -> list[Hold]:
 
 
 def last_step(truth: BoolArray) -> int | None:
-    """Last step after which something was so, from its truth, bool [steps]; None never."""
+    """Return the last step after which a truth, bool [steps], holds; None if it never does."""
     rows = np.flatnonzero(truth)
     return int(rows[-1]) + 1 if len(rows) else None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Course:
-    """What a task's rules may read of an episode.
+    """The data of an episode that a task's rules may read.
 
     Attributes:
-        steps: How many there were.
-        truncated: Whether the time limit ended it.
-        first: First step after which each sub-goal held, in the task's order; 0 at the start,
-            None never.
+        steps: Number of control steps.
+        truncated: Whether the time limit ended the episode.
+        first: For each sub-goal, in the task's order, the first step after which it held; 0 if it
+            held at the start, None if never.
         truths: Truth of each sub-goal after each step, bool [steps].
-        motion: Where base and hands were.
+        motion: The paths of base and hands.
         grippers: Gripper command per arm, float [steps].
     """
 
@@ -117,22 +117,22 @@ class Course:
     grippers: Mapping[Arm, npt.NDArray[np.floating]]
 
     def holds_at(self, subgoal: str, step: int) -> bool:
-        """Truth of a sub-goal after a step."""
+        """Return the truth of a sub-goal after a step."""
         return bool(self.truths[subgoal][step - 1])
 
     def now(self, subgoal: str) -> bool:
-        """Its truth at the end."""
+        """Return the truth of a sub-goal at the end."""
         return self.holds_at(subgoal, self.steps)
 
     def moves_to_the_end(self) -> bool:
-        """Whether the robot moved in the last stretch."""
+        """Return whether the robot moved in the last `MOVING_S`."""
         return self.motion.reach(int(MOVING_S * CONTROL_HZ)) >= STILL
 
     def working(self, labels: Mapping[str, str]) -> tuple[str, int, str] | None:
-        """`time_out_while_working`: something was reached shortly before the limit.
+        """Find `time_out_while_working`: a sub-goal was reached shortly before the time limit.
 
         Args:
-            labels: Of the sub-goals that count, for people; coming near is none of them.
+            labels: The sub-goals that count, each with its words; coming near is not among them.
         """
         if not self.truncated or not self.moves_to_the_end():
             return None
@@ -147,7 +147,7 @@ class Course:
         return next(iter(WORKING)), step, f"{seen}and moving to the end"
 
     def never_near(self, subgoal: str, what: str, label: str) -> tuple[str, int, str] | None:
-        """That label if the robot never came near something."""
+        """Find a label if the robot never came near something."""
         if self.first[subgoal] is not None:
             return None
         base = self.motion.bodies["base"]

@@ -1,12 +1,12 @@
-"""What this project knows of a task beyond the challenge's table, as types.
+"""Types that describe a task: sub-goals, stages and failures, which the challenge does not have.
 
-Sub-goals score nothing; BDDL only knows the last ones. Each truth is instantaneous ("the glove is
-in the hand now"); who wants "was reached" records the first step at which it held.
+Sub-goals score nothing; BDDL knows only the last ones. Each truth is instantaneous ("the glove is
+in the hand now"); whether a sub-goal was reached follows from the first step at which it held.
 
 They are read through the same `goals.StateReader` as the goal. Besides the BDDL predicates
 `grasped(agent, object)`, `open(object)`, `toggled_on(object)`, `inside(object, container)` and
 `covered(object, system)` they need one that BDDL does not have: `near(agent, object)`, the robot's
-base within reach of the object, where "reach" is the reader's to define.
+base within reach of the object. Each reader defines its own "reach".
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Skill = Literal[
     "close door",
     "turn on switch",
 ]
-"""Skills, in the words of the dataset's annotations."""
+"""Names of skills, in the words of the dataset's annotations."""
 
 Holds = Callable[..., bool]
 """`holds(predicate, *instances)`, as in `StateReader`."""
@@ -34,13 +34,13 @@ Holds = Callable[..., bool]
 
 @dataclass(frozen=True, kw_only=True)
 class SubGoal:
-    """One step on the way.
+    """One step on the way to the goal.
 
     Attributes:
         name: Key in tables and traces, snake_case.
-        label: The same for people.
-        skill: The skill that achieves it; None where no single one does.
-        test: Its truth now, given a `holds(predicate, *instances)`.
+        label: The name for people.
+        skill: The skill that achieves it; None where no single skill does.
+        test: Evaluates it now, given a `holds(predicate, *instances)`.
     """
 
     name: str
@@ -51,11 +51,11 @@ class SubGoal:
 
 @dataclass(frozen=True, kw_only=True)
 class StageRule:
-    """What a stage is.
+    """The rule that says when a stage was reached.
 
     Attributes:
         name: Key in tables, snake_case.
-        label: The same for people.
+        label: The name for people.
         subgoals: Names of the sub-goals it counts.
         needed: How many of them must have been reached.
     """
@@ -66,25 +66,26 @@ class StageRule:
     needed: int = 1
 
     def first_step(self, reached: Mapping[str, int | None]) -> int | None:
-        """First step after which the stage was reached; None never."""
+        """Return the first step after which the stage was reached; None if it never was."""
         steps = sorted(step for name in self.subgoals if (step := reached[name]) is not None)
         return steps[self.needed - 1] if len(steps) >= self.needed else None
 
 
 Finding = tuple[str, int, str]
-"""Why an episode failed: label, step, what was seen there."""
+"""Why an episode failed: label, step, and what the trace shows there."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """One task.
+    """The description of one task.
 
     Attributes:
-        subgoals: In the order of a demonstration.
-        stages: In the order in which the task has to be done; together they have all sub-goals.
-        failures: The task's own labels of failed episodes, each in words.
-        find_failure: Why an episode failed in which the robot moved. None where no label of its
-            own fits, and those for any task are to be looked at.
+        subgoals: The sub-goals in the order of a demonstration.
+        stages: The stages in the order in which the task has to be done; together they have all
+            sub-goals.
+        failures: The task's own labels of failed episodes, each with its words.
+        find_failure: Finds why an episode failed in which the robot moved. None where no label of
+            the task fits; the labels for any task are tried then.
     """
 
     subgoals: tuple[SubGoal, ...]

@@ -17,28 +17,27 @@ from b1k_envs.tasks.bddl_problem import Problem, compile_problem
 
 
 class StateReader(Protocol):
-    """The world as BDDL sees it; each simulator brings its own."""
+    """The world in BDDL's terms; each simulator has its own reader."""
 
     def objects(self) -> Collection[str]:
-        """Give the BDDL instance names the scene has, e.g. `washer.n.03_1`, `agent.n.01_1`."""
+        """Return the scene's BDDL instance names, e.g. `washer.n.03_1`, `agent.n.01_1`."""
 
     def holds(self, predicate: str, *instances: str) -> bool:
-        """Say whether a predicate, e.g. `covered`, is true of these instances now."""
+        """Return whether a predicate, e.g. `covered`, is true of these instances now."""
 
 
 class CachedFacts:
-    """A reader that is asked each thing once, until `forget`."""
+    """A cache before a reader: each fact is asked once, until `forget`."""
 
     def __init__(self, reader: StateReader) -> None:
         self._reader = reader
         self._known: dict[tuple[str, ...], bool] = {}
 
     def __call__(self, predicate: str, *instances: str) -> bool:
-        """Give the truth of a predicate.
+        """Return the truth of a predicate.
 
         Raises:
-            EnvError: The reader answered with something else than a bool: an absent answer
-                must not be read as "not satisfied".
+            EnvError: The answer is not a bool. A missing answer must not count as "not satisfied".
         """
         fact = (predicate, *instances)
         known = self._known.get(fact)
@@ -52,7 +51,7 @@ class CachedFacts:
         return known
 
     def forget(self) -> None:
-        """Ask anew from here on: the world has moved."""
+        """Drop all answers, because the world has moved."""
         self._known.clear()
 
 
@@ -61,8 +60,8 @@ class GoalTracker:
 
     Attributes:
         activity: BDDL activity name.
-        options: The ground goal options, each the names of its literals, as the package lists
-            them; satisfying every literal of one option satisfies the goal.
+        options: The ground goal options as the package lists them, each as the names of its
+            literals; satisfying every literal of one option satisfies the goal.
         predicates: The distinct literals of all options, in order of appearance, e.g.
             `not covered boxing_glove.n.01_1 dust.n.01_1`.
     """
@@ -91,11 +90,11 @@ class GoalTracker:
         self._literals = tuple(problem.literals.values())
         self._goal = problem.goal
         self._initial: dict[str, bool] | None = None
-        # The last set of gained literals and its score: most steps change nothing.
+        # The last gained literals and their score are kept, because most steps change nothing.
         self._scored: tuple[frozenset[str], float] = (frozenset(), 0.0)
 
     def start(self) -> None:
-        """Store the truth of every literal; what is true now earns nothing from here on."""
+        """Store the truth of every literal; those that are true now can earn nothing later."""
         self._facts.forget()
         self._initial = {
             name: bool(literal())
@@ -128,14 +127,14 @@ class GoalTracker:
 
 
 def partial_score(options: Sequence[Sequence[str]], gained: Collection[str]) -> float:
-    """Give the score of an episode that did not succeed.
+    """Return the score of an episode that did not succeed.
 
     The maximum over options of (literals false at the start and true now) / (all literals of the
     option). Literals true at the start stay in the denominator and can never earn credit. An
     empty option scores 0, and so does an empty list of options.
 
     Args:
-        options: Per ground goal option, the names of its literals.
+        options: For each ground goal option, the names of its literals.
         gained: Names of the literals that were false at the start and are true now.
     """
     return max(

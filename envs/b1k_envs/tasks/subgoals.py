@@ -1,4 +1,4 @@
-"""Sub-goals now: what on the way to the goal has been reached, for tables and progress bars."""
+"""The truth of a task's sub-goals now, for tables and progress bars."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ SUBGOALS: Mapping[str, tuple[SubGoal, ...]] = MappingProxyType(
 
 
 def evaluate(task_name: str, reader: StateReader) -> dict[str, bool]:
-    """Give the truth of each sub-goal now, in the order of `SUBGOALS`; empty if there are none.
+    """Return the truth of each sub-goal now, in the order of `SUBGOALS`; empty if there are none.
 
-    Every fact is asked of the reader at most once.
+    The reader is asked for each fact at most once.
 
     Raises:
         UsageError: There is no task of that name.
-        EnvError: The reader answered with something else than a bool.
+        EnvError: The reader's answer is not a bool.
     """
     subgoals = SUBGOALS.get(task_name)
     if subgoals is None:
-        get_task(task_name)  # a misspelt task must not pass for one without sub-goals
+        get_task(task_name)  # raises: a misspelt task must not pass for one without sub-goals
         return {}
     holds = CachedFacts(reader)
     return {subgoal.name: subgoal.test(holds) for subgoal in subgoals}

@@ -33,17 +33,17 @@ TIME_LIMIT_FACTORS: Mapping[str, float] = MappingProxyType({"2025": 2.0, "2026":
 
 _EPISODE_INDEX = "episode_index"
 _EPISODES_PER_TASK = 10_000
-"""What a task's share of the `episode_index` of 2025 is."""
+"""Width of each task's range of `episode_index` in 2025."""
 
 _STATS_FILES: Mapping[Protocol, str] = MappingProxyType(
     {"2025": "episodes.jsonl", "2026": "task.jsonl"}
 )
-"""The evaluator's file with the figures of the human demonstrations, in `metadata`."""
+"""The evaluator's file of human demonstration figures, in its folder `metadata`."""
 
 _STATS_KEYS: Mapping[Protocol, tuple[str, ...]] = MappingProxyType(
     {"2025": (_EPISODE_INDEX,), "2026": ("task_name", "task_index")}
 )
-"""By what a line of it is known to be about a task."""
+"""Keys that say which task a line of that file is about."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +58,9 @@ class Task:
         human_seconds: Mean duration of a human demonstration, rounded to [s].
         human_steps: Mean length of a human demonstration in control steps.
         human_steps_exact: Whether `human_steps` is the exact mean rather than 30 * seconds.
-        instruction: What a language-conditioned policy is told.
+        instruction: The instruction for a language-conditioned policy.
         instruction_exact: Whether that is the sentence checkpoints were trained on; otherwise it
-            is the task name with spaces for underscores, a stand-in.
+            is a stand-in, the task name with spaces for underscores.
     """
 
     index: int
@@ -74,7 +74,7 @@ class Task:
     instruction_exact: bool
 
     def max_steps(self, protocol: Protocol) -> int:
-        """Give the default time limit as the evaluator computes it, `int(mean * factor)`.
+        """Return the default time limit as the evaluator computes it, `int(mean * factor)`.
 
         An episode that never succeeds lasts one action longer, see `base.StepResult.truncated`.
 
@@ -90,7 +90,7 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class HumanStats:
-    """Means over the human demonstrations of a task, what the AgentMetric normalises by.
+    """Means over the human demonstrations of a task, by which the AgentMetric normalises.
 
     Attributes:
         length: Control steps; a mean, so not always whole.
@@ -106,7 +106,7 @@ class HumanStats:
 
 
 def get_task(index_or_name: int | str) -> Task:
-    """Look a task up.
+    """Return the task of an index or a name.
 
     Args:
         index_or_name: `31`, `"31"` or `"clean_boxing_gloves"`.
@@ -135,7 +135,7 @@ def get_task(index_or_name: int | str) -> Task:
 
 
 def check_protocol(task: Task, protocol: str) -> None:
-    """Hold a task against a challenge generation.
+    """Check that a challenge generation has a task.
 
     Raises:
         UsageError: The protocol is unknown, or it is 2025 and the task came in 2026.
@@ -152,7 +152,7 @@ def check_protocol(task: Task, protocol: str) -> None:
 
 
 def human_stats(task: Task) -> HumanStats:
-    """Give what is published about the human demonstrations of a task.
+    """Return the published figures about the human demonstrations of a task.
 
     The base distance of task 31 comes from the 2026 challenge material; hand distances are not
     published for any task, nor base distances of the others. They stay None.
@@ -170,11 +170,11 @@ def load_human_stats(path: str | Path, task: Task, protocol: Protocol) -> HumanS
             more; the means over the task's lines count. 2026: `metadata/task.jsonl`, one JSON
             object a task, with `task_name` or `task_index`. Both have `length` [steps],
             `distance_traveled` [m], `left_eef_displacement` [m], `right_eef_displacement` [m].
-        task: Which one.
-        protocol: Which year's figures are wanted.
+        task: The task.
+        protocol: The year whose figures are wanted.
 
     Raises:
-        UsageError: The file is missing or that of the other year, a line is no JSON object or
+        UsageError: The file is missing or of the other year, a line is not a JSON object or
             contradicts the task table, the task has no line (2026: or more than one), or a figure
             is missing or not a positive finite number. The text names file and line.
     """
@@ -222,7 +222,7 @@ def _parse_record(line: str, where: str) -> dict[str, Any]:
 
 
 def _check_year(record: Mapping[str, Any], protocol: Protocol, where: str) -> None:
-    """Tell the other year's file: its means are those of other demonstrations."""
+    """Refuse the other year's file, whose means are of other demonstrations."""
     if any(key in record for key in _STATS_KEYS[protocol]):
         return
     for year, keys in _STATS_KEYS.items():
@@ -236,7 +236,7 @@ def _check_year(record: Mapping[str, Any], protocol: Protocol, where: str) -> No
 
 
 def _is_demonstration(record: Mapping[str, Any], task: Task, where: str) -> bool:
-    """Say whether a line of 2025 is a demonstration of the task."""
+    """Return whether a line of 2025 is a demonstration of the task."""
     index = record[_EPISODE_INDEX]
     if type(index) is not int or index < 0:
         raise UsageError(f"{where}: {_EPISODE_INDEX!r} must be a whole number, got {index!r}")
@@ -244,7 +244,7 @@ def _is_demonstration(record: Mapping[str, Any], task: Task, where: str) -> bool
 
 
 def _is_of_task(record: Mapping[str, Any], task: Task, where: str) -> bool:
-    """Say whether a line of 2026 is about the task; its name and its index may not disagree."""
+    """Return whether a line of 2026 is about the task; its name and index must agree."""
     verdicts = {
         key: record[key] == expected
         for key, expected in (("task_name", task.name), ("task_index", task.index))
@@ -261,7 +261,7 @@ def _is_of_task(record: Mapping[str, Any], task: Task, where: str) -> bool:
 def _figure(
     record: Mapping[str, Any], key: str, where: str, *, least: float | None = None
 ) -> float:
-    """A finite number of a line: positive, or at least `least`."""
+    """Return a finite number of a line that is positive, or equal to `least`."""
     if key not in record:
         raise UsageError(f"{where} lacks {key!r}; it has {', '.join(sorted(record))}")
     value = record[key]
@@ -291,6 +291,6 @@ def _load_table() -> tuple[Task, ...]:
 
 
 TASKS: tuple[Task, ...] = _load_table()
-"""All tasks; a task's place is its index."""
+"""All tasks, in the order of their indices."""
 
 _BY_NAME: Mapping[str, Task] = MappingProxyType({task.name: task for task in TASKS})

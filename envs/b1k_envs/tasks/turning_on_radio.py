@@ -1,14 +1,14 @@
-"""Task 0, turning_on_radio: its sub-goals, its stages, and what its failures are called.
+"""Task 0, turning_on_radio: its sub-goals, its stages, and the names of its failures.
 
-Why an episode failed is decided in this order, the first that holds:
+The first of these rules that holds says why an episode failed:
 
 1.  `time_out_while_working`: see `Course.working`.
-2.  `never_reached_table`: the robot was never near it.
-3.  `never_reached_radio`: near the table, never near the radio on it.
-4.  `not_switched_on`: near the radio, which was never on.
+2.  `never_reached_table`: the robot was never near the table.
+3.  `never_reached_radio`: it was near the table, but never near the radio on it.
+4.  `not_switched_on`: it was near the radio, which was never on.
 
-What a trace does not tell: where the radio is. One that was pushed off the table is seen as one
-that was not switched on, and so is a button that was touched for too short a time.
+A trace does not say where the radio is. A radio that was pushed off the table therefore counts as
+not switched on, and so does a button that was touched for too short a time.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _find_failure(course: Course) -> Finding | None:
         or course.never_near("near_radio", "the radio", "never_reached_radio")
     )
     if found is not None or course.first["radio_turned_on"] is not None:
-        return found  # switched on and off again: a goal that was lost, as in any task
+        return found  # on and off again is a lost goal, which has a label for any task
     near = course.truths["near_radio"]
     seen = f"near the radio for {near.sum() / CONTROL_HZ:.1f} s, it stayed off"
     return "not_switched_on", last_step(near) or course.steps, seen
