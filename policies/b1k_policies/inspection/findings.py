@@ -211,7 +211,7 @@ def _images_differ(
         )
     std = np.asarray(reference.contract.image_std, np.float32)[:, None, None]
     levels = np.abs(sent.images - trained.images) * std * 255
-    # Half a level of 255: no larger than what rounding to uint8 leaves.
+    # Pictures are whole levels of 255 before they are normalised: less than half is rounding.
     if levels.max() < 0.5:
         return None
     worst = int(levels.reshape(len(levels), -1).max(axis=1).argmax())

@@ -1,13 +1,13 @@
-"""Between a model's predicted chunk and actions that the robot executes.
+"""Turning a model's predicted chunk into actions that the robot executes, and back.
 
 A model predicts columns in the contract's order, normalised or not, some of them offsets from the
-state; the robot takes absolute commands in the order of `b1k_envs.r1pro`. The reference of an
-offset is the proprio at the inference, for every row of the chunk, in physical units and whole,
-even where the model is shown it normalised or with columns left out.
+state; the robot takes absolute commands in the order of `b1k_envs.r1pro`. An offset is from the
+proprio at the inference, for every row of the chunk. That proprio is complete and in physical
+units, even where the model is shown it normalised or with columns left out.
 
-Sources: the decoding on the model card of DA3-XVLA v17; that statistics are undone before offsets
-are added, openpi (`Unnormalize`, then `AbsoluteActions`); that offsets are from the state before
-it is masked, the public X-VLA code (`action_slice`).
+Sources: the model card of DA3-XVLA v17 for the decoding; openpi (`Unnormalize`, then
+`AbsoluteActions`) for undoing statistics before adding offsets; the public X-VLA code
+(`action_slice`) for offsets from the state before it is masked.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _GRIPPERS = [ACTION_SLICES[f"gripper_{arm}"].start for arm in ARMS]
 
 
 def decode(predicted: Float32Array, proprio: Float32Array, contract: EvalContract) -> Float32Array:
-    """Make a prediction absolute; nothing is clipped, cut or cast.
+    """Make a prediction absolute. Nothing is clipped, cut or cast.
 
     Args:
-        predicted: float32 [B, T, 23], T the contract's chunk_length, columns as the model's.
-        proprio: float32 [B, P] of the same observations, as `batch.extract_proprio` gives it.
-        contract: Decides how it is normalised, which columns are offsets, and their order.
+        predicted: float32 [B, T, 23], T the contract's chunk_length, in the model's columns.
+        proprio: float32 [B, P] of the same observations, from `batch.extract_proprio`.
+        contract: Decides the normalisation, the columns that are offsets, and their order.
 
     Returns:
-        float32 [B, T, 23], every row, columns as the robot's; a new array.
+        float32 [B, T, 23], every row, in the robot's columns; a new array.
 
     Raises:
-        ActionError: Another dtype or shape; the text names it and both.
+        ActionError: An array has another dtype or shape.
     """
     _check("the predicted chunk", predicted, contract)
     if contract.action_normalisation is not None:
@@ -45,18 +45,18 @@ def decode(predicted: Float32Array, proprio: Float32Array, contract: EvalContrac
 
 
 def encode(actions: Float32Array, proprio: Float32Array, contract: EvalContract) -> Float32Array:
-    """What a model would have to predict for these actions: the inverse of `decode`.
+    """Return what a model would have to predict for these actions: the inverse of `decode`.
 
     Args:
-        actions: float32 [B, T, 23], absolute, columns as the robot's.
+        actions: float32 [B, T, 23], absolute, in the robot's columns.
         proprio: As in `decode`.
         contract: As in `decode`.
 
     Returns:
-        float32 [B, T, 23], columns as the model's; a new array.
+        float32 [B, T, 23], in the model's columns; a new array.
 
     Raises:
-        ActionError: Another dtype or shape.
+        ActionError: An array has another dtype or shape.
     """
     _check("the actions", actions, contract)
     predicted = np.empty_like(actions)
@@ -67,25 +67,25 @@ def encode(actions: Float32Array, proprio: Float32Array, contract: EvalContract)
 
 
 def executable(actions: Float32Array, contract: EvalContract) -> Float32Array:
-    """What is still to be commanded, a row a control step.
+    """Return the rows to be commanded, one per control step.
 
-    A row that lasts longer is commanded again: the base and the grippers take a velocity and a
-    command, which hold, and where a joint is between two of a model's rows nobody states.
+    A row that lasts several control steps is repeated. For base and grippers that is right, as a
+    velocity and a gripper command hold; for joints nobody states what lies between two rows.
 
     Args:
-        actions: float32 [B, T, 23], as `decode` gives them; not changed.
+        actions: float32 [B, T, 23], as `decode` returns them; not changed.
         contract: Decides where execution starts, how long a row lasts, and whether the grippers
-            are opened and closed only.
+            are only fully opened or closed.
 
     Returns:
-        float32 [B, contract.executed_steps, 23]; a view of `actions` where nothing is changed.
+        float32 [B, contract.executed_steps, 23]; a view of `actions` if nothing had to change.
     """
     rows = actions[:, contract.first_action :]
     if contract.gripper_threshold is not None:
         rows = rows.copy()
         commands = rows[..., _GRIPPERS]
         opened = commands >= np.float32(contract.gripper_threshold)
-        # What is not finite stays so, and is an error of the policy's, not a closed gripper.
+        # What is not finite is kept: it becomes an error of the policy, not a closed gripper.
         rows[..., _GRIPPERS] = np.where(
             np.isfinite(commands), np.where(opened, GRIPPER_OPEN, GRIPPER_CLOSED), commands
         )
@@ -95,7 +95,7 @@ def executable(actions: Float32Array, contract: EvalContract) -> Float32Array:
 
 
 def _reference(proprio: Float32Array, count: int, contract: EvalContract) -> Float32Array:
-    """What is added to each of the model's columns, float32 [B, 23]; 0 where nothing is."""
+    """Return what is added to each of the model's columns, float32 [B, 23]; 0 for no offset."""
     mask: npt.NDArray[np.bool_] = contract.delta_mask
     if not mask.any():
         return np.zeros((count, ACTION_DIM), dtype=np.float32)
@@ -104,7 +104,7 @@ def _reference(proprio: Float32Array, count: int, contract: EvalContract) -> Flo
             f"the proprio that offsets are added to must be float32 [B, {ACTION_DIM}], got "
             f"{proprio.dtype} {list(proprio.shape)}"
         )
-    if len(proprio) != count:  # numpy would spread one robot's over all
+    if len(proprio) != count:  # numpy would broadcast one robot's proprio over all chunks
         raise ActionError(f"{count} chunks cannot be offsets from {len(proprio)} proprios")
     return np.where(mask, proprio, np.float32(0))
 

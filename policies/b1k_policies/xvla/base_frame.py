@@ -1,7 +1,7 @@
-"""Which frame the base's velocity is in, as recorded and as a checkpoint learnt it.
+"""The frame of the base's velocity: as recorded, and as a checkpoint learnt it.
 
-The recorder of 2025 gives the raw velocities of the virtual base joints, in world-fixed axes; the
-evaluator of 2026 turns them into the robot's frame. The two agree until the robot has turned.
+The recorder of 2025 gives the raw velocities of the virtual base joints, in world axes; the
+evaluator of 2026 turns them into the robot's frame. Both are equal until the robot has turned.
 
 Source: BEHAVIOR-1K, `OmniGibson/omnigibson/`: `learning/utils/eval_utils.py` (2025, v3.7.2) and
 `_get_base_qvel_for_proprioception` of the robot (2026, v3.9.x).
@@ -26,34 +26,34 @@ RECORDED: Mapping[Protocol, Literal["world", "robot"]] = MappingProxyType(
 )
 """The frame of `base_qvel` in each protocol's proprio."""
 _YAW = 2
-"""Of the three numbers of `base_qpos`: x, y, yaw."""
+"""Index of the yaw in the three numbers of `base_qpos`."""
 
 
 def needs_yaw(frame: BaseFrame, protocol: Protocol) -> bool:
-    """Whether a proprio can be had in a frame only by the robot's heading."""
+    """Whether the robot's heading is needed to have a proprio in a frame."""
     return frame not in ("as_recorded", RECORDED[protocol])
 
 
 def in_frame(velocity: Float64Array, observation: Observation, frame: BaseFrame) -> Float64Array:
-    """The base's velocity in the frame that a checkpoint learnt.
+    """Return the base's velocity in the frame that a checkpoint learnt.
 
     Args:
         velocity: float64 [3], vx, vy [m/s], yaw rate [rad/s], as recorded.
-        observation: Whose heading may be needed.
-        frame: The one asked for.
+        observation: The observation, whose heading may be needed.
+        frame: The frame asked for.
 
     Returns:
         float64 [3]; the same array where nothing has to be turned.
 
     Raises:
-        UsageError: The heading is not in the observation: 2026's 61 numbers have none, and the
-            standard track hides that of 2025.
+        UsageError: The observation has no heading: 2026's 61 numbers lack it, and the standard
+            track hides that of 2025.
     """
     if not needs_yaw(frame, observation.protocol):
         return velocity
     if observation.protocol == "2026":
-        # Its yaw rate could be summed up, but only over every control step, and a policy sees
-        # those at which it is asked.
+        # Summing up the yaw rate is no way out: it needs every control step, and a policy sees
+        # only those at which it is asked.
         raise UsageError(
             "the contract's base_qvel is in world-fixed axes, but protocol 2026 gives it in the "
             "robot's frame and nothing of the robot's heading: run with --protocol 2025, or send "
@@ -78,10 +78,10 @@ def in_frame(velocity: Float64Array, observation: Observation, frame: BaseFrame)
 
 
 def frame_doubt(contract: EvalContract, protocol: Protocol) -> str | None:
-    """What a person should know of a `base_qvel` whose frame nobody stated; None otherwise.
+    """Return a warning if nobody stated the frame of `base_qvel` and it matters; else None.
 
-    The cards of v4 and v17 say "23-dim extracted state, NOT raw 256", and 256 numbers are what the
-    recorder of 2025 gives.
+    The cards of v4 and v17 say "23-dim extracted state, NOT raw 256", and 256 numbers are given by
+    the recorder of 2025.
     """
     columns = contract.proprio_slices.get("base_qvel")
     if columns is None or contract.base_qvel_frame != "as_recorded":

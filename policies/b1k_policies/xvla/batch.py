@@ -1,7 +1,7 @@
-"""From observations to exactly the batch that a checkpoint was trained on.
+"""Building from observations exactly the batch that a checkpoint was trained on.
 
 Keys, dtypes and shapes are those of the model card of DA3-XVLA v17; every value follows from the
-contract. The numpy functions are usable without torch.
+contract. The numpy functions work without torch.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ Batch = dict[str, "torch.Tensor"]
 """Arguments of `generate_actions` by name."""
 
 _USD_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
-"""OpenCV camera axes in USD camera axes; its own inverse."""
+"""Turns OpenCV camera axes into USD camera axes; its own inverse."""
 
 
 def extract_proprio(observation: Observation, contract: EvalContract) -> Float32Array:
-    """The robot's state in the contract's columns, as it is.
+    """Return the robot's state in the contract's columns, neither normalised nor masked.
 
     Args:
-        observation: With either of the evaluator's layouts.
+        observation: An observation in either of the evaluator's layouts.
         contract: Decides which parts, their order, the frame of the base's velocity, and how a
             gripper becomes one number.
 
     Returns:
         float32 [P], P = contract.proprio_dim; rad, rad/s, m/s, grippers as `gripper_proprio`.
-        This is what offsets are added to; what the model is shown of it is `shown_proprio`.
+        Offsets are added to this; the model is shown the result of `shown_proprio`.
 
     Raises:
-        UsageError: The layout lacks a part, the vector has not the layout's length, or the frame
+        UsageError: The layout lacks a part, the vector's length is not the layout's, or the frame
             cannot be had (`base_frame.in_frame`).
     """
     layout = PROPRIO_LAYOUTS[observation.protocol]
@@ -69,11 +69,11 @@ def extract_proprio(observation: Observation, contract: EvalContract) -> Float32
 
 
 def shown_proprio(proprio: Float32Array, contract: EvalContract) -> Float32Array:
-    """What the model is shown of the state, float32 [..., P]: normalised, or some columns zero.
+    """Return what the model is shown of the state, float32 [..., P]: normalised or masked.
 
     Args:
-        proprio: float32 [..., P], as `extract_proprio` gives it; not changed.
-        contract: Decides by what and which.
+        proprio: float32 [..., P], as `extract_proprio` returns it; not changed.
+        contract: Gives the statistics, or the columns that are set to 0.
     """
     if contract.proprio_normalisation is not None:
         return contract.proprio_normalisation.apply(proprio)
@@ -83,14 +83,14 @@ def shown_proprio(proprio: Float32Array, contract: EvalContract) -> Float32Array
 
 
 def extrinsics(observation: Observation, contract: EvalContract) -> Float32Array:
-    """The camera poses as sent.
+    """Return the camera poses as sent.
 
     Args:
-        observation: Poses of the pictures it holds.
+        observation: The observation with the poses of its pictures.
         contract: Decides whose pose is in which row, the direction and the camera's axes.
 
     Returns:
-        float32 [V, 4, 4], SE(3), base frame being the robot's base.
+        float32 [V, 4, 4], SE(3), between the camera and the robot's base.
     """
     rows = []
     for view in contract.extrinsics_rows:
@@ -114,14 +114,14 @@ def build_batch(
     skill_id: int | None = None,
     skill_progress: float | None = None,
 ) -> Batch:
-    """The arguments of one `generate_actions`, on the CPU.
+    """Return the arguments of one call of `generate_actions`, on the CPU.
 
     Args:
-        observations: B of them, from one or many environments.
+        observations: B observations, from one or many environments.
         contract: Decides everything.
         input_ids: int64 [B, language_length], the instruction as tokens.
         skill_id: Skill forced on the model; None lets its classifier decide.
-        skill_progress: Progress within the skill, in [0, 1], forced likewise.
+        skill_progress: Progress within the skill, in [0, 1], forced on the model; None for none.
 
     Returns:
         input_ids int64 [B, L]; image_input float32 [B, V, 3, S, S]; image_mask bool [B, V], all

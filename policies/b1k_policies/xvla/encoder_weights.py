@@ -1,13 +1,13 @@
-"""The frozen geometry encoder's weights where a checkpoint does not hold them: proven, or refused.
+"""Weights of the frozen geometry encoder that a checkpoint does not hold: proven, or refused.
 
 The family freezes Depth Anything 3 and takes it from the hub's snapshot after loading
-(`da3_inline.reload_pretrained_weights()`), so its tensors may be left out of a checkpoint, all or
-some. What the library then leaves in their place is random or was in memory before. So each of them
-is held to the file of the snapshot in the hub's cache, whole and by name; code that has a reload
-method is asked first, code that has none gets the snapshot's tensors. Nothing is downloaded.
+(`da3_inline.reload_pretrained_weights()`), so a checkpoint may lack some or all of its tensors. The
+library then leaves random numbers or old memory in their place. So each of them is compared, whole
+and by name, with the file of the snapshot in the hub's cache. Code that has a reload method is
+asked first; code that has none gets the snapshot's tensors. Nothing is downloaded.
 
-A pass does not prove that the cache holds what the hub has, nor that the encoder was frozen: that
-is what config.json says.
+A pass does not prove that the cache holds what the hub has, nor that the encoder was frozen, which
+is taken from config.json.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 RELOAD = "reload_pretrained_weights"
 SNAPSHOT_FILE = "model.safetensors"
 _DEPTH = 4
-"""Modules deep that the names of model and snapshot may differ in."""
+"""Number of leading modules in which the names of model and snapshot may differ."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Snapshot:
     """A published encoder on this machine.
 
     Attributes:
-        name: Hub id, or the folder it was found in.
+        name: Its hub id, or the folder in which it was found.
         path: The file of its weights.
     """
 
@@ -45,25 +45,25 @@ class Snapshot:
 
     @property
     def title(self) -> str:
-        """What to call it: the name, and the commit where there is one."""
+        """The name, with the commit where there is one."""
         folder = self.path.parent
         commit = folder.name if folder.parent.name == "snapshots" else None
         return self.name if commit is None else f"{self.name} at {commit[:12]}"
 
 
 def some(names: Sequence[str]) -> str:
-    """The first few names of many."""
+    """Return the first few of many names."""
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def is_elsewhere(name: str) -> bool:
-    """Whether a `da3_model_name` is a place on a disk, and not on this machine's."""
+    """Whether a `da3_model_name` is a path that does not exist on this machine."""
     is_path = name.startswith(("/", "~", "./", "../")) or "\\" in name
     return is_path and not Path(name).expanduser().exists()
 
 
 def machine_path_advice(name: str, folder: Path) -> str:
-    """What to set where `da3_model_name` is a path that is not here."""
+    """Say what to set when `da3_model_name` is a path that does not exist here."""
     last = Path(name.replace("\\", "/")).name
     return (
         f"geometry_conditioning.da3_model_name in {folder}/config.json is {name}, a path on "
@@ -73,14 +73,14 @@ def machine_path_advice(name: str, folder: Path) -> str:
 
 
 def find_snapshot(name: str | None, folder: Path) -> Snapshot:
-    """Where the encoder that config.json names lies on this machine.
+    """Find the encoder that config.json names on this machine.
 
     Args:
         name: `geometry_conditioning.da3_model_name`.
-        folder: The checkpoint, for the messages.
+        folder: The checkpoint's folder, for messages.
 
     Raises:
-        CheckpointError: Nowhere; with what to do.
+        CheckpointError: It is not here; the text says what to do.
     """
     if not name:
         raise CheckpointError(
@@ -111,18 +111,18 @@ def complete(
     snapshot: Snapshot,
     code: CodePackage,
 ) -> None:
-    """Give the encoder its published weights and prove that it has them.
+    """Give the encoder its published weights, and prove that it has them.
 
     Args:
-        model: On the CPU, loaded; the tensors called `missing` hold anything.
-        missing: Tensors of the encoder that the checkpoint does not hold.
-        stored: All that it holds.
-        snapshot: What they have to be.
-        code: The model's own.
+        model: The loaded model, on the CPU; the tensors in `missing` may hold anything.
+        missing: Names of the encoder's tensors that the checkpoint does not hold.
+        stored: Names of all tensors that it holds.
+        snapshot: The weights that the tensors must have.
+        code: The model's own code.
 
     Raises:
-        CheckpointError: A tensor is not in the snapshot, or stays another than the snapshot's, or
-            those that are stored show that the encoder was trained.
+        CheckpointError: A tensor is not in the snapshot or does not become equal to it, or the
+            stored tensors show that the encoder was trained.
     """
     import torch
     from safetensors import safe_open
@@ -146,7 +146,7 @@ def complete(
             with torch.no_grad():
                 for name in missing:
                     state[name].copy_(file.get_tensor(keys[name]))
-        # Code that loads them itself may have names of its own for them.
+        # Code that loads the tensors itself may have its own names for them.
         unknown = [n for n in unknown if not _is_any(state[n], file, shapes)]
         if unknown:
             raise CheckpointError(
@@ -163,10 +163,13 @@ def complete(
 
 
 def _reload(model: torch.nn.Module, missing: Sequence[str], code: CodePackage) -> bool:
-    """Have the code load its encoder, over marks that cannot pass for weights; whether it can.
+    """Have the code load its encoder over values that cannot pass for weights.
 
-    The family's method also sets trained layers around the encoder back to where training began:
-    what was stored is put back.
+    The family's method also resets trained layers around the encoder to where training began, so
+    the stored tensors are put back afterwards.
+
+    Returns:
+        Whether the code has such a method.
     """
     import torch
 
@@ -197,9 +200,9 @@ def _reload(model: torch.nn.Module, missing: Sequence[str], code: CodePackage) -
 def _keys(
     state: Mapping[str, torch.Tensor], missing: Sequence[str], shapes: Mapping[str, tuple[int, ...]]
 ) -> dict[str, str]:
-    """Names of the model's tensors to those of the snapshot, by one change of prefix for all.
+    """Map names of the model's tensors to those of the snapshot, by one change of prefix.
 
-    The change that fits most of the missing, by name and shape; applied to all of the model's.
+    The change that fits most of the missing tensors by name and shape is applied to all.
     """
 
     def under(ours: str, theirs: str, names: Sequence[str]) -> dict[str, str]:
@@ -216,28 +219,28 @@ def _keys(
 
 
 def _prefixes(names: Sequence[str]) -> list[str]:
-    """Dotted prefixes of any of the names, the empty one included, shortest first."""
+    """Return the dotted prefixes of the names, shortest first, with the empty one."""
     parts = [name.split(".")[:-1][:_DEPTH] for name in names]
     found = {".".join([*p[:end], ""]) if end else "" for p in parts for end in range(len(p) + 1)}
     return sorted(found, key=lambda prefix: (prefix.count("."), prefix))
 
 
 def _is(tensor: torch.Tensor, published: torch.Tensor) -> bool:
-    """Whether a tensor is the published one, all of it, to the last bit of its dtype."""
+    """Whether a whole tensor equals the published one, to the last bit of its dtype."""
     from torch import equal
 
     return not tensor.is_meta and equal(tensor, published.to(tensor.dtype))
 
 
 def _near(tensor: torch.Tensor, published: torch.Tensor) -> bool:
-    """The same for one that was stored, perhaps with 8 bits of mantissa."""
+    """Whether a stored tensor equals the published one; it may have only 8 bits of mantissa."""
     from torch import allclose
 
     return allclose(tensor.float(), published.to(tensor.dtype).float(), rtol=0.01, atol=1e-8)
 
 
 def _is_any(tensor: torch.Tensor, file: Any, shapes: Mapping[str, tuple[int, ...]]) -> bool:  # noqa: ANN401 - of safetensors
-    """Whether a tensor is one of the published ones, whichever."""
+    """Whether a tensor equals any of the published ones."""
     alike = [key for key, shape in shapes.items() if shape == tuple(tensor.shape)]
     return any(_is(tensor, file.get_tensor(key)) for key in alike)
 

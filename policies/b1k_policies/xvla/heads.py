@@ -1,8 +1,8 @@
-"""What a model says about itself, tapped from its heads while it infers.
+"""Reading what a model says about itself from its heads while it infers.
 
 `generate_actions` returns actions only. The skill classifier and the progress head are read by
-forward hooks wherever they sit in the module tree, and turned into a probability and a progress
-exactly once, by the contract.
+forward hooks wherever they are in the module tree, and turned into a probability and a progress
+exactly once, as the contract says.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ PROGRESS_HEAD = "progress_head"
 
 
 class HeadTap:
-    """Keeps the last output of one head; a no-op where the model has none.
+    """Keeps the last output of one head; does nothing if the model has no such head.
 
     Attributes:
         name: The head's own name.
         path: Its place in the module tree; None if the model has no such head.
-        module: The head; None likewise.
+        module: The head, or None.
     """
 
     def __init__(self, model: torch.nn.Module, name: str) -> None:
-        """Hook the head that lies nearest to the root."""
+        """Hook the head of that name that is nearest to the root."""
         self.name = name
         found = [
             (path.count("."), path, module)
@@ -54,16 +54,16 @@ class HeadTap:
         self._last = tensor.detach()
 
     def take(self, count: int) -> npt.NDArray[np.float32] | None:
-        """The output of the last inference, once.
+        """Return the output of the last inference, once.
 
         Args:
-            count: Observations in the batch.
+            count: Number of observations in the batch.
 
         Returns:
-            float32 [count, n], finite or not; None if the head is not there or was not called.
+            float32 [count, n], finite or not; None if there is no head or it was not called.
 
         Raises:
-            ActionError: It has not a row per observation.
+            ActionError: It does not have one row per observation.
         """
         last, self._last = self._last, None
         if last is None:
@@ -77,7 +77,7 @@ class HeadTap:
         return values.reshape(count, -1)
 
     def remove(self) -> None:
-        """Unhook; safe to call twice."""
+        """Remove the hook; safe to call twice."""
         if self._handle is not None:
             self._handle.remove()
 
@@ -85,12 +85,12 @@ class HeadTap:
 def read_skills(
     logits: npt.NDArray[np.float32] | None, contract: EvalContract, count: int
 ) -> list[Skill | None]:
-    """Most probable skill of each observation; None where the logits are not finite.
+    """Return the most probable skill of each observation; None where logits are not finite.
 
-    What a model says of itself is no action: it is left out, and never costs an episode.
+    A bad value is left out and never ends an episode, since no action depends on it.
 
     Args:
-        logits: float32 [B, n], as `skill_classifier` gave them; None if it did not.
+        logits: float32 [B, n] from `skill_classifier`, or None.
         contract: Gives the names.
         count: B.
     """
@@ -113,11 +113,11 @@ def read_skills(
 def read_progress(
     output: npt.NDArray[np.float32] | None, contract: EvalContract, count: int
 ) -> list[float | None]:
-    """Progress of each observation, in [0, 1]; None where the head's output cannot be one.
+    """Return the progress of each observation, in [0, 1]; None where the output cannot be one.
 
     Args:
-        output: float32 [B, 1], as `progress_head` gave it; None if it did not.
-        contract: Says whether that is a logit, which gets one sigmoid, or a probability already.
+        output: float32 [B, 1] from `progress_head`, or None.
+        contract: Says whether that is a logit, which gets one sigmoid, or a probability.
         count: B.
     """
     if output is None or contract.progress_output == "none" or output.shape[1] != 1:
@@ -125,7 +125,7 @@ def read_progress(
     values = output[:, 0].astype(np.float64)
     if contract.progress_output == "logit":
         values = 0.5 * (1.0 + np.tanh(0.5 * values))
-    return [float(value) if 0 <= value <= 1 else None for value in values]  # None for NaN, too
+    return [float(value) if 0 <= value <= 1 else None for value in values]  # NaN gives None, too
 
 
 def unreadable(
@@ -133,12 +133,12 @@ def unreadable(
     output: npt.NDArray[np.float32] | None,
     contract: EvalContract,
 ) -> list[str]:
-    """What the heads gave that the contract rules out, in words; for a trial inference.
+    """Describe the outputs of the heads that the contract rules out; for a trial inference.
 
     Args:
         logits: As in `read_skills`.
         output: As in `read_progress`.
-        contract: Says what they should give.
+        contract: Says what the heads should give.
     """
     found = []
     if logits is not None:

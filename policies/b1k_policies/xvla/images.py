@@ -1,9 +1,9 @@
-"""From native pictures to the image tensor of a contract, and back for people.
+"""Turning native pictures into the image tensor of a contract, and back for people.
 
-Bicubic is not bicubic: the checkpoints were trained on PIL's and torchvision's, which widen the
-filter when they shrink a picture. torch's `interpolate(antialias=True)` on uint8 is that filter:
-within one level of PIL's, but for some tens of values in a million that are two off when a picture
-goes to 504 px. OpenCV's INTER_CUBIC is not.
+There are two bicubic filters. The checkpoints were trained with that of PIL and torchvision, which
+is widened when a picture shrinks. torch's `interpolate(antialias=True)` on uint8 is that filter: it
+is within one level of PIL, except for some tens of values in a million that are two levels off when
+a picture goes to 504 px. OpenCV's INTER_CUBIC is the other one.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def image_tensor(
         `ToTensor` and `Normalize` make of the resized pictures.
 
     Raises:
-        EnvError: A view is missing, or is no uint8 picture of that shape.
+        EnvError: A view is missing, or is not a uint8 picture of that shape.
     """
     import torch
 
@@ -55,7 +55,7 @@ def image_tensor(
 
 
 def denormalise(tensor: torch.Tensor, contract: EvalContract) -> UInt8Array:
-    """The pictures in a normalised tensor, as a model that reads it by this contract sees them.
+    """Return the pictures in a normalised tensor as a model sees them by this contract.
 
     Args:
         tensor: floating point [..., 3, S, S], any device.
@@ -79,20 +79,20 @@ def denormalise(tensor: torch.Tensor, contract: EvalContract) -> UInt8Array:
 def resize(
     pictures: Sequence[UInt8Array], size: int, resize_filter: ResizeFilter, *, antialias: bool
 ) -> torch.Tensor:
-    """Resize as a checkpoint's pictures are; whoever needs the same pixels calls this.
+    """Resize pictures as for a checkpoint; whatever needs the same pixels calls this.
 
     Args:
         pictures: uint8 [N, N, 3] RGB each, all of one size; only read.
-        size: S, side of the result [pixel].
-        resize_filter: `nearest` goes by pixel centres, and has nothing to antialias.
-        antialias: Whether the other filters widen when they shrink.
+        size: S, width and height of the result [px].
+        resize_filter: `nearest` goes by pixel centres, and is never antialiased.
+        antialias: Whether the other filters are widened when a picture shrinks.
 
     Returns:
-        uint8 [B, 3, S, S]; shares memory with a single picture that has the size already.
+        uint8 [B, 3, S, S]; shares memory with a single picture that already has the size.
     """
     from torch.nn.functional import interpolate
 
-    # Memory stays in rows of pixels (channels last), for which torch has its fast uint8 path.
+    # The memory stays channels last, for which torch has its fast uint8 path.
     batch = _shared(pictures).permute(0, 3, 1, 2)
     if batch.shape[2:] == (size, size):
         return batch
@@ -102,10 +102,10 @@ def resize(
 
 
 def _resized(pictures: Sequence[UInt8Array], contract: EvalContract) -> torch.Tensor:
-    """uint8 [B, 3, S, S], planes in the contract's order."""
+    """Return uint8 [B, 3, S, S], planes in the contract's order."""
     import torch
 
-    if len({picture.shape for picture in pictures}) > 1:  # a batch from different cameras
+    if len({picture.shape for picture in pictures}) > 1:  # they cannot be stacked
         return torch.cat([_resized([picture], contract) for picture in pictures])
     batch = resize(
         pictures,
@@ -117,12 +117,12 @@ def _resized(pictures: Sequence[UInt8Array], contract: EvalContract) -> torch.Te
 
 
 def _shared(pictures: Sequence[UInt8Array]) -> torch.Tensor:
-    """uint8 [B, N, N, 3]; a single picture is not copied, and must only be read."""
+    """Return uint8 [B, N, N, 3]; a single picture is not copied, and must only be read."""
     import torch
 
     if len(pictures) > 1:
         return torch.from_numpy(np.stack(pictures))
-    with warnings.catch_warnings():  # torch would rather have memory that it may write to
+    with warnings.catch_warnings():  # torch warns of memory that it may not write to
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(pictures[0])[None]
 

@@ -1,4 +1,4 @@
-"""From a verified checkpoint to a model in memory: its own code, its weights, a device.
+"""Loading a verified checkpoint into memory: its own code, its weights, a device.
 
 The classes and calls are those of the model card of DA3-XVLA v17: `XVLAConfig.from_pretrained`,
 `XVLA.from_pretrained(folder, config=config)`.
@@ -47,10 +47,10 @@ class LoadedModel:
     Attributes:
         model: In eval mode, on `device`, weights of the contract's dtype.
         code: Its code; inference happens inside `code.active()`.
-        device: Where it is.
-        parameters: How many.
-        fetched_sha256: One digest over the tensors that its code got from elsewhere than the
-            checkpoint's weights; None where there is none.
+        device: The device it is on.
+        parameters: Number of its parameters.
+        fetched_sha256: SHA-256 over the tensors that came from elsewhere than the checkpoint's
+            weights; None if there are none.
         remarks: What a person should read before trusting a result.
     """
 
@@ -64,18 +64,18 @@ class LoadedModel:
 
 @dataclass(frozen=True, eq=False)
 class _Sample:
-    """A stored tensor: its shape, and its first row (all of it where it has one axis)."""
+    """The shape and the first row of a stored tensor (all of it if it has one axis)."""
 
     shape: tuple[int, ...]
     values: torch.Tensor
 
     def is_in(self, tensor: torch.Tensor) -> bool:
-        """Whether a tensor of this shape starts so, as exactly as 8 bits of mantissa can tell."""
+        """Whether a tensor of this shape starts with these values, to 8 bits of mantissa."""
         from torch import allclose
 
         start = tensor[:1] if tensor.ndim > 1 else tensor
-        # Rounded as the model's, whose float16 has steps of 6e-8 around 0. Frozen parts may come
-        # from the hub in another precision than they were stored in.
+        # Rounded to the model's dtype first: float16 has steps of 6e-8 around 0. Frozen parts may
+        # come from the hub in another precision than they were stored in.
         stored = self.values.to(start.dtype).float()
         return allclose(start.float(), stored, rtol=0.01, equal_nan=True)
 
@@ -84,7 +84,8 @@ def require_torch() -> None:
     """Check that the extra is installed, and can be imported.
 
     Raises:
-        UnavailableError: It is not, with the command; or it cannot, in its own words.
+        UnavailableError: It is not installed (the text has the command), or it cannot be
+            imported (the text has its own words).
     """
     try:
         import torch  # noqa: F401
@@ -100,7 +101,7 @@ def require_torch() -> None:
 
 
 def pick_device(word: str) -> torch.device:
-    """The device a word names.
+    """Return the device that a word names.
 
     Raises:
         UnavailableError: This machine or this torch has no such device.
@@ -124,14 +125,14 @@ def load_model(checkpoint: Checkpoint, contract: EvalContract, device: torch.dev
     """Build the model from its own code and weights.
 
     Args:
-        checkpoint: Verified, its code trusted.
+        checkpoint: A verified checkpoint whose code is trusted.
         contract: Gives the dtype of the weights.
-        device: Where to put it.
+        device: Where to put the model.
 
     Raises:
         CheckpointError: Code, configuration or weights cannot be used; or the code asks for
             weights of the geometry encoder that are not on this machine.
-        UnavailableError: Packages that the code needs are missing or do not fit; names all.
+        UnavailableError: Packages that the code needs are missing or do not fit; all are named.
     """
     import torch
 
@@ -145,10 +146,11 @@ def load_model(checkpoint: Checkpoint, contract: EvalContract, device: torch.dev
     dtype: torch.dtype = getattr(torch, contract.dtype)
     stored, executed = _stored(checkpoint)
     options: dict[str, Any] = {}
-    if hasattr(model_class, "_load_pretrained_model"):  # of transformers, not a class of its own
+    # Only a model class of transformers takes these options; the code may have its own class.
+    if hasattr(model_class, "_load_pretrained_model"):
         options["local_files_only"] = True
         options["use_safetensors"] = checkpoint.weights_format == "safetensors"
-        options["ignore_mismatched_sizes"] = True  # `_compare` names them
+        options["ignore_mismatched_sizes"] = True  # `_compare` names them all at once
         if executed:
             options["weights_only"] = False
         # Without it, version 5 first rounds the weights to the torch_dtype of config.json.
@@ -196,7 +198,7 @@ def _transformers_version() -> int:
 
 
 def _stored(checkpoint: Checkpoint) -> tuple[dict[str, _Sample], bool]:
-    """(What the files of the weights hold, by tensor; whether one had to be unpickled by Python).
+    """Return (samples of the stored tensors by name, whether Python had to unpickle a file).
 
     Raises:
         CheckpointError: See `weights.read_weights`.
@@ -230,13 +232,14 @@ def _compare(
     checkpoint: Checkpoint,
     code: CodePackage,
 ) -> tuple[list[str], tuple[str, ...]]:
-    """Hold the model's tensors to those in the files; a weight left random is no checkpoint.
+    """Compare the model's tensors with those in the files; no weight may be left random.
 
     Returns:
         (tensors that come from the geometry encoder's snapshot, remarks).
     """
     folder = checkpoint.folder
     state = model.state_dict()
+    # Tied weights are stored under one of their names. 0 is the address of an empty tensor.
     shared = {tensor.data_ptr() for name, tensor in state.items() if name in stored} - {0}
     missing = [
         name
@@ -273,9 +276,9 @@ def _compare(
 
 
 def _of_frozen_encoder(model: torch.nn.Module, missing: Sequence[str]) -> list[str]:
-    """Which missing tensors may be the frozen geometry encoder's, to be had from its snapshot.
+    """Return the missing tensors that may be the frozen geometry encoder's, from its snapshot.
 
-    What is trained is stored, so where the code freezes any of them only those count.
+    Trained tensors are always stored, so if the code freezes any of these, only frozen ones count.
     """
     geometry = getattr(getattr(model, "config", None), "geometry_conditioning", None)
     if isinstance(geometry, Mapping) and geometry.get("freeze_da3") is False:
@@ -290,13 +293,13 @@ def _of_frozen_encoder(model: torch.nn.Module, missing: Sequence[str]) -> list[s
 def _set_unstored_buffers(
     model: torch.nn.Module, build: Callable[[], torch.nn.Module], code: CodePackage
 ) -> tuple[str, ...]:
-    """Give buffers that no file stores the values that the code gives them, and say so.
+    """Set buffers that no file stores to the values that the code gives them, and say so.
 
     transformers 5 builds models without memory and leaves such buffers unset.
     """
     import torch
 
-    if _transformers_version() < 5:  # building the model once more takes a while
+    if _transformers_version() < 5:  # these set them, and building the model again takes a while
         return ()
     stored = set(model.state_dict())
     unstored = {name: buffer for name, buffer in model.named_buffers() if name not in stored}
@@ -323,7 +326,7 @@ def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
 
 
 def _digest(model: torch.nn.Module, names: Sequence[str]) -> str:
-    """SHA-256 over names and contents of tensors, hex: those of no file that was hashed."""
+    """Return the SHA-256 over names and contents of tensors that no hashed file holds, hex."""
     digest, state = hashlib.sha256(), model.state_dict()
     for name in sorted(names):
         digest.update(name.encode())
@@ -334,10 +337,10 @@ def _digest(model: torch.nn.Module, names: Sequence[str]) -> str:
 def _check_values(
     state: Mapping[str, torch.Tensor], stored: Mapping[str, _Sample], folder: Path
 ) -> None:
-    """Whether every stored tensor has reached the model.
+    """Check that every stored tensor has reached the model.
 
-    Versions of transformers from before 2025 rename what has `gamma` or `beta` in its name, and
-    the scales of DA3's layers then silently keep their initial values.
+    Versions of transformers from before 2025 rename tensors with `gamma` or `beta` in their names,
+    and the scales of DA3's layers then silently keep their initial values.
     """
     sized = [
         f"{name} {list(stored[name].shape)}, in the model {list(tensor.shape)}"
@@ -371,7 +374,7 @@ def _some(names: list[str]) -> str:
 
 
 def _explained(error: Exception, checkpoint: Checkpoint) -> CheckpointError:
-    """The error a person can act on."""
+    """Return the error as one that a person can act on."""
     encoder = checkpoint.geometry_model
     elsewhere = encoder is not None and is_elsewhere(encoder)
     if encoder is not None and elsewhere and any(encoder in str(link) for link in chain(error)):
@@ -400,7 +403,7 @@ def _explained(error: Exception, checkpoint: Checkpoint) -> CheckpointError:
 def _wants_the_hub(error: BaseException) -> bool:
     from huggingface_hub import utils as _utils
 
-    utils: Any = _utils  # has them in every version; `errors` has not
+    utils: Any = _utils  # has the errors in every version, which `huggingface_hub.errors` has not
     hub = (utils.LocalEntryNotFoundError, utils.OfflineModeIsEnabled, utils.HfHubHTTPError)
     return isinstance(error, hub) or type(error).__module__.partition(".")[0] in (
         "httpx",

@@ -1,6 +1,6 @@
-"""Does the model in memory take what its contract sends, and give what it says?
+"""Checking that a loaded model takes what its contract sends, and gives what it says.
 
-Checked before the first episode, because at run time most of these mistakes give no error.
+This is checked before the first episode, as most such mistakes give no error at run time.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ _STEPS_ARGUMENTS = (
 POSE_INPUTS = ("extrinsics", "intrinsics")
 """Arguments that only a posed contract sends."""
 _DROPPABLE = ("image_mask",)
-"""Says only that every view is there: a model that does not take it cannot be misled."""
+"""Arguments that a model need not take: this one only says that every view is there."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Signature:
-    """What a `generate_actions` is called with.
+    """How `generate_actions` is called.
 
     Attributes:
         names: Arguments of the batch that it takes.
-        steps: Its argument for the number of denoising steps; None if it has none.
-        takes_poses: Whether it names the arguments of poses and K, sent or not.
+        steps: Name of its argument for the number of denoising steps; None if it has none.
+        takes_poses: Whether it has arguments for poses and K, sent or not.
         remarks: What is not passed.
     """
 
@@ -60,18 +60,18 @@ def read_signature(
     *,
     steps_stated: bool,
 ) -> Signature:
-    """Hold the arguments of `generate_actions` to the batch.
+    """Compare the arguments of `generate_actions` with the batch.
 
     Args:
-        model: With a `generate_actions`.
+        model: The model.
         batch_names: Keys of the batch that the contract makes.
-        contract: For the number of denoising steps.
-        steps_stated: Whether somebody asked for that number; otherwise it is a default, and a
-            model without such an argument keeps its own.
+        contract: Gives the number of denoising steps.
+        steps_stated: Whether somebody asked for that number; if not it is a default, and a model
+            without such an argument keeps its own.
 
     Raises:
-        ContractMismatchError: It lacks an argument that the contract calls for, or wants one that
-            the contract does not give.
+        ContractMismatchError: It lacks an argument that the contract sends, or needs one that the
+            contract does not send.
     """
     method = getattr(model, "generate_actions", None)
     if method is None:
@@ -122,7 +122,7 @@ def read_signature(
 def check_heads(
     skill: HeadTap, progress: HeadTap, contract: EvalContract
 ) -> tuple[list[str], list[str]]:
-    """Hold the heads' modules to the contract.
+    """Compare the heads' modules with the contract.
 
     Returns:
         (what contradicts it, what is only worth a remark).
@@ -160,11 +160,11 @@ def check_heads(
 
 
 def check_statistics(model: torch.nn.Module, found: ResolvedContract) -> str | None:
-    """Hold what the model keeps of statistics to the contract; for weights that are a pickle.
+    """Compare the statistics that the model keeps with the contract; for pickled weights.
 
     Returns:
-        What contradicts it: it has buffers to normalise by, and nobody says by what the contract
-        does. None otherwise.
+        The contradiction: the model has buffers to normalise by, and nobody says how the contract
+        normalises. None if there is none.
     """
     if not all(found.sources[name].by_default for name in FIELDS_OF_STATISTICS):
         return None
@@ -191,7 +191,7 @@ def _ends_in_sigmoid(module: torch.nn.Module) -> bool:
 
 
 def _out_features(module: torch.nn.Module | None) -> int | None:
-    """Width of a head that ends in a Linear; None for any other."""
+    """Return the width of a head that ends in a Linear; None for any other head."""
     from torch.nn import Linear
 
     leaves = _leaves(module)
@@ -201,20 +201,20 @@ def _out_features(module: torch.nn.Module | None) -> int | None:
 
 
 def probe_observation(protocol: Protocol) -> Observation:
-    """A made-up observation for one trial inference: grey ramps, cameras at a robot's height.
+    """Make up an observation for one trial inference: grey ramps, cameras at a robot's height.
 
-    Never shown to a model whose answer counts.
+    No answer to it ever counts.
     """
     images: Mapping[View, UInt8Array] = {view: _ramp(CAMERAS[view].size) for view in VIEWS}
     poses: dict[View, Float32Array] = {}
     for offset, view in enumerate(VIEWS):
         pose = np.eye(4, dtype=np.float32)
-        # USD axes in the base frame: looking along +x (-z), up is z (+y).
+        # Columns are USD camera axes in the base frame: it looks (-z) along +x, its +y is up (z).
         pose[:3, :3] = [[0, 0, -1], [-1, 0, 0], [0, 1, 0]]
         pose[:3, 3] = (0.1 * offset, 0.2 * (offset - 1), 1.2)
         poses[view] = pose
     proprio = np.zeros(PROPRIO_DIM[protocol], dtype=np.float32)
-    if protocol == "2025":  # heads along x; zero is what the standard track shows of a heading
+    if protocol == "2025":  # heading along x; 0 is what the standard track shows for a heading
         proprio[PROPRIO_LAYOUTS[protocol]["base_qpos_cos"]] = 1.0
     return Observation(
         images=images,

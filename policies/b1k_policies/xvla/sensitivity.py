@@ -1,10 +1,10 @@
-"""Does the model's answer depend on every input that the contract says it reads?
+"""Testing that the model's answer depends on every input that the contract says it reads.
 
 A model can take an argument and do nothing with it: the public code of the X-VLA family reads
-poses only where its configuration or an environment variable says so, and otherwise ignores them
-without a word. So one question is asked again with one input changed at a time, all in one batch
-with the same noise, and what changes no action was not read. That the actions change does not
-prove that the input is read as it is meant.
+poses only if its configuration or an environment variable says so, and silently ignores them
+otherwise. So one question is asked again with one input changed at a time, all in one batch with
+the same noise. An input whose change alters no action was not read. That actions change does not
+prove that the input is read as intended.
 
 Source of the switches: JackLiu0406/spatial-xvla-training (`XVLA_POSED_DA3`).
 """
@@ -28,25 +28,25 @@ if TYPE_CHECKING:
 OTHER_WORDS = "Open the drawer of the desk and pick up the red apple in it."
 """An instruction that no task has."""
 STEPS = 2
-"""Denoising steps of a trial: whether something is read shows in the first."""
+"""Denoising steps of a trial: whether an input is read already shows in the first."""
 POSES = "the camera poses (extrinsics)"
 INTRINSICS = "the cameras' K (intrinsics)"
 
 Ask = Callable[["Batch", int], Float32Array]
-"""From B questions, and B, to actions float32 [B, T, 23] that start from one noise."""
+"""Takes B questions and B, and returns actions float32 [B, T, 23] that start from one noise."""
 
 _ROUNDING = 1e-6
-"""How far equal answers may lie apart, over their greatest number."""
+"""Largest difference of equal answers, relative to their greatest number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sensitivity:
-    """What does not fit the contract.
+    """Inputs whose effect does not fit the contract.
 
     Attributes:
-        ignored: Inputs that it sends and that change nothing, in words.
+        ignored: Inputs that the contract sends and that change nothing, in words.
         heeded: Inputs that it does not send and that change the answer, in words.
-        untold: Why nothing can be said; None if it can.
+        untold: Why nothing can be said; None if something can.
     """
 
     ignored: tuple[str, ...] = ()
@@ -55,7 +55,7 @@ class Sensitivity:
 
     @property
     def words(self) -> tuple[str | None, str | None, str | None]:
-        """(what contradicts the contract, why nothing is known, what may); None for nothing."""
+        """(contradiction to the contract, why nothing is known, doubt), each None if absent."""
         wrong = doubt = None
         if self.ignored:
             wrong = (
@@ -79,15 +79,15 @@ class Sensitivity:
 def try_inputs(
     ask: Ask, batch: Batch, other_ids: torch.Tensor, contract: EvalContract, posed: Batch | None
 ) -> Sensitivity:
-    """Ask the model with one input changed at a time.
+    """Ask the model again with one input changed at a time.
 
     Args:
         ask: See `Ask`; may fail for more than one question at once.
         batch: One question, as the contract makes it.
         other_ids: int64 [1, L], another instruction.
         contract: Names the views.
-        posed: The same question with poses, where the contract sends none and the model would
-            take them; else None.
+        posed: The same question with poses, if the contract sends none and the model would take
+            them; else None.
     """
     heeded: tuple[str, ...] = ()
     if posed is not None:
@@ -105,7 +105,7 @@ def try_inputs(
 
 
 def _variants(batch: Batch, other_ids: torch.Tensor, contract: EvalContract) -> dict[str, Batch]:
-    """The question with one input changed, by what is changed."""
+    """Return the question with one input changed, by the name of that input."""
     variants: dict[str, Batch] = {}
     for row, view in enumerate(contract.view_order):
         images = batch["image_input"].clone()
@@ -121,16 +121,17 @@ def _variants(batch: Batch, other_ids: torch.Tensor, contract: EvalContract) -> 
     if "extrinsics" in batch:
         variants[POSES] = _moved(batch)
         k = batch["intrinsics"].clone()
-        for row in range(k.shape[1]):  # each otherwise: some encoders only look at ratios
+        for row in range(k.shape[1]):  # each by another factor: some encoders only look at ratios
             k[:, row, [0, 1], [0, 1]] *= 1.5 + 0.5 * row
         variants[INTRINSICS] = {**batch, "intrinsics": k}
     return variants
 
 
 def _moved(batch: Batch) -> Batch:
-    """Every camera about half a metre away and turned, each otherwise.
+    """Return the question with every camera moved by about half a metre and turned.
 
-    Encoders take poses relative to the first camera's: moved alike, they would be where they were.
+    Each is moved differently: encoders take poses relative to the first camera's, so a common
+    motion would change nothing.
     """
     from torch import tensor
 
@@ -147,7 +148,8 @@ def _moved(batch: Batch) -> Batch:
 
 
 def _told_apart(ask: Ask, question: Batch, variants: Mapping[str, Batch]) -> dict[str, bool] | None:
-    """Whether each variant gets another answer; None where the question itself does."""
+    """Whether each variant gets another answer; None if the same question does, too."""
+    # The question twice: only if equal questions get equal answers does a difference mean anything.
     questions = [question, question, *variants.values()]
     for answers in (_at_once, _one_by_one):
         found = answers(ask, questions)
@@ -160,7 +162,7 @@ def _told_apart(ask: Ask, question: Batch, variants: Mapping[str, Batch]) -> dic
 
 
 def _at_once(ask: Ask, questions: Sequence[Batch]) -> list[Float32Array] | None:
-    """All answers by one call; None where the model, or its memory, does not take so many."""
+    """Return all answers by one call; None if the model or its memory does not take so many."""
     import torch
 
     names = questions[0]
@@ -177,5 +179,5 @@ def _one_by_one(ask: Ask, questions: Sequence[Batch]) -> list[Float32Array]:
 
 def _differ(one: Float32Array, other: Float32Array) -> bool:
     apart = np.abs(one - other).max()
-    # Not >: what is not finite differs.
+    # Not `>`: NaN must count as a difference.
     return not apart <= _ROUNDING * max(1e-6, float(np.abs(one).max()))

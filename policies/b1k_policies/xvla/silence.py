@@ -1,4 +1,4 @@
-"""Keeping other people's prints off standard output, where results go."""
+"""Keeping what other code prints off standard output, where results go."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """What is printed while it lasts goes to standard error; transformers shows errors only.
+    """Within this context prints go to standard error, and transformers shows only errors.
 
-    What its warnings are about (tensors that fit nowhere, unknown model types) is checked here.
+    This project checks itself what the warnings are about: tensors that fit nowhere, model types.
     """
     from transformers.utils import logging as _logging
 
-    logging: Any = _logging  # untyped
+    logging: Any = _logging  # Any, because transformers' logging is untyped
     bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
     logging.set_verbosity_error()

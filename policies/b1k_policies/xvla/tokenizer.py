@@ -1,4 +1,4 @@
-"""The instruction as tokens, by the tokenizer in the checkpoint's folder."""
+"""Turning the instruction into tokens, with the tokenizer in the checkpoint's folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOKENIZER_FILES: tuple[str, ...] = (
     "tokenizer.model",
     "spiece.model",
 )
-"""A folder has a tokenizer when it has one of these. tokenizer_config.json alone has no words, and
+"""A folder with one of these has a tokenizer. tokenizer_config.json alone has no words, and
 transformers 5 makes a tokenizer of it that knows none."""
 
 
@@ -26,14 +26,14 @@ class Tokenizer:
     """A checkpoint's own tokenizer, padded and cut to the contract's length."""
 
     def __init__(self, folder: Path, length: int) -> None:
-        """Load it from disk alone; none of the folder's code is run.
+        """Load it from disk only; none of the folder's code is run.
 
         Args:
             folder: Folder of the checkpoint.
-            length: Tokens of every answer (`EvalContract.language_length`).
+            length: Number of tokens to pad or cut to (`EvalContract.language_length`).
 
         Raises:
-            CheckpointError: There is none, or it cannot be read.
+            CheckpointError: There is no tokenizer, or it cannot be read.
         """
         from transformers import AutoTokenizer
 
@@ -60,10 +60,10 @@ class Tokenizer:
             )
 
     def ids(self, instruction: str) -> torch.Tensor:
-        """Tokens of an instruction, int64 [1, length].
+        """Return the tokens of an instruction, int64 [1, length].
 
         Raises:
-            CheckpointError: None of its words is known.
+            CheckpointError: The tokenizer knows none of its words.
         """
         import torch
 
@@ -78,5 +78,5 @@ class Tokenizer:
         return torch.tensor(encoded["input_ids"], dtype=torch.int64)
 
     def count(self, instruction: str) -> int:
-        """How many tokens the instruction has before it is padded or cut."""
+        """Return the number of tokens of an instruction before it is padded or cut."""
         return len(self._tokenizer([instruction], verbose=False)["input_ids"][0])

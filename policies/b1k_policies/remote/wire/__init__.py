@@ -1,1 +1,1 @@
-"""What goes over the wire between an evaluator and a policy server; see `messages`."""
+"""The messages between an evaluator and a policy server; see `messages`."""

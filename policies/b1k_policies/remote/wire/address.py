@@ -1,4 +1,4 @@
-"""`ws://HOST:PORT` on a command line, and what may follow it."""
+"""Reading `ws://HOST:PORT` from a command line, with the options that may follow it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from b1k_policies.remote.wire import keys
 SCHEMES = ("ws", "wss")
 DEFAULT_WAIT_S = 10.0
 QUERY_TIMEOUT_S = 600.0
-"""For one answer, reconnections included: the 2026 rules (docs/challenge)."""
+"""Time for one answer, reconnections included [s]; from the 2026 rules (docs/challenge)."""
 
 _MOST_ROWS = 10_000
 _LONGEST_WAIT_S = 7 * 24 * 3600.0
@@ -26,17 +26,17 @@ _USAGE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
-    """Where a policy server is, and how it is to be asked.
+    """Where a policy server is, and how to ask it.
 
     Attributes:
         scheme: `ws`, or `wss` for TLS.
-        host: Name or number.
+        host: Host name or IP address.
         port: TCP port.
-        chunk: Actions to ask for at a time; None leaves it to the server's metadata, else 1.
-        wait_s: How long a server may take to start [s].
-        timeout_s: How long an answer may take, reconnections included [s].
-        batch: Whether arrays get a leading dimension of the envs; None for what the protocol of
-            the run has: 2026 (v3.9.3) yes, 2025 no.
+        chunk: Actions to ask for at a time; None for what the server's metadata say, else 1.
+        wait_s: Longest time a server may take to start [s].
+        timeout_s: Longest time an answer may take, reconnections included [s].
+        batch: Whether arrays get a leading dimension of the envs; None for what the run's protocol
+            has: 2026 (v3.9.3) yes, 2025 no.
         depth: Whether observations have depth; None for what the server's metadata ask for.
     """
 
@@ -55,7 +55,7 @@ class Address:
 
     @property
     def is_private(self) -> bool:
-        """Whether nobody else can read along: TLS, or this machine."""
+        """Whether nobody else can read along: TLS is used, or the server is on this machine."""
         return self.scheme == "wss" or self.host == "localhost" or _is_loopback(self.host)
 
 
@@ -68,7 +68,7 @@ def parse_address(spec: str) -> Address:
     """Read an address.
 
     Raises:
-        UsageError: It is none; the text says what is wrong, but never repeats a password.
+        UsageError: It is not an address; the text says why, but never repeats a password.
     """
     try:
         parts = urlsplit(spec)

@@ -1,8 +1,8 @@
-"""numpy arrays and scalars as maps, the form of openpi-client's `msgpack_numpy`.
+"""numpy arrays and scalars as maps, in the form of openpi-client's `msgpack_numpy`.
 
 An array is {b"__ndarray__": True, b"data": bytes in C order, b"dtype": `dtype.str`, b"shape": ...},
 a scalar {b"__npgeneric__": True, b"data": number, b"dtype": `dtype.str`}. BEHAVIOR-1K's 2025 client
-has {b"__torch__": True, ...} besides, an array by the name of its dtype. A dtype that comes from a
+also has {b"__torch__": True, ...}, an array with the name of its dtype. A dtype that comes from a
 peer is looked up in a table and never handed to numpy's own reader of dtypes.
 """
 
@@ -21,7 +21,7 @@ from b1k_policies.remote.wire.limits import Limits, WireError
 _ARRAY, _SCALAR, _TENSOR = b"__ndarray__", b"__npgeneric__", b"__torch__"
 _MARKERS = (_ARRAY, _SCALAR, _TENSOR)
 _MOST_DIMENSIONS = 32
-"""numpy 1's own limit."""
+"""Most dimensions of an array: the limit of numpy 1."""
 
 _NAMES = (
     "bool",
@@ -35,17 +35,17 @@ DTYPES: Mapping[str, np.dtype[Any]] = MappingProxyType(
         for dtype in (np.dtype(name).newbyteorder("<"), np.dtype(name).newbyteorder(">"))
     }
 )
-"""By `dtype.str`, every dtype that is sent or taken: numbers and truth values, nothing else."""
+"""Every dtype that is sent or accepted, by `dtype.str`: numbers and truth values only."""
 _BY_NAME: Mapping[str, np.dtype[Any]] = MappingProxyType(
     {prefix + name: np.dtype(name) for prefix in ("", "torch.") for name in _NAMES}
 )
 
 
 def array_form(array: npt.NDArray[Any]) -> dict[bytes, Any]:
-    """The map of an array; its `data` is a copy only where the array's memory is not in C order.
+    """Return the map of an array; `data` is a copy only if the array is not in C order.
 
     Raises:
-        WireError: Its dtype is none of `DTYPES`.
+        WireError: Its dtype is not in `DTYPES`.
     """
     _check_dtype(array.dtype)
     plain = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
@@ -58,10 +58,10 @@ def array_form(array: npt.NDArray[Any]) -> dict[bytes, Any]:
 
 
 def scalar_form(scalar: np.generic) -> dict[bytes, Any]:
-    """The map of a numpy scalar.
+    """Return the map of a numpy scalar.
 
     Raises:
-        WireError: Its dtype is none of `DTYPES`.
+        WireError: Its dtype is not in `DTYPES`.
     """
     _check_dtype(scalar.dtype)
     return {_SCALAR: True, b"data": scalar.item(), b"dtype": scalar.dtype.str}
@@ -73,17 +73,17 @@ def is_form(found: Mapping[str | bytes, Any]) -> bool:
 
 
 def from_form(found: Mapping[str | bytes, Any], limits: Limits) -> Any:  # noqa: ANN401 - or scalar
-    """The array or scalar that a map describes.
+    """Return the array or scalar that a map describes.
 
     Args:
         found: A map for which `is_form` holds; `data` is bytes or a memoryview of the message.
-        limits: Holds the declared shape down.
+        limits: Bounds the declared shape.
 
     Returns:
         A read-only array, on the message's own memory where alignment allows; or a scalar.
 
     Raises:
-        WireError: The map is not exactly of one of the forms, or contradicts itself.
+        WireError: The map does not have exactly one of the forms, or contradicts itself.
     """
     marker = next(marker for marker in _MARKERS if marker in found)
     wanted = {marker, b"data", b"dtype"} | ({b"shape"} if marker != _SCALAR else set())
@@ -135,7 +135,7 @@ def _array(
             f"an array of {dtype.str} {_shown(shape)} needs {_shown(needed)} bytes, "
             f"{len(data)} came"
         )
-    # A zero beside it hides a length that numpy cannot hold.
+    # A dimension of 0 would hide another one that numpy cannot hold.
     if math.prod(max(length, 1) for length in shape) * dtype.itemsize > limits.size:
         raise WireError(f"an array's shape {_shown(shape)} is larger than a message may be")
     array = np.frombuffer(data, dtype=dtype).reshape(shape)

@@ -1,4 +1,4 @@
-"""Messages as bytes: msgpack with numpy arrays, byte for byte what openpi-client makes of them.
+"""Messages as bytes: msgpack with numpy arrays, byte for byte as openpi-client writes them.
 
 The format (msgpack.org, spec.md) is read and written here, not by the msgpack package, as a peer
 need not be honest. Tried with msgpack 1.2.4, `unpackb(strict_map_key=True)`: lists are allocated
@@ -7,8 +7,8 @@ when they are announced, to a depth of 1,024 that no option lowers, so 5 KB of n
 is bounded and not all of them; of two equal keys the last is kept; a timestamp is built before any
 hook is asked. This reader takes nil, bool, int, float, str, bin, array and map with texts or bytes
 for keys; everything else, and everything above its limits, is refused before anything is allocated.
-Nothing that comes in is ever executed or unpickled. Having no use for the package otherwise, the
-writer is ours as well; it copies a picture once, where the package copies it twice.
+Nothing received is ever executed or unpickled. As the package is not needed otherwise, the writer
+is ours as well; it copies a picture once, where the package copies it twice.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from b1k_policies.remote.wire.limits import DEFAULT_LIMITS, Limits, WireError
 __all__ = ["DEFAULT_LIMITS", "Limits", "WireError", "pack", "unpack"]
 
 _MOST = 2**32 - 1
-"""Longest text, bytes, list or map that the format has."""
+"""Greatest length of a text, bytes, list or map in the format."""
 
 
 def unpack(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:  # noqa: ANN401 - any message
-    """The value in a message.
+    """Read the value in a message.
 
     Args:
         data: One whole message.
-        limits: What it may be at most.
+        limits: What it may contain at most.
 
     Returns:
         None, bool, int, float, str, bytes, list, dict, read-only numpy array, or numpy scalar.
         Arrays may share the memory of `data`.
 
     Raises:
-        WireError: No such message; the text says what came and at which byte.
+        WireError: It is not a valid message; the text says what came and at which byte.
     """
     if len(data) > limits.size:
         raise WireError(f"a message of {len(data)} bytes came, the limit is {limits.size}")
@@ -51,10 +51,10 @@ def unpack(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:  # noqa: ANN401
 
 
 def pack(value: Any) -> bytes:  # noqa: ANN401 - checked below
-    """A message with a value in it; `unpack` is the inverse, up to tuples, which become lists.
+    """Write a value as a message; `unpack` is the inverse, except that tuples become lists.
 
     Raises:
-        WireError: It holds something that no message can; the text says what.
+        WireError: It contains something that no message can; the text says what.
     """
     pieces: list[bytes | memoryview] = []
     try:
@@ -86,7 +86,7 @@ _MAP = {0xDE: 2, 0xDF: 4}
 
 
 class _Reader:
-    """Where we are in a message, and what of its limits is left."""
+    """The position in a message, and what is left of its limits."""
 
     def __init__(self, data: memoryview, limits: Limits) -> None:
         self.at = 0
@@ -96,7 +96,7 @@ class _Reader:
         self._text = limits.text
 
     def value(self, depth: int) -> Any:  # noqa: ANN401 - any message
-        """The next value; bytes as a memoryview, so that an array need not be a copy of it."""
+        """Read the next value; bytes as a memoryview, so that an array need not copy them."""
         start = self.at
         self._elements -= 1
         if self._elements < 0:
@@ -149,7 +149,7 @@ class _Reader:
             raise WireError(f"byte {start}: a text is not UTF-8") from None
 
     def _enter(self, count: int, depth: int) -> int:
-        """Refuse before anything is built what cannot be complete or may not be."""
+        """Refuse a list or map that is too long, too deep or cut short, before it is built."""
         if depth >= self._limits.depth:
             raise WireError(f"values may be {self._limits.depth} deep; byte {self.at} is deeper")
         if count > self._elements:
@@ -196,7 +196,7 @@ def _settled(value: Any) -> Any:  # noqa: ANN401 - any message
 
 
 def _write(value: Any, pieces: list[bytes | memoryview]) -> None:  # noqa: ANN401
-    """Append the pieces of a value. Order as in the msgpack package: np.float64 is a float."""
+    """Append the pieces of a value. As in the msgpack package, np.float64 counts as a float."""
     if value is None:
         pieces.append(b"\xc0")
     elif value is True or value is False:
@@ -235,7 +235,7 @@ def _write(value: Any, pieces: list[bytes | memoryview]) -> None:  # noqa: ANN40
 def _header(
     length: int, short: int | None, longest_short: int, codes: tuple[int | None, int, int]
 ) -> bytes:
-    """Code and length, in the shortest form there is."""
+    """Return code and length in the shortest form of the format."""
     if short is not None and length <= longest_short:
         return bytes([short | length])
     if codes[0] is not None and length <= 0xFF:

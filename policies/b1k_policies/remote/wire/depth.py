@@ -1,10 +1,10 @@
-"""Whether a server wants depth, by what it says of itself.
+"""Deciding whether a server wants depth, by its metadata.
 
-The protocol has no word for it: the evaluator sends `depth_linear` when its wrapper has it
+The protocol has no key for it: the evaluator sends `depth_linear` when its wrapper has it
 (`RGBDFullResWrapper`, StanfordVL/BEHAVIOR-1K, `OmniGibson/omnigibson/eval/wrappers`), whatever the
-server looks at. Public servers announce themselves in maps of their own making, many of them empty.
-So a few plain ways of asking are understood, `?depth=yes|no` after the address decides in any case,
-and what else speaks of depth is remarked.
+server uses. Public servers send metadata of their own making, often empty. So a few plain ways of
+asking are understood, any other mention of depth gets a remark, and `?depth=yes|no` after the
+address decides in any case.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _LONGEST_SHOWN = 80
 def wanted_depth(
     metadata: object, *, told: bool | None, ours: bool
 ) -> tuple[bool, tuple[str, ...]]:
-    """Whether depth is sent, and what a person should know about that.
+    """Return whether depth is sent, and what a person should know about that.
 
     Args:
-        metadata: What the server says of itself.
+        metadata: The server's metadata.
         told: `Address.depth`.
-        ours: Whether it is a server of b1k-eval, whose policies look at no depth.
+        ours: Whether it is a server of b1k-eval, whose policies use no depth.
     """
     if ours:
         said = ("depth=yes sends depth to a server that looks at none",) if told else ()
@@ -47,8 +47,8 @@ def wanted_depth(
 def asks_for_depth(metadata: object) -> bool:
     """Whether a server asks for depth, anywhere in its metadata.
 
-    That is: `true` under `depth`, `needs_depth` and the like; `depth` or `depth_linear` in a list,
-    as of modalities; the evaluator's own key of a camera's depth in a list or as a key of a map.
+    It does with `true` under `depth`, `needs_depth` and the like; with `depth` or `depth_linear` in
+    a list, as of modalities; or with the evaluator's key of a camera's depth in a list or a map.
     """
     if isinstance(metadata, dict):
         return any(
@@ -65,9 +65,9 @@ def asks_for_depth(metadata: object) -> bool:
 
 
 def mention_of_depth(metadata: object) -> str | None:
-    """Where metadata speak of depth in any way, printable; None where they do not.
+    """Return where the metadata mention depth in any way, printable; None if nowhere.
 
-    A key whose value says no (false, null, 0, empty) does not count.
+    A key with a negative value (false, null, 0, empty) does not count.
     """
     if isinstance(metadata, str):
         return _shown(metadata) if "depth" in metadata.lower() else None
@@ -83,5 +83,5 @@ def mention_of_depth(metadata: object) -> str | None:
 
 
 def _shown(text: str) -> str:
-    """The beginning of a text for a terminal, which would obey control characters."""
+    """Return the beginning of a text, without control characters, which a terminal would obey."""
     return ascii(text[:_LONGEST_SHOWN])[1:-1]

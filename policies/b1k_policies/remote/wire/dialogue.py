@@ -1,20 +1,21 @@
-"""Which of a server's messages answers which of ours.
+"""Matching a server's messages to the questions they answer.
 
-The protocol has no numbers in its messages: a question is answered by the next message, a reset by
+Messages of the protocol have no numbers: a question is answered by the next message, a reset by
 none. Real servers do more. Those that read a reset as one more question (descendants of openpi's
-`websocket_policy_server`, the servers of RoboArena, of LingBot-VLA) answer it, by {"action": None},
-{"reset": True}, {"status": ...} or the text "reset successful"; some answer twice, or late. A
-client that does not notice plays every later action one question late, and one more per episode.
+`websocket_policy_server`, the servers of RoboArena and of LingBot-VLA) answer it, by
+{"action": None}, {"reset": True}, {"status": ...} or the text "reset successful"; some answer
+twice, or late. A client that does not notice executes every later action one question late, and
+one more with each episode.
 
-So nothing may have arrived when a question or a reset is sent. What has, or what comes after a
-reset and has no action, is an acknowledgement and passed over with a remark. An acknowledgement
-*with* an action looks like an answer: it is known by coming before any question, or by the answer
-proper that follows it. For that the first reset, and the first answer after it, are given
-`SETTLE_S` once per policy. An action that nobody asked for, at any later time, ends the run.
+So nothing may have arrived when a question or a reset is sent. What has arrived, or what follows a
+reset and has no action, is an acknowledgement and is skipped with a remark. An acknowledgement
+*with* an action looks like an answer. It is recognised because it comes before any question, or
+because the real answer follows it; for that `SETTLE_S` is waited after the first reset and after
+the first answer, once per policy. An action that nobody asked for ends the run at any later time.
 
-What a pass does not prove: that a server whose acknowledgement with an action takes longer than
-`SETTLE_S`, and whose first inference does too, answers the right question in the first episode; the
-second one's reset finds the answer that is left over.
+What a pass does not prove: that a server whose acknowledgement with an action and whose first
+inference both take longer than `SETTLE_S` answers the right question in the first episode; the
+reset of the second one then finds the answer that is left over.
 """
 
 from __future__ import annotations
@@ -31,37 +32,37 @@ from b1k_policies.remote.wire.codec import WireError, unpack
 from b1k_policies.remote.wire.link import ANSWERS, LateError, Link, LostError
 
 SETTLE_S = 1.0
-"""How long a message that should not come is waited for [s]. On the loopback a server that answers
-a reset at once is heard of after a millisecond (docs/server.md)."""
+"""How long to wait for a message that should not come [s]. On the loopback the answer of a server
+that answers a reset at once arrives after a millisecond (docs/server.md)."""
 PATIENCE_S = 30.0
-"""After what may have been an acknowledgement or an answer without an action: how long the answer
-proper is waited for before the question is asked again, as the evaluator does at once [s]."""
+"""How long to wait for the real answer, after a message that may be an acknowledgement or an answer
+without an action, before the question is asked again [s]; the evaluator asks again at once."""
 MOST_RETRIES = 2
-"""Of a question that was answered without an action."""
+"""How often a question that was answered without an action is asked again."""
 
 _LONGEST_SETTLE_S = 60.0
 _MOST_BESIDES = 16
 _LONGEST_SHOWN = 80
 
 Manner = Literal["unknown", "silent", "plain", "action"]
-"""What a server makes of a reset: not known yet, or no answer, or one without action, or with."""
+"""How a server answers a reset: not known yet, not at all, without an action, or with one."""
 
 
 class Dialogue:
-    """Questions and answers over one link, in step.
+    """Keeps questions and answers over one link in step.
 
     Attributes:
         foreign: Whether the server is not one of ours, which answer questions and nothing else.
-        remarks: What it did beside the protocol since `forget_remarks`, a sentence each.
-        listened_s: How long the latest `ask` went on listening once it had its answer [s].
+        remarks: A sentence for each thing it did beside the protocol since `forget_remarks`.
+        listened_s: How long the latest `ask` went on listening after it had its answer [s].
     """
 
     def __init__(self, link: Link, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Talk over a link, which others open, drop and close.
+        """Use a link, which the caller opens, drops and closes.
 
         Args:
-            link: Asked on one thread.
-            clock: Monotonic time [s]; deadlines are on it.
+            link: The link, used on one thread.
+            clock: Monotonic time [s], in which deadlines are given.
         """
         self.foreign = True
         self.remarks: tuple[str, ...] = ()
@@ -74,20 +75,20 @@ class Dialogue:
         self._held: bytes | str | None = None
 
     def forget_remarks(self) -> None:
-        """For another episode."""
+        """Forget the remarks, at the start of another episode."""
         self.remarks = ()
 
     def connected(self) -> None:
-        """The link was opened anew: nothing is under way."""
+        """Note that the link was opened anew, so that no message is outstanding."""
         self._reset_open = False
         self._held = None
 
     def begin(self, data: bytes, deadline: float) -> None:
-        """Send a reset, and hear whether it is answered where that is not known yet.
+        """Send a reset, and listen for an answer to it unless the server is known to give none.
 
         Raises:
-            EndsRunError: Something with an action is there already, or an acknowledgement that the
-                server used to give does not come.
+            EndsRunError: A message with an action has arrived already, or an acknowledgement that
+                the server used to give does not come.
             LostError: The connection broke.
             LateError: The deadline has passed.
         """
@@ -98,7 +99,7 @@ class Dialogue:
             return
         self._reset_open = True
         if self._manner == "unknown":
-            with contextlib.suppress(LateError, LostError):  # the question finds it lost
+            with contextlib.suppress(LateError, LostError):  # a lost link is found by the question
                 self._await_acknowledgement(min(deadline, self._clock() + SETTLE_S))
         elif self._manner == "action":
             try:
@@ -108,13 +109,13 @@ class Dialogue:
                 raise self._unmatched(text) from error
 
     def ask(self, data: bytes, deadline: float) -> object:
-        """Send a question; again, if the answer has no action.
+        """Send a question, and again if the answer has no action.
 
         Returns:
             The answer as `codec.unpack` gives it, or a text.
 
         Raises:
-            EndsRunError: An answer is there before it was asked for.
+            EndsRunError: An answer arrived before it was asked for.
             WireError: The answer cannot be read.
             LostError: The connection broke.
             LateError: The deadline has passed.
@@ -133,7 +134,7 @@ class Dialogue:
             except LateError:
                 if until == deadline:
                     raise
-                self._link.send(data, deadline)  # so it was the answer, and had no action
+                self._link.send(data, deadline)  # that message was the answer, and had no action
                 sent, until = sent + 1, deadline
                 continue
             if self._is_greeting(raw):
@@ -149,13 +150,13 @@ class Dialogue:
             sent += 1
         return self._settled(message, sent, begun, deadline)
 
-    # --- what comes by itself -------------------------------------------------------------------
+    # --- unexpected messages --------------------------------------------------------------------
 
     def _expect_nothing(self) -> None:
-        """See that no answer is there already.
+        """Check that no answer has arrived already.
 
         Raises:
-            EndsRunError: There is one.
+            EndsRunError: An answer has arrived.
         """
         while self._held is None and (raw := self._link.waiting()) is not None:
             self._take(raw)
@@ -165,9 +166,9 @@ class Dialogue:
             self._take(self._link.receive(until))
 
     def _take(self, raw: bytes | str) -> None:
-        """Take a message that came while no question was under way.
+        """Handle a message that came while no question was outstanding.
 
-        What is an error in words, or cannot be read, is kept: it is what the next question gets.
+        An error in words, or a message that cannot be read, is kept as the next question's answer.
         """
         if self._is_greeting(raw):
             return
@@ -190,11 +191,11 @@ class Dialogue:
             self._held = raw
 
     def _settled(self, message: object, sent: int, begun: float, deadline: float) -> object:
-        """Make sure of an answer that might be an acknowledgement, or one of two."""
+        """Make sure that an answer is not an acknowledgement or one of several."""
         first, self._reset_open = self._reset_open, False
         if not isinstance(message, dict) or not _acts(message):
             return message
-        if sent > 1:  # each may still be answered, in about the time that the first took
+        if sent > 1:  # each try may still be answered, in about the time that the first took
             wait_s = min(_LONGEST_SETTLE_S, max(SETTLE_S, 2 * (self._clock() - begun)))
             for _ in range(_MOST_BESIDES):
                 raw = self._heard_within(wait_s, deadline)
@@ -221,7 +222,7 @@ class Dialogue:
         later = raw if isinstance(raw, str) else unpack(raw, ANSWERS)
         if unknown and isinstance(later, dict) and _acts(later):
             self._acknowledged(message)
-            self._doubtful = True  # or it answers everything twice: the next answer shows
+            self._doubtful = True  # it may answer everything twice instead: the next answer shows
             return later
         self._take(raw)
         return message
@@ -230,7 +231,7 @@ class Dialogue:
         begun = self._clock()
         try:
             return self._link.receive(min(deadline, begun + for_s))
-        except (LateError, LostError):  # the next message that is sent finds it lost
+        except (LateError, LostError):  # a lost link is found by the next message that is sent
             return None
         finally:
             self.listened_s += self._clock() - begun
@@ -238,7 +239,7 @@ class Dialogue:
     # --- words ----------------------------------------------------------------------------------
 
     def _is_greeting(self, raw: bytes | str) -> bool:
-        """Whether it is the server's metadata once more; empty ones look like anything."""
+        """Whether a message repeats the server's metadata; an empty map is not taken for that."""
         greeting = self._link.greeting
         again = greeting is not None and len(greeting) > 1 and raw == greeting
         if again:
@@ -271,12 +272,12 @@ def _acts(message: dict[Any, Any]) -> bool:
 
 
 def _acknowledges(message: object, *, error: bool = False) -> bool:
-    """Whether a message may be the answer to a reset: a map without action, or a word of assent.
+    """Whether a message may be an answer to a reset: a map without action, or a word like `ok`.
 
     Args:
-        message: Received after a reset.
-        error: Whether a map that speaks of an error may be one; once a question is under way, that
-            is more likely its answer.
+        message: A message received after a reset.
+        error: Whether a map that reports an error may be one; once a question is outstanding, it is
+            more likely that question's answer.
     """
     if isinstance(message, dict):
         return not _acts(message) and (error or "error" not in message)
@@ -289,14 +290,14 @@ def _acknowledges(message: object, *, error: bool = False) -> bool:
 
 
 def _shown(message: object) -> str:
-    """The beginning of a received message, for a terminal, which would obey control characters."""
+    """Return the beginning of a message in ASCII: a terminal would obey control characters."""
     if isinstance(message, dict):
         message = {key: ... if hasattr(value, "shape") else value for key, value in message.items()}
     return ascii(message)[:_LONGEST_SHOWN]
 
 
 def gist(text: str) -> str:
-    """The line of a server's text that says most: of a traceback the last, otherwise the first."""
+    """Return the line of a server's text that says most: a traceback's last, else the first."""
     lines = [line.strip() for line in text[:100_000].splitlines() if line.strip()] or ["(nothing)"]
     line = lines[-1] if lines[0].startswith("Traceback") else lines[0]
     return "".join(letter if letter.isprintable() else "?" for letter in line[:300])

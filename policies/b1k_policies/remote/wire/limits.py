@@ -1,4 +1,4 @@
-"""How much a peer may ask of us, and the error when it asks for more."""
+"""How much one message from a peer may contain, and the error when it has more."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ _DEEPEST = 64
 
 
 class WireError(B1kEvalError):
-    """Bytes that are no message of the protocol, or a value that cannot be one."""
+    """Bytes are not a message of the protocol, or a value cannot be sent as one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one message may be at most.
+    """The limits of one message.
 
-    Reading a message allocates, beside the message itself, at most `size` bytes (arrays that lie
-    across the machine's alignment are copied), four times `text` (Python's widest characters) and
-    about 200 bytes for each of the `elements`.
+    Besides the message itself, reading it allocates at most `size` bytes (unaligned arrays are
+    copied), four times `text` (Python's widest characters) and about 200 bytes for each of the
+    `elements`.
 
     Attributes:
-        size: Whole message [bytes]. An observation of the evaluator has 4 MB, with depth and
-            segmentation 20 MB; times the number of envs.
-        depth: Maps and lists inside one another.
-        elements: Values, keys included, at all depths.
-        text: All texts and keys together [bytes].
+        size: Size of the whole message [bytes]. An observation of the evaluator has 4 MB, with
+            depth and segmentation 20 MB, times the number of envs.
+        depth: Nesting of maps and lists.
+        elements: Number of values, keys included, at all depths.
+        text: Size of all texts and keys together [bytes].
     """
 
     size: int = 64 * 2**20
@@ -39,7 +39,7 @@ class Limits:
             value = getattr(self, name)
             if value < 1:
                 raise ValueError(f"Limits: {name} must be at least 1, got {value}")
-        if self.depth > _DEEPEST:  # the reader recurses
+        if self.depth > _DEEPEST:  # the reader recurses, and Python's stack has an end
             raise ValueError(f"Limits: depth may be {_DEEPEST} at most, got {self.depth}")
 
 

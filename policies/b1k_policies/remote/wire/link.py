@@ -1,8 +1,8 @@
-"""One connection to a policy server, with a deadline for everything.
+"""One connection to a policy server, with a deadline for every operation.
 
-What the evaluator's client does (StanfordVL/BEHAVIOR-1K, OmniGibson/omnigibson,
-`eval/utils/network_utils.py`): /healthz first, no compression, pings that nobody has to answer, the
-server's metadata before anything else. A proxy of the environment is not used.
+It behaves like the evaluator's client (StanfordVL/BEHAVIOR-1K, OmniGibson/omnigibson,
+`eval/utils/network_utils.py`): /healthz first, no compression, pings that need no answer, the
+server's metadata before anything else. A proxy named in the environment is not used.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
 
 ANSWERS = Limits(size=16 * 2**20)
-"""What a server may send at once."""
+"""Limits of one message from a server."""
 
 HEALTH_TIMEOUT_S = 2.0
 OPEN_TIMEOUT_S = 10.0
@@ -35,16 +35,16 @@ METADATA_TIMEOUT_S = 10.0
 _PING_INTERVAL_S = 60.0
 _CLOSE_TIMEOUT_S = 2.0
 _OLDEST_WEBSOCKETS = 15
-"""Before, its blocking client had no pings."""
+"""Oldest usable version: before it, the blocking client had no pings."""
 _UNAUTHORISED = (401, 403)
 
 
 class LostError(B1kEvalError):
-    """There is no connection, or not any more; another attempt may have more luck."""
+    """There is no connection, or it broke; another attempt may succeed."""
 
 
 class RefusedError(B1kEvalError):
-    """The server is there and will not have us, now or later."""
+    """The server is there and refuses the connection, now and later."""
 
 
 class LateError(B1kEvalError):
@@ -52,7 +52,7 @@ class LateError(B1kEvalError):
 
 
 def require_websockets() -> None:
-    """See that there is something to connect with.
+    """Check that the websockets package can be used.
 
     Raises:
         UnavailableError: websockets is missing or too old.
@@ -71,10 +71,10 @@ def require_websockets() -> None:
 
 
 def api_key_here() -> str | None:
-    """The key of the environment; None if there is none.
+    """Return the API key from the environment, or None.
 
     Raises:
-        UsageError: It cannot be sent; the text does not repeat it.
+        UsageError: The key cannot be sent; the text does not repeat it.
     """
     key = os.environ.get(keys.KEY_VARIABLE) or None
     if key is not None and not all("!" <= letter <= "~" for letter in key):
@@ -86,10 +86,10 @@ def api_key_here() -> str | None:
 
 
 class Link:
-    """A connection that can be opened again; used on one thread.
+    """A connection that can be reopened; for use on one thread.
 
     Attributes:
-        greeting: The metadata of the present connection as they came; None before the first.
+        greeting: The metadata of the present connection as received; None before the first.
     """
 
     def __init__(
@@ -99,12 +99,12 @@ class Link:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Nothing is opened yet.
+        """Prepare a link without opening it.
 
         Args:
-            address: Of the server.
+            address: Address of the server.
             api_key: Sent in the header `Authorization`; None sends none.
-            clock: Monotonic time [s]; deadlines are on it.
+            clock: Monotonic time [s], in which deadlines are given.
         """
         self._address = address
         self._api_key = api_key
@@ -124,8 +124,8 @@ class Link:
             The server's metadata.
 
         Raises:
-            LostError: It cannot be reached, or says nothing.
-            RefusedError: It wants another key, or its metadata is no map.
+            LostError: The server cannot be reached, or sends nothing.
+            RefusedError: It wants another key, or its metadata is not a map.
             LateError: The deadline has passed.
         """
         from websockets.exceptions import InvalidStatus, WebSocketException
@@ -143,7 +143,7 @@ class Link:
                 open_timeout=self._left(deadline, OPEN_TIMEOUT_S),
                 close_timeout=_CLOSE_TIMEOUT_S,
                 ping_interval=_PING_INTERVAL_S,
-                ping_timeout=None,  # the reference server answers none while it infers
+                ping_timeout=None,  # the reference server answers no ping while it infers
                 max_size=ANSWERS.size,
             ).__enter__()
             found = self._connection.recv(timeout=self._left(deadline, METADATA_TIMEOUT_S))
@@ -181,10 +181,10 @@ class Link:
                 raise LostError(f"{self._address}: {_told(error)}") from error
 
     def receive(self, deadline: float) -> bytes | str:
-        """The next message.
+        """Receive the next message.
 
         Raises:
-            WireError: It is too large.
+            WireError: The message is too large.
             LostError: The connection broke.
             LateError: The deadline has passed.
         """
@@ -204,9 +204,9 @@ class Link:
             raise LostError(f"{self._address}: {_told(error)}") from error
 
     def waiting(self) -> bytes | str | None:
-        """A message that has arrived already; None where there is none, or no connection.
+        """Return a message that has arrived already; None if there is none, or no connection.
 
-        Of a connection that is lost the next `send` will tell.
+        A lost connection is reported by the next `send`.
         """
         from websockets.exceptions import ConnectionClosed
 
@@ -218,14 +218,14 @@ class Link:
             return None
 
     def drop(self) -> None:
-        """Give the connection up without a word; safe to call without one."""
+        """Give the connection up without closing it in order; safe to call without one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             _cut(connection)
             connection.close()
 
     def close(self) -> None:
-        """Say goodbye; safe to call twice."""
+        """Close the connection in order; safe to call twice."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -279,7 +279,7 @@ class Link:
 
     @contextlib.contextmanager
     def _cut_off(self, connection: ClientConnection, deadline: float) -> Iterator[None]:
-        """Break off what blocks beyond the deadline: a server that does not read stops a sender."""
+        """Shut the socket at the deadline, as a server that does not read blocks a sender."""
         fired = threading.Event()
 
         def cut() -> None:
@@ -300,7 +300,7 @@ class Link:
 
 
 def _cut(connection: ClientConnection) -> None:
-    with contextlib.suppress(OSError):  # it is gone already
+    with contextlib.suppress(OSError):  # the socket is closed already
         connection.socket.shutdown(socket.SHUT_RDWR)
 
 

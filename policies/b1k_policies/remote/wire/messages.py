@@ -1,9 +1,9 @@
-"""Everything else that goes over the wire: resets, answers, and what a server says of itself.
+"""The messages other than observations: resets and answers.
 
-A connection begins with one message of the server, a map of metadata that may be empty. The client
-sends {"reset": True} at every episode's start, which is not answered, and observations
-(`observations`), each answered by a map with `action`. A text instead is the server's account of
-an error. Arrays go as in `codec`.
+A connection begins with one message of the server, a map of metadata that may be empty
+(`metadata`). The client sends {"reset": True} at the start of every episode, which is not answered,
+and observations (`observations`), each answered by a map with `action`. If the answer is a text, it
+is the server's account of an error. Arrays are encoded as in `codec`.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ class NoActionError(PolicyFaultError):
 
 
 class NoChunkError(PolicyFaultError):
-    """The server was asked for a chunk, and gave one action: it plays one at a time."""
+    """The server was asked for a chunk and gave one action: it answers with one at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """What a client of ours says of the episode it begins, or goes on with on a new connection.
+    """What a client of ours says about the episode it begins, or continues on a new connection.
 
     Attributes:
-        seed: Of the episode.
+        seed: Seed of the episode.
         instance: Instance index within the split.
-        rollout: Try number on the instance.
-        inference: Inferences of the episode made before.
-        step: Control steps of the episode made before.
+        rollout: Number of the try on the instance.
+        inference: Number of inferences already made in the episode.
+        step: Number of control steps already made in the episode.
     """
 
     seed: int
@@ -73,10 +73,10 @@ class Answer:
     """A server's answer for one env.
 
     Attributes:
-        actions: float32 [K, 23]; K is 1 where no chunk was asked for.
+        actions: float32 [K, 23]; K is 1 if no chunk was asked for.
         timing: The server's own figures by name, mostly [ms].
-        skill: As of `ActionChunk`, from a server of ours.
-        progress: Likewise.
+        skill: As in `ActionChunk`, from a server of ours.
+        progress: As in `ActionChunk`, from a server of ours.
     """
 
     actions: Float32Array
@@ -89,7 +89,7 @@ class Answer:
 
 
 def reset_message(told: Told | None = None) -> dict[str, Any]:
-    """The message that begins an episode; `told` only to a server that understands it."""
+    """Return the message that begins an episode; `told` is for servers that understand it."""
     message: dict[str, Any] = {keys.RESET: True}
     if told is not None:
         message[keys.EXTENSION] = asdict(told)
@@ -97,15 +97,15 @@ def reset_message(told: Told | None = None) -> dict[str, Any]:
 
 
 def is_reset(message: object) -> bool:
-    """Whether a message begins an episode: it has the key, whatever else it has."""
+    """Whether a message begins an episode: it has the key `reset`, whatever else it has."""
     return isinstance(message, dict) and keys.RESET in message
 
 
 def read_reset(message: Mapping[Any, Any]) -> Told | None:
-    """What a reset says of its episode; None from a client that is not ours.
+    """Read what a reset says about its episode; None from a client that is not ours.
 
     Raises:
-        WireError: It says so in a way that cannot be meant.
+        WireError: A value is not valid.
     """
     block = message.get(keys.EXTENSION)
     if block is None:
@@ -130,14 +130,14 @@ def answer_message(
     timing: Mapping[str, float] | None = None,
     said: ActionChunk | None = None,
 ) -> dict[str, Any]:
-    """The answer to a `Question`.
+    """Return the answer to a `Question`.
 
     Args:
         action: float32 [N, 23], one row per env.
         action_chunk: float32 [N, K, 23] with `action` first; None if it was not asked for.
         batched: `Question.batched`.
         timing: Figures of the server; the reference server gives `infer_ms` and `prev_total_ms`.
-        said: The chunk whose skill and progress a client of ours is told.
+        said: The chunk whose skill and progress are told to a client of ours.
     """
     arrays = {keys.ACTION: action}
     if action_chunk is not None:
@@ -155,16 +155,17 @@ def read_answer(message: object, *, rows: int | None, extended: bool = False) ->
     """Read a server's answer to one env's observation.
 
     Args:
-        message: As `codec.unpack` gives it.
+        message: As `codec.unpack` returns it.
         rows: K, if a chunk was asked for.
         extended: Whether to read what only a server of ours says.
 
     Raises:
         NoActionError: It is a map without `action`.
-        NoChunkError: Likewise without `action_chunk`, though one was asked for.
-        PolicyFaultError: It is no map.
-        ActionError: An action of another shape or kind, not finite, or two that differ.
-        WireError: Skill or progress cannot be meant.
+        NoChunkError: It is a map without `action_chunk`, though a chunk was asked for.
+        PolicyFaultError: It is not a map.
+        ActionError: An action has another shape or dtype or is not finite, or `action` and
+            `action_chunk` differ.
+        WireError: Skill or progress is not valid.
     """
     if not isinstance(message, dict):
         raise PolicyFaultError(f"the server answered with a {type(message).__name__}, not a map")
@@ -193,7 +194,7 @@ def read_answer(message: object, *, rows: int | None, extended: bool = False) ->
 
 
 def _floats(found: object, name: str, lead: tuple[int, ...]) -> Float32Array:
-    """float32 [*lead, 23] of what may have a dimension for the one env before it."""
+    """Return float32 [*lead, 23]; the received array may have a leading dimension of 1 env."""
     wanted = (*lead, ACTION_DIM)
     if not isinstance(found, np.ndarray):
         raise ActionError(f"the server's {name!r} must be an array, got {type(found).__name__}")
@@ -202,7 +203,7 @@ def _floats(found: object, name: str, lead: tuple[int, ...]) -> Float32Array:
             f"the server's {name!r} must be float32 {list(wanted)}, or with a leading 1, got "
             f"{found.dtype} {list(found.shape)}"
         )
-    with np.errstate(over="ignore"):  # what does not fit becomes infinite, and is refused
+    with np.errstate(over="ignore"):  # what overflows becomes infinite, and is refused below
         actions = found.reshape(wanted).astype(np.float32)
     if not np.isfinite(actions).all():
         place = [int(index) for index in np.argwhere(~np.isfinite(actions))[0]]
@@ -211,7 +212,7 @@ def _floats(found: object, name: str, lead: tuple[int, ...]) -> Float32Array:
 
 
 def _timing(found: object) -> dict[str, float]:
-    """What of a server's timing is a number; it decides nothing, so the rest is passed over."""
+    """Return the numbers in a server's timing; nothing depends on it, so the rest is ignored."""
     if not isinstance(found, dict):
         return {}
     return {
@@ -222,7 +223,7 @@ def _timing(found: object) -> dict[str, float]:
 
 
 def _shown(value: object) -> str:
-    """The beginning of a received value, for a terminal, which would obey control characters."""
+    """Return the beginning of a value in ASCII: a terminal would obey control characters."""
     return ascii(str(value)[:40])[1:-1]
 
 
@@ -246,7 +247,7 @@ def _said(block: Mapping[Any, Any]) -> tuple[Skill | None, float | None]:
 
 
 def _check_skill(index: int | None, name: str | None, probability: float | None) -> None:
-    """Hold a skill to what `Skill` says, and its name to what a line of text can show."""
+    """Check that a skill is as `Skill` says, and that its name can be shown on a line of text."""
     if index is not None and not 0 <= index < 2**31:
         raise WireError(f"the server's skill has the index {index}, expected 0 to 2^31 - 1")
     if name is not None and not (name.isprintable() and len(name) <= _LONGEST_NAME):

@@ -1,4 +1,4 @@
-"""What a server says of itself: any map, and in it what only one of ours says."""
+"""A server's metadata: any map, with an entry of their own from servers of ours."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from b1k_policies.remote.wire import keys
 from b1k_policies.remote.wire.limits import WireError
 
 VERSION = 1
-"""Of what is under `keys.EXTENSION` in all messages."""
+"""Version of what is under `keys.EXTENSION` in all messages."""
 
 _LONGEST_CHUNK = 10_000
 _LARGEST_PICTURE = 4096
@@ -24,12 +24,12 @@ _LONGEST_TEXT = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class Resizing:
-    """Pictures already at the size of a contract; see `pictures.resized`.
+    """A wish for pictures at the size of a contract; see `pictures.resized`.
 
     Attributes:
         size: Height and width [px].
-        filter: As of the contract.
-        antialias: Likewise.
+        filter: `resize_filter` of the contract.
+        antialias: `resize_antialias` of the contract.
     """
 
     size: int
@@ -38,19 +38,19 @@ class Resizing:
 
 
 Images = Literal["native", "none"] | Resizing
-"""Pictures a server wants: as the cameras give them, none, or resized."""
+"""The pictures a server wants: as the cameras give them, none, or resized."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServerInfo:
-    """A server of ours.
+    """What a server of ours says about itself.
 
     Attributes:
-        name: Of its policy.
+        name: Name of its policy.
         chunk_length: Rows of its chunks; a client may ask for as many or fewer.
-        skipped_rows: As of `Policy`.
-        images: What to send.
-        remarks: As of `Policy`.
+        skipped_rows: As in `Policy`.
+        images: The pictures to send.
+        remarks: As in `Policy`.
     """
 
     name: str
@@ -60,7 +60,7 @@ class ServerInfo:
     remarks: tuple[str, ...] = ()
 
     def as_metadata(self) -> dict[str, Any]:
-        """The metadata to send; `read_info` is the inverse."""
+        """Return the metadata to send; `read_info` is the inverse."""
         images: Any = self.images
         if isinstance(images, Resizing):
             images = {
@@ -82,11 +82,11 @@ class ServerInfo:
 
 
 def read_info(metadata: object) -> ServerInfo | None:
-    """What a server of ours says of itself; None of any other.
+    """Read what a server of ours says about itself; None for any other server.
 
     Raises:
         UnavailableError: It speaks another version than this client.
-        WireError: The metadata is no map, or a figure cannot be meant.
+        WireError: The metadata is not a map, or a figure is not valid.
     """
     if not isinstance(metadata, dict):
         raise WireError(f"a server's metadata must be a map, got {type(metadata).__name__}")
@@ -119,7 +119,7 @@ def read_info(metadata: object) -> ServerInfo | None:
 
 
 def json_value(found: Any) -> Any:  # noqa: ANN401 - whatever a server says
-    """Metadata for run.json; arrays and bytes by their hash, numbers JSON has none for as texts."""
+    """Return metadata for run.json: arrays and bytes as hashes, numbers not in JSON as texts."""
     if isinstance(found, dict):
         return {str(key): json_value(value) for key, value in found.items()}
     if isinstance(found, list):
@@ -134,7 +134,7 @@ def json_value(found: Any) -> Any:  # noqa: ANN401 - whatever a server says
 
 
 def _printable(text: str) -> str:
-    """The text for a terminal, which would obey control characters."""
+    """Return a text without control characters, which a terminal would obey."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 

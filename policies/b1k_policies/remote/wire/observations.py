@@ -1,8 +1,8 @@
-"""Observations as the official evaluator sends them: a flat map, by generation.
+"""Observations as the official evaluator sends them: flat maps that differ by generation.
 
-2025 and v3.9.0 to v3.9.2 send every array as it is, v3.9.3 and later with a leading dimension of
-the envs, also when there is one. Pictures come in as RGBA or RGB, of any size; proprio as 256
-(2025) or 61 numbers. Depth and segmentation, which wrappers may add, are passed over.
+2025 and v3.9.0 to v3.9.2 send every array as it is; v3.9.3 and later add a leading dimension of
+the envs, even for one env. Pictures are received as RGBA or RGB, of any size; proprio as 256
+(2025) or 61 numbers. Depth and segmentation, which wrappers may add, are ignored.
 """
 
 from __future__ import annotations
@@ -34,21 +34,22 @@ _STEP = "step"
 _POSES = "camera_to_base"
 _RECORDED = 21
 _MOST_STEPS = 2**53
-"""Above, a step count is not one any more, and its time in seconds would be rounded."""
+"""Greatest step count: above it float64 has no exact integers, and times would be rounded."""
 
 
 class ManyEnvsError(WireError):
-    """An observation of more envs than there may be."""
+    """An observation has more envs than are allowed."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Question:
-    """An observation message, read.
+    """The content of an observation message.
 
     Attributes:
-        observations: One per env, at least one.
-        batched: Whether arrays had a leading dimension of the envs; the answer's must too then.
-        rows: K of a client that plays K actions before it asks again; None if it did not say.
+        observations: One observation per env, at least one.
+        batched: Whether arrays had a leading dimension of the envs, as those of the answer must
+            then have, too.
+        rows: K of a client that executes K actions before it asks again; None if it did not say.
         step: Control steps since the reset, as a client of ours says; None from others.
     """
 
@@ -68,16 +69,16 @@ def to_wire(
     extended: bool = False,
     depth: bool = False,
 ) -> dict[str, Any]:
-    """The message of one env's observation; nothing in it is a copy but pictures given an alpha.
+    """Return the message for one env's observation; only pictures that get an alpha are copied.
 
     Args:
-        observation: Without pictures if `images` is empty.
+        observation: The observation; its pictures are left out if `images` is empty.
         batch: Give every array the leading dimension 1.
         images: Send these instead of the observation's own.
         channels: The evaluator sends RGBA, opaque.
-        rows: Ask for a chunk of as many actions; None asks for none.
-        extended: Tell a server that understands it the step, and the poses of the pictures as
-            they are: `cam_rel_poses` are rounded otherwise, and in v3.9.3 newer than the pictures.
+        rows: Ask for a chunk of this many actions; None asks for none.
+        extended: Tell a server that understands it the step, and the poses of the pictures
+            themselves: `cam_rel_poses` are rounded, and in v3.9.3 newer than the pictures.
         depth: Send the observation's depth, as the evaluator does with `RGBDFullResWrapper`.
 
     Raises:
@@ -116,20 +117,21 @@ def from_wire(
     """Read an observation message.
 
     Args:
-        message: As `codec.unpack` gives it.
-        images: False passes pictures over, for a policy that looks at none; otherwise all views
-            must be there.
-        task_index: The task where the message names none.
-        step: Control steps since the reset, where the message does not say.
-        envs: How many there may be at most; None for any number.
+        message: As `codec.unpack` returns it.
+        images: False ignores pictures, for a policy that uses none; otherwise every view must be
+            there.
+        task_index: The task, if the message names none.
+        step: Control steps since the reset, if the message does not say.
+        envs: Greatest number of envs; None for any number.
 
     Returns:
         Observations whose arrays are read-only and may share the message's memory. Numbers that
-        are not finite are handed on: the evaluators send what their simulator gives.
+        are not finite are passed on, since evaluators send what their simulator gives.
 
     Raises:
-        ManyEnvsError: More than `envs`.
-        WireError: No such observation; the text names the key, what came and what was expected.
+        ManyEnvsError: There are more envs than `envs`.
+        WireError: It is not an observation; the text names the key, what came and what was
+            expected.
     """
     if not isinstance(message, dict):
         raise WireError(f"an observation must be a map, got {type(message).__name__}")
@@ -175,7 +177,7 @@ def from_wire(
 
 
 def _rgba(picture: UInt8Array) -> UInt8Array:
-    import cv2  # thirty times as fast as numpy where it matters, at three pictures a message
+    import cv2  # thirty times as fast as numpy, for three pictures in every message
 
     converted = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2RGBA)
     rgba: UInt8Array = np.asarray(converted, dtype=np.uint8)
@@ -185,7 +187,7 @@ def _rgba(picture: UInt8Array) -> UInt8Array:
 def _pictures(
     message: Mapping[Any, Any], view: View, batched: bool, count: int
 ) -> list[UInt8Array]:
-    """The pictures of one view, uint8 [N, N, 3] RGB per env."""
+    """Read the pictures of one view, uint8 [N, N, 3] RGB per env."""
     import cv2
 
     key = CAMERAS[view].observation_key
@@ -217,7 +219,7 @@ def _array(message: Mapping[Any, Any], key: str) -> npt.NDArray[Any]:
 
 
 def _numbers(message: Mapping[Any, Any], key: str, dtype: type) -> npt.NDArray[Any]:
-    """An array of a dtype, in whichever byte order it came."""
+    """Read an array as a dtype, whatever its byte order."""
     found = _array(message, key)
     if found.dtype.newbyteorder("=") != dtype:
         raise _wrong(key, found, np.dtype(dtype).name)
@@ -227,7 +229,7 @@ def _numbers(message: Mapping[Any, Any], key: str, dtype: type) -> npt.NDArray[A
 
 
 def _recorded_poses(message: Mapping[Any, Any], batched: bool, count: int) -> Float32Array:
-    """`cam_rel_poses`, float32 [N, 21]."""
+    """Read `cam_rel_poses`, float32 [N, 21]."""
     found: Float32Array = _numbers(message, CAM_REL_POSES_KEY, np.float32)
     wanted = (count, _RECORDED) if batched else (_RECORDED,)
     if found.shape != wanted:
@@ -246,7 +248,7 @@ def _protocol(proprio: Float32Array) -> Protocol:
 
 
 def _tasks(message: Mapping[Any, Any], count: int, default: int | None) -> list[int]:
-    """The task of every env; `task_id` may be a number or an array of one per env."""
+    """Read the task of every env; `task_id` may be one number, or an array with one per env."""
     if TASK_ID_KEY not in message and default is not None:
         return [default] * count
     found = message.get(TASK_ID_KEY)
@@ -263,7 +265,7 @@ def _tasks(message: Mapping[Any, Any], count: int, default: int | None) -> list[
 
 
 def _whole(message: Mapping[Any, Any], key: str, *, least: int) -> int | None:
-    """A whole number, where there is one."""
+    """Read a whole number, if the message has it."""
     if key not in message:
         return None
     found = message[key]
@@ -278,7 +280,7 @@ def _whole(message: Mapping[Any, Any], key: str, *, least: int) -> int | None:
 def _told(
     message: Mapping[Any, Any], count: int
 ) -> tuple[int | None, Mapping[View, Float32Array] | None]:
-    """Step and poses, as a client of ours says."""
+    """Read the step and the poses that a client of ours sends."""
     block = message.get(keys.EXTENSION)
     if not isinstance(block, dict):
         return None, None

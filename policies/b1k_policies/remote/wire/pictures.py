@@ -1,4 +1,4 @@
-"""Pictures resized before they are sent, for a server that asks for it."""
+"""Resizing pictures before they are sent, for a server that asks for it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from b1k_policies.xvla.images import resize
 
 
 def require_torch(to: Resizing) -> None:
-    """See that pictures can be resized.
+    """Check that pictures can be resized.
 
     Raises:
         UnavailableError: torch is missing.
@@ -29,18 +29,18 @@ def require_torch(to: Resizing) -> None:
 
 
 def resized(pictures: Mapping[View, UInt8Array], to: Resizing) -> Mapping[View, UInt8Array]:
-    """The pictures as `images.image_tensor` makes them before it normalises.
+    """Return the pictures as `images.image_tensor` makes them before it normalises.
 
-    It is the same call of torch, so the server's own resizing finds nothing left to do. Both sides
-    have the same bits if both have the same torch and the same kind of processor; others may
-    differ by a level here and there. Native pictures are free of that.
+    torch is called in the same way, so the server's own resizing has nothing left to do. The bits
+    are the same if both sides have the same torch and kind of processor; otherwise some values may
+    differ by one level. Native pictures avoid that.
 
     Args:
-        pictures: Per view, uint8 [N, N, 3] RGB.
+        pictures: uint8 [N, N, 3] RGB by view.
         to: Size and filter.
 
     Returns:
-        Per view, uint8 [S, S, 3] RGB, read-only.
+        uint8 [S, S, 3] RGB by view, read-only.
     """
     return MappingProxyType({view: _resized(picture, to) for view, picture in pictures.items()})
 

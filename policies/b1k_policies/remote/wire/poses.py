@@ -1,4 +1,4 @@
-"""Camera poses as the evaluator records them, and as matrices."""
+"""Reading camera poses as the evaluator records them, and checking matrices."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from b1k_envs.poses import camera_matrices
 from b1k_policies.remote.wire.limits import WireError
 
 _UNIT = 1e-3
-"""How far a rotation may be from orthonormal; float32 leaves 1e-6."""
+"""How far a rotation may be from orthonormal; float32 rounding leaves 1e-6."""
 
 
 def camera_poses(recorded: Float32Array) -> MappingProxyType[View, Float32Array]:
-    """The matrices of a received `cam_rel_poses`; see `b1k_envs.poses.camera_matrices`.
+    """Return the matrices of a received `cam_rel_poses`; see `b1k_envs.poses.camera_matrices`.
 
     Raises:
-        WireError: A quaternion is finite and not of length 1.
+        WireError: A quaternion is finite and its length is not 1.
     """
     try:
         return camera_matrices(recorded)
@@ -27,13 +27,13 @@ def camera_poses(recorded: Float32Array) -> MappingProxyType[View, Float32Array]
 
 
 def check_rigid(poses: Float32Array) -> None:
-    """Hold matrices to what poses are; one with a number that is not finite says nothing.
+    """Check that matrices are poses; one with a number that is not finite is not checked.
 
     Args:
         poses: float32 [N, 4, 4].
 
     Raises:
-        WireError: One is not a rotation, a position, and 0 0 0 1.
+        WireError: A matrix does not consist of a rotation, a position, and 0 0 0 1.
     """
     finite = poses[np.isfinite(poses).all(axis=(1, 2))]
     with np.errstate(invalid="ignore", over="ignore"):

@@ -1,1 +1,1 @@
-"""The files of a checkpoint: found, verified, read."""
+"""Finding, verifying and reading the files of a checkpoint."""

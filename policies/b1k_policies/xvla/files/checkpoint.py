@@ -1,8 +1,8 @@
-"""Which checkpoint is meant, whether its files can be used, and what it consists of.
+"""Locating a checkpoint, and checking that its files can be used.
 
 Nothing of a checkpoint is executed here, and neither torch nor transformers is imported: a missing
-shard, a file cut short or code nobody vouched for is known before minutes go into loading. That
-every file passes does not prove that the weights belong to the code; `preflight` asks the model.
+shard, a file cut short or code that nobody vouched for is found before minutes go into loading. A
+pass does not prove that the weights belong to the code; `preflight` asks the model.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ __all__ = ["Checkpoint", "CheckpointError", "CheckpointRequest", "locate", "pack
 PACKAGE = "da3_xvla"
 """Name under which a checkpoint's code imports itself."""
 CODE_FOLDER = f"code/{PACKAGE}"
-"""Where the model card puts that package inside a checkpoint."""
+"""Place of that package inside a checkpoint, by the model card."""
 PACKAGE_MARK = "models/modeling_xvla.py"
-"""A folder that holds this file is the package."""
+"""The folder that holds this file is the package."""
 FLAT_MARK = "modeling_xvla.py"
-"""So is one that holds this one: a plain X-VLA upload has its modules beside config.json."""
+"""The folder that holds this is, too: a plain X-VLA upload has its modules beside config.json."""
 AUTOCASTS: tuple[str, ...] = ("bfloat16", "float16")
 
 _HEADING = "Checkpoint"
@@ -52,7 +52,7 @@ class CheckpointRequest:
     """A checkpoint as the command line asks for it.
 
     Raises:
-        UsageError: A value that no checkpoint allows.
+        UsageError: A value is not valid for any checkpoint.
     """
 
     ckpt: Annotated[
@@ -92,7 +92,7 @@ class CheckpointRequest:
     ] = False
     code_dir: Annotated[
         str | None,
-        # Absolute, or relative to the current directory or to the checkpoint.
+        # A path may be absolute, or relative to the current directory or to the checkpoint.
         Option(
             help="The model's own code, the package da3_xvla.",
             default="code/ in the checkpoint",
@@ -168,12 +168,12 @@ class CheckpointRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint(CheckpointFolder):
-    """A checkpoint whose files are there, complete, and allowed to be used.
+    """A checkpoint whose files exist, are complete, and may be used.
 
     Attributes:
         weights: Files of the weights, by name.
         weights_format: `safetensors` or `pickle`.
-        allow_pickle: As asked for.
+        allow_pickle: Whether unpickling was consented to.
         code_root: The folder of the package `da3_xvla` itself.
     """
 
@@ -183,7 +183,7 @@ class Checkpoint(CheckpointFolder):
     code_root: Path
 
     def files(self) -> list[tuple[str, int, str]]:
-        """The files that decide what the model does, code apart, in order of their names.
+        """List the files other than code that decide what the model does, in order of names.
 
         Returns:
             (name relative to the folder, size [bytes], SHA-256 in hex) for the weights,
@@ -195,31 +195,31 @@ class Checkpoint(CheckpointFolder):
         return list(self._files)
 
     @cached_property
-    def _files(self) -> tuple[tuple[str, int, str], ...]:  # once: it reads gigabytes
+    def _files(self) -> tuple[tuple[str, int, str], ...]:  # cached, because it reads gigabytes
         beside = [path for pattern in _RECORDED for path in self.folder.glob(pattern)]
         paths = {path.name: path for path in (*self.weights, *beside) if path.is_file()}
         return tuple((name, *_digest(paths[name])) for name in sorted(paths))
 
     @property
     def weights_sha256(self) -> str:
-        """One digest over the names and contents of the weights, hex."""
+        """SHA-256 over the names and contents of the weights, hex."""
         names = {path.name for path in self.weights}
         lines = (f"{name} {digest}\n" for name, _, digest in self._files if name in names)
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     @property
     def geometry_model(self) -> str | None:
-        """Hub id of the geometry encoder that config.json names; the code may fetch it."""
+        """Hub id of the geometry encoder that config.json names, which the code may fetch."""
         geometry = read_json(self.folder / CONFIG_FILE).get("geometry_conditioning")
         return geometry.get("da3_model_name") if isinstance(geometry, dict) else None
 
     @cached_property
     def code_sha256(self) -> str:
-        """One digest over the names and contents of the package's files, hex."""
+        """SHA-256 over the names and contents of the package's files, hex."""
         return _code_digest(self.code_root)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values for run.json. Without paths: a checkpoint that was moved is the same one."""
+        """Return JSON values for run.json, without paths: a moved checkpoint is the same one."""
         return {
             "origin": self.origin,
             "repo": self.repo,
@@ -234,13 +234,13 @@ class Checkpoint(CheckpointFolder):
 
 
 def locate(request: CheckpointRequest) -> Checkpoint:
-    """Find a checkpoint and make sure that it can be loaded and may be run.
+    """Find a checkpoint, and check that it can be loaded and may be run.
 
     Raises:
-        UsageError: See `checkpoint_folder.find_folder`; or a relative `code_dir` means two folders.
+        UsageError: See `folder.find_folder`; or a relative `code_dir` fits two folders.
         UnavailableError: huggingface_hub or safetensors is not installed.
-        CheckpointError: See `checkpoint_folder.find_folder` and `weights.find_weights`; or the
-            code is missing, or was downloaded and nobody trusts it.
+        CheckpointError: See `folder.find_folder` and `weights.find_weights`; or the code is
+            missing, or was downloaded and nobody has said that it is trusted.
     """
     found = find_folder(request.ckpt, allow_pickle=request.allow_pickle)
     weights, weights_format = find_weights(found.folder)
@@ -264,7 +264,7 @@ def locate(request: CheckpointRequest) -> Checkpoint:
 
 
 def package_in(folder: Path) -> Path | None:
-    """The package `da3_xvla` that a folder is, or contains; None where there is none."""
+    """Return the package `da3_xvla` that a folder is or contains, or None."""
     for place in (folder, folder / PACKAGE, folder.parent):
         if (place / PACKAGE_MARK).is_file() and (place != folder.parent or folder.name == "models"):
             return place
@@ -275,7 +275,7 @@ def _find_code(found: CheckpointFolder, code_dir: str | None) -> Path:
     if code_dir is None:
         looked = [found.folder / CODE_FOLDER, found.folder]
         packages = [place for place in map(package_in, looked) if place is not None][:1]
-    else:  # the card writes `--code-dir code/da3_xvla`, meant within the checkpoint
+    else:  # the card writes `--code-dir code/da3_xvla`, which is relative to the checkpoint
         bases = [Path(code_dir).absolute(), found.folder / code_dir]
         looked = [place for base in bases for place in (base, base / PACKAGE)]
         packages = [place for place in map(package_in, bases) if place is not None]
@@ -302,9 +302,9 @@ def _is_downloaded(found: CheckpointFolder, code_root: Path) -> bool:
 
 
 def _code_files(root: Path) -> Iterator[Path]:
-    """Every file of the package but the compiled ones, which `CodePackage` never runs.
+    """Yield every file of the package except compiled ones, which `CodePackage` never runs.
 
-    Of a flat one, whose folder holds the weights as well, every source.
+    Of a flat package, whose folder holds the weights as well, only the sources.
     """
     if not (root / PACKAGE_MARK).is_file():
         yield from (path for path in root.rglob("*.py") if path.is_file())
@@ -312,7 +312,7 @@ def _code_files(root: Path) -> Iterator[Path]:
     seen = set()
     for parent, folders, names in os.walk(root, followlinks=True):
         real = Path(parent).resolve()
-        if real in seen:  # a link to a folder above would have no end
+        if real in seen:  # a link to a folder above would never end
             folders.clear()
             continue
         seen.add(real)
@@ -326,7 +326,7 @@ def _code_digest(root: Path) -> str:
 
 
 def _digest(path: Path) -> tuple[int, str]:
-    """(size [bytes], SHA-256 in hex) of a file."""
+    """Return (size [bytes], SHA-256 in hex) of a file."""
     digest, size = hashlib.sha256(), 0
     try:
         with path.open("rb") as file:

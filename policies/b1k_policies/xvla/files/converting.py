@@ -1,7 +1,7 @@
-"""Pickled weights as safetensors: the same tensors under the same names, compared to the last bit.
+"""Converting pickled weights to safetensors: the same tensors and names, compared bit for bit.
 
-The writer of safetensors refuses names that share memory, as the X-VLA family's models have them;
-each gets a copy of its own here, which is what loading makes of them anyway. The pickle stays.
+The writer of safetensors refuses names that share memory, which models of the X-VLA family have.
+Each gets a copy of its own here, as loading would give it anyway. The pickle is kept.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """What was converted.
+    """The result of a conversion.
 
     Attributes:
         sources: Names of the pickles.
         path: The file that was written.
-        tensors: How many it holds.
+        tensors: Number of tensors in it.
         shared: Names that shared memory with another, and now have a copy.
-        left_out: Entries of the pickle that are no tensors, with their types.
-        executed: Whether a pickle had to be unpickled by Python, which was consented to.
+        left_out: Entries of the pickle that are not tensors, with their types.
+        executed: Whether Python had to unpickle a file, which was consented to.
     """
 
     sources: tuple[str, ...]
@@ -102,7 +102,7 @@ def convert(ckpt: str, out: Path | None = None, *, allow_pickle: bool = False) -
 
 
 def _sharing(tensors: dict[str, torch.Tensor]) -> set[str]:
-    """Names whose memory another name has as well."""
+    """Return the names that share memory with another name."""
     names: dict[int, list[str]] = {}
     for name, tensor in tensors.items():
         if tensor.numel():
@@ -111,12 +111,12 @@ def _sharing(tensors: dict[str, torch.Tensor]) -> set[str]:
 
 
 def _own(tensor: torch.Tensor, *, copy: bool) -> torch.Tensor:
-    """A tensor that lies in a row in memory, and in memory of its own where it has to."""
+    """Return a contiguous tensor, with `copy` in memory of its own."""
     return tensor.clone().contiguous() if copy else tensor.contiguous()
 
 
 def _different(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> list[str]:
-    """Names under which something else came back; by the bits, so NaN is NaN."""
+    """Return the names that read back differently, compared by bits, so that NaN equals NaN."""
     import torch
 
     def bits(tensor: torch.Tensor) -> torch.Tensor:

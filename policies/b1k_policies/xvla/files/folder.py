@@ -1,6 +1,6 @@
-"""The folder of a checkpoint: given as one, or downloaded from the hub, and where it came from.
+"""The folder of a checkpoint, given or downloaded from the hub, and where it came from.
 
-That matters beyond the record: code that was downloaded was written by nobody here.
+Where it came from decides whether its code may run: downloaded code needs somebody's trust.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ PICKLES: tuple[str, ...] = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 _HUB_ID = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[^@\s]+))?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _GIT_REMOTE = re.compile(r"^\s*\[remote\b[^[]*^\s*url\s*=", re.MULTILINE | re.IGNORECASE)
-_STATED = ("*.json",)  # what says which contract holds
+_STATED = ("*.json",)  # the files that state the contract
 _PATTERNS = (*_STATED, "*.safetensors", "*.txt", "*.model", "*.py", "*.md", "code/**")
 _NEVER_UNASKED = (*PICKLES, "*.pkl", "*.pickle")
 _USUAL_PICKLES = "pytorch_model*.bin*"
-"""What transformers calls weights that are pickles, shards and their index included."""
-_HUB_TIMEOUT_S = 10.0  # the library's own default is to wait for as long as the network stack does
+"""Name that transformers gives to pickled weights, with shards and their index."""
+_HUB_TIMEOUT_S = 10.0  # by default the library waits for as long as the network stack does
 
 
 class CheckpointError(UnavailableError):
-    """Weights, code or tokenizer of a checkpoint that cannot be used. Exit code 4."""
+    """A checkpoint's weights, code or tokenizer cannot be used. Exit code 4."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +39,10 @@ class CheckpointFolder:
 
     Attributes:
         folder: The folder.
-        origin: What to call it for people: hub id or folder name.
-        repo: `org/name` on the hub, when known.
-        revision: Commit hash on the hub, 40 hex digits, when known.
-        downloaded: Whether it is as it came from a hub, so that nobody here wrote its code.
+        origin: Its name for people: hub id or folder name.
+        repo: `org/name` on the hub, if known.
+        revision: Commit hash on the hub, 40 hex digits, if known.
+        downloaded: Whether it came from a hub as it is, so that nobody here wrote its code.
         remarks: What a person should know about how it was found.
     """
 
@@ -55,12 +55,12 @@ class CheckpointFolder:
 
 
 def find_folder(ckpt: str, *, allow_pickle: bool = False, weights: bool = True) -> CheckpointFolder:
-    """The folder of a checkpoint, downloaded if need be; enough to read its contract.
+    """Find the folder of a checkpoint, downloading it if need be.
 
     Args:
         ckpt: Folder, or hub id `org/name[@revision]`.
-        allow_pickle: Whether to download every pickle; those of the weights are where there are
-            no others, as they are read without running them.
+        allow_pickle: Whether to download every pickle. Without it pickled weights are downloaded
+            only if there are no others, as they are read without running them.
         weights: Whether to download more than the JSON files, which state the contract.
 
     Raises:
@@ -69,7 +69,7 @@ def find_folder(ckpt: str, *, allow_pickle: bool = False, weights: bool = True) 
         CheckpointError: The hub cannot be reached, or does not give the checkpoint.
     """
     folder, match = Path(ckpt), _HUB_ID.fullmatch(ckpt)
-    if ckpt and folder.is_dir():  # Path("") is the current directory, which nobody named
+    if ckpt and folder.is_dir():  # not for "": Path("") is the current directory
         found = _local(folder)
     elif folder.is_file():
         raise UsageError(f"--ckpt {ckpt!r} is a file; give the folder it lies in")
@@ -85,10 +85,10 @@ def find_folder(ckpt: str, *, allow_pickle: bool = False, weights: bool = True) 
 
 
 def _refuse_neighbours(folder: Path) -> None:
-    """Name what looks like a checkpoint and is another program's.
+    """Refuse, by name, what looks like a checkpoint and belongs to another program.
 
     LeRobot's policies state their `type` in config.json, and scale states and actions in processors
-    that are saved beside the weights: `policy_preprocessor.json`, `policy_postprocessor.json`.
+    saved beside the weights: `policy_preprocessor.json`, `policy_postprocessor.json`.
     """
     config = folder / CONFIG_FILE
     stated = read_json(config) if config.is_file() else {}
@@ -138,14 +138,14 @@ def _local(folder: Path) -> CheckpointFolder:
 
 
 def download_of(folder: Path) -> tuple[str | None, str | None] | None:
-    """(repo, commit), as far as known, if the folder lies in what was downloaded, else None.
+    """Return (repo, commit), as far as known, if the folder was downloaded, else None.
 
     Three layouts: `models--ORG--NAME/snapshots/COMMIT` of the cache of huggingface_hub;
     `.cache/huggingface`, which `hf download --local-dir` leaves in the folder it fills; and
     `git clone`. Above the folder itself only a record of downloads counts: ~/.cache/huggingface is
     the cache itself, and a project that is a git checkout may well have checkpoints of its own.
     """
-    for place in (folder.absolute(), folder.resolve()):  # a link into the cache counts as well
+    for place in (folder.absolute(), folder.resolve()):  # a link into the cache counts, too
         for parent in (place, *place.parents):
             cached = parent.parent.parent.name
             if parent.parent.name == "snapshots" and cached.startswith("models--"):
@@ -164,7 +164,7 @@ def is_clone(folder: Path) -> bool:
     git = folder / ".git"
     if not (folder / CONFIG_FILE).is_file():
         return False
-    if git.is_file():  # a submodule's or a linked worktree's, which says where the folder is
+    if git.is_file():  # a submodule or linked worktree has a file that says where the folder is
         git = folder / git.read_text("utf-8", "replace").partition(":")[2].strip()
         common = git / "commondir"
         git = git / common.read_text("utf-8", "replace").strip() if common.is_file() else git
@@ -175,7 +175,7 @@ def is_clone(folder: Path) -> bool:
 
 
 def _commit_of(record: Path) -> str | None:
-    """The commit that all files of a `--local-dir` download came from, if it is one."""
+    """Return the commit of all files of a `--local-dir` download, or None if they differ."""
     commits = {path.read_text("utf-8").partition("\n")[0] for path in record.rglob("*.metadata")}
     commit = commits.pop() if len(commits) == 1 else ""
     return commit if _COMMIT.fullmatch(commit) else None
@@ -199,8 +199,8 @@ def _from_hub(
             f"or give a folder"
         ) from error
     unreachable = None
-    # What a network raises depends on the HTTP library under huggingface_hub, and that has changed
-    # twice; hence `Exception`, and the cause is kept.
+    # Network errors depend on the HTTP library under huggingface_hub, which has changed twice;
+    # hence `Exception`, and the cause is kept.
     try:
         info = HfApi().model_info(repo, revision=revision, timeout=_HUB_TIMEOUT_S)
         files = [file.rfilename for file in info.siblings or ()]
@@ -211,13 +211,13 @@ def _from_hub(
             ignored = ()
     except Exception as error:
         refusal = _refusal(word, repo, revision, error)
-        if refusal is not None:  # an answer: what the cache still holds is not what was asked for
+        if refusal is not None:  # the hub answered: what the cache holds is not what was asked for
             raise refusal from error
         unreachable = error
     try:
         snapshot = snapshot_download(
             repo,
-            revision=revision,  # not the hash: the cache notes which hash the name stood for
+            revision=revision,  # the name, not the hash: the cache knows which hash it stood for
             allow_patterns=list(wanted),
             ignore_patterns=list(ignored),
             local_files_only=unreachable is not None,
@@ -237,7 +237,7 @@ def _from_hub(
 
 
 def _status(error: Exception) -> int | None:
-    """The HTTP status of an answer of the hub; None where there was no answer."""
+    """Return the HTTP status of the hub's answer, or None if there was no answer."""
     from huggingface_hub import errors
 
     response = error.response if isinstance(error, errors.HfHubHTTPError) else None
@@ -247,7 +247,7 @@ def _status(error: Exception) -> int | None:
 def _refusal(
     word: str, repo: str, revision: str | None, error: Exception
 ) -> CheckpointError | UsageError | None:
-    """What to tell a person if the hub was reached and said no; None if it was not reached."""
+    """Return the error for a hub that was reached and refused; None if it was not reached."""
     from huggingface_hub import constants, errors
 
     hub = constants.ENDPOINT
@@ -280,7 +280,7 @@ def _refusal(
 def _not_had(
     word: str, repo: str, revision: str | None, unreachable: Exception | None, error: Exception
 ) -> CheckpointError | UsageError:
-    """What to tell a person when neither the hub nor the cache gives the checkpoint."""
+    """Return the error for a checkpoint that neither the hub nor the cache gives."""
     from huggingface_hub import constants
 
     if unreachable is None:
@@ -297,7 +297,7 @@ def _not_had(
 
 
 def _silence(unreachable: Exception) -> str:
-    """Why the hub gave nothing."""
+    """Say why the hub could not be reached."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:

@@ -1,8 +1,8 @@
-"""The files of a checkpoint's weights: found, complete, and read without running what is in them.
+"""Finding a checkpoint's weights, and reading them without running what is in them.
 
 Weights are safetensors, or a pickle that holds tensors by name and nothing else. torch reads such a
-pickle without executing it (`weights_only`), so it needs nobody's consent; one that holds more does
-(`--allow-pickle`), because loading it can run code. Finding them imports no torch.
+pickle without executing it (`weights_only`), so no consent is needed. One that holds more needs
+consent (`--allow-pickle`), because loading it can run code. Finding weights imports no torch.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _LFS_POINTER = b"version https://git-lfs"
 
 
 def find_weights(folder: Path) -> tuple[tuple[Path, ...], Literal["safetensors", "pickle"]]:
-    """The files of a checkpoint's weights; safetensors before pickles.
+    """Find the files of a checkpoint's weights; safetensors are preferred to pickles.
 
     Raises:
         UnavailableError: safetensors is not installed.
-        CheckpointError: There are none, or they are cut short, or which is meant is not known.
+        CheckpointError: There are none, they are cut short, or several sets are possible.
     """
     single, index = folder / WEIGHTS_FILE, folder / INDEX_FILE
-    if single.is_file() or index.is_file():  # in the order of transformers
+    if single.is_file() or index.is_file():  # in the order in which transformers looks
         weights = (single,) if single.is_file() else _shards(index)
         for path in weights:
             _check_safetensors(path)
@@ -55,10 +55,10 @@ def find_weights(folder: Path) -> tuple[tuple[Path, ...], Literal["safetensors",
 
 
 def find_pickles(folder: Path) -> tuple[Path, ...]:
-    """The files of pickled weights, also where safetensors lie beside them; () for none.
+    """Find the files of pickled weights, even beside safetensors; () for none.
 
     Raises:
-        CheckpointError: Which of several is meant cannot be known, or a shard is missing.
+        CheckpointError: Several sets are possible, or a shard is missing.
     """
     index = folder / PICKLE_INDEX_FILE
     if index.is_file():
@@ -79,13 +79,13 @@ def find_pickles(folder: Path) -> tuple[Path, ...]:
 
 @dataclass(frozen=True)
 class Pickled:
-    """What one pickle holds.
+    """The content of one pickle.
 
     Attributes:
-        tensors: By name, mapped from the file where its form allows it.
-        under: Key that they lie under; None at the top.
-        others: Entries beside them that are no tensors, with their types.
-        executed: Whether it had to be unpickled by Python, which can run code.
+        tensors: Its tensors by name, mapped from the file where its form allows that.
+        under: The key under which they lie; None at the top.
+        others: Entries beside them that are not tensors, with their types.
+        executed: Whether Python had to unpickle it, which can run code.
     """
 
     tensors: dict[str, torch.Tensor]
@@ -95,10 +95,10 @@ class Pickled:
 
 
 def read_pickle(path: Path, *, allow_pickle: bool) -> Pickled:
-    """The tensors of a pickle, read without running it where it holds nothing else.
+    """Read the tensors of a pickle, without running it if it holds nothing else.
 
     Raises:
-        CheckpointError: It holds more and nobody consented, or it is no pickle of tensors.
+        CheckpointError: It holds more and nobody consented, or it is not a pickle of tensors.
     """
     executed = False
     try:
@@ -123,10 +123,10 @@ def read_pickle(path: Path, *, allow_pickle: bool) -> Pickled:
 
 
 def loadable(paths: Sequence[Path], pickled: Sequence[Pickled]) -> dict[str, torch.Tensor]:
-    """The tensors of pickled weights, if the model's code can load them as they are.
+    """Return the tensors of pickled weights, if the model's code can load them as they are.
 
     Raises:
-        CheckpointError: They lie beside or below other things.
+        CheckpointError: They lie beside or below other entries.
     """
     tensors: dict[str, torch.Tensor] = {}
     for path, one in zip(paths, pickled, strict=True):
@@ -145,7 +145,7 @@ def loadable(paths: Sequence[Path], pickled: Sequence[Pickled]) -> dict[str, tor
 def _load(path: Path, *, weights_only: bool) -> Any:  # noqa: ANN401 - whatever is in it
     import torch
 
-    # Before 2020 torch wrote files that cannot be mapped.
+    # Files that torch wrote before 2020 cannot be mapped.
     mapped = zipfile.is_zipfile(path)
     return torch.load(path, map_location="cpu", weights_only=weights_only, mmap=mapped)
 
@@ -174,7 +174,7 @@ def _tensors_in(path: Path, loaded: Any, executed: bool) -> Pickled:  # noqa: AN
 
 
 def _foreign(error: Exception) -> str:
-    """` (NAME)`, what torch's safe reader would not take, where it says so."""
+    """Return ` (NAME)`, the type that torch's safe reader refused, if it says which."""
     found = re.search(r"GLOBAL ([\w.]+)", str(error))
     return f" ({found[1]})" if found else ""
 
@@ -208,7 +208,7 @@ def _shards(index: Path) -> tuple[Path, ...]:
 
 
 def _check_safetensors(path: Path) -> None:
-    """Parse the header and hold the length of the file to it; reads no tensor."""
+    """Check the file's length against its header, without reading a tensor."""
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError as error:
@@ -228,7 +228,7 @@ def _check_safetensors(path: Path) -> None:
 
 
 def _what_is_wrong(path: Path) -> str | None:
-    """Why a file holds no weights, in words a person can act on; None if not known."""
+    """Say why a file holds no weights, in words a person can act on; None if not known."""
     with path.open("rb") as file:
         if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
             return "it is a git-lfs pointer; `git lfs pull` fetches the file"
@@ -236,7 +236,7 @@ def _what_is_wrong(path: Path) -> str | None:
 
 
 def _what_is_cut(path: Path) -> str | None:
-    """Why a file is no safetensors file; None if not known."""
+    """Say why a file is not a safetensors file; None if not known."""
     size = path.stat().st_size
     with path.open("rb") as file:
         start = file.read(8)
