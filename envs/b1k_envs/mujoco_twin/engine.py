@@ -1,8 +1,8 @@
-"""MuJoCo, imported at the first use of anything in it: `from ...engine import mujoco`.
+"""MuJoCo, imported only when something in it is first used: `from ...engine import mujoco`.
 
-`import mujoco` takes a fifth of a second, and loads OpenGL where `MUJOCO_GL` is set. Who only asks
-which tasks and instances the twin has, or what an option means, need not wait for that, nor have it
-fail. Every module of this project that works with MuJoCo takes it from here.
+`import mujoco` takes a fifth of a second, and loads OpenGL where `MUJOCO_GL` is set. A command that
+only lists tasks and instances or prints its help should not wait for that, nor fail over it. Every
+module of this project that works with MuJoCo imports it from here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 else:
 
     class _FirstUse:
-        """Stands for the module; an attribute is looked up there once, then kept here."""
+        """A stand-in for the module; each attribute is looked up there once and then kept."""
 
         def __getattr__(self, name: str) -> object:
             import mujoco
@@ -26,4 +26,4 @@ else:
     mujoco = _FirstUse()
 
 GROUP_VISUAL, GROUP_ROBOT_COLLISION, GROUP_OBJECT_COLLISION = 2, 3, 4
-"""Geom groups of the twin: what is drawn, and what collides without being drawn."""
+"""Geom groups of the twin: geoms that are drawn, and geoms that collide and are not drawn."""

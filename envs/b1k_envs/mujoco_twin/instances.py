@@ -1,8 +1,8 @@
 """Numbered initial states, reproducible from (task, split, index) alone on any machine.
 
-Drawn with Python's `random.Random` seeded by a string, whose `random()` is specified to give the
-same sequence on every platform and version; splits have disjoint seeds by construction. Nothing
-depends on the order in which instances are asked for.
+They are drawn with Python's `random.Random` seeded by a string, whose `random()` is specified to
+give the same sequence on every platform and version. Splits have different seeds because their
+names are in the string. The order in which instances are asked for does not matter.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from b1k_envs.base import Split
 from b1k_envs.errors import UsageError
 from b1k_envs.mujoco_twin.scenes.base import Scene
 
-# Half-widths of the uniform jitter; the scene has those of start and things.
+# Half-widths of the uniform jitter; the scene has those of the start and the things.
 _FURNITURE = 0.02  # x, y [m]
 _LIGHT = 0.12  # relative brightness
 _TINT = 0.06  # relative, per colour channel
@@ -26,8 +26,8 @@ class Instance:
     """One initial state; poses are x, y [m] and yaw [rad] in the world frame.
 
     Attributes:
-        start: Robot base.
-        shifts: Per piece of furniture, its offset from the nominal place, x, y [m].
+        start: Pose of the robot base.
+        shifts: For each piece of furniture its offset from the nominal place, x, y [m].
         things: Pose of each free thing.
         light: Factor on every light's brightness.
         tints: Three factors (r, g, b) for each tinted material, in the scene's order.
@@ -44,7 +44,7 @@ def check_instance(scene: Scene, split: Split, index: int) -> None:
     """Refuse an index outside the split.
 
     Raises:
-        UsageError: Names the split's range.
+        UsageError: The index is out of range; the text names the range.
     """
     count = scene.counts[split]
     if not 0 <= index < count:
@@ -54,7 +54,7 @@ def check_instance(scene: Scene, split: Split, index: int) -> None:
 def make_instance(scene: Scene, split: Split, index: int) -> Instance:
     """Draw the instance; the same arguments give the same numbers everywhere.
 
-    The tints are drawn last, so that another material changes no pose.
+    The tints are drawn last, so that adding a material changes no pose.
 
     Raises:
         UsageError: Index out of range.
@@ -74,7 +74,7 @@ def make_instance(scene: Scene, split: Split, index: int) -> Instance:
     things = {}
     for name, thing in scene.things.items():
         (x, y, yaw), (dx, dy) = thing.pose, shifts[thing.on]
-        px, py, turn = three(thing.jitter)
+        px, py, turn = three(thing.jitter)  # on top of the furniture's shift: it stands on that
         things[name] = (x + dx + px, y + dy + py, yaw + turn)
     light = 1.0 + jitter(_LIGHT)
     tints = tuple(

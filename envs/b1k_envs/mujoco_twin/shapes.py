@@ -1,4 +1,4 @@
-"""Where a body's collision shapes reach to: its world-aligned box, and points on its surface."""
+"""The extent of a body's collision shapes: their world-aligned box, and points on their surface."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from b1k_envs.mujoco_twin.engine import mujoco
 class BodyShapes:
     """The colliding boxes, ellipsoids and capsules of one body.
 
-    The half extent of a turned shape along a world axis is the sum of three terms, each zero for
-    the kinds it is not about: |R| b for what is straight (a box's half sizes, a capsule's axis),
-    |R e| for an ellipsoid's radii, and a capsule's radius.
+    The half extent of a turned shape along a world axis is a sum of three terms, each zero for the
+    kinds that lack it: |R| b for straight parts (a box's half sizes, a capsule's axis), |R e| for
+    an ellipsoid's radii, and a capsule's radius.
     """
 
     def __init__(self, model: mujoco.MjModel, body: int) -> None:
         """Read the shapes.
 
         Raises:
-            ValueError: A shape of another kind, or looks between the shapes.
+            ValueError: A shape is of another kind, or a visual geom stands between the shapes.
         """
         start = int(model.body_geomadr[body])
         end = start + int(model.body_geomnum[body])
@@ -48,10 +48,11 @@ class BodyShapes:
         """The box's centre is never farther than this from the body's origin [m]."""
 
     def _bound_centre(self, model: mujoco.MjModel) -> float:
-        """Bound by the centre of the extent along many directions, a few mm of slack added.
+        """Return a bound on the centre's distance, from the extent along many directions [m].
 
-        Along a world axis the centre is half of (reach ahead - reach behind), which over all
-        turns of the body is what it is over all directions; three axes make the root of 3.
+        Along a world axis the centre is half of (reach ahead - reach behind). Turning the body in
+        every way is the same as taking that over all directions. Three axes make the root of 3;
+        4 mm of slack are added for the directions between those tried.
         """
         geoms = list(self.geoms)
         rotation = np.zeros((len(geoms), 3, 3))
@@ -70,7 +71,7 @@ class BodyShapes:
         return float(np.sqrt(3.0) * np.abs(offset).max() + 0.004)
 
     def box_centre(self, data: mujoco.MjData) -> Float64Array:
-        """Centre of the world-aligned box around the shapes, float64 [3] [m]."""
+        """Return the centre of the world-aligned box around the shapes, float64 [3] [m]."""
         rotation = data.geom_xmat[self._block].reshape(-1, 3, 3)
         half = (np.abs(rotation) @ self._straight)[:, :, 0]
         half += np.sqrt(np.square(rotation) @ self._squared_radii)[:, :, 0]
@@ -81,7 +82,7 @@ class BodyShapes:
 
 
 def _surface_points(model: mujoco.MjModel, geom: int) -> Float64Array:
-    """Where a shape is touched from 26 directions around, float64 [26, 3], body frame [m]."""
+    """Return points of a shape's surface in 26 directions, float64 [26, 3], body frame [m]."""
     grid = np.stack(np.meshgrid(*[(-1.0, 0.0, 1.0)] * 3), axis=-1).reshape(-1, 3)
     signs = grid[np.abs(grid).any(axis=1)]
     kind, size = model.geom_type[geom], model.geom_size[geom]

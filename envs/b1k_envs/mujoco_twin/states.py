@@ -25,8 +25,8 @@ from b1k_envs.mujoco_twin.shapes import BodyShapes
 from b1k_envs.mujoco_twin.truth import TwinTruth
 
 NEAR_DISTANCE = 0.80
-"""`near`: the base's origin is within this of the object's footprint, horizontally [m]. Ours, for
-sub-goals only; no official predicate says it."""
+"""`near`: the base's origin is horizontally within this distance of the object's footprint [m].
+Our own predicate, for sub-goals only; no official one exists."""
 
 AGENT, FLOOR = "agent.n.01_1", "floor.n.01_1"
 _OBJECT_RAYS = np.array([g == GROUP_OBJECT_COLLISION for g in range(6)], dtype=np.uint8)
@@ -50,12 +50,12 @@ class TwinStates:
 
         Args:
             model: The compiled twin.
-            data: Its state; read afresh at every question.
-            grasp: Who holds what.
-            bodies: BDDL instance names and the bodies they are.
-            things: Bodies whose shapes count, as they may lie inside or on top of something.
-            footprints: Per body, half sizes along x and y [m]; a point where not listed.
-            others: BDDL instance names that are no bodies, beside the agent and the floor.
+            data: Its state; read anew for every question.
+            grasp: Knows which hand holds what.
+            bodies: The body of each BDDL instance name.
+            things: Bodies whose shapes count, because they may lie inside or on top of something.
+            footprints: Half sizes of bodies along x and y [m]; a body not listed is a point.
+            others: BDDL instance names without a body, beside the agent and the floor.
         """
         self._model, self._data, self._grasp = model, data, grasp
         self._names, self._others, self._footprints = bodies, others, footprints
@@ -79,11 +79,11 @@ class TwinStates:
     # --- the reader's interface (goals.StateReader) -----------------------------------------
 
     def objects(self) -> Collection[str]:
-        """BDDL instance names that the scene has."""
+        """Return the scene's BDDL instance names."""
         return {*self._bodies, *self._others, AGENT, FLOOR}
 
     def holds(self, predicate: str, *instances: str) -> bool:
-        """Truth of a predicate of BDDL instances, now.
+        """Return the truth of a predicate of BDDL instances now.
 
         Raises:
             EnvError: The twin has no such state.
@@ -98,17 +98,17 @@ class TwinStates:
     # --- what a scene adds ------------------------------------------------------------------
 
     def reset(self) -> None:
-        """Back to the beginning of an episode."""
+        """Reset to the beginning of an episode."""
 
     def update(self) -> None:
-        """Advance what is not physics by one control step."""
+        """Advance the states that are not physics by one control step."""
 
     def look(self) -> frozenset[str]:
-        """Which of the scene's switches are on."""
+        """Return which of the scene's switches are on."""
         return frozenset()
 
     def truth(self, **common: Any) -> TwinTruth:  # noqa: ANN401 - the fields of TwinTruth
-        """What a scripted expert may read, from the fields that every scene has."""
+        """Return what a scripted expert may read, given the fields that every scene has."""
         return TwinTruth(**common)
 
     # --- predicates -------------------------------------------------------------------------
@@ -121,6 +121,7 @@ class TwinStates:
 
     def _on_top(self, instance: str, support: str) -> bool:
         upper, lower = self._body(instance), self._body(support)
+        # As upstream: the two touch, and a ray down from the centre meets the support, none up.
         touching = {upper, lower}
         if not any(
             {int(a), int(b)} == touching

@@ -20,7 +20,7 @@ from b1k_envs.mujoco_twin.shapes import BodyShapes
 TOGGLE_STEPS = 5
 """Consecutive control steps of touch that flip a toggle."""
 
-_FAR = 0.2  # [m]: no finger whose origin is this far away touches the marker
+_FAR = 0.2  # a finger whose origin is farther away cannot touch the marker [m]
 
 
 class Toggle:
@@ -35,7 +35,7 @@ class Toggle:
         self._touched_steps = 0
 
     def reset(self) -> None:
-        """Off, nobody touching."""
+        """Set the toggle off and untouched."""
         self.on = False
         self._touched_steps = 0
 
@@ -45,12 +45,12 @@ class Toggle:
             self.reset()
             return
         self._touched_steps = self._touched_steps + 1 if touched else 0
-        if self._touched_steps == TOGGLE_STEPS:
+        if self._touched_steps == TOGGLE_STEPS:  # not >=: a longer touch must not flip it again
             self.on = not self.on
 
 
 class ToggleMarker:
-    """The sphere of one object's toggle."""
+    """The sphere at the toggle of one object."""
 
     def __init__(
         self,
@@ -66,15 +66,16 @@ class ToggleMarker:
             model: The compiled twin.
             owner: All bodies of the object.
             carrier: The body that the marker moves with.
-            centre: Middle of the sphere in that body's frame [m].
-            radius: Of the sphere [m].
+            centre: Centre of the sphere in that body's frame [m].
+            radius: Radius of the sphere [m].
         """
         self._model, self._centre, self._radius = model, centre, radius
         self._owner = {model.body(name).id for name in owner}
         self._carrier = model.body(carrier).id
 
     def touched(self, data: mujoco.MjData, fingers: Mapping[int, BodyShapes]) -> bool:
-        """Whether this step counts; fingers are the bodies of all finger links and their shapes."""
+        """Return whether this step counts; `fingers` has the finger links' bodies and shapes."""
+        # Cheapest test first: at most steps no finger is near, and nothing else is computed.
         carrier = data.xpos[self._carrier]
         if all(_distance(data.xpos[finger], carrier) > _FAR for finger in fingers):
             return False

@@ -1,4 +1,4 @@
-"""What a scripted expert may read of the twin: a copy, taken at one instant."""
+"""The state of the twin that a scripted expert may read: a copy, taken at one instant."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from b1k_envs.base import Float64Array
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TwinTruth:
-    """Privileged state; world frame, m, rad. A scene's reader of states may add its own.
+    """Privileged state; world frame, m, rad. A scene may add fields of its own.
 
     Attributes:
         step: Control steps since reset.
         base: x, y, yaw of the robot base, float64 [3].
         trunk: Joint positions, float64 [4].
-        arms: Joint positions per arm, float64 [7].
-        positions: Position of each body of interest, float64 [3].
-        rotations: Rotation matrix of each, float64 [3, 3].
+        arms: Joint positions of each arm, float64 [7].
+        positions: Position of each body in `Scene.watched`, float64 [3].
+        rotations: Rotation matrix of each, body to world, float64 [3, 3].
         held: Body held by each arm, None if none.
     """
 

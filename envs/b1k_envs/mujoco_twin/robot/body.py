@@ -3,14 +3,15 @@
 Joint names, origins, axes, limits, masses and inertias are the URDF's (`r1pro.kinematics`). As in
 OmniGibson the base is holonomic: virtual joints x, y, rz in the world-fixed frame (z, rx, ry are
 not modelled and read 0) and a base mass of 250 kg in both protocols; steering and wheels are
-rigid. Collision shapes are primitives of our own; what the eye sees is added by `robot_looks`.
+rigid. Collision shapes are primitives of our own; `robot.looks` adds the visible geoms.
 
-The mass is felt although the base takes velocities: its servos are limited in force, and a base of
-47.63 kg (the URDF's, which OmniGibson 2025 leaves where it is not asked for 250) is up to 33 mm
+The mass matters although the base takes velocities, because its servos are limited in force: a base
+of 47.63 kg (the URDF's, which OmniGibson 2025 keeps where it is not asked for 250) is up to 33 mm
 further along after a start from rest, and stays so over 0.8 m.
 
-Gains, armatures and force limits: measured for stability with implicitfast at 1/240 s (Euler
-loses tracking silently, smaller armatures need a smaller step); OmniGibson's are not published.
+Gains, armatures and force limits were chosen by measuring stability with implicitfast at 1/240 s
+(Euler loses tracking silently, smaller armatures need a smaller step); OmniGibson's are not
+published.
 """
 
 from __future__ import annotations
@@ -34,15 +35,15 @@ MODELLED_BASE_JOINTS = (
 
 EEF_SITE = {arm: f"{arm}_eef" for arm in r1pro.ARMS}
 EEF_OFFSET = (0.0, 0.0, -0.05)
-"""Tool centre in the gripper link's frame [m]: between the finger pads. OmniGibson's own
-end-effector frame is not published; the approach direction is the gripper link's -z."""
+"""Tool centre in the gripper link's frame [m]: between the finger pads. The hand approaches along
+the gripper link's -z. OmniGibson's own end-effector frame is not published."""
 
 _IMAGE_UP_HEAD = (0.0, 1.0, 0.0, 0.0)  # zed_link is an optical frame: z forward, y down
 
 
 @dataclass(frozen=True)
 class Servo:
-    """Joint servo: kp [N/m or N m/rad], kv, armature [kg or kg m^2], force limit [N or N m]."""
+    """A joint servo: kp [N/m or N m/rad], kv, armature [kg or kg m^2], force limit [N or N m]."""
 
     kp: float
     kv: float
@@ -69,7 +70,7 @@ _BASE = {  # velocity servos: kp is unused
 
 
 def servo_of(joint: str) -> Servo:
-    """The servo of a modelled joint."""
+    """Return the servo of a modelled joint."""
     if joint in _BASE:
         return _BASE[joint]
     if joint.startswith("torso"):
@@ -94,7 +95,7 @@ PAD_HALF = (0.011, 0.006, 0.036)
 
 
 def _collision_shapes(link: str) -> list[dict[str, Any]]:
-    """Primitives in the link's own frame [m]; wheels are above nothing, so they have none."""
+    """Return the primitives of a link in its own frame [m]; the rigid wheels have none."""
     side = 1.0 if link.startswith("left") else -1.0
     shapes: dict[str, list[dict[str, Any]]] = {
         "base_link": [
@@ -123,7 +124,9 @@ def _collision_shapes(link: str) -> list[dict[str, Any]]:
     return shapes.get(link.removeprefix("left_").removeprefix("right_"), [])
 
 
-_EXCLUDED_PAIRS = (  # neighbours but one, whose shapes overlap around a short link
+# MuJoCo lets only parent and child overlap; these pairs are one link further apart and overlap
+# around a short link between them.
+_EXCLUDED_PAIRS = (
     *((f"{arm}_arm_link{i}", f"{arm}_arm_link{i + 2}") for arm in r1pro.ARMS for i in range(1, 6)),
     *((f"{arm}_arm_link6", f"{arm}_gripper_link") for arm in r1pro.ARMS),
     *((f"{arm}_arm_link5", f"{arm}_gripper_link") for arm in r1pro.ARMS),
@@ -135,7 +138,7 @@ _EXCLUDED_PAIRS = (  # neighbours but one, whose shapes overlap around a short l
 
 
 def rpy_quat(rpy: list[float]) -> Float64Array:
-    """Quaternion w, x, y, z of URDF fixed-axis roll, pitch, yaw [rad]."""
+    """Return the quaternion w, x, y, z of URDF fixed-axis roll, pitch, yaw [rad]."""
     quat = np.zeros(4)
     mujoco.mju_euler2Quat(quat, np.asarray(rpy, dtype=np.float64), "XYZ")
     return quat
@@ -144,8 +147,8 @@ def rpy_quat(rpy: list[float]) -> Float64Array:
 def add_robot(spec: mujoco.MjSpec) -> None:
     """Add body tree, joints, collision shapes, cameras, sites and servos of the R1Pro.
 
-    Body names are the URDF's link names, joint and actuator names its joint names; the three
-    cameras are named after their views; sites `left_eef` and `right_eef` mark the tool centres.
+    Bodies have the URDF's link names, joints and actuators its joint names, the three cameras the
+    names of their views. The sites `left_eef` and `right_eef` mark the tool centres.
     """
     bodies = _add_tree(spec, lambda _joint: True)
     _add_cameras(bodies)
@@ -153,7 +156,7 @@ def add_robot(spec: mujoco.MjSpec) -> None:
 
 
 def add_movable_chain(spec: mujoco.MjSpec, joints: Collection[str]) -> None:
-    """Add the same body tree with only these joints movable, for inverse kinematics.
+    """Add the same body tree with only these joints movable, for kinematics.
 
     The other joints are rigid at 0; there are no cameras and no servos.
     """
@@ -227,10 +230,10 @@ def _add_cameras(bodies: dict[str, Any]) -> None:
 
 
 def _wrist_camera_quat(link: str) -> Float64Array:
-    """Look along the link's +z with image-up as near to the gripper's +x as that allows.
+    """Return the quaternion that looks along the link's +z, image-up near the gripper's +x.
 
-    The link's own axes would roll the picture by 90 degrees; up = gripper +x shows the fingers
-    coming in from the bottom edge, upright with respect to the gripper.
+    The link's own axes would roll the picture by 90 degrees. With the gripper's +x up, the picture
+    is upright with respect to the gripper, and the fingers come in from its bottom edge.
     """
     joint = next(j for j in r1pro.kinematics()["joints"] if j["child"] == link)
     rotation = np.zeros(9)

@@ -30,7 +30,7 @@ GRIPPER_COLUMN = {arm: r1pro.ACTION_SLICES[f"gripper_{arm}"].start for arm in r1
 
 
 class Controller:
-    """Writes `data.ctrl` for one model; keeps only which fingers are frozen by a grasp."""
+    """Writes `data.ctrl` of one model; its only state is which fingers a grasp has frozen."""
 
     def __init__(self, model: mujoco.MjModel) -> None:
         self._base = np.array([model.actuator(name).id for name in MODELLED_BASE_JOINTS])
@@ -52,7 +52,7 @@ class Controller:
         self._frozen.clear()
 
     def freeze_fingers(self, arm: r1pro.Arm, data: mujoco.MjData) -> None:
-        """Hold the fingers where they are now, or they would fight the grasp constraint."""
+        """Hold the fingers where they are now; otherwise they would fight the grasp constraint."""
         self._frozen[arm] = data.qpos[self._finger_qpos[arm]].copy()
 
     def free_fingers(self, arm: r1pro.Arm) -> None:
@@ -88,7 +88,7 @@ class Controller:
             data.ctrl[self._fingers[arm]] = np.multiply(r1pro.FINGER_SIGNS, opening)
 
     def hold(self, data: mujoco.MjData) -> None:
-        """Target the present posture, base still, fingers where they are."""
+        """Set the targets to the present posture of joints and fingers, with the base still."""
         data.ctrl[self._base] = 0.0
         qpos = data.qpos
         for ids in (self._joints, *self._fingers.values()):

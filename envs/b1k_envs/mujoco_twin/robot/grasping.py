@@ -1,15 +1,15 @@
 """Assisted grasping with OmniGibson's semantics.
 
-Per arm: any command below fully open is "trying". Of the links that a finger touches and that rays
-between the fingers' grasp points hit, the one hit nearest to the grip centre is the candidate, if
-both fingers touch it. It must stay the candidate without a gap for the grasp window; then a free
-body is welded to the hand and a link with a movable parent joint (door, drawer) is connected by a
-ball joint, so that a handle pivots in the hand. While held the fingers are frozen. Only the fully
-open command releases, at once; the arm is free for a new grasp one control step later. Load never
+For each arm, any command below fully open is "trying". Of the links that a finger touches and that
+rays between the fingers' grasp points hit, the one hit nearest to the grip centre is the candidate,
+if both fingers touch it. It must stay the candidate without a gap for the grasp window. Then a free
+body is welded to the hand, and a link with a movable parent joint (door, drawer) is connected by a
+ball joint, so that a handle pivots in the hand. During a grasp the fingers are frozen. Only the
+fully open command releases, at once; the arm can grasp again one control step later. Load never
 breaks a grasp. A closed fist holds nothing: with no gap between the fingers no ray hits.
 
-Windows: OmniGibson counts substeps of 1/120 s. 2025 takes them for control steps, so its nominal
-0.75 s are 23 substeps, 0.19 s of simulated time; 2026 holds 0.3 s against the physics step, 36
+The window: OmniGibson counts substeps of 1/120 s. 2025 takes them for control steps, so its nominal
+0.75 s are 23 substeps, 0.19 s of simulated time. 2026 compares 0.3 s with the physics step, 36
 substeps, since the pull requests 2072 and 2098. The twin counts control steps.
 
 Source: BEHAVIOR-1K, under OmniGibson/omnigibson/robots/: manipulation_robot.py (2025), robot.py
@@ -31,10 +31,10 @@ from b1k_envs.mujoco_twin.robot.body import EEF_OFFSET, PAD_HALF, PAD_INNER
 from b1k_envs.mujoco_twin.robot.control import GRIPPER_COLUMN, Controller
 
 GRASP_WINDOW_STEPS: Mapping[Protocol, int] = MappingProxyType({"2025": 6, "2026": 9})
-"""Control steps a candidate must persist: 23 and 36 substeps of a quarter, rounded up."""
+"""Control steps a candidate must persist: 23 and 36 substeps at four a step, rounded up."""
 
 MASS_LIMIT = 10.0
-"""Free bodies above this are not grasped [kg]; links of fixed objects are exempt."""
+"""Free bodies heavier than this are not grasped [kg]; links of fixed objects are exempt."""
 
 _RAY_HEIGHTS = np.linspace(-0.8, 0.8, 5) * PAD_HALF[2]  # grasp points along a pad, its z [m]
 _RAY_TOLERANCE = 0.004  # pads sink a little into what they hold [m]
@@ -44,7 +44,10 @@ _RAY_GROUPS = np.array([g == GROUP_OBJECT_COLLISION for g in range(6)], dtype=np
 def add_grasp_constraints(
     spec: mujoco.MjSpec, free_bodies: tuple[str, ...], jointed_links: tuple[str, ...]
 ) -> None:
-    """Prepare one inactive constraint per hand and graspable body; `AssistedGrasp` uses them."""
+    """Add one inactive constraint for each hand and graspable body; `AssistedGrasp` uses them.
+
+    A compiled model cannot get constraints later, so all of them exist from the start.
+    """
     for arm in r1pro.ARMS:
         for body in (*free_bodies, *jointed_links):
             weld = body in free_bodies
@@ -78,7 +81,7 @@ class _Hand:
 
 
 class AssistedGrasp:
-    """Both hands' grasp state on one model."""
+    """The grasp state of both hands on one model."""
 
     def __init__(self, model: mujoco.MjModel, controller: Controller, protocol: Protocol) -> None:
         self._model = model
@@ -105,7 +108,7 @@ class AssistedGrasp:
         return not free or bool(self._model.body_subtreemass[body] <= MASS_LIMIT)
 
     def reset(self, data: mujoco.MjData) -> None:
-        """Let go of everything and forget candidates."""
+        """Release everything and forget candidates."""
         for arm, hand in self._hands.items():
             for equality in hand.constraints.values():
                 data.eq_active[equality] = 0
@@ -114,11 +117,11 @@ class AssistedGrasp:
             self._controller.free_fingers(arm)
 
     def held_body(self, arm: r1pro.Arm) -> int:
-        """Body id held by a hand, -1 if none."""
+        """Return the body id that a hand holds, -1 if none."""
         return self._hands[arm].held
 
     def holds(self, body: int) -> bool:
-        """Whether either hand holds the body."""
+        """Return whether either hand holds the body."""
         return any(hand.held == body for hand in self._hands.values())
 
     def before_step(self, action: Float32Array, data: mujoco.MjData) -> None:
@@ -174,7 +177,7 @@ class AssistedGrasp:
             distance = float(np.linalg.norm(point + reach * direction - centre))
             if body in either and distance < best_distance:
                 best, best_distance = body, distance
-        return best if best in wanted else -1  # no falling back to the second nearest
+        return best if best in wanted else -1  # as upstream, the second nearest is not tried
 
     def _attach(self, arm: r1pro.Arm, hand: _Hand, data: mujoco.MjData) -> None:
         body, equality = hand.candidate, hand.constraints[hand.candidate]
@@ -196,13 +199,13 @@ class AssistedGrasp:
 
 
 def grip_centre(data: mujoco.MjData, hand_body: int) -> Float64Array:
-    """Point between the finger pads, float64 [3], world frame [m]."""
+    """Return the point between the finger pads, float64 [3], world frame [m]."""
     centre: Float64Array = data.xpos[hand_body] + data.xmat[hand_body].reshape(3, 3) @ EEF_OFFSET
     return centre
 
 
 def _grasp_points(data: mujoco.MjData, finger_body: int, side: float) -> Float64Array:
-    """Points on the inner face of a pad, float64 [5, 3], world frame [m]."""
+    """Return points on the inner face of a pad, float64 [5, 3], world frame [m]."""
     local = np.zeros((len(_RAY_HEIGHTS), 3))
     local[:, 1] = side * PAD_INNER
     local[:, 2] = _RAY_HEIGHTS
@@ -216,7 +219,7 @@ def _to_local(data: mujoco.MjData, body: int, point: Float64Array) -> Float64Arr
 
 
 def _contacts_by_body(model: mujoco.MjModel, data: mujoco.MjData) -> dict[int, set[int]]:
-    """For every body in contact, the bodies it touches."""
+    """Return for every body in contact the bodies it touches."""
     touching: dict[int, set[int]] = {}
     if data.ncon:
         pairs = model.geom_bodyid[data.contact.geom]

@@ -14,7 +14,7 @@ _FINGERS = {name for pair in r1pro.FINGER_JOINTS.values() for name in pair}
 
 
 class ProprioReader:
-    """Reads the fields by name from one model's state; fields shared by both layouts are one."""
+    """Reads the proprioception of one model's state, by fields that both layouts share."""
 
     def __init__(self, model: mujoco.MjModel, protocol: Protocol) -> None:
         self._layout = r1pro.PROPRIO_LAYOUTS[protocol]
@@ -38,7 +38,7 @@ class ProprioReader:
         self._eef = {arm: model.site(EEF_SITE[arm]).id for arm in r1pro.ARMS}
 
     def read(self, data: mujoco.MjData) -> Float32Array:
-        """Proprioception now, float32 [256] or [61], read-only; positions must be current."""
+        """Return the proprioception, float32 [256] or [61], read-only; needs current positions."""
         fields = self._fields(data)
         vector = np.empty(self._size, dtype=np.float32)
         for name, where in self._layout.items():
@@ -47,7 +47,7 @@ class ProprioReader:
         return vector
 
     def _joints(self, values: Float64Array, addresses: npt.NDArray[np.intp]) -> Float64Array:
-        """28 values in JOINT_ORDER; virtual joints that are not modelled read 0."""
+        """Return 28 values in JOINT_ORDER; virtual joints that are not modelled read 0."""
         joints = np.zeros(len(r1pro.JOINT_ORDER))
         joints[self._rows] = values[addresses] * self._sign
         return joints
@@ -69,7 +69,7 @@ class ProprioReader:
             fields[f"gripper_{arm}_qvel"] = qvel[24 + 2 * offset : 26 + 2 * offset]
             position, quat = self._eef_in_base(data, arm)
             fields[f"eef_{arm}_pos"], fields[f"eef_{arm}_quat"] = position, quat
-        if self._protocol == "2026":
+        if self._protocol == "2026":  # base_qvel in the robot frame; 2025 has it in the world's
             fields["base_qvel"] = np.array(
                 [
                     cos * velocity[0] + sin * velocity[1],
