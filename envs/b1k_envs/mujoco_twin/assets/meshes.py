@@ -1,9 +1,9 @@
-"""Small closed shapes as triangle meshes, for what the eye sees in the twin; numpy only.
+"""Small closed shapes as triangle meshes, for the visible parts of the twin; numpy only.
 
 Every generator returns a `Mesh` in metres, right-handed, faces counter-clockwise seen from
-outside. Solids come out watertight: corners that coincide are one vertex, each edge belongs to
-two faces that run through it in opposite directions. Hard edges are made by `add_mesh`, which
-splits the vertices along a crease, since MuJoCo draws one normal per vertex.
+outside. Solids are watertight: corners that coincide are one vertex, and each edge belongs to two
+faces that run through it in opposite directions. `add_mesh` makes hard edges by splitting the
+vertices along a crease, because MuJoCo draws one normal per vertex.
 
 Works with MuJoCo 3.3.0 to 4.0.0: per-vertex `usernormal`, no `userfacenormal` (absent in 3.3.0).
 """
@@ -23,7 +23,7 @@ from b1k_envs.mujoco_twin.engine import mujoco
 Int32Array = npt.NDArray[np.int32]
 
 _WELD = 1e-7
-"""Corners nearer than this [m] are one vertex: below MuJoCo's float32, above rounding."""
+"""Corners closer than this [m] are one vertex: below MuJoCo's float32, above rounding."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -81,7 +81,7 @@ def _freeze(mesh: Mesh, name: str, width: int, rows: int | None = None) -> None:
 
 
 def flip(mesh: Mesh) -> Mesh:
-    """The same surface seen from the other side: the inside of a drum."""
+    """Return the surface facing the other way, e.g. for the inside of a drum."""
     normals = None if mesh.normals is None else -mesh.normals
     return Mesh(vertices=mesh.vertices, faces=mesh.faces[:, ::-1], normals=normals, uv=mesh.uv)
 
@@ -104,26 +104,26 @@ def transform(mesh: Mesh, matrix: npt.ArrayLike) -> Mesh:
 
 
 def moved(mesh: Mesh, offset: Sequence[float]) -> Mesh:
-    """The mesh shifted by (x, y, z) [m]."""
+    """Return the mesh shifted by (x, y, z) [m]."""
     matrix = np.eye(4)
     matrix[:3, 3] = offset
     return transform(mesh, matrix)
 
 
 def scaled(mesh: Mesh, factors: Sequence[float]) -> Mesh:
-    """The mesh stretched by (x, y, z); a negative factor mirrors it."""
+    """Return the mesh stretched by (x, y, z); a negative factor mirrors it."""
     return transform(mesh, np.diag([*factors, 1.0]))
 
 
 def aimed(mesh: Mesh, direction: Sequence[float]) -> Mesh:
-    """The mesh turned by the smallest rotation that takes +z to `direction`."""
+    """Return the mesh turned by the smallest rotation that takes +z to `direction`."""
     matrix = np.eye(4)
     matrix[:3, :3] = _rotation_from_z(np.asarray(direction, dtype=np.float64))
     return transform(mesh, matrix)
 
 
 def merge(meshes: Sequence[Mesh]) -> Mesh:
-    """Several meshes as one; normals and uv are kept only when every part has them."""
+    """Join several meshes into one; normals and uv are kept only if every part has them."""
     if not meshes:
         raise UsageError("merge needs at least one mesh, got an empty list")
     starts = np.cumsum([0, *(len(mesh.vertices) for mesh in meshes[:-1])])
@@ -148,10 +148,10 @@ def planar_uv(mesh: Mesh, u_axis: int, v_axis: int, tile: float) -> Mesh:
 def superellipse(
     half_x: float, half_y: float, exponent: float = 2.0, points: int = 24, z: float = 0.0
 ) -> Float64Array:
-    """A ring for `loft`: |x/half_x|^e + |y/half_y|^e = 1 at height z.
+    """Make a ring for `loft`: |x/half_x|^e + |y/half_y|^e = 1 at height z.
 
     Exponent 2 is an ellipse, 4 a soft rectangle, 8 nearly a rectangle; the larger it is, the
-    closer the points crowd in the corners. Rings of equal count fit each other.
+    closer the points crowd in the corners. Rings with equally many points fit each other.
 
     Returns:
         float64 [points, 3] [m], counter-clockwise seen from +z.
@@ -163,7 +163,7 @@ def superellipse(
 
 
 def loft(rings: Sequence[npt.ArrayLike], *, caps: bool = True, closed: bool = False) -> Mesh:
-    """A tube through rings of equal point count.
+    """Make a tube through rings with equally many points.
 
     Args:
         rings: At least two float64 [k, 3] [m], each counter-clockwise seen from the side the
@@ -199,11 +199,11 @@ def loft(rings: Sequence[npt.ArrayLike], *, caps: bool = True, closed: bool = Fa
 
 
 def revolve(profile: npt.ArrayLike, segments: int = 32, *, closed: bool = False) -> Mesh:
-    """A surface of revolution about z.
+    """Make a surface of revolution about z.
 
     Args:
         profile: float64 [k, 2], radius >= 0 and height [m]. The outside is to the right of the
-            way: upward with the axis on the left gives a wall that faces away from the axis.
+            path: upward with the axis on the left gives a wall that faces away from the axis.
             A profile that begins and ends on the axis gives a watertight solid.
         segments: Steps around the axis, 3 or more.
         closed: Join the last point to the first: the cross-section of a ring, any direction.
@@ -226,7 +226,7 @@ def revolve(profile: npt.ArrayLike, segments: int = 32, *, closed: bool = False)
 def annulus(
     inner: float, outer: float, half_thickness: float, segments: int = 32, bevel: float = 0.0
 ) -> Mesh:
-    """A flat ring about z, symmetric about z = 0, outer edges bevelled by `bevel` [m]."""
+    """Make a flat ring about z, symmetric about z = 0, outer edges bevelled by `bevel` [m]."""
     h, b = half_thickness, bevel
     section = [
         (inner, -h),
@@ -240,7 +240,7 @@ def annulus(
 
 
 def disc(radius: float, half_thickness: float, segments: int = 24, bevel: float = 0.0) -> Mesh:
-    """A solid cylinder about z, symmetric about z = 0, edges bevelled by `bevel` [m]."""
+    """Make a solid cylinder about z, symmetric about z = 0, edges bevelled by `bevel` [m]."""
     h, b = half_thickness, bevel
     return revolve(
         [(0, -h), (radius - b, -h), (radius, -h + b), (radius, h - b), (radius - b, h), (0, h)],
@@ -251,7 +251,7 @@ def disc(radius: float, half_thickness: float, segments: int = 24, bevel: float 
 def rounded_rectangle(
     half_x: float, half_y: float, radius: float, segments: int = 4, z: float = 0.0
 ) -> Float64Array:
-    """A ring for `loft`: a rectangle with round corners of `segments` steps each.
+    """Make a ring for `loft`: a rectangle with round corners of `segments` steps each.
 
     Returns:
         float64 [4 (segments + 1), 3] [m], counter-clockwise seen from +z.
@@ -270,7 +270,7 @@ def rounded_rectangle(
 
 
 def rounded_box(half: Sequence[float], radius: float, segments: int = 4) -> Mesh:
-    """A box about the origin with every edge and corner rounded.
+    """Make a box about the origin with every edge and corner rounded.
 
     Args:
         half: Half the outer size along x, y, z [m].
@@ -307,7 +307,7 @@ def plate_with_hole(
     edge: float = 0.0,
     segments: int = 48,
 ) -> Mesh:
-    """A plate about the origin with a round hole along z: the front panel of a washer.
+    """Make a plate about the origin with a round hole along z, e.g. a washer's front panel.
 
     Args:
         half_x: Half width [m].
@@ -347,7 +347,7 @@ def plate_with_hole(
 def capsule(
     start: Sequence[float], end: Sequence[float], radius: float, segments: int = 16, rings: int = 4
 ) -> Mesh:
-    """A cylinder with round ends between two points [m]."""
+    """Make a cylinder with round ends between two points [m]."""
     return tapered_capsule(start, end, radius, radius, segments, rings)
 
 
@@ -359,7 +359,7 @@ def tapered_capsule(
     segments: int = 16,
     rings: int = 4,
 ) -> Mesh:
-    """The hull of two balls: a limb.
+    """Make the hull of two balls, e.g. for a limb.
 
     Args:
         start: Centre of the first ball, x, y, z [m].
@@ -389,7 +389,7 @@ def tapered_capsule(
 
 
 def ball(radius: float, segments: int = 16, rings: int = 8) -> Mesh:
-    """A ball about the origin."""
+    """Make a ball about the origin."""
     angle = np.linspace(-np.pi / 2, np.pi / 2, rings + 1)
     profile = np.column_stack([radius * np.cos(angle), radius * np.sin(angle)])
     profile[[0, -1], 0] = 0.0
@@ -403,7 +403,7 @@ def add_mesh(
 
     Inertia is the shell's, which MuJoCo accepts for open and thin meshes too; give the geom
     mass=0 or the body its own inertia. MuJoCo moves a mesh into its inertial frame and corrects
-    the geom's pose for it: `model.geom_pos` differs from what was asked, the place drawn does not.
+    the geom's pose for that: `model.geom_pos` differs from the given one, the drawn place does not.
 
     Args:
         spec: The model under construction.
@@ -428,11 +428,11 @@ def add_mesh(
 
 
 def _with_creases(mesh: Mesh, crease: float) -> Mesh:
-    """Area-weighted vertex normals; a vertex on a crease becomes one vertex per smooth patch."""
+    """Compute area-weighted normals; a vertex on a crease becomes one vertex per smooth patch."""
     corners = mesh.vertices[mesh.faces]
     weighted = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])  # (m, 3)
     unit = _unit(weighted)
-    # All corners at once: vertex by vertex took half of the time in which a twin is made.
+    # All corners at once, because vertex by vertex took half of the time that making a twin takes.
     corner = np.argsort(mesh.faces.ravel(), kind="stable")  # by vertex, then by face
     face, vertex = corner // 3, mesh.faces.ravel()[corner]
     count = np.bincount(vertex, minlength=len(mesh.vertices))
@@ -463,10 +463,10 @@ def _with_creases(mesh: Mesh, crease: float) -> Mesh:
 
 
 def _welded(vertices: Float64Array, faces: npt.NDArray[np.intp]) -> Mesh:
-    """One vertex per place, and no face that has lost its area by it."""
+    """Make a mesh with one vertex per place, without the faces that lose their area by that."""
     grid = np.round(vertices / _WELD).astype(np.int64)
     _, first, index = np.unique(grid, axis=0, return_index=True, return_inverse=True)
-    faces = index.reshape(-1)[faces]  # numpy 2.0 gives the inverse the input's rank
+    faces = index.reshape(-1)[faces]  # in numpy 2.0 the inverse has the input's rank
     a, b, c = faces.T
     return Mesh(vertices=vertices[first], faces=faces[(a != b) & (b != c) & (c != a)])
 
@@ -474,7 +474,7 @@ def _welded(vertices: Float64Array, faces: npt.NDArray[np.intp]) -> Mesh:
 def _reach_of_rectangle(
     half_x: float, half_y: float, corner: float, ray: Float64Array
 ) -> Float64Array:
-    """Distance from the centre to a rounded rectangle along unit rays [k, 2]."""
+    """Return the distance from the centre to a rounded rectangle along unit rays, float64 [k]."""
     flat = np.abs(ray)
     with np.errstate(divide="ignore"):
         reach = np.min(np.array([half_x, half_y]) / flat, axis=1)
@@ -486,9 +486,9 @@ def _reach_of_rectangle(
 
 
 def _rotation_from_z(direction: Float64Array) -> Float64Array:
-    """The smallest rotation that takes +z to a direction, float64 [3, 3]."""
+    """Return the smallest rotation that takes +z to a direction, float64 [3, 3]."""
     x, y, z = direction / np.linalg.norm(direction)
-    if z < -1 + 1e-12:
+    if z < -1 + 1e-12:  # the formula divides by 1 + z; any half turn does here
         return np.diag(np.array([1.0, -1.0, -1.0]))
     cross = np.array([[0, 0, x], [0, 0, y], [-x, -y, 0]])  # skew matrix of z_axis x direction
     turn: Float64Array = np.eye(3) + cross + cross @ cross / (1 + z)

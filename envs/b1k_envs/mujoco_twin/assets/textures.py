@@ -1,11 +1,11 @@
-"""Pictures, materials, and the visual geoms that wear them.
+"""Pictures, materials, and the visual geoms that use them.
 
-Every picture is made here from integers and IEEE additions and products (no files, no fonts, no
+Every picture is computed from integers and IEEE additions and products (no files, no fonts, no
 platform-dependent random numbers), so the same code gives the same bytes everywhere. Pictures are
-uint8 [height, width, 3], RGB, row 0 on top, and small: the twin is drawn by a CPU.
+uint8 [height, width, 3], RGB, row 0 on top. They are small, because a CPU draws the twin.
 
 A visual geom collides with nothing and weighs nothing. Boxes are meshes rather than MuJoCo's box
-primitive, which is drawn with 192 triangles where 12 do.
+primitive, which is drawn with 192 triangles where 12 are enough.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Colour = tuple[int, int, int]
 
 
 def noise(size: int, cells: int, seed: int) -> Float64Array:
-    """Smooth value noise in [0, 1], float64 [size, size], repeating at the edges."""
+    """Return smooth value noise in [0, 1], float64 [size, size], repeating at the edges."""
     draw = random.Random(seed)
     lattice = np.array([[draw.random() for _ in range(cells)] for _ in range(cells)])
     at = np.arange(size) * (cells / size)
@@ -48,7 +48,7 @@ def _bytes(picture: Float64Array) -> UInt8Array:
 
 
 def floor_tiles(size: int = 512, tiles: int = 4, colour: Colour = (219, 210, 195)) -> UInt8Array:
-    """Square stoneware tiles, each a little different, with grout between them."""
+    """Draw square stoneware tiles, each a little different, with grout between them."""
     draw = random.Random(7)
     pitch = size // tiles
     tint = np.array([[0.93 + 0.10 * draw.random() for _ in range(tiles)] for _ in range(tiles)])
@@ -61,7 +61,7 @@ def floor_tiles(size: int = 512, tiles: int = 4, colour: Colour = (219, 210, 195
 
 
 def subway_tiles(size: int = 256, rows: int = 8, colour: Colour = (226, 232, 231)) -> UInt8Array:
-    """Glazed wall tiles twice as long as high, in running bond."""
+    """Draw glazed wall tiles twice as long as high, in running bond."""
     height = size // rows
     row, column = np.arange(size)[:, None], np.arange(size)[None, :]
     along = (column + (row // height) % 2 * height) % (2 * height)
@@ -74,7 +74,7 @@ def subway_tiles(size: int = 256, rows: int = 8, colour: Colour = (226, 232, 231
 
 
 def speckled_stone(size: int = 256, colour: Colour = (210, 210, 203)) -> UInt8Array:
-    """A worktop of light stone with fine dark and white grains."""
+    """Draw a worktop of light stone with fine dark and white grains."""
     shade = 0.94 + 0.08 * noise(size, 8, 21)
     grain = noise(size, 128, 22)
     shade = np.where(grain > 0.86, 0.66, np.where(grain < 0.12, 1.16, shade))
@@ -82,7 +82,7 @@ def speckled_stone(size: int = 256, colour: Colour = (210, 210, 203)) -> UInt8Ar
 
 
 def wood(size: int = 256, colour: Colour = (176, 130, 86)) -> UInt8Array:
-    """Wood with its grain along the picture's columns' direction (vertical streaks)."""
+    """Draw wood with a vertical grain."""
     streak = noise(size, 64, 31)[:1] * 0.6 + noise(size, 16, 32)[:1] * 0.4
     shade = 0.80 + 0.26 * np.repeat(streak, size, 0) + 0.08 * noise(size, 8, 33)
     return _bytes(_coloured(shade, colour))
@@ -91,7 +91,7 @@ def wood(size: int = 256, colour: Colour = (176, 130, 86)) -> UInt8Array:
 def perforated_steel(
     size: int = 128, holes: int = 8, colour: Colour = (178, 182, 186)
 ) -> UInt8Array:
-    """Sheet steel with staggered round holes, for a drum."""
+    """Draw sheet steel with staggered round holes, for a drum."""
     pitch = size // holes
     row, column = np.arange(size)[:, None], np.arange(size)[None, :]
     across = (column + (row // pitch) % 2 * (pitch // 2)) % pitch - pitch // 2
@@ -104,7 +104,7 @@ def perforated_steel(
 
 
 def leather(size: int = 256, colour: Colour = (186, 22, 28)) -> UInt8Array:
-    """Red leather for a glove: u runs around (back of the hand at 1/4), v from cuff to tip.
+    """Draw leather for a glove: u runs around (back of the hand at 1/4), v from cuff to tip.
 
     Seams with pale stitches run along both sides; a white badge sits on the back of the hand.
     """
@@ -128,7 +128,7 @@ def leather(size: int = 256, colour: Colour = (186, 22, 28)) -> UInt8Array:
 
 
 def dust(size: int = 128) -> UInt8Array:
-    """Blotches of grey-brown dust, thin where the leather shows through."""
+    """Draw blotches of grey-brown dust, thin where the leather shows through."""
     thick = 0.6 * noise(size, 12, 61) + 0.4 * noise(size, 32, 62)
     thick = np.clip((thick - 0.32) * 3.2, 0.0, 1.0)[..., None]
     picture = thick * np.array([172.0, 162, 144]) + (1 - thick) * np.array([150.0, 124, 108])
@@ -136,7 +136,7 @@ def dust(size: int = 128) -> UInt8Array:
 
 
 def window_view(size: int = 256) -> UInt8Array:
-    """What is outside: a bright sky over hedge and lawn, out of focus."""
+    """Draw the view from a window: a bright sky over hedge and lawn, out of focus."""
     height = 1 - np.arange(size)[:, None] / size  # 1 on top
     picture = np.zeros((size, size, 3))
     cloud = noise(size, 8, 71)[..., None] * 0.5 + noise(size, 16, 72)[..., None] * 0.3
@@ -151,7 +151,7 @@ def window_view(size: int = 256) -> UInt8Array:
 
 
 def wicker(size: int = 64, colour: Colour = (186, 148, 100)) -> UInt8Array:
-    """Basket weave: over and under, in squares."""
+    """Draw a basket weave, over and under, in squares."""
     cell = size // 8
     row, column = np.arange(size)[:, None], np.arange(size)[None, :]
     over = (row // cell + column // cell) % 2 == 0
@@ -161,7 +161,7 @@ def wicker(size: int = 64, colour: Colour = (186, 148, 100)) -> UInt8Array:
 
 
 def washer_panel(width: int = 512, height: int = 128) -> UInt8Array:
-    """The washer's control strip: maker's mark, dial marks, a display reading 0:45."""
+    """Draw the washer's control strip: maker's mark, dial marks, a display reading 0:45."""
     picture = np.full((height, width, 3), 232.0)
     _write(picture, "B1K", 3, (22, 153), (60, 66, 74))
     middle = (height // 2, int(width * 0.468))  # of the knob
@@ -177,7 +177,7 @@ def washer_panel(width: int = 512, height: int = 128) -> UInt8Array:
 
 
 def dryer_panel(width: int = 512, height: int = 128) -> UInt8Array:
-    """The dryer's control strip: dark, with a row of keys and a wide display."""
+    """Draw the dryer's control strip: dark, with a row of keys and a wide display."""
     picture = np.full((height, width, 3), 0.0) + np.array([62.0, 66, 72])
     _write(picture, "B1K", 4, (22, 28), (210, 214, 218))
     picture[36:92, 190:322] = (12, 14, 18)
@@ -272,7 +272,7 @@ def add_material(
 
 
 def visual(body: Any, name: str, **geom: Any) -> Any:  # noqa: ANN401 - MjsBody, MjsGeom
-    """Add a geom that is only seen: no contacts, no mass, group GROUP_VISUAL."""
+    """Add a geom that is only drawn: no contacts, no mass, group GROUP_VISUAL."""
     return body.add_geom(
         name=name, group=GROUP_VISUAL, contype=0, conaffinity=0, mass=0.0, density=0.0, **geom
     )
@@ -314,7 +314,7 @@ def visual_plane(
         up: Unit vector to the picture's top.
         half: Half width and half height [m].
         material: Name of the material.
-        spacing: Largest facet [m]; light is computed at its corners.
+        spacing: Largest edge of a facet [m]; light is computed at the facets' corners.
     """
     quat = np.zeros(4)
     mujoco.mju_mat2Quat(quat, np.column_stack([right, up, np.cross(right, up)]).ravel())
@@ -330,7 +330,7 @@ def visual_plane(
 
 
 class Parts:
-    """Meshes collected by material, so that a body gets one geom per material."""
+    """Meshes collected by material, so that a body gets one geom for each material."""
 
     def __init__(self) -> None:
         self._meshes: dict[str, list[Mesh]] = {}

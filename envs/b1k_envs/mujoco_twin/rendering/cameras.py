@@ -1,7 +1,7 @@
-"""The three robot cameras: pictures and depth at native resolution, and the poses of both.
+"""The three robot cameras: pictures and depth at native resolution, and the cameras' poses.
 
-A MuJoCo camera has USD/OpenGL axes (+x right, +y up, looking along -z), which is also how the
-evaluator records poses, so no axis is turned here.
+A MuJoCo camera has USD/OpenGL axes (+x right, +y up, looking along -z). The evaluator records poses
+with the same axes, so no axis is turned here.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from b1k_envs.mujoco_twin.model import RenderQuality
 from b1k_envs.mujoco_twin.rendering.gl import ensure_gl
 from b1k_envs.mujoco_twin.robot.body import BASE_BODY
 
-_FAR_TOLERANCE = 1e-4  # of the far plane's distance, which empty pixels have
+_FAR_TOLERANCE = 1e-4  # relative to the far plane's distance, which empty pixels have
 
 
 class CameraRig:
-    """Renders named cameras of one model. A rig belongs to the thread that first renders."""
+    """Renders the cameras of one model. A rig belongs to the thread that first renders with it."""
 
     def __init__(self, model: mujoco.MjModel, quality: RenderQuality = "fast") -> None:
         self._model = model
@@ -55,7 +55,7 @@ class CameraRig:
         return picture
 
     def depth(self, data: mujoco.MjData, camera: str, height: int, width: int) -> Float32Array:
-        """How far what a camera sees is along its axis; arguments and errors as of `render`.
+        """Render the distance along a camera's axis; arguments and errors as of `render`.
 
         Returns:
             float32 [height, width] [m], inf where nothing is nearer than the far plane, a new
@@ -76,7 +76,7 @@ class CameraRig:
     def segment(
         self, data: mujoco.MjData, camera: str, height: int, width: int
     ) -> npt.NDArray[np.int32]:
-        """Geom ids as seen by a camera, int32 [height, width], -1 where there is none."""
+        """Render the geom ids that a camera sees, int32 [height, width], -1 where there is none."""
         renderer = self._renderer(height, width)
         renderer.enable_segmentation_rendering()
         try:
@@ -90,6 +90,7 @@ class CameraRig:
         if renderer is None:
             ensure_gl()
             renderer = mujoco.Renderer(self._model, height, width)
+            # The twin is drawn by a CPU, so shadows are a choice and reflections are off.
             shadows = self._quality == "high"
             renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows
             renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
@@ -104,7 +105,7 @@ class CameraRig:
 
 
 def camera_to_base(model: mujoco.MjModel, data: mujoco.MjData, view: View) -> Float32Array:
-    """Pose of a camera in the robot's base frame, float32 [4, 4], USD camera axes, read-only."""
+    """Return a camera's pose in the base frame, float32 [4, 4], USD camera axes, read-only."""
     base, camera = model.body(BASE_BODY).id, model.camera(view).id
     base_rotation = data.xmat[base].reshape(3, 3)
     pose = np.eye(4)
@@ -116,7 +117,7 @@ def camera_to_base(model: mujoco.MjModel, data: mujoco.MjData, view: View) -> Fl
 
 
 def recorded_poses(poses: dict[View, Float32Array]) -> Float32Array:
-    """The evaluator's `cam_rel_poses`: float32 [21], position and quaternion xyzw per block."""
+    """Return the evaluator's `cam_rel_poses`, float32 [21]: position, quaternion xyzw per block."""
     blocks: list[npt.NDArray[np.floating[Any]]] = []
     for view in r1pro.CAM_REL_POSES_ORDER:
         quat = np.zeros(4)
@@ -128,7 +129,7 @@ def recorded_poses(poses: dict[View, Float32Array]) -> Float32Array:
 
 
 def native_pictures(rig: CameraRig, data: mujoco.MjData) -> dict[View, UInt8Array]:
-    """All three views at their native resolution."""
+    """Render all three views at their native resolution, uint8 [size, size, 3] RGB."""
     return {
         view: rig.render(data, view, r1pro.CAMERAS[view].size, r1pro.CAMERAS[view].size)
         for view in VIEWS
@@ -136,7 +137,7 @@ def native_pictures(rig: CameraRig, data: mujoco.MjData) -> dict[View, UInt8Arra
 
 
 def native_depth(rig: CameraRig, data: mujoco.MjData) -> dict[View, Float32Array]:
-    """The same of depth."""
+    """Render the depth of all three views at their native resolution, float32 [size, size] [m]."""
     return {
         view: rig.depth(data, view, r1pro.CAMERAS[view].size, r1pro.CAMERAS[view].size)
         for view in VIEWS

@@ -1,19 +1,19 @@
-"""Choose an off-screen OpenGL backend for MuJoCo, once, at first use.
+"""Choice of an off-screen OpenGL backend for MuJoCo, made once, at first use.
 
-MuJoCo picks its context class while `import mujoco` runs, from `MUJOCO_GL`, and with the variable
-unset takes GLFW, which needs a display; with it set to `egl` or `osmesa` and the library absent the
-import itself dies on an `AttributeError` inside PyOpenGL (mujoco 4.0.0, `mujoco/rendering/classic/
-gl_context.py`; PyOpenGL 3.1.10, `OpenGL/raw/EGL/_types.py`). `ensure_gl` therefore looks for the
-shared library first, then really makes a context, and works before and after `import mujoco`.
-`before_mujoco_import` turns a `MUJOCO_GL` that cannot work into a sentence.
+MuJoCo picks its context class during `import mujoco`, from `MUJOCO_GL`. With the variable unset it
+takes GLFW, which needs a display. With it set to `egl` or `osmesa` and the library absent, the
+import itself fails with an `AttributeError` inside PyOpenGL (mujoco 4.0.0, `mujoco/rendering/
+classic/gl_context.py`; PyOpenGL 3.1.10, `OpenGL/raw/EGL/_types.py`). `ensure_gl` therefore looks
+for the shared library first, then makes a context, and works before and after `import mujoco`.
+`before_mujoco_import` turns a `MUJOCO_GL` that cannot work into an error in plain words.
 
 Importing this module touches neither OpenGL nor the environment. `ensure_gl` sets `MUJOCO_GL`, so
-that child processes need not search again; PyOpenGL's `PYOPENGL_PLATFORM` is set by MuJoCo.
+that child processes need not search again; MuJoCo sets PyOpenGL's `PYOPENGL_PLATFORM`.
 
-Some native libraries crash a process when they are loaded after a context exists, and do not when
-they are loaded before it. They are loaded here first, wherever they are installed: all contexts of
-a process come from here, and whether a policy will want them is not known yet. Measured: triton
-3.8.0 beside Mesa 22.3.6 with LLVM 15 ends with SIGSEGV, whether or not torch was there before;
+Some native libraries crash a process when they are loaded after a context exists, but not when they
+are loaded before. Where they are installed, they are loaded here first, because every context of
+a process comes from here and it is not known yet whether a policy will need them. Measured: triton
+3.8.0 beside Mesa 22.3.6 with LLVM 15 ends with SIGSEGV, whether or not torch was loaded before;
 3.3, 3.4 and 3.6 do not. Loading it takes about a second and imports no torch.
 
 A context belongs to the thread that made it. Several threads may each make their own; a process
@@ -37,7 +37,7 @@ from typing import Any
 from b1k_envs.errors import UnavailableError
 
 APT_PACKAGES = ("libegl1", "libgl1-mesa-dri", "libgl1", "libglib2.0-0")
-"""What scripts/run installs: EGL with Mesa's software driver, libGL, and OpenCV's GLib."""
+"""Packages that scripts/run installs: EGL with Mesa's software driver, libGL, OpenCV's GLib."""
 
 INSTALL = (
     "install with: apt-get install libegl1 libgl1-mesa-dri libgl1 (EGL) or libosmesa6 (OSMesa), "
@@ -68,7 +68,7 @@ _LIBRARIES: dict[str, tuple[tuple[str, ...], ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class GlInfo:
-    """The OpenGL in use, as the driver names itself.
+    """The OpenGL in use, in the driver's own words.
 
     Attributes:
         backend: `egl`, `osmesa` or `glfw`.
@@ -84,12 +84,12 @@ class GlInfo:
 
     @property
     def software(self) -> bool:
-        """The driver is a known CPU rasteriser."""
+        """Whether the driver is a known CPU rasteriser."""
         return any(name in self.renderer.lower() for name in ("llvmpipe", "softpipe", "swrast"))
 
 
 class _BackendError(Exception):
-    """One backend cannot be had; the text is one clause of the final message."""
+    """One backend does not work; the text is one clause of the final message."""
 
 
 _lock = threading.Lock()
@@ -99,9 +99,9 @@ _current: GlInfo | None = None
 def ensure_gl() -> str:
     """Make MuJoCo render off screen; cheap from the second call on.
 
-    `MUJOCO_GL` decides when it is set, and no other backend is then tried; else EGL, then OSMesa.
-    The first call makes a small context on the calling thread, so a context that is current there
-    has to be made current again.
+    If `MUJOCO_GL` is set, only that backend is tried; otherwise EGL, then OSMesa. The first call
+    makes a small context on the calling thread, so a context that is current there has to be made
+    current again.
 
     Returns:
         The backend in use: `egl`, `osmesa` or `glfw`.
@@ -113,7 +113,7 @@ def ensure_gl() -> str:
 
 
 def gl_info() -> GlInfo:
-    """`ensure_gl`, and what the driver says about itself.
+    """Do what `ensure_gl` does, and return what the driver says about itself.
 
     Raises:
         UnavailableError: As `ensure_gl`.
@@ -127,13 +127,13 @@ def gl_info() -> GlInfo:
 
 
 def before_mujoco_import() -> None:
-    """Call before the first `import mujoco`, so that a `MUJOCO_GL` that cannot work is told.
+    """Check `MUJOCO_GL` before the first `import mujoco`, which a wrong value would break.
 
     With the variable unset nothing happens: mujoco then imports anywhere, and a run that renders
     nothing needs no OpenGL.
 
     Raises:
-        UnavailableError: `MUJOCO_GL` names a backend that is unknown or not to be had here.
+        UnavailableError: `MUJOCO_GL` names a backend that is unknown or does not work here.
     """
     if os.environ.get("MUJOCO_GL", "").strip().lower() not in ("", *_DISABLED):
         ensure_gl()
@@ -142,7 +142,7 @@ def before_mujoco_import() -> None:
 def _load_what_must_come_first() -> None:
     for name in _BEFORE_CONTEXT:
         if name not in sys.modules and importlib.util.find_spec(name) is not None:
-            # One that cannot be imported is for those to report who need it.
+            # If it cannot be imported, the code that needs it reports that.
             with suppress(Exception):
                 importlib.import_module(name)
 
@@ -173,7 +173,7 @@ def _start(backend: str) -> GlInfo:
     """Load one backend, make a context with it, and point mujoco at it.
 
     Raises:
-        _BackendError: With the environment and the loaded modules as they were before.
+        _BackendError: It does not work; environment and loaded modules are as they were before.
     """
     for group in _LIBRARIES[backend]:
         if not any(_loadable(name) for name in group):
@@ -185,8 +185,8 @@ def _start(backend: str) -> GlInfo:
         context_class = importlib.import_module(f"mujoco.{backend}").GLContext
         info = _probe(backend, context_class)
     except Exception as error:
-        # Drivers, PyOpenGL and glfw fail in a dozen ways (ImportError, AttributeError, GLError,
-        # ctypes.ArgumentError, RuntimeError); whichever it is, the next backend has its turn.
+        # Drivers, PyOpenGL and glfw fail in many ways (ImportError, AttributeError, GLError,
+        # ctypes.ArgumentError, RuntimeError); after any of them the next backend is tried.
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)
@@ -211,10 +211,10 @@ def _probe(backend: str, context_class: Any) -> GlInfo:  # noqa: ANN401 - mujoco
     """Make a context, read the driver's names, free it."""
     context = context_class(16, 16)
     try:
-        if not context._context:  # glfw warns and returns no window instead of raising
+        if not context._context:  # glfw only warns and returns no window
             raise RuntimeError("no window could be made; is DISPLAY set?")
         context.make_current()
-        # PyOpenGL and not ctypes: under OSMesa the GL functions live in libOSMesa itself.
+        # PyOpenGL rather than ctypes, because OSMesa's GL functions are in libOSMesa itself.
         gl = importlib.import_module("OpenGL.GL")
         names = [gl.glGetString(key) for key in (gl.GL_VENDOR, gl.GL_RENDERER, gl.GL_VERSION)]
     finally:
@@ -239,11 +239,11 @@ def _install(context_class: Any) -> None:  # noqa: ANN401 - mujoco is untyped
 
 
 def _forget(fresh: set[str], backend: str) -> None:
-    """Unload what a failed attempt imported: PyOpenGL settles on a platform at its first import."""
+    """Unload a failed attempt's modules, as PyOpenGL fixes its platform at the first import."""
     for name in fresh:
         if name.split(".")[0] == "OpenGL" or name.startswith(f"mujoco.{backend}"):
             sys.modules.pop(name, None)
-    # The package keeps its submodules as attributes; a later import must not find the dead one.
+    # The package keeps its submodules as attributes; a later import must not find the failed one.
     package = sys.modules.get("mujoco")
     if package is not None and hasattr(package, backend):
         delattr(package, backend)

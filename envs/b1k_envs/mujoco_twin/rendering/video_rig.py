@@ -1,8 +1,8 @@
-"""Video tickets of the twin: handed out by the loop, rendered by a process of low priority.
+"""Video tickets of the twin: the loop makes them, a process of low priority renders them.
 
-A ticket carries the state it shows, since the simulation goes on while it waits. The process
-(`video_worker`) is started by the first ticket, and nobody waits for it before a ticket is
-redeemed. What it writes to its standard error is kept, to be told if it dies.
+A ticket carries the state it shows, because the simulation goes on while the ticket waits. The
+first ticket starts the process (`video_worker`), and nothing waits for it before a ticket is
+redeemed. The process's standard error is kept and reported if it dies.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from b1k_envs.threads import deaf_to_ctrl_c, yield_to_the_loop
 _END_TIMEOUT_S = 2.0
 
 _COMMAND = (
-    # The parent's path: with `-m` the current folder would come first and could hide modules.
+    # Use the parent's path: `-m` would put the current folder first, which could hide modules.
     "import sys; sys.path[:] = {path!r}; "
     "from b1k_envs.mujoco_twin.rendering.video_worker import main; "
     "main({handle}, {task!r}, {quality!r})"
@@ -36,7 +36,7 @@ _COMMAND = (
 
 
 class VideoRig:
-    """Hands out tickets, and owns the process that renders them."""
+    """Makes tickets, and owns the process that renders them."""
 
     def __init__(self, task: str, quality: RenderQuality) -> None:
         self._task = task
@@ -49,17 +49,17 @@ class VideoRig:
 
     @property
     def process_id(self) -> int | None:
-        """Of the rendering process; None while there is none."""
+        """Id of the rendering process; None while there is none."""
         return None if self._process is None else self._process.pid
 
     def ticket(self, instance: Instance, look: frozenset[str], qpos: Float64Array) -> VideoFrame:
-        """A picture of this state, rendered when it is redeemed, in any thread.
+        """Make a ticket for pictures of this state, which any thread may redeem.
 
         Redeeming raises `EnvError` when the process cannot render or has died, or the rig was
         closed.
 
         Args:
-            instance: What the episode started from.
+            instance: The initial state of the episode.
             look: Switches of the scene that are on.
             qpos: float64 [nq]; not copied.
 
@@ -77,7 +77,7 @@ class VideoRig:
         process, self._process = self._process, None
         if process is None:
             return
-        # In the middle of a picture, or still starting, it does not see that the pipe is closed.
+        # While it renders or starts, the process does not notice that the pipe is closed.
         if self._exchange.acquire(timeout=_END_TIMEOUT_S):
             self._close_pipe()
             self._exchange.release()
@@ -90,7 +90,7 @@ class VideoRig:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-        with self._exchange:  # one that was waiting for an answer has seen the end of it
+        with self._exchange:  # by now a thread that waited for an answer has given up
             self._close_pipe()
             if self._log is not None:
                 self._log.close()
@@ -105,7 +105,7 @@ class VideoRig:
         command = _COMMAND.format(
             path=sys.path, handle=theirs.fileno(), task=self._task, quality=self._quality
         )
-        # One rasterizer thread: there is another process of these for each worker of a run.
+        # One rasterizer thread, because each worker of a run has such a process.
         environment = {"LP_NUM_THREADS": "1"} | os.environ
         try:
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close
@@ -140,12 +140,12 @@ class VideoRig:
         return answer
 
     def _end(self) -> str:
-        """How the process ended, and its last words."""
+        """Return how the process ended, and the end of its output."""
         process = self._process
         if process is None:
             return "was ended with the env"
         try:
-            status: object = process.wait(_END_TIMEOUT_S)  # the pipe is closed a little earlier
+            status: object = process.wait(_END_TIMEOUT_S)  # its pipe closes a little before it ends
         except subprocess.TimeoutExpired:
             status = "still running"
         words: list[str] = []

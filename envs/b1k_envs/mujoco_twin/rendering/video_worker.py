@@ -1,8 +1,8 @@
 """The process that renders video tickets; `video_rig` starts it and talks to it.
 
-A process and not a thread: all OpenGL contexts of a process share llvmpipe's rasterizer threads,
-so that a picture for the video would hold up the pictures that the policy is waiting for, and no
-thread priority can change that.
+It is a process and not a thread because all OpenGL contexts of a process share llvmpipe's
+rasterizer threads: a picture for the video would delay the pictures that the policy is waiting for,
+and no thread priority can change that.
 
 It answers each state with three pictures, and ends when the other end is closed or gone.
 """
@@ -27,13 +27,13 @@ from b1k_envs.mujoco_twin.scenes import load_scene
 VIDEO_SIZE: Mapping[View, int] = MappingProxyType(
     {"head": 448, "left_wrist": 224, "right_wrist": 224}
 )
-"""Edge of each picture [px]: as large as the video shows it."""
+"""Edge of each picture [px], as large as the video shows it."""
 
 _PARENT_CHECK_S = 5.0
 
 
 class Shown(NamedTuple):
-    """All that a picture depends on.
+    """Everything that a picture depends on.
 
     Attributes:
         instance: Furniture, colours, lights.
@@ -47,7 +47,7 @@ class Shown(NamedTuple):
 
 
 class Studio:
-    """A model and a GL context of its own, to render states that come from elsewhere."""
+    """A model and a GL context that render states sent by another process."""
 
     def __init__(self, task: str, quality: RenderQuality) -> None:
         scene = load_scene(task)
@@ -57,7 +57,7 @@ class Studio:
         self._rig = CameraRig(self._model, quality)
 
     def render(self, shown: Shown) -> dict[View, UInt8Array]:
-        """The three views of a state, uint8 [size, size, 3] RGB each, sizes in `VIDEO_SIZE`.
+        """Render the three views of a state, uint8 [size, size, 3] RGB, sizes in `VIDEO_SIZE`.
 
         Raises:
             UnavailableError: No OpenGL here.
@@ -65,6 +65,7 @@ class Studio:
         self._dresser.place(shown.instance)
         self._dresser.show(shown.look)
         self._data.qpos[:] = shown.qpos
+        # Only the positions are needed for a picture: these three are far less than mj_forward.
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_comPos(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
@@ -79,19 +80,19 @@ class Studio:
 
 
 def main(handle: int, task: str, quality: RenderQuality) -> None:
-    """Serve until the other end closes; a state in, its pictures or an error's text out.
+    """Answer each state with its pictures or an error's text, until the other end closes.
 
     Args:
         handle: File descriptor of this end of a socket pair.
-        task: Whose room.
-        quality: As `TwinEnv`'s.
+        task: The task whose room is rendered.
+        quality: As of `TwinEnv`.
     """
     parent = os.getppid()
     with Connection(handle) as pipe, contextlib.suppress(EOFError, OSError):
         studio = Studio(task, quality)
         while True:
-            # The closed pipe tells of a parent that was killed, unless another child of it was
-            # forked meanwhile and holds the same descriptor.
+            # A killed parent closes the pipe, unless another child was forked meanwhile and holds
+            # the same descriptor. Hence the look at the parent's id.
             while not pipe.poll(_PARENT_CHECK_S):
                 if os.getppid() != parent:
                     return
