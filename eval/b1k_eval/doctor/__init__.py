@@ -1,8 +1,8 @@
-"""What this machine has for each simulator and for checkpoints, without importing a heavy one.
+"""Looking up what this machine has for each simulator and for checkpoints, without heavy imports.
 
-torch, OmniGibson and Isaac Sim are looked up in the installed packages' metadata and files only:
-importing them takes minutes or starts a GPU. OpenGL is tried for real, by rendering; where triton
-is installed, a child process loads torch and OpenGL together.
+torch, OmniGibson and Isaac Sim are looked up only in the metadata and files of installed packages,
+as importing them takes minutes or starts a GPU. OpenGL is really tried, by rendering; if triton is
+installed, a child process loads torch and OpenGL together.
 
 What a pass does not prove: that OmniGibson's assets are complete or that its driver works.
 """
@@ -23,12 +23,12 @@ __all__ = ["FORMAT", "Check", "State", "Subject", "Verdict", "examine", "judge"]
 
 
 def examine(results: Path) -> tuple[Check, ...]:
-    """Look at everything; takes a second or two, most of it for OpenGL.
+    """Make all checks; takes a second or two, most of it for OpenGL.
 
-    The names, and their order, are the same on every machine.
+    The names of the checks and their order are the same on every machine.
 
     Args:
-        results: Where runs would land; need not exist.
+        results: Folder for runs; need not exist.
     """
     cards = gpu_checks()
     graphics = basics.graphics()

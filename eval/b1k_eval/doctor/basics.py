@@ -1,6 +1,6 @@
-"""What the twin and its videos need, and the machine's size.
+"""Checking what the twin and its videos need, and the machine's size.
 
-OpenGL is tried for real, by rendering; ffmpeg is asked for its encoder; the rest is looked up.
+OpenGL is really tried, by rendering; ffmpeg is asked for its encoder; the rest is looked up.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from b1k_eval.video.recorder import ffmpeg_exe
 MIN_PYTHON = (3, 10)
 MIN_MUJOCO = (3, 3)
 MIN_FREE_GB = 1.0
-"""Room for about a hundred episodes with video; below it doctor says so."""
+"""Space for about a hundred episodes with video; with less, doctor says so [GB]."""
 
 OMNIGIBSON_MEMORY_GB = 32
-"""Documented minimum of OmniGibson."""
+"""OmniGibson's documented minimum of main memory [GB]."""
 
 HEAD_PIXELS = 720
-"""Side of the head picture, the largest of the three."""
+"""Width and height of the head picture, the largest of the three [px]."""
 
 _SCENE = """
 <mujoco>
@@ -54,7 +54,7 @@ _SCENE = """
 
 
 def python() -> Check:
-    """The interpreter; which one OmniGibson asks for is a check of its own."""
+    """Check the interpreter; the one that OmniGibson needs is a check of its own."""
     found = sys.version.split()[0]
     old = sys.version_info[:2] < MIN_PYTHON
     return Check(
@@ -67,12 +67,12 @@ def python() -> Check:
 
 
 def numpy() -> Check:
-    """Any version that is served; which one OmniGibson stands is a check of its own."""
+    """Check numpy; the version that OmniGibson needs is a check of its own."""
     return find_package("numpy", concerns=EVERYTHING)
 
 
 def twin_engine() -> Check:
-    """MuJoCo, and new enough."""
+    """Check that MuJoCo is there and new enough."""
     install = f"pip install 'mujoco>={MIN_MUJOCO[0]}.{MIN_MUJOCO[1]}'"
     check = find_package("mujoco", concerns=TWIN, advice=install)
     numbers = release(check.detail)[:2]
@@ -82,7 +82,7 @@ def twin_engine() -> Check:
 
 
 def bddl() -> Check:
-    """Version and API generation, told by the files: both go by one name."""
+    """Check bddl's version and generation, by its files: both generations have one name."""
     check = find_package("bddl", concerns=(*TWIN, *BOTH_YEARS))
     if check.state != "ok":
         return check
@@ -94,7 +94,7 @@ def bddl() -> Check:
 
 
 def graphics() -> tuple[Check, Check]:
-    """OpenGL, and what a picture costs with it."""
+    """Check OpenGL, and how long it takes for a picture."""
     try:
         info = gl_info()
     except UnavailableError as error:
@@ -133,18 +133,18 @@ def _no_graphics(found: str, advice: str | None) -> tuple[Check, Check]:
 
 
 def head_frame_ms(repeats: int = 5) -> float:
-    """Median wall time of rendering an almost empty scene at the head camera's size [ms].
+    """Measure the median wall time to render a nearly empty scene at the head's size [ms].
 
     Raises:
         UnavailableError: There is no OpenGL.
     """
-    gl_info()  # before mujoco is imported, see b1k_envs.mujoco_twin.rendering.gl
+    gl_info()  # must come before mujoco is imported, see b1k_envs.mujoco_twin.rendering.gl
     model = mujoco.MjModel.from_xml_string(_SCENE)
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)
     times = []
     with mujoco.Renderer(model, HEAD_PIXELS, HEAD_PIXELS) as renderer:
-        for _ in range(repeats + 1):  # the first one compiles shaders
+        for _ in range(repeats + 1):  # one more, because the first one compiles shaders
             started = time.perf_counter()
             renderer.update_scene(data, "head")
             renderer.render()
@@ -153,7 +153,7 @@ def head_frame_ms(repeats: int = 5) -> float:
 
 
 def opencv() -> Check:
-    """OpenCV, imported: its system libraries are what is missing as a rule."""
+    """Check OpenCV by importing it: what is missing is usually a system library."""
     try:
         cv2 = import_cv2()
     except UnavailableError as error:
@@ -163,7 +163,7 @@ def opencv() -> Check:
 
 
 def ffmpeg() -> Check:
-    """The encoder itself is asked for: distributions ship ffmpeg without libx264."""
+    """Check ffmpeg for its encoder: some distributions ship it without libx264."""
     try:
         exe = ffmpeg_exe()
         done = subprocess.run(
@@ -192,7 +192,7 @@ def ffmpeg() -> Check:
 
 
 def nearest(path: Path) -> Path:
-    """The nearest folder above a path that exists, which tells its disk."""
+    """Return the nearest existing folder above a path, which is on the same disk."""
     place = path.absolute()
     while not place.exists():
         place = place.parent
@@ -200,7 +200,7 @@ def nearest(path: Path) -> Path:
 
 
 def disk(results: Path) -> Check:
-    """Room for results, and leave to write them."""
+    """Check that there is space for results, and permission to write them."""
     place = nearest(results)
     free_gb = shutil.disk_usage(place).free / 1e9
     detail = f"{free_gb:.1f} GB free for {results}"
@@ -219,13 +219,13 @@ def disk(results: Path) -> Check:
 
 
 def cpus() -> Check:
-    """Cores that this process may use."""
+    """Count the cores that this process may use."""
     usable = len(os.sched_getaffinity(0))
     return Check(name="cpus", state="ok", detail=f"{usable} usable of {os.cpu_count() or usable}")
 
 
 def memory() -> Check:
-    """Main memory; a container's own limit is not looked at."""
+    """Check main memory; the limit of a container is not considered."""
     page = os.sysconf("SC_PAGE_SIZE")
     total_gb = page * os.sysconf("SC_PHYS_PAGES") / 1e9
     free_gb = page * os.sysconf("SC_AVPHYS_PAGES") / 1e9

@@ -1,4 +1,4 @@
-"""The data of BEHAVIOR-1K: assets, the key to them, the challenge's instances, and room for them.
+"""Checking the data of BEHAVIOR-1K: assets, their key, the challenge's instances, disk space.
 
 What a pass does not prove: that a download is complete, or that the key opens the assets.
 """
@@ -34,11 +34,11 @@ from b1k_eval.doctor.stacks import (
 )
 
 _UNKNOWN = f"looked at once OmniGibson is installed or {DATA_VARIABLE} is set"
-_SAMPLE = "clean_boxing_gloves"  # in both years
+_SAMPLE = "clean_boxing_gloves"  # a task of both years
 
 
 def data_checks() -> tuple[Check, ...]:
-    """All of it; OmniGibson's own place is where the evaluator will look."""
+    """Make all checks of the data, in the place where OmniGibson's evaluator will look."""
     root, generation = find_data_path(), installed()
     years = tuple(GENERATIONS.values())
     if root is None:
@@ -82,7 +82,7 @@ def _assets(root: Path) -> Check:
     detail = ", ".join(
         f"{name} {versions[name]['installed'] or 'without VERSION'}" for name in ASSETS
     )
-    # The code names the one version of the scenes that it downloads, and a minimum of the robot's.
+    # OmniGibson's code names one version of the scenes to download, but a minimum for the robot.
     scenes, robot = (versions[name] for name in ASSETS)
     if _older(robot["installed"], robot["wanted"]):
         return Check(
@@ -151,7 +151,7 @@ def _instances(root: Path, generation: Generation, used: Generation | None) -> C
 
 
 def _first_instance(root: Path, generation: Generation) -> Check:
-    """Go the way of a run to one file, where all that it reads on the way may be missing."""
+    """Find one instance file as a run would, since any file read on the way may be missing."""
     folder = root / generation.instances
     there = Check(
         name=_instances_name(generation),
@@ -177,7 +177,7 @@ def _first_instance(root: Path, generation: Generation) -> Check:
 
 
 def _room(place: Path) -> Check:
-    """Room for what is still to be downloaded, of which the scenes are nearly all."""
+    """Check the space for what is still to be downloaded, nearly all of which is the scenes."""
     name = "data disk"
     if assets_present()[ASSETS[0]]:
         return Check(name=name, state="ok", detail="the assets are here already")

@@ -1,4 +1,4 @@
-"""What doctor hands out: a check for each thing looked at, a verdict for each thing wanted."""
+"""Doctor's results: a check for each thing looked at, a verdict for each thing to be run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ State = Literal["ok", "missing", "absent", "note", "skipped"]
 Subject = Literal["mujoco", "omnigibson-2025", "omnigibson-2026", "checkpoints"]
 
 FORMAT = 1
-"""Number of the JSON form, see docs/doctor.md; a field that changes its meaning raises it."""
+"""Version of the JSON form, see docs/doctor.md; it rises when a field changes its meaning."""
 
 TWIN: tuple[Subject, ...] = ("mujoco",)
 BOTH_YEARS: tuple[Subject, ...] = ("omnigibson-2025", "omnigibson-2026")
@@ -22,16 +22,16 @@ EVERYTHING: tuple[Subject, ...] = (*TWIN, *BOTH_YEARS, *CHECKPOINTS)
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One thing looked for.
+    """The result of looking for one thing.
 
     Attributes:
-        name: What, in one to three words; docs/doctor.md lists them all.
-        state: `ok`; `missing`, which the twin or its videos cannot do without; `absent`, which only
-            OmniGibson or a checkpoint asks for, also where it is there and does not fit; `note`,
-            which stops nothing; or `skipped`: there was nothing to look at, `detail` says why.
+        name: One to three words; docs/doctor.md lists all names.
+        state: `ok`; `missing` if the twin or its videos need it; `absent` if only OmniGibson or a
+            checkpoint needs it and it is not there or does not fit; `note` if nothing is stopped by
+            it; `skipped` if there was nothing to look at, for the reason in `detail`.
         detail: What was found.
-        advice: What to do, with the command; None when there is nothing to do.
-        concerns: The verdicts it counts for: `missing` or `absent` speaks against them, a `note`
+        advice: What to do, with the command; None if there is nothing to do.
+        concerns: The verdicts it counts for: `missing` or `absent` makes them negative, a `note`
             becomes a remark on them.
     """
 
@@ -42,7 +42,7 @@ class Check:
     concerns: tuple[Subject, ...] = ()
 
     def said(self) -> str:
-        """The check in one line."""
+        """The check as one line."""
         found = f"{self.name}: {self.detail}"
         return found if self.advice is None else f"{found}; {self.advice}"
 
@@ -52,11 +52,11 @@ class Verdict:
     """Whether something can run here.
 
     Attributes:
-        subject: Which: a simulator, for OmniGibson with the protocol's year, or checkpoints.
-        ready: It can.
-        text: One line: `ready`, perhaps with a reservation, or what is first in the way.
-        steps: All that is in the way, each with what to do, in the order to do it in.
-        remarks: What makes its results doubtful or its runs slow, though nothing is in the way.
+        subject: A simulator, for OmniGibson with the protocol's year, or checkpoints.
+        ready: Whether it can run.
+        text: One line: `ready`, perhaps with a reservation, or the first obstacle.
+        steps: All obstacles, each with what to do, in the order to do it in.
+        remarks: What makes results doubtful or runs slow without stopping them.
     """
 
     subject: Subject
@@ -67,7 +67,7 @@ class Verdict:
 
 
 def installed_version(distribution: str) -> str | None:
-    """Version from the metadata; None when it is not installed that way."""
+    """Return the version from a package's metadata; None if it has none."""
     try:
         return version(distribution)
     except PackageNotFoundError:
@@ -75,10 +75,10 @@ def installed_version(distribution: str) -> str | None:
 
 
 def is_importable(module: str) -> bool:
-    """Whether there is a top-level module of that name; it is not imported."""
+    """Whether there is a top-level module of that name, without importing it."""
     try:
         return find_spec(module) is not None
-    except ValueError:  # it is loaded and does not say where from
+    except ValueError:  # the module is loaded and has no spec
         return True
 
 
@@ -105,14 +105,14 @@ def find_package(
 
 
 def is_pypi_bddl() -> bool:
-    """Whether bddl is the backend generation that PyPI has, told by a file that only it has."""
+    """Whether bddl is the backend generation of PyPI, by a file that only it has."""
     spec = find_spec("bddl")
     origin = None if spec is None else spec.origin
     return origin is not None and (Path(origin).parent / "backend_abc.py").exists()
 
 
 def release(number: str) -> tuple[int, ...]:
-    """The leading numbers of a version: (2, 13, 0) of 2.13.0+cpu; () where there is none."""
+    """Return a version's leading numbers, as (2, 13, 0) for 2.13.0+cpu; () if there are none."""
     numbers = []
     for part in number.partition("+")[0].split("."):
         if not part.isdigit():

@@ -1,4 +1,4 @@
-"""NVIDIA cards, by what `nvidia-smi` says; without it, by the PCI bus.
+"""Checking NVIDIA cards by the output of `nvidia-smi`, or by the PCI bus without it.
 
 Cards without ray-tracing cores draw BEHAVIOR scenes with severe artefacts, and Hopper cards need
 driver 570 or newer for them (RLinf, docs on BEHAVIOR). OmniGibson's documented minimum is 8 GB; a
@@ -20,11 +20,11 @@ from b1k_eval.doctor.checks import BOTH_YEARS, Check, release
 
 PCI_DEVICES = Path("/sys/bus/pci/devices")
 HOPPER_DRIVER = 570
-MIN_GIB, USUAL_GIB = 7.5, 12.0  # a card of 8 GB shows a little less
+MIN_GIB, USUAL_GIB = 7.5, 12.0  # 7.5, because a card of 8 GB reports a little less
 _NVIDIA, _DISPLAY = "0x10de", "0x03"
 
-# Chips for computing: Volta, the big Ampere, Hopper and the big Blackwell. GeForce 16 and older
-# have none either.
+# Chips for computing have no ray-tracing cores: Volta, the big Ampere, Hopper and the big
+# Blackwell. GeForce 16 and older have none either.
 _WITHOUT_RT = re.compile(
     r"\b(P4|P40|P100|V100S?|GV100|TITAN V|A30X?|A100X?|A800|G?H100|H800|G?H20|G?H200|H200|"
     r"G?B100|G?B200|G?B300|GTX \d+)\b"
@@ -41,11 +41,11 @@ _GET_DRIVER = (
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """One card.
+    """A graphics card.
 
     Attributes:
-        name: As the driver names it.
-        memory_gib: Its memory [GiB]; None where the driver does not say.
+        name: Its name, by the driver.
+        memory_gib: Its memory [GiB]; None if the driver does not say.
         driver: Version of the driver.
     """
 
@@ -55,19 +55,19 @@ class Card:
 
     @property
     def ray_tracing(self) -> bool | None:
-        """Whether it has ray-tracing cores; None for a name not known here."""
+        """Whether it has ray-tracing cores; None for an unknown name."""
         if _WITHOUT_RT.search(self.name):
             return False
         return True if _WITH_RT.search(self.name) else None
 
     @property
     def hopper(self) -> bool:
-        """It is of the Hopper generation."""
+        """Whether it is of the Hopper generation."""
         return _HOPPER.search(self.name) is not None
 
 
 class NoCardError(Exception):
-    """No card can be had; the text is what was found instead, `advice` what to do."""
+    """There is no usable card; the text says what was found instead, `advice` what to do."""
 
     def __init__(self, found: str, advice: str) -> None:
         super().__init__(found)
@@ -75,7 +75,7 @@ class NoCardError(Exception):
 
 
 def gpu_checks() -> tuple[Check, Check, Check, Check]:
-    """The cards, their driver, their ray tracing and their memory."""
+    """Check the cards, their driver, their ray tracing and their memory."""
     try:
         cards = list_cards()
     except NoCardError as error:
@@ -104,10 +104,10 @@ def gpu_checks() -> tuple[Check, Check, Check, Check]:
 
 
 def list_cards() -> tuple[Card, ...]:
-    """Ask the driver; the first is GPU 0.
+    """Ask the driver for the cards; the first is GPU 0.
 
     Raises:
-        NoCardError: There is none, or the driver does not answer.
+        NoCardError: There is no card, or the driver does not answer.
     """
     exe = shutil.which("nvidia-smi")
     if exe is None:
@@ -150,7 +150,7 @@ def _on_pci_bus() -> bool:
             and (device / "class").read_text().startswith(_DISPLAY)
             for device in devices
         )
-    except OSError:  # no such bus, or not for us to read
+    except OSError:  # there is no such bus, or it may not be read
         return False
 
 

@@ -1,4 +1,4 @@
-"""Which OmniGibson is installed, and whether what it stands on fits it. Nothing is imported."""
+"""Checking the installed OmniGibson and the packages it needs, without importing anything."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _NEEDS_IT = "looked at once OmniGibson is installed"
 
 
 def installed() -> Generation | None:
-    """The generation that is installed; None for none, or one that is not served."""
+    """Return the installed generation; None for none, or for one that is not supported."""
     try:
         return installed_generation()
     except UnavailableError:
@@ -45,7 +45,7 @@ def installed() -> Generation | None:
 
 
 def omnigibson_checks() -> tuple[Check, ...]:
-    """Everything about the installation, apart from GPU, torch and data."""
+    """Check everything about the installation except GPU, torch and data."""
     generation = installed()
     return (
         *(_generation(each) for each in GENERATIONS.values()),
@@ -68,7 +68,7 @@ def _skipped(name: str, detail: str = _NEEDS_IT) -> Check:
 
 
 def _generation(generation: Generation) -> Check:
-    """Whether the installed OmniGibson runs a protocol."""
+    """Check whether the installed OmniGibson runs a protocol."""
     name, concerns = f"omnigibson {generation.protocol}", (subject(generation),)
     try:
         installed_generation(generation.protocol)
@@ -106,7 +106,7 @@ def _python(generation: Generation | None) -> Check:
 
 
 def _isaacsim(generation: Generation | None) -> Check:
-    """The meta package alone is not enough: the parts are wheels of their own."""
+    """Check Isaac Sim: the meta package is not enough, as the parts are wheels of their own."""
     name, concerns = "isaacsim", _concerns(generation)
     found = installed_version(name)
     advice = (
@@ -147,14 +147,14 @@ def _numpy(generation: Generation | None) -> Check:
         name=name,
         state="ok" if fits else "absent",
         detail=found if fits else f"{found}; Isaac Sim and OmniGibson run with numpy < 2",
-        # Newer pyarrow builds need numpy 2 and do not say so.
+        # Newer pyarrow builds need numpy 2 without declaring it.
         advice=None if fits else "pip install 'numpy<2' 'pyarrow<26'",
         concerns=_concerns(generation),
     )
 
 
 def _bddl(generation: Generation | None) -> Check:
-    """OmniGibson's own, from its repository; PyPI's goes by the same name."""
+    """Check for OmniGibson's own bddl, from its repository; PyPI's has the same name."""
     name, found = "omnigibson bddl", installed_version("bddl")
     if generation is None or found is None:
         return _skipped(name)
@@ -169,7 +169,7 @@ def _bddl(generation: Generation | None) -> Check:
 
 
 def _gello(generation: Generation | None) -> Check:
-    """Joylo's package: the official evaluator imports it, the adapter only reads a table of it."""
+    """Check Joylo's package, which the official evaluator imports; the adapter reads one table."""
     if generation is None:
         return _skipped("gello")
     there = is_importable("gello")
@@ -185,7 +185,7 @@ def _gello(generation: Generation | None) -> Check:
 
 
 def _repository() -> Path:
-    """Checkout of BEHAVIOR-1K that OmniGibson is installed from, as setup.sh does it."""
+    """Return the checkout of BEHAVIOR-1K from which setup.sh installed OmniGibson."""
     folder = package_folder()
     return Path("BEHAVIOR-1K") if folder is None else folder.parents[1]
 

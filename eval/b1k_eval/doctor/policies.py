@@ -1,6 +1,6 @@
-"""What checkpoints need beside the twin: torch and the extra `xvla`, by their metadata.
+"""Checking what checkpoints need beside the twin: torch and the extra `xvla`, by their metadata.
 
-That torch's compiler and OpenGL live in one process is tried, in a process of its own: with some
+Whether torch's compiler and OpenGL work together is tried in a child process, because with some
 versions of triton that process dies (see `b1k_envs.mujoco_twin.rendering.gl`).
 """
 
@@ -22,7 +22,7 @@ from b1k_policies.xvla.files.folder import INSTALL
 
 MIN_TORCH = (2, 1)
 PACKAGES = {"transformers": (4, 40), "safetensors": (), "huggingface-hub": (0, 25)}
-"""Distributions of the extra `xvla`, and the oldest release that serves."""
+"""Distributions of the extra `xvla`, and the oldest releases that work."""
 
 FAMILY_PACKAGES = {
     "addict": (2, 4),
@@ -35,7 +35,7 @@ FAMILY_PACKAGES = {
     "transformers": (4, 46),
     "uvicorn": (0, 23),
 }
-"""The extra `da3`: what the public code of the X-VLA family imports, and the oldest releases."""
+"""Packages that the public code of the X-VLA family imports (extra `da3`), and oldest releases."""
 FAMILY_TRANSFORMERS_BELOW = (4, 54)
 FAMILY_INSTALL = "pip install 'b1k-eval[da3]'"
 
@@ -52,11 +52,11 @@ _TOGETHER_S = 120.0
 
 
 def checkpoint_checks(has_gpu: bool, has_gl: bool) -> tuple[Check, ...]:
-    """torch, the packages around it, and both beside OpenGL.
+    """Check torch, the packages around it, and both together with OpenGL.
 
     Args:
-        has_gpu: Whether an NVIDIA card answers, which torch should then use.
-        has_gl: Whether there is an OpenGL.
+        has_gpu: Whether an NVIDIA card answers, which torch should then be able to use.
+        has_gl: Whether OpenGL works.
     """
     return _torch(has_gpu), _packages(), _family_packages(), _beside_gl(has_gl)
 
@@ -116,7 +116,7 @@ def _packages() -> Check:
 
 
 def _family_packages() -> Check:
-    """What code of the public family imports; a checkpoint whose code does not needs none of it."""
+    """Check the packages of the public family's code; other code may need none of them."""
     name = "da3 packages"
     found = {name: installed_version(name) for name in FAMILY_PACKAGES}
     unfit = []
@@ -140,7 +140,7 @@ def _family_packages() -> Check:
 
 
 def _beside_gl(has_gl: bool) -> Check:
-    """Load OpenGL, triton and torch in a child process, in the order of the program."""
+    """Load OpenGL, triton and torch in a child process, in the order in which a run loads them."""
     name, concerns = "triton and opengl", CHECKPOINTS
     if not has_gl or not is_importable("triton") or not is_importable("torch"):
         why = "there is no OpenGL" if not has_gl else "triton or torch is not installed"

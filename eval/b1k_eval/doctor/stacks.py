@@ -1,4 +1,4 @@
-"""The two software stacks of OmniGibson, and the commands that build them.
+"""The software that OmniGibson needs in each generation, and the commands that install it.
 
 Sources, repository StanfordVL/BEHAVIOR-1K: `setup.sh`@0328ed53 and `OmniGibson/setup.py` (2026),
 `macros.py`@00be39f7; for 2025 the container of a working port of v3.7.2 (allenai's
@@ -18,15 +18,15 @@ from b1k_envs.omnigibson.setup.generation import Generation
 from b1k_eval.doctor.checks import Subject
 
 DATA_GIB = 35
-"""What the assets take, nearly all of it `behavior-1k-assets` [GiB]."""
+"""Disk space of the assets, nearly all of it `behavior-1k-assets` [GiB]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stack:
-    """What one generation stands on.
+    """The software that one generation needs.
 
     Attributes:
-        python: The one Python it runs on.
+        python: The only Python version it runs on.
         isaacsim: First two numbers of Isaac Sim's version.
     """
 
@@ -42,23 +42,23 @@ STACKS: Mapping[Protocol, Stack] = MappingProxyType(
 )
 
 OLD_VARIABLES = ("OMNIGIBSON_DATASET_PATH", "OMNIGIBSON_ASSET_PATH", "OMNIGIBSON_KEY_PATH")
-"""Of before OmniGibson moved into BEHAVIOR-1K; nothing reads them any more."""
+"""Variables from before OmniGibson moved into BEHAVIOR-1K; nothing reads them any more."""
 
 DATA_VARIABLE = "OMNIGIBSON_DATA_PATH"
 
 
 def subject(generation: Generation) -> Subject:
-    """The verdict that a generation belongs to."""
+    """Return the verdict's subject for a generation."""
     return "omnigibson-2025" if generation.protocol == "2025" else "omnigibson-2026"
 
 
 def dotted(numbers: tuple[int, ...]) -> str:
-    """(3, 10) as people write it."""
+    """Return (3, 10) as `3.10`."""
     return ".".join(map(str, numbers))
 
 
 def install_command(generation: Generation) -> str:
-    """Build a generation's environment: Python, Isaac Sim, OmniGibson, data."""
+    """Return the command that installs a generation: Python, Isaac Sim, OmniGibson, data."""
     return (
         f"git clone -b {generation.tag} https://github.com/StanfordVL/BEHAVIOR-1K.git && cd "
         "BEHAVIOR-1K && ./setup.sh --new-env --omnigibson --bddl --joylo --dataset --eval && conda "
@@ -67,9 +67,10 @@ def install_command(generation: Generation) -> str:
 
 
 def download_command(folder: str, root: Path) -> str:
-    """Fetch one folder of the data; that of the scenes also brings the key.
+    """Return the command that downloads one folder of the data; the scenes bring the key.
 
-    OmniGibson does not start without the data path. Its downloads leave alone what exists.
+    OmniGibson does not start without the data path, so the command makes it. Downloads do not
+    change what exists.
 
     Args:
         folder: A key of `DOWNLOADS`.
@@ -83,5 +84,5 @@ def download_command(folder: str, root: Path) -> str:
 
 
 def replace_command(folder: str, root: Path) -> str:
-    """Fetch one folder of the data anew; the old one is kept beside it."""
+    """Return the command that downloads a folder anew and keeps the old one beside it."""
     return f"mv {root / folder} {root / folder}.old && {download_command(folder, root)}"

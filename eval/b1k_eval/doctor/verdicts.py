@@ -1,4 +1,4 @@
-"""From what was found to what it allows."""
+"""Turning checks into verdicts on what can run here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _STOPS = ("missing", "absent")
 
 
 def judge(checks: Sequence[Check]) -> tuple[Verdict, ...]:
-    """The verdicts on the twin, OmniGibson's two years and checkpoints, from `examine`."""
+    """Return the verdicts on the twin, OmniGibson's two years and checkpoints, from `examine`."""
     return tuple(_judge(subject, checks) for subject in EVERYTHING)
 
 
@@ -36,7 +36,7 @@ def _first(lines: Sequence[str]) -> str:
 
 
 def _without_gpu(checks: Sequence[Check]) -> list[str]:
-    """A checkpoint runs without a card, and takes its time."""
+    """Return the remark that a checkpoint runs slowly without a card, if there is none."""
     gpu = next((check for check in checks if check.name == "nvidia gpu"), None)
     if gpu is None or gpu.state == "ok":
         return []

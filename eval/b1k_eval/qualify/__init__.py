@@ -1,5 +1,5 @@
-"""Is this installation right? A ladder from the world's settings to a published score.
+"""Checking an installation on a ladder of rungs, from the world's settings to a published score.
 
-`rungs` says what a verdict is, `world_checks`, `pictures`, `replays` and `published` climb, `demos`
-reads the demonstrations, `ladder` puts the rungs in order, `page` shows what came of it.
+`rungs` has the verdicts; `world_checks`, `pictures`, `replays` and `published` are the rungs;
+`demos` reads the demonstrations, `ladder` puts the rungs in order, and `page` shows the result.
 """

@@ -1,7 +1,7 @@
-"""Where the robot is, from what any `Env` tells: no simulator is asked for more.
+"""Finding where the robot is, from what any `Env` gives and nothing else.
 
-The 61 numbers of 2026 do not say where the base is. Its place is in `StepResult.agent`, and its
-heading follows from the hands, whose places are known both in the world and in the base frame.
+The 61 numbers of 2026 do not say where the base is. Its position is in `StepResult.agent`, and its
+heading follows from the hands, whose positions are known in the world and in the base frame.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from b1k_envs.r1pro import (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Stance:
-    """The robot after a step.
+    """The pose of the robot after a step.
 
     Attributes:
-        base: Base to world, float64 [4, 4]; turned about z only.
+        base: Base to world, float64 [4, 4]; rotated about z only [m].
         joints: Trunk and arms, float64 [18] [rad].
-        hands: Left and right, world frame, float64 [2, 3] [m].
-        hands_apart: By how much the hands in the proprioception miss those in the world [m].
-        observation: What was read with it.
+        hands: Left and right hand, world frame, float64 [2, 3] [m].
+        hands_apart: Distance of the hands by the proprioception from those in the world [m].
+        observation: The observation of that step.
     """
 
     base: Float64Array
@@ -49,22 +49,22 @@ class Stance:
 
     @property
     def heading(self) -> float:
-        """Of the base, about z [rad]."""
+        """Heading of the base, about z [rad]."""
         return float(np.arctan2(self.base[1, 0], self.base[0, 0]))
 
     def camera(self, view: View) -> Float64Array:
-        """Camera to world by the observation's pose, float64 [4, 4], USD axes."""
+        """Return camera to world by the observation's pose, float64 [4, 4], USD axes [m]."""
         matrix: Float64Array = self.base @ self.observation.camera_to_base[view].astype(np.float64)
         return matrix
 
 
 def stance(env: Env, result: StepResult, *, images: bool = False) -> Stance:
-    """Read the robot after a step.
+    """Read the robot's pose after a step.
 
     Args:
-        env: Just stepped.
-        result: What the step gave.
-        images: Whether to look, too.
+        env: The world, just after the step.
+        result: The result of the step.
+        images: Whether to take pictures, too.
     """
     observation = env.observe(images=images)
     layout, proprio = PROPRIO_LAYOUTS[observation.protocol], observation.proprio
@@ -83,7 +83,7 @@ def stance(env: Env, result: StepResult, *, images: bool = False) -> Stance:
 def _base_pose(
     agent: AgentPositions, in_base: Float64Array
 ) -> tuple[Float64Array, Float64Array, float]:
-    """The heading that brings the hands [2, 3] from the base frame to the world, best squares."""
+    """Fit the heading that brings the hands [2, 3] from base frame to world, by least squares."""
     hands = np.stack([agent.left_eef, agent.right_eef]).astype(np.float64)
     there = hands - agent.base
     cross = float((in_base[:, 0] * there[:, 1] - in_base[:, 1] * there[:, 0]).sum())
@@ -97,12 +97,12 @@ def _base_pose(
 
 
 def holding(proprio: Float32Array, protocol: Protocol) -> Float32Array:
-    """The hold action after a reset, float32 [23]: joints as they are, base 0, grippers open."""
+    """Return the hold action after a reset, float32 [23]: joints kept, base 0, grippers open."""
     return hold_action(proprio, protocol, GRIPPER_OPEN, GRIPPER_OPEN)
 
 
 def driving(hold: Float32Array, x: float, y: float, turn: float) -> Float32Array:
-    """A hold action with a base command, shares of its greatest speeds in the robot frame."""
+    """Return a hold action with a base command, as shares of its top speeds in the robot frame."""
     action = hold.copy()
     action[ACTION_SLICES["base"]] = (x, y, turn)
     return action

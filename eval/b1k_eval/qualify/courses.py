@@ -1,7 +1,7 @@
-"""Where a replay and its recording part, and by how many steps they are shifted.
+"""Finding where a replay departs from its recording, and by how many steps it is shifted.
 
-Rows of the recording are of the state before their action, as LeRobot has them; the same state is
-read here before each action. A shift shows as the same course some steps earlier or later.
+A row of the recording has the state before its action, as in LeRobot; the replay's state is also
+read before each action. A shift shows as the same course some steps earlier or later.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from b1k_envs.r1pro import ARMS, PROPRIO_LAYOUTS
 
 @dataclass(frozen=True, kw_only=True)
 class Quantity:
-    """Something that recording and replay are held to agree on.
+    """A quantity on which recording and replay must agree.
 
     Attributes:
-        name: With its unit.
-        fields: Of the proprioception.
-        bound: By how much they may differ.
-        same_layout: Whether only equal layouts can be compared: 2025 has it in another frame.
-        angle: Whether whole turns count as nothing.
+        name: Its name, with its unit.
+        fields: Its fields in the proprioception.
+        bound: Largest difference allowed.
+        same_layout: Whether only equal layouts can be compared, as 2025 has it in another frame.
+        angle: Whether it is an angle, so that whole turns do not count.
     """
 
     name: str
@@ -55,31 +55,31 @@ QUANTITIES: tuple[Quantity, ...] = (
         name="gripper fingers [m]", fields=tuple(f"gripper_{arm}_qpos" for arm in ARMS), bound=0.01
     ),
 )
-"""Bounds: a few times what a controller lags in a step at the speeds of the demonstrations, and
-less than what decides a grasp. The base's pose is in the 256 numbers of 2025 only."""
+"""The bounds are a few times what a controller lags in a step at the speeds of the demonstrations,
+and less than what decides a grasp. Only the 256 numbers of 2025 have the base's pose."""
 
 MOST_SHIFT = 10
-"""Shifts are looked for up to so many steps either way."""
+"""Largest shift to look for, in steps either way."""
 
 _CLEARER = 0.5
-"""A shift must leave at most this share of the squared differences."""
+"""Largest share of the squared differences that a shift may leave."""
 
 _FEWEST_ROWS = 30
-"""Fewer rows than this tell no shift."""
+"""Fewest rows that can show a shift."""
 
 _FEW = 1e-4
-"""Mean squared differences, in bounds, that need no explanation."""
+"""Mean squared difference, in bounds, below which no shift is looked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parting:
-    """The first step at which recording and replay differ by more than a bound.
+    """The first difference of recording and replay beyond a bound.
 
     Attributes:
         step: Row of the recording.
-        quantity: What differs first; the one farthest beyond its bound.
-        apart: By how much, the largest of its numbers.
-        bound: What is allowed.
+        quantity: Name of the quantity that differs; of several, the one farthest beyond its bound.
+        apart: The largest difference of its numbers.
+        bound: The largest difference allowed.
     """
 
     step: int
@@ -88,19 +88,19 @@ class Parting:
     bound: float
 
     def words(self) -> str:
-        """In a clause."""
+        """Return the parting as a clause of a sentence."""
         return f"step {self.step}: {self.quantity} apart by {self.apart:.3g} (bound {self.bound:g})"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Alignment:
-    """How a replay's course lies on its recording.
+    """How a replay's course compares with its recording.
 
     Attributes:
-        shift: Steps by which the replay comes later than the recording; negative for earlier.
-        parting: Where they part, the shift taken out; None if they never do.
-        compared: Rows that were compared.
-        largest: By quantity, the largest difference up to the parting.
+        shift: Steps by which the replay is later than the recording; negative for earlier.
+        parting: Where they part after the shift is taken out; None if they never do.
+        compared: Number of rows that were compared.
+        largest: The largest difference up to the parting, by quantity.
     """
 
     shift: int
@@ -112,13 +112,13 @@ class Alignment:
 def align(
     recorded: Float32Array, layout: Protocol, measured: Float32Array, protocol: Protocol
 ) -> Alignment:
-    """Hold a replay's proprioception against that of its recording.
+    """Compare a replay's proprioception with that of its recording.
 
     Args:
         recorded: float32 [N, 256 or 61], row t before action t.
-        layout: Which layout it has.
-        measured: float32 [M, 256 or 61], row t before action t; M may be less or one more.
-        protocol: Which layout that has.
+        layout: Layout of `recorded`.
+        measured: float32 [M, 256 or 61], row t before action t; M is at most N + 1.
+        protocol: Layout of `measured`.
     """
     was, now, names = _comparable(recorded, layout, measured, protocol)
     shift = _shift(was, now, names)
@@ -143,7 +143,7 @@ _Blocks = tuple[list[Float64Array], list[Float64Array], list[Quantity]]
 def _comparable(
     recorded: Float32Array, layout: Protocol, measured: Float32Array, protocol: Protocol
 ) -> _Blocks:
-    """The numbers of each quantity that both have, float64 [N, n] each."""
+    """Return the numbers of each quantity that both have, float64 [rows, n] each."""
     first, second = PROPRIO_LAYOUTS[layout], PROPRIO_LAYOUTS[protocol]
     was, now, quantities = [], [], []
     for quantity in QUANTITIES:
@@ -165,9 +165,9 @@ def _columns(rows: Float32Array, layout: Mapping[str, slice], quantity: Quantity
 def _apart(
     was: list[Float64Array], now: list[Float64Array], quantities: list[Quantity], shift: int
 ) -> tuple[Float64Array, int]:
-    """Differences in bounds, float64 [rows, quantities], and the first row's step in the recording.
+    """Return differences in bounds, float64 [rows, quantities], and the recording's step of row 0.
 
-    Row t of the recording is held against row t + shift of the replay.
+    Row t of the recording is compared with row t + shift of the replay.
     """
     first = max(0, -shift)
     count = max(0, min(len(was[0]) - first, len(now[0]) - first - shift))
@@ -181,9 +181,9 @@ def _apart(
 
 
 def _shift(was: list[Float64Array], now: list[Float64Array], quantities: list[Quantity]) -> int:
-    """The shift that explains most; 0 unless another explains much more.
+    """Return the shift that explains most; 0 unless another explains much more.
 
-    Only as much is looked at as some shift can explain: behind a real parting everything differs.
+    Only rows that some shift can explain are compared, since after a real parting all differ.
     """
     shifts = sorted(range(-MOST_SHIFT, MOST_SHIFT + 1), key=abs)
     ends = {}
@@ -194,9 +194,10 @@ def _shift(was: list[Float64Array], now: list[Float64Array], quantities: list[Qu
     left = {}
     for shift in shifts:
         apart, first = _apart(was, now, quantities, shift)
+        # Capped at three bounds, so that one row far off does not decide between two shifts.
         window = np.minimum(apart[: max(0, end - first)], 3.0)
         left[shift] = float((window**2).mean()) if len(window) >= _FEWEST_ROWS else np.inf
-    best = min(shifts, key=lambda shift: left[shift])  # of equals the nearest to 0
+    best = min(shifts, key=lambda shift: left[shift])  # of equals, the one nearest to 0
     explained = _FEW < left[0] < np.inf and left[best] <= _CLEARER * left[0]
     return best if explained else 0
 

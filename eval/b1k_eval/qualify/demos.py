@@ -1,16 +1,16 @@
-"""The BEHAVIOR demonstrations: LeRobot data sets of recorded actions and proprioception.
+"""Reading the BEHAVIOR demonstrations: LeRobot data sets of actions and proprioception.
 
-Two layouts. v2.1 (`behavior-1k/2025-challenge-demos`): a parquet file an episode,
+There are two layouts. v2.1 (`behavior-1k/2025-challenge-demos`): one parquet file per episode,
 `data/task-0031/episode_00310070.parquet` or `data/chunk-031/...`, of which mostly only a part is
 downloaded. v3.0 (`behavior-1k/2026-challenge-demos`): files with many episodes,
 `data/chunk-031/file-000.parquet`, and `meta/episodes/**/*.parquet` with one row an episode that
 names its file. Columns of both: `action` [23], `observation.state` [256] or [61],
 `episode_index`, `frame_index`, `timestamp`, `task_index`.
 
-Which initial state an episode is of: BEHAVIOR numbers are task * 10000 + instance * 10 + try. In
-v2.1 the episode's index is that number. In v3.0 episodes are counted through, and the number is
-the column `raw_episode_id`, the instance also `task_instance_id`. A data set without either, whose
-indices are counted through, does not say, and is refused.
+An episode's initial state follows from its BEHAVIOR number, task * 10000 + instance * 10 + try. In
+v2.1 the episode's index is that number. In v3.0 episodes are numbered consecutively, and the number
+is in the column `raw_episode_id`, the instance also in `task_instance_id`. A data set without these
+whose indices are consecutive does not say, and is refused.
 
 Sources: `meta/info.json` of LeRobot data sets of `codebase_version` v2.1 and v3.0; StanfordVL/
 BEHAVIOR-1K, `docs/challenge/dataset.md` and `Evaluator.load_task_instance` of
@@ -45,11 +45,11 @@ _TASK_FACTOR, _INSTANCE_FACTOR, _INSTANCES = 10_000, 10, 1_000
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """An episode of a data set, not read yet.
+    """An episode of a data set that has not been read yet.
 
     Attributes:
         number: Its BEHAVIOR number.
-        episode_index: What it is called in the data files.
+        episode_index: Its index in the data files.
         instance_id: Official number of its initial state.
         file: The parquet file.
     """
@@ -61,12 +61,12 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """As the official files are called."""
+        """Its name, as in the official files."""
         return f"episode_{self.number:08d}"
 
     @property
     def task_index(self) -> int:
-        """Of the challenge's table."""
+        """Index of its task in the challenge's table."""
         return self.number // _TASK_FACTOR
 
 
@@ -75,10 +75,10 @@ class Demo:
     """A demonstration over N steps.
 
     Attributes:
-        entry: Which.
+        entry: Its entry in the data set.
         actions: float32 [N, 23].
-        states: float32 [N, 256 or 61], one a step.
-        layout: Which of the two layouts the states have.
+        states: float32 [N, 256 or 61], one per step.
+        layout: Layout of the states.
     """
 
     entry: Entry
@@ -88,17 +88,17 @@ class Demo:
 
     @cached_property
     def sha256(self) -> str:
-        """Of actions and states."""
+        """SHA-256 of actions and states, hex."""
         return hashlib.sha256(self.actions.tobytes() + self.states.tobytes()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What a data set has of a task.
+    """The episodes of a task in a data set.
 
     Attributes:
-        entries: Its episodes, by number.
-        remarks: What a person should know of the data set.
+        entries: The episodes, in order of number.
+        remarks: What a person should know about the data set.
     """
 
     entries: tuple[Entry, ...]
@@ -106,11 +106,11 @@ class Found:
 
 
 def find_demos(folder: Path, task: Task) -> Found:
-    """List a data set's episodes of a task whose data file is there.
+    """List a data set's episodes of a task whose data files are there.
 
     Raises:
-        UsageError: It is no LeRobot data set, not at 30 Hz, does not say which initial states its
-            episodes are of, or has none of the task.
+        UsageError: It is not a LeRobot data set, is not at 30 Hz, does not say the initial states
+            of its episodes, or has none of the task.
     """
     info = _read_info(folder)
     remarks: list[str] = []
@@ -175,7 +175,7 @@ def _read_info(folder: Path) -> Mapping[str, Any]:
 
 
 def _entries_v2(folder: Path) -> Iterator[Entry]:
-    """By the files that are there: `episodes.jsonl` lists all, and few are downloaded."""
+    """Yield entries by the files that are there: `episodes.jsonl` lists all, downloaded or not."""
     indices = {}
     for file in sorted((folder / "data").glob("*/episode_*.parquet")):
         match = _FILE.fullmatch(file.name)
@@ -220,7 +220,7 @@ def _entries_v3(folder: Path, info: Mapping[str, Any]) -> tuple[list[Entry], lis
 
 
 def _episode_rows(folder: Path) -> list[dict[str, Any]]:
-    """The rows of `meta/episodes`, with the columns that matter here."""
+    """Read the rows of `meta/episodes`, with the columns that matter here."""
     require_pyarrow()
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -242,10 +242,10 @@ def _episode_rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def _refuse_counted_through(folder: Path, indices: Sequence[int]) -> None:
-    """BEHAVIOR numbers of instances are 10 apart; in between are tries of the same instance.
+    """Refuse consecutive indices: BEHAVIOR numbers of two instances are at least 10 apart.
 
     Raises:
-        UsageError: The indices are counted through: nothing says which initial states they are of.
+        UsageError: The indices are consecutive, so that nothing says their initial states.
     """
     in_a_row = any(
         later - index == _INSTANCE_FACTOR
@@ -261,7 +261,7 @@ def _refuse_counted_through(folder: Path, indices: Sequence[int]) -> None:
 
 
 def behavior_number(task: Task, instance_id: int, attempt: int) -> int:
-    """The BEHAVIOR number of an episode."""
+    """Return the BEHAVIOR number of an episode."""
     return task.index * _TASK_FACTOR + instance_id * _INSTANCE_FACTOR + attempt
 
 

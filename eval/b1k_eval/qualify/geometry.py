@@ -1,10 +1,10 @@
-"""Whether what is seen in pictures moved as a camera did, told by points that stand still.
+"""Testing whether pictures moved as a camera did, by points that stand still in the world.
 
-Points are tracked through the pictures. A point that stands in the world has one place; with the
-cameras' poses known, its path through the pictures follows from that place, of which only the
-distance is unknown. So each track is held against a series of poses by the best single distance,
-and a series is right where many tracks agree with it to a fraction of a pixel. Points on the robot
-agree with none. Near walls, texture and the depth of the scene play no part.
+Points are tracked through the pictures. The path of a point that stands still follows from the
+cameras' poses and its position, of which only the distance is unknown. So each track is compared
+with a series of poses at its best distance, and a series is right if many tracks agree with it to a
+fraction of a pixel. Points on the robot agree with no series. Near walls, texture and the depth of
+the scene do not matter.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import numpy as np
 from b1k_envs.base import Float64Array, UInt8Array
 
 AGREES_PX = 1.0
-"""Root mean square by which a track may miss its predicted path, at the native size [px]."""
+"""Largest root mean square distance of a track from its predicted path, at native size [px]."""
 
 _MOST_CORNERS = 500
-_INVERSE_DISTANCES = np.concatenate([[0.0], np.geomspace(0.05, 10.0, 40)])  # [1/m]
+_INVERSE_DISTANCES = np.concatenate([[0.0], np.geomspace(0.05, 10.0, 40)])  # [1/m]; 0: far away
 _FINE = np.linspace(0.0, 1.0, 17)
 _OPENCV = np.diag([1.0, -1.0, -1.0])  # USD camera axes to OpenCV's and back
 _RETURNS_PX = 0.3
@@ -48,6 +48,7 @@ def track_points(pictures: Sequence[UInt8Array]) -> Float64Array:
     for before, after in pairwise(grey):
         there, forth = _follow(before, after, here)
         again, back = _follow(after, before, there)
+        # A point that does not come back to where it was has slid to another one.
         found &= forth & back
         found &= np.abs(again - here).max(axis=(1, 2)) < _RETURNS_PX
         here = there
@@ -57,7 +58,7 @@ def track_points(pictures: Sequence[UInt8Array]) -> Float64Array:
 
 
 def _follow(before: Any, after: Any, points: Any) -> tuple[Any, Any]:  # noqa: ANN401 - cv2's
-    """Where points of one picture are in another, float32 [N, 1, 2], and which were found."""
+    """Find points of one picture in another: float32 [N, 1, 2], and which were found."""
     import cv2
 
     there, found, _ = cv2.calcOpticalFlowPyrLK(
@@ -67,7 +68,7 @@ def _follow(before: Any, after: Any, points: Any) -> tuple[Any, Any]:  # noqa: A
 
 
 def travelled(tracks: Float64Array) -> Float64Array:
-    """How far each track went from its start, the larger of both axes, float64 [N] [px]."""
+    """Return how far each track went from its start, the larger of both axes, float64 [N] [px]."""
     farthest: Float64Array = np.abs(tracks - tracks[:, :1]).max(axis=(1, 2), initial=0.0)
     return farthest
 
@@ -75,7 +76,7 @@ def travelled(tracks: Float64Array) -> Float64Array:
 def misses(
     tracks: Float64Array, cameras: Sequence[Float64Array], intrinsics: Float64Array
 ) -> Float64Array:
-    """By how much tracks miss the paths that a series of camera poses predicts.
+    """Return the distances of tracks from the paths that a series of camera poses predicts.
 
     Args:
         tracks: float64 [N, T, 2] [px].
@@ -83,8 +84,8 @@ def misses(
         intrinsics: K of the pictures' size, float64 [3, 3], OpenCV axes [px].
 
     Returns:
-        float64 [N], root mean square [px] at the distance that suits each track best; infinite
-        where a point would lie behind a camera at all of them.
+        float64 [N], root mean square [px] at the best distance of each track; infinite where a
+        point would be behind a camera at every distance.
     """
     first = cameras[0]
     ones = np.ones((len(tracks), 1))
@@ -92,7 +93,7 @@ def misses(
     rays = rays @ _OPENCV @ first[:3, :3].T  # (N, 3) in the world
 
     def squares(inverse: Float64Array) -> Float64Array:
-        """Squared misses added up, of inverse distances [N or 1, D] [1/m]: float64 [N, D]."""
+        """Sum the squared misses at inverse distances [N or 1, D] [1/m]: float64 [N, D]."""
         total = np.zeros((len(tracks), inverse.shape[1]))
         for step, camera in enumerate(cameras[1:], start=1):
             shift = inverse[..., None] * (first[:3, 3] - camera[:3, 3])

@@ -1,8 +1,8 @@
-"""The rungs in order, on one world, in this process or in one of its own.
+"""Running the rungs in order on one world, in this process or in one of its own.
 
-The twin runs here. OmniGibson can hang, crash and print: it gets a process of its own, with a log
-and with deadlines, as in a run. A rung that cannot be climbed is said to be `not done`; whatever
-stops the world fails the rung that it stopped in.
+The twin runs in this process. OmniGibson can hang, crash and print, so it gets a process of its
+own, with a log and deadlines, as in a run. A rung that cannot be tried is `not done`; if the world
+stops, the rung in which it stopped fails.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ WORLD_RUNGS = (1, 2, 3, 4)
 """The rungs that need the world and no policy."""
 
 Tell = Callable[["Rung | str"], None]
-"""Told of every rung that is done, and of progress in words."""
+"""Called with every finished rung, and with progress in words."""
 
 _LOOK_INTERVAL_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What is to be climbed; picklable.
+    """What to check, and on what; picklable.
 
     Attributes:
-        settings: What the world is made of.
+        settings: Settings of the world.
         instance: Initial state for the rungs below the demonstrations.
         assigned: Recordings to replay; empty for none.
-        no_demos: Why there are none; empty where there are.
-        remarks: On the data set of the recordings.
-        out: Where results are kept.
+        no_demos: Why there are no recordings; empty if there are.
+        remarks: Remarks on the data set of the recordings.
+        out: Folder for the results.
     """
 
     settings: RunSettings
@@ -63,10 +63,10 @@ class Plan:
 
 
 def climb(env: Env, plan: Plan, tell: Tell) -> None:
-    """Climb the rungs of the world, lowest first; a failed one does not keep from the next.
+    """Run the rungs of the world, lowest first; after a failed one the next is still tried.
 
     Raises:
-        StorageError: A result cannot be kept.
+        StorageError: A result cannot be written.
     """
     number = 1
     try:
@@ -89,7 +89,7 @@ def _rung(env: Env, plan: Plan, number: int, tell: Tell) -> Rung:
 
 
 def _stopped(number: int, why: str, tell: Tell, log: Path | None = None) -> None:
-    """The world failed in a rung: it fails, and those above it are not done."""
+    """Report a world that stopped in a rung: it fails, and those above it are not done."""
     advice = "see the message" if log is None else f"see the message, and {log}"
     tell(Rung(number=number, verdict="fail", finding=why, advice=advice))
     for above in WORLD_RUNGS:
@@ -98,12 +98,12 @@ def _stopped(number: int, why: str, tell: Tell, log: Path | None = None) -> None
 
 
 def climb_world(plan: Plan, tell: Tell) -> None:
-    """Build the world of a plan and climb it, where that simulator has to be.
+    """Build the world of a plan and run its rungs, in the process that its simulator needs.
 
     Raises:
         UsageError: See `worlds.check_world`.
         UnavailableError: The simulator cannot be had.
-        StorageError: A result cannot be kept.
+        StorageError: A result cannot be written.
     """
     limits = simulators.limits(plan.settings)
     if limits is None:
@@ -151,7 +151,7 @@ def climb_world(plan: Plan, tell: Tell) -> None:
                 next_rung = message.number + 1
             tell(message)
         else:
-            process.join(limits.close_s)  # it closes its simulator
+            process.join(limits.close_s)  # time for it to close its simulator
     finally:
         if process.is_alive():
             process.kill()
@@ -162,7 +162,7 @@ def climb_world(plan: Plan, tell: Tell) -> None:
 
 
 def _climb_apart(pipe: Connection, plan: Plan, watch: Watch, log: Path) -> None:
-    """`climb_world` in a process of its own."""
+    """Run `climb` in a child process, which this is the entry point of."""
     die_with_parent()
     code = 1
     env: Env | None = None

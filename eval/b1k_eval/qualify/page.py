@@ -1,4 +1,4 @@
-"""The ladder on one page: for a terminal, as a document, and as Markdown to keep."""
+"""The ladder's result: on a terminal, as a JSON document, and as Markdown."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from b1k_eval.records.store import storing
 
 JSON_FILE, PAGE_FILE = "qualify.json", "qualify.md"
 FORMAT = 1
-"""Number of the JSON form; a field that changes its meaning raises it."""
+"""Version of the JSON form; it rises when a field changes its meaning."""
 
 _STYLES = {"pass": "green", "fail": "red", "not done": "dim"}
 
 
 def document(plan: Plan, rungs: Sequence[Rung], argv: Sequence[str]) -> dict[str, Any]:
-    """Everything as JSON values."""
+    """Return the whole result as JSON values."""
     settings = plan.settings
     made: dict[str, Any] = {
         "format": FORMAT,
@@ -43,13 +43,13 @@ def document(plan: Plan, rungs: Sequence[Rung], argv: Sequence[str]) -> dict[str
         "notes": [ISSUE_2344],
         "session": this_session(argv).as_json(),
     }
-    # Figures of simulators may be no JSON values; not-a-numbers become words.
+    # A simulator's figures may not be JSON values; NaN becomes a word.
     plain: dict[str, Any] = json.loads(json.dumps(made, default=str), parse_constant=str)
     return plain
 
 
 def save(made: dict[str, Any], out: Path) -> None:
-    """Write both files.
+    """Write the JSON and the Markdown file.
 
     Raises:
         StorageError: They cannot be written.
@@ -86,7 +86,7 @@ def _markdown(made: dict[str, Any]) -> str:
 
 
 def show(console: Console, made: dict[str, Any], out: Path) -> None:
-    """Print the page."""
+    """Print the result."""
     title = f"{made['sim']}, protocol {made['protocol']}, task {made['task']}, {made['split']}"
     table = Table(title=title, title_justify="left")
     for column in ("", "rung", "verdict", "finding"):

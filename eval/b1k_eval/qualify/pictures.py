@@ -1,12 +1,12 @@
-"""Rung 3: pictures are current, and seen from where the poses say.
+"""Rung 3: the pictures are current, and taken from where the poses say.
 
-The base turns to and fro, and one arm moves its wrist, so that each camera goes its own way and no
-two steps look alike. Then every picture series is held against the poses of every view, of the same
-step and of earlier ones (`geometry`). It must fit its own view's at the same step; where another
-fits, that is the fault: pictures are late, or views are swapped.
+The base turns to and fro and one wrist moves, so that each camera goes its own way and no two steps
+look alike. Then every series of pictures is compared with the poses of every view, at the same step
+and at earlier ones (`geometry`). It must fit those of its own view at the same step. If others fit,
+they name the fault: pictures are late, or views are swapped.
 
 What a pass does not prove: that the camera is mounted where the evaluator has it (its pose is
-believed, and held against the picture), nor anything about colours.
+believed, and compared with the picture), nor anything about colours.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from b1k_eval.qualify.geometry import AGREES_PX, misses, track_points, travelled
 from b1k_eval.qualify.rungs import Rung
 
 LATEST = 4
-"""Pictures are looked for up to so many steps ago."""
+"""Oldest poses that pictures are compared with [steps]."""
 
 REST_STEPS = 6
-"""Control steps of rest before the first picture: more than `LATEST`."""
+"""Control steps of rest before the first picture; more than `LATEST`."""
 
 TURNS = (0.6, 0.6, 0.6, 0.6, 0.0, -0.6, -0.6, -0.6, -0.6, 0.0, 0.0)
-"""Turning speed step by step, shares of the greatest; ends about where it began."""
+"""Turning speed of each step, as a share of the greatest; the base ends about where it began."""
 
 WRIST_COLUMN = ACTION_SLICES["arm_left"].start + 5
 WRIST_STEP = 0.025
-"""How far the left wrist goes in a step [rad], with the base."""
+"""How far the left wrist moves in a step [rad], in the direction of the base's turn."""
 
 FEWEST_TRACKS = 5
-"""A fit by fewer points says nothing."""
+"""Fewest points that make a fit."""
 
 STILL_PX = 1.5
-"""What moves less all the while is on the robot, or its picture stands still."""
+"""A point that never moves farther is on the robot, or its picture is frozen [px]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """Which poses a view's pictures fit.
+    """How well a view's pictures fit the poses of each view.
 
     Attributes:
-        view: Whose pictures.
-        moving: Tracked points that moved.
-        still: Tracked points that did not.
-        fits: By (view of the poses, steps ago), how many points agree.
+        view: The view that the pictures are of.
+        moving: Number of tracked points that moved.
+        still: Number of tracked points that did not.
+        fits: Number of points that agree, by (view of the poses, steps ago).
     """
 
     view: View
@@ -61,13 +61,13 @@ class Fit:
 
     @property
     def best(self) -> tuple[View, int] | None:
-        """The poses that fit; None where none does, or two as well as each other."""
+        """The poses that fit, as (view, steps ago); None if none does, or two fit about equally."""
         ranked = sorted(self.fits.items(), key=lambda item: item[1], reverse=True)
         (key, points), (_, second) = ranked[:2]
         return key if points >= FEWEST_TRACKS and points >= 2 * second else None
 
     def fault(self) -> str | None:
-        """What is wrong, in words that name it; None where nothing is."""
+        """Say what is wrong, by name; None if nothing is."""
         best = self.best
         if best == (self.view, 0):
             return None
@@ -86,16 +86,16 @@ class Fit:
         return f"swapped: the pictures of {self.view} fit the camera pose of {view}{late}"
 
     def told(self) -> bool:
-        """Whether there was enough to see."""
+        """Whether there were enough points for a verdict."""
         return self.best is not None or self.moving + self.still >= 2 * FEWEST_TRACKS
 
 
 def pictures_rung(env: Env, instance: int) -> Rung:
-    """Rung 3.
+    """Run rung 3.
 
     Args:
         env: Any world.
-        instance: Where to look around; it is reset.
+        instance: The instance to look around in; it is reset.
 
     Raises:
         EnvError: The world failed.
@@ -155,7 +155,7 @@ def _advice(faults: Sequence[str]) -> str:
 
 
 def look_around(env: Env, instance: int) -> list[Stance]:
-    """Turn to and fro, looking after every step; the first look is at rest."""
+    """Turn to and fro and take pictures after every step; the first are taken at rest."""
     env.reset(instance, 0, 0)
     hold = holding(env.observe(images=False).proprio, env.info.protocol)
     for _ in range(REST_STEPS):
@@ -172,14 +172,14 @@ def look_around(env: Env, instance: int) -> list[Stance]:
 
 
 def judge(seen: Sequence[Stance]) -> list[Fit]:
-    """Hold each view's pictures against every view's poses; see the module header."""
+    """Compare each view's pictures with every view's poses; see the module header."""
     return [
         _fit(view, [each.observation.images[view] for each in seen], _poses(seen)) for view in VIEWS
     ]
 
 
 def _poses(seen: Sequence[Stance]) -> dict[tuple[View, int], list[Float64Array]]:
-    """By view and age, the poses that the pictures would have been taken from."""
+    """Return the poses that pictures of each view and age [steps] would have been taken from."""
     poses = {view: [each.camera(view) for each in seen] for view in VIEWS}
     steps = range(len(seen))
     return {

@@ -1,9 +1,9 @@
-"""Rung 5: a policy's score here against the one that was published.
+"""Rung 5: comparing a policy's score here with a published one.
 
-Two rates of independent trials: Fisher's exact test (two-sided) says whether both can be of one
-policy, Newcombe's interval how far apart they may be. Nothing is known of the published run's
-instances, so trials cannot be paired; a policy that was scored on other instances, with another
-time limit or by another evaluator has another score.
+Both are rates of independent trials. Fisher's exact test (two-sided) says whether they can be of
+one policy, and Newcombe's interval how far apart they may be. The instances of the published run
+are not known, so trials cannot be paired. On other instances, with another time limit or by another
+evaluator, a policy has another score.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from b1k_eval.compare.intervals import check_count, newcombe, wilson
 from b1k_eval.qualify.rungs import Rung
 
 ALPHA = 0.05
-"""Level of the test: one good installation in twenty is called incompatible at most."""
+"""Level of the test: at most one good installation in twenty is called incompatible."""
 
 _COUNT = re.compile(r"(\d+)/(\d+)")
 _RATE = re.compile(r"(\d*\.?\d+)(%?)@(\d+)")
@@ -28,11 +28,11 @@ _RATE = re.compile(r"(\d*\.?\d+)(%?)@(\d+)")
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A score that somebody published.
+    """A published score.
 
     Attributes:
-        successes: Successful trials.
-        trials: All trials, at least one.
+        successes: Number of successful trials.
+        trials: Number of all trials, at least one.
     """
 
     successes: int
@@ -43,7 +43,8 @@ def parse_published(text: str) -> Published:
     """Read `12/20`, `0.6@20` or `60%@20`.
 
     Raises:
-        UsageError: Not of that form, no trial, or a rate that is no whole number of successes.
+        UsageError: The text has another form, there is no trial, or the rate does not give a whole
+            number of successes.
     """
     form = "give SUCCESSES/TRIALS such as 12/20, or RATE@TRIALS such as 0.6@20 or 60%@20"
     count, rate = _COUNT.fullmatch(text.strip()), _RATE.fullmatch(text.strip())
@@ -72,12 +73,12 @@ def parse_published(text: str) -> Published:
 def published_rung(
     counts: Mapping[str, int], published: Published, policy: str, where: str
 ) -> Rung:
-    """Rung 5: judge a run's outcomes.
+    """Run rung 5: judge a run's outcomes.
 
     Args:
-        counts: Episodes by outcome: `success`, `failure`, `error`.
-        published: What to hold them against.
-        policy: Its name.
+        counts: Number of episodes by outcome: `success`, `failure`, `error`.
+        published: The score to compare them with.
+        policy: Name of the policy.
         where: The run folder.
     """
     ours, scored = counts["success"], counts["success"] + counts["failure"]

@@ -1,9 +1,9 @@
-"""Rung 4: the actions of demonstrations, executed on their initial states.
+"""Rung 4: executing the actions of demonstrations on their initial states.
 
 A replay that succeeds shows that the world, its initial states, the controllers and the goal are
-those of the recording. For one that fails, the first step is named at which recorded and measured
-proprioception part, and what explains it: actions that are shifted against the states, or another
-initial state, which is looked for.
+those of the recording. For one that fails, the first step at which recorded and measured
+proprioception part is named, with what explains it: actions that are shifted against the states, or
+another initial state, which is searched for.
 
 What a failure does not prove: that this installation is wrong. BEHAVIOR-1K's issue 2344 reports
 that the demonstrations of 2026 were recorded on OmniGibson 3.7 with Isaac Sim 4.5 and diverge when
@@ -34,17 +34,17 @@ from b1k_eval.replay.retrace import Replayed, perform
 from b1k_eval.run.pool import without_process
 
 FOLDER = "replays"
-"""Of the output folder: a file for each recording that was replayed."""
+"""Folder in the output folder, with a file for each recording that was replayed."""
 
 EXPECTED_RATE = 0.8
-"""In OmniGibson, whose physics does not repeat to the bit, the rung fails where the interval of the
-success rate lies below this. The twin repeats: there every recording has to succeed."""
+"""In OmniGibson, whose physics does not repeat bit for bit, the rung fails if the interval of the
+success rate lies below this. The twin does repeat, so there every recording has to succeed."""
 
 MOST_CANDIDATES = 8
-"""Initial states that are tried to find the one that a recording is of."""
+"""Most initial states to try when searching for that of a recording."""
 
 SEARCH_STEPS = 90
-"""How much longer than on the named state a recording must agree on another."""
+"""Steps by which a recording must agree longer on another state than on the named one."""
 
 ISSUE_2344 = (
     "a replay may fail through no fault of this installation: the demonstrations of 2026 were "
@@ -57,7 +57,7 @@ Cause = Literal["none", "shifted", "wrong instance", "diverged", "other outcome"
 
 @dataclass(frozen=True, kw_only=True)
 class Assigned:
-    """A recording and where it is to be replayed.
+    """A recording and the instance to replay it on.
 
     Attributes:
         demo: The recording.
@@ -70,19 +70,19 @@ class Assigned:
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """What is known of one replay.
+    """The result of one replay.
 
     Attributes:
-        name: Of the recording.
-        instance: Index that it was replayed on.
+        name: Name of the recording.
+        instance: Index of the instance it was replayed on.
         success: Whether the goal was reached.
-        steps: Actions executed.
-        recorded_steps: Actions of the recording.
+        steps: Number of actions executed.
+        recorded_steps: Number of actions in the recording.
         shift: See `Alignment`.
-        parting: Step, quantity, difference and bound; None where nothing parts.
-        found_on: Index of the initial state that it is of instead; None unless one was found.
+        parting: Step, quantity, difference and bound; None if nothing parts.
+        found_on: Index of the initial state that fits instead; None unless one was found.
         cause: What explains a failure or a parting.
-        words: The same in a sentence.
+        words: The cause in a sentence.
     """
 
     name: str
@@ -105,14 +105,14 @@ def replays_rung(
     remarks: Sequence[str] = (),
     say: Callable[[str], None] = lambda text: None,
 ) -> Rung:
-    """Rung 4: replay what has not been yet, and judge all.
+    """Run rung 4: replay what has not been replayed yet, and judge all results.
 
     Args:
-        env: Any world; its time limit is not looked at.
-        assigned: At least one.
-        out: Results are kept below it, so that a second call need not repeat them.
-        remarks: On the data set.
-        say: Told of every replay.
+        env: Any world; its time limit does not apply.
+        assigned: The recordings, at least one.
+        out: Folder below which results are kept, so that a second call need not repeat them.
+        remarks: Remarks on the data set.
+        say: Called with a line for every replay.
 
     Raises:
         StorageError: A result cannot be written.
@@ -140,7 +140,7 @@ def replays_rung(
 
 
 def _identity(env: Env, each: Assigned) -> dict[str, Any]:
-    """What a kept result must be of to count."""
+    """Return what a kept result must have been made with to count."""
     info = env.info
     return {
         "b1k_eval": __version__,
@@ -155,9 +155,9 @@ def _identity(env: Env, each: Assigned) -> dict[str, Any]:
 
 
 def _without_measurements(info: EnvInfo) -> dict[str, Any]:
-    """What a world is made of, as JSON values that are the same at every start of it.
+    """Return what a world is made of, as JSON values that are equal at every start of it.
 
-    Of the checks at its start: what was found in words and whole numbers, and which passed.
+    Of the checks at its start only words, whole numbers and the verdicts are kept.
     """
     made = without_process({"settings": dict(info.settings)})["settings"]
     checks = {
@@ -169,7 +169,7 @@ def _without_measurements(info: EnvInfo) -> dict[str, Any]:
 
 
 def _kept(file: Path, identity: dict[str, Any]) -> Told | None:
-    """A result that was kept, if it is of the same recording in the same world."""
+    """Return a kept result, if it is of the same recording in the same world."""
     with suppress(OSError, ValueError, TypeError, KeyError):
         kept = json.loads(file.read_text(encoding="utf-8"))
         if kept["identity"] == identity and kept["result"]["cause"] != "world failed":
@@ -182,12 +182,12 @@ def _kept(file: Path, identity: dict[str, Any]) -> Told | None:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Executed:
-    """Actions executed in a world.
+    """The result of executing actions in a world.
 
     Attributes:
         measured: Proprioception before each action and after the last, float32 [M + 1, D].
-        replayed: What became of the world.
-        success: Whether the goal was reached, after which no action was executed.
+        replayed: What happened in the world.
+        success: Whether the goal was reached; no action is executed after that.
     """
 
     measured: Float32Array
@@ -196,7 +196,7 @@ class Executed:
 
 
 def execute_and_read(env: Env, actions: Float32Array) -> Executed:
-    """Execute actions in a world that was just reset, until the goal is reached or they end.
+    """Execute actions in a world that was just reset, until the goal is reached or none is left.
 
     Args:
         env: The world.
@@ -220,18 +220,18 @@ def execute_and_read(env: Env, actions: Float32Array) -> Executed:
 
 
 def _on(env: Env, actions: Float32Array, instance: int) -> Executed:
-    """The same on an initial state."""
+    """Reset to an initial state and execute actions."""
     env.reset(instance, 0, 0)
     return execute_and_read(env, actions)
 
 
 def replay(env: Env, each: Assigned, candidates: Sequence[int]) -> Told:
-    """Replay one recording, and find out why where it does not go as recorded.
+    """Replay one recording, and find out why if it does not go as recorded.
 
     Args:
         env: Any world.
         each: The recording.
-        candidates: Indices of initial states that it may be of instead, likeliest first.
+        candidates: Indices of initial states that may fit instead, likeliest first.
 
     Raises:
         EnvError: The world cannot be reset.
@@ -269,10 +269,10 @@ def replay(env: Env, each: Assigned, candidates: Sequence[int]) -> Told:
 
 
 def _conventions(env: Env) -> tuple[int, ...]:
-    """Shifts that say nothing.
+    """Return the shifts that say nothing.
 
-    It is not published whether a demonstration's states are those before or after their actions;
-    those of the twin's recordings are known to be before.
+    Nobody publishes whether a demonstration's states are those before or after its actions; the
+    twin's recordings are known to have those before.
     """
     return (0,) if env.info.sim == "mujoco" else (0, 1)
 
@@ -309,7 +309,7 @@ def _search(
 ) -> int | None:
     """Find the initial state on which the recording succeeds.
 
-    A candidate is given up as soon as it parts no later than the named state did.
+    A candidate is given up as soon as it parts no later than the named state.
     """
     demo, parting = each.demo, alignment.parting
     for candidate in candidates:
@@ -322,13 +322,13 @@ def _search(
                     continue
             if _on(env, demo.actions, candidate).success:
                 return candidate
-        except (UsageError, UnavailableError):  # the split has no such instance, or not its file
+        except (UsageError, UnavailableError):  # the split lacks this instance or its file
             continue
     return None
 
 
 def _candidates(each: Assigned, assigned: Sequence[Assigned], told: Sequence[Told]) -> list[int]:
-    """Initial states that a recording may be of: once one is found, only as far away again."""
+    """List initial states that may fit; after a find, only the one at the same distance."""
     away = next((t.found_on - t.instance for t in told if t.found_on is not None), None)
     if away is not None:
         return [each.instance + away]

@@ -1,8 +1,8 @@
 """The ladder's rungs and verdicts.
 
-Each rung stands on those below it: what the lowest failed one says is to be put right first. The
+Each rung relies on those below it, so the fault of the lowest failed one is to be mended first. The
 order is that of `docs/reproductions/behavior1k.md` in allenai/vla-evaluation-harness: a no-op
-floor, the replay of a demonstration, a policy whose score is known.
+floor, the replay of a demonstration, a policy with a known score.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ NAMES: Mapping[int, str] = MappingProxyType(
 
 @dataclass(frozen=True, kw_only=True)
 class Rung:
-    """What came of one rung.
+    """The result of one rung.
 
     Attributes:
-        number: Which, see `NAMES`.
+        number: Its number; see `NAMES`.
         verdict: Whether it holds.
-        finding: What was found, in words; the first clause names the fault where there is one.
-        advice: What to do; None where there is nothing to do.
-        details: The figures behind it, JSON values.
+        finding: What was found, in words; the first clause names the fault if there is one.
+        advice: What to do; None if there is nothing to do.
+        details: The figures behind the finding, JSON values.
         remarks: What else a person should read.
     """
 
@@ -48,11 +48,11 @@ class Rung:
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Name of the rung."""
         return NAMES[self.number]
 
     def as_json(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         return {
             "rung": self.number,
             "name": self.name,
@@ -65,18 +65,18 @@ class Rung:
 
 
 def not_done(number: int, why: str, advice: str | None = None) -> Rung:
-    """A rung that was not climbed.
+    """Return the result of a rung that was not tried.
 
     Args:
-        number: Which.
-        why: In words.
-        advice: What to do so that it is.
+        number: Number of the rung.
+        why: The reason, in words.
+        advice: What to do so that it can be tried.
     """
     return Rung(number=number, verdict="not done", finding=why, advice=advice)
 
 
 def verdict_in_words(rungs: tuple[Rung, ...]) -> str:
-    """What the whole ladder says, in a sentence."""
+    """Say in a sentence what the whole ladder shows."""
     failed = [rung for rung in rungs if rung.verdict == "fail"]
     if failed:
         first = failed[0]

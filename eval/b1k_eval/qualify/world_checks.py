@@ -1,8 +1,8 @@
 """Rungs 1 and 2: the world's settings, and that standing still changes nothing.
 
-OmniGibson's own checks ran when it was started (`b1k_envs.omnigibson.setup.checks`). Everything
-else here needs nothing but an `Env`, so that the twin, OmniGibson and a wrapper around either are
-held to the same figures: the base is driven and its limits follow from how fast it went.
+OmniGibson's own checks ran at its start (`b1k_envs.omnigibson.setup.checks`). The others need only
+an `Env`, so that the twin, OmniGibson and a wrapper around either are held to the same figures. The
+base, for example, is driven, and its limits follow from its speed.
 
 What a pass does not prove: contacts, friction and objects.
 """
@@ -23,23 +23,23 @@ from b1k_eval.qualify.body import driving, holding, stance
 from b1k_eval.qualify.rungs import Rung
 
 UP_TO_SPEED, MEASURED_STEPS = 16, 4
-"""Control steps in one direction: to get up to speed (250 kg take their time), and measured."""
+"""Control steps in one direction: to get up to speed (the base has 250 kg), and measured."""
 
 HALF = 0.5
-"""The base command to drive with: far from both limits, so that neither clips it."""
+"""Base command to drive with; far from both limits, so that neither clips it."""
 
 LIMIT_TOLERANCE = 0.1
-"""How far a measured limit may be from the official one, as a share of it."""
+"""Largest difference of a measured limit from the official one, as a share of it."""
 
 _AXES = ("vx [m/s]", "vy [m/s]", "wz [rad/s]")
 
 
 def startup_rung(env: Env, instance: int) -> Rung:
-    """Rung 1: what was checked at the start, and what can be measured from outside.
+    """Run rung 1: the checks made at the start, and what can be measured from outside.
 
     Args:
         env: Any world.
-        instance: Where to measure; it is reset, and driven to and fro by some 0.2 m.
+        instance: The instance to measure in; it is reset, and the base driven by some 0.2 m.
 
     Raises:
         EnvError: The world failed.
@@ -82,7 +82,7 @@ def _startup_advice(env: Env) -> str:
 
 
 def _of_grasp_window(env: Env) -> Iterator[Finding]:
-    """The twin's; OmniGibson's own checks have looked at the macro."""
+    """Check the twin's grasp window; OmniGibson's own checks have looked at the macro."""
     if env.info.sim == "mujoco":
         window = GENERATIONS[env.info.protocol].grasp_window
         _, expected = grasp_steps(window.value, window.clock)
@@ -96,7 +96,7 @@ def _of_grasp_window(env: Env) -> Iterator[Finding]:
 
 
 def _of_observation(observation: Observation) -> Iterator[Finding]:
-    """Shapes, and that poses as numbers and as matrices say the same."""
+    """Check shapes, and that poses as numbers and as matrices are equal."""
     expected = PROPRIO_DIM[observation.protocol]
     proprio = observation.proprio
     yield Finding(
@@ -130,7 +130,7 @@ def _of_observation(observation: Observation) -> Iterator[Finding]:
 
 
 def _of_base_limits(env: Env) -> Finding:
-    """Drive each axis to and fro, and see what commands of -1 and 1 would mean.
+    """Drive each axis to and fro, and compute the speeds that commands of -1 and 1 mean.
 
     Output limits map the command linearly, so two speeds give both limits.
     """
@@ -153,7 +153,7 @@ def _of_base_limits(env: Env) -> Finding:
 
 
 def _speed(env: Env, hold: Float32Array, axis: int, command: float) -> float:
-    """How fast the base goes along an axis of its own frame once it is up to speed."""
+    """Return the steady speed of the base along an axis of its own frame [m/s or rad/s]."""
     share = [0.0, 0.0, 0.0]
     share[axis] = command
     action = driving(hold, share[0], share[1], share[2])
@@ -187,7 +187,7 @@ def _hold(env: Env) -> Float32Array:
 
 
 def hold_rung(env: Env, instance: int) -> Rung:
-    """Rung 2: the hold action for a second; robot, goal and score stay as they are.
+    """Run rung 2: under the hold action for a second, robot, goal and score must not change.
 
     Raises:
         EnvError: The world failed.
