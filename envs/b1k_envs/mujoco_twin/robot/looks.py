@@ -1,4 +1,4 @@
-"""What the R1Pro looks like in the twin: shells drawn on the links, nothing that collides.
+"""The visible geoms of the R1Pro in the twin: shells on the links that do not collide.
 
 Shapes are our own, on the general look of the Galaxea R1 Pro, sized to the link frames of
 `r1pro.kinematics` and to the collision shapes of `robot`. The rubber of a finger lies where its
@@ -35,7 +35,8 @@ MATERIALS: dict[str, tuple[tuple[float, float, float], float, float]] = {
 Parts = Sequence[tuple[str, Mesh]]  # material, shape in the link's frame
 
 _MIRRORED = ("arm_base_link", "arm_link1", "arm_link2", "arm_link5", "arm_link6", "arm_link7")
-"""Arm links whose right frame is the left one mirrored in y; the others are equal on both sides."""
+"""Arm links whose right frame is the left one mirrored in y; the others are the same on both sides.
+"""
 
 Vector = Sequence[float]  # x, y, z [m]
 
@@ -82,7 +83,7 @@ def add_robot_looks(spec: mujoco.MjSpec) -> None:
 
 
 def link_looks(link: str) -> Parts:
-    """Materials and shapes of a link, in its own frame [m]; empty for a link that shows nothing."""
+    """Return a link's materials and shapes, in its own frame [m]; empty if it is not visible."""
     bare = link.removeprefix("left_").removeprefix("right_")
     for stem in ("steer_motor_link", "wheel_motor_link"):
         bare = stem if bare.startswith(stem) else bare
@@ -93,28 +94,28 @@ def link_looks(link: str) -> Parts:
 
 
 # --- building blocks ------------------------------------------------------------------------
-# Surfaces that another shape covers are left out: the software renderer pays for every face.
+# Surfaces that another shape covers are left out, because the software renderer draws every face.
 
 
 def _drum(axis: Vector, centre: Vector, radius: float, half: float, segments: int = 16) -> Mesh:
-    """A cylinder of half length `half` along an axis."""
+    """Make a cylinder of half length `half` along an axis."""
     return meshes.moved(meshes.aimed(meshes.disc(radius, half, segments), axis), centre)
 
 
 def _band(axis: Vector, centre: Vector, radius: float, half: float, segments: int = 16) -> Mesh:
-    """The wall of a cylinder: a dark ring between two shells."""
+    """Make the wall of a cylinder, for a dark ring between two shells."""
     wall = meshes.revolve([(radius, -half), (radius, half)], segments)
     return meshes.moved(meshes.aimed(wall, axis), centre)
 
 
 def _cap(axis: Vector, base: Vector, radius: float, height: float, segments: int = 14) -> Mesh:
-    """A flat button standing on a surface at `base`, without the hidden side."""
+    """Make a flat button standing on a surface at `base`, without the hidden side."""
     lid = meshes.revolve([(radius, 0), (radius, height), (0, height)], segments)
     return meshes.moved(meshes.aimed(lid, axis), base)
 
 
 def _hull_ring(circles: Sequence[Vector], inset: float, points: int, z: float) -> Float64Array:
-    """Outline of the hull of circles (x, y, radius) [m], drawn in by `inset`; [points, 3]."""
+    """Return the hull's outline of circles (x, y, radius) [m], shrunk by `inset`; [points, 3]."""
     angle = (np.arange(points) + 0.5) * (2 * np.pi / points)
     normal = np.column_stack([np.cos(angle), np.sin(angle)])
     centre = np.array([circle[:2] for circle in circles])
@@ -130,7 +131,7 @@ def _hull_stack(
     points: int,
     caps: bool = True,
 ) -> Mesh:
-    """Layers (z, inset) of one outline: a plate with bevelled edges, a chassis."""
+    """Stack layers (z, inset) of one outline: a plate with bevelled edges, a chassis."""
     rings = [_hull_ring(circles, inset, points, z) for z, inset in levels]
     return meshes.loft(rings, caps=caps)
 
@@ -142,7 +143,7 @@ def _cheek(
     end: tuple[float, float],
     points: int = 16,
 ) -> Mesh:
-    """A plate with round ends across a joint, its face at span[1] bevelled.
+    """Make a plate with round ends across a joint, its face at span[1] bevelled.
 
     Args:
         axis: "x" or "y", the joint's axis, across the plate.
@@ -168,7 +169,7 @@ def _shell(
     centre: Vector = (0, 0, 0),
     caps: bool = True,
 ) -> Mesh:
-    """A soft tube along +z or -z through levels (z, half x, half y) [m]."""
+    """Make a soft tube along +z or -z through levels (z, half x, half y) [m]."""
     rings = [meshes.superellipse(hx, hy, exponent, points, z) for z, hx, hy in sorted(levels)]
     return meshes.moved(meshes.loft(rings, caps=caps), centre)
 
@@ -178,7 +179,7 @@ def _box(centre: Vector, half: Vector, radius: float, segments: int = 1) -> Mesh
 
 
 def _pair(material: str, axis: int, shape: Mesh) -> Parts:
-    """The shape and its mirror image across a plane through the origin."""
+    """Return the shape and its mirror image across a plane through the origin."""
     factors = [1.0, 1.0, 1.0]
     factors[axis] = -1.0
     return [(material, shape), (material, meshes.scaled(shape, factors))]
@@ -416,13 +417,13 @@ _PAD_PROFILE = [
 
 
 def _flat_ring(half_x: float, near: float, far: float, z: float) -> Float64Array:
-    """A rectangle between y = near and y = far for `meshes.loft`, float64 [4, 3]."""
+    """Make a rectangle between y = near and y = far for `meshes.loft`, float64 [4, 3]."""
     x = half_x
     return np.array([(x, near, z), (x, far, z), (-x, far, z), (-x, near, z)])
 
 
 def _finger(side: float) -> Parts:
-    """A finger whose pad faces -y * side; frame as of the collision pad in `robot`."""
+    """Make a finger whose pad faces -y * side; frame as of the collision pad in `robot.body`."""
     inner, depth, length = -PAD_INNER, 0.003, PAD_HALF[2]
     ribs = [(z, inner + groove) for z, groove in _PAD_PROFILE]
     pad = meshes.loft([_flat_ring(PAD_HALF[0], y, inner + depth, z) for z, y in ribs])

@@ -1,4 +1,4 @@
-"""The twin's rooms, one folder a task; a new one is its folder and its line in `described`."""
+"""The twin's rooms, one folder a task; a new one needs its folder and a name in `described`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ if TYPE_CHECKING:
 
 
 def load_scene(task: str) -> Scene:
-    """The scene of one of `TWIN_TASKS`."""
+    """Import the scene of one of `TWIN_TASKS`."""
     scene: Scene = import_module(f"{__name__}.{task}.scene").SCENE
     return scene

@@ -1,4 +1,4 @@
-"""What a room of the twin is: all that env, model, instances and pictures know of a task.
+"""The description of a room: all that env, model, instances and pictures know of a task.
 
 Everything that differs between tasks is a field here. The robot, its control, grasping, cameras
 and physics are the same in every room.
@@ -19,12 +19,12 @@ Rgba = tuple[float, float, float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Thing:
-    """A free body that an instance puts somewhere.
+    """A free body that an instance places.
 
     Attributes:
-        on: Body that it stands on, with which its place moves.
+        on: Body that it stands on and is shifted with.
         pose: Nominal x, y [m] and yaw [rad], world frame.
-        jitter: Half-widths of what an instance adds to them.
+        jitter: Half-widths of the offsets that an instance adds to the pose.
         height: Height of the body's origin when it lies at rest [m].
     """
 
@@ -36,10 +36,10 @@ class Thing:
 
 @dataclass(frozen=True, kw_only=True)
 class Switch:
-    """Geoms that look one way or another without moving.
+    """Geoms that change their look without moving.
 
     Attributes:
-        geoms: Their names.
+        geoms: Names of the geoms.
         on: Their colour while the switch is on; None leaves it.
         off: Their colour while it is off; None hides them.
     """
@@ -59,18 +59,18 @@ class Scene:
         build: Adds bodies, joints and collision shapes.
         dress: Adds looks, lights and cameras.
         states: Makes the reader of states from a compiled model, its data and the grasp.
-        bodies: BDDL instance names and the bodies they are.
+        bodies: The body of each BDDL instance name.
         furniture: Bodies that an instance shifts a little.
         things: Free bodies that an instance places; also what can be grasped and carried.
         links: Jointed links that can be grasped, such as a door.
         start_jitter: Half-widths of the robot's start around the origin: x, y [m], yaw [rad].
-        materials: Materials that an instance tints; names only ever added at the end, as a tint
-            more changes no pose.
-        switches: What changes in the picture without moving; the reader of states says which
-            of them are on.
+        materials: Materials that an instance tints. A new one goes to the end, so that the tints
+            of the others stay the same.
+        switches: Geoms that change their look without moving; the reader of states says which
+            switches are on.
         watched: Bodies whose poses a scripted expert may read.
-        closeup: Camera, and two sets of switches that are on, which a contact sheet shows side
-            by side.
+        closeup: A camera and two sets of switches that are on; a contact sheet shows both sets
+            side by side.
     """
 
     task: str

@@ -1,6 +1,6 @@
-"""What every room is built from: walls, boxes that collide, lights, cameras.
+"""Building blocks of every room: walls, boxes that collide, lights, cameras.
 
-Only this project's own figures; nothing here is taken from the real scenes.
+All figures are this project's own; nothing here is taken from the real scenes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Place = Sequence[float]
 
 
 def solid(**extra: Any) -> dict[str, Any]:  # noqa: ANN401 - keywords of add_geom
-    """Keywords of a geom that collides and is not seen."""
+    """Return the keywords of a geom that collides and is not drawn."""
     return {"group": GROUP_OBJECT_COLLISION, "rgba": [0.6, 0.6, 0.6, 1.0], **extra}
 
 
@@ -50,12 +50,12 @@ def _plane(body: Any, name: str, pos: Any, quat: Any) -> None:  # noqa: ANN401
 
 
 def yaw_quat(yaw: float) -> Float64Array:
-    """Quaternion w, x, y, z of a turn about z [rad]."""
+    """Return the quaternion w, x, y, z of a turn about z [rad]."""
     return np.array([np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)])
 
 
 def dress_walls(world: Any, x: Span, y: Span, height: float) -> None:  # noqa: ANN401 - MjsBody
-    """Show floor, ceiling and walls in the materials `floor`, `ceiling` and `wall`."""
+    """Draw floor, ceiling and walls in the materials `floor`, `ceiling` and `wall`."""
     cx, cy = sum(x) / 2, sum(y) / 2
     half, up = ((x[1] - x[0]) / 2, (y[1] - y[0]) / 2), (0.0, 0.0, 1.0)
     visual_plane(world, "room_floor", (cx, cy, 0), (1, 0, 0), (0, 1, 0), half, "floor")
@@ -70,7 +70,7 @@ def dress_walls(world: Any, x: Span, y: Span, height: float) -> None:  # noqa: A
 
 
 def add_sky(spec: mujoco.MjSpec) -> None:
-    """What is behind everything."""
+    """Add the sky, the background of every picture."""
     spec.add_texture(
         name="sky",
         type=mujoco.mjtTexture.mjTEXTURE_SKYBOX,
@@ -87,15 +87,15 @@ def add_lights(spec: mujoco.MjSpec, lights: Mapping[str, tuple[Place, Place, Pla
 
     Args:
         spec: The model under construction.
-        lights: By name: position [m], direction, diffuse colour in [0, 1]. One is `light_ceiling`,
-            which casts the shadows.
+        lights: By name: position [m], direction, diffuse colour in [0, 1]. One of them must be
+            `light_ceiling`, which casts the shadows.
     """
     spec.visual.headlight.ambient = [0.27, 0.27, 0.28]
     spec.visual.headlight.diffuse = [0.10, 0.10, 0.10]
     spec.visual.headlight.specular = [0.0, 0.0, 0.0]
     for name, (pos, direction, diffuse) in lights.items():
-        # Spot by default in every MuJoCo (`directional` became `type` in 3.3.3); 90 degrees light
-        # half of space without the cone's edge that per-vertex lighting would draw jagged.
+        # A spot by default in every MuJoCo (`directional` became `type` in 3.3.3). A cutoff of 90
+        # degrees lights half of space, without a cone's edge, which per-vertex lighting frays.
         spec.worldbody.add_light(
             name=name,
             pos=pos,
@@ -116,7 +116,7 @@ def add_cameras(spec: mujoco.MjSpec, cameras: Mapping[str, tuple[Place, Place, f
 
 
 def _look_at(eye: Sequence[float], target: Sequence[float]) -> Float64Array:
-    """Quaternion w, x, y, z of a MuJoCo camera (looks along -z, y up) that sees a point upright."""
+    """Return the quaternion w, x, y, z of a camera (looks along -z, y up) that sees a point."""
     back = np.subtract(eye, target)
     back /= np.linalg.norm(back)
     right = np.cross((0.0, 0.0, 1.0), back)

@@ -1,4 +1,4 @@
-"""What the boxing gloves look like, dusty and clean.
+"""The visible geoms of the boxing gloves, dusty and clean.
 
 A glove is three swept tubes in the frame of `scene` (+x to the knuckles, z up when it lies palm
 down): a cuff as wide as its collision box, because grippers hold it there; a fist whose tube
@@ -38,7 +38,7 @@ from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
 
 DUST_PARTICLES = 20
-"""Particles on each glove at the start, as in the public instances; what `Covered` counts."""
+"""Particles on each glove at the start, as in the public instances; `Covered` counts them."""
 
 DUST_RGBA = (0.47, 0.43, 0.37, 1.0)
 VEIL_RGBA = (1.0, 1.0, 1.0, 0.64)
@@ -48,17 +48,17 @@ _BLOB = (0.0080, 0.0028)  # radius and half thickness of an average particle [m]
 
 
 def dust_particle_names(glove: str) -> tuple[str, ...]:
-    """Names of a glove's dust geoms, `boxing_glove_1_dust_00` first, as in `dust_points`."""
+    """Return a glove's dust geoms, `boxing_glove_1_dust_00` first, in the order of `dust_points`."""
     return tuple(f"{glove}_dust_{k:02d}" for k in range(DUST_PARTICLES))
 
 
 def dust_veil_name(glove: str) -> str:
-    """Name of the geom that greys a dusty glove."""
+    """Return the name of the geom that greys a dusty glove."""
     return f"{glove}_dustveil"
 
 
 def dust_points(*, mirrored: bool = False) -> Float64Array:
-    """Where the particles sit.
+    """Return the places of the particles.
 
     Args:
         mirrored: For the glove of the other hand, whose thumb is at -y.
@@ -71,7 +71,7 @@ def dust_points(*, mirrored: bool = False) -> Float64Array:
 
 
 def add_glove_looks(spec: mujoco.MjSpec) -> None:
-    """Dress both gloves and dust them."""
+    """Add leather and dust to both gloves."""
     add_material(spec, "leather", (1, 1, 1, 1), textures.leather(), specular=0.35, shininess=0.45)
     add_material(spec, "glove_cuff", (0.90, 0.89, 0.86, 1), specular=0.1)
     add_material(spec, "glove_strap", (0.11, 0.11, 0.13, 1), specular=0.15)
@@ -99,7 +99,7 @@ def _dress(spec: mujoco.MjSpec, glove: str) -> None:
 
 
 def _thumb_side(spec: mujoco.MjSpec, glove: str) -> float:
-    """Which side the collision thumb is on: y of its two ends, added [m]."""
+    """Return the sum of y of the collision thumb's ends [m]; its sign says the thumb's side."""
     ends = np.asarray(spec.geom(f"{glove}_thumb").fromto)
     return float(ends[1] + ends[4])
 
@@ -124,7 +124,7 @@ def _add_dust(body: Any, glove: str, mirrored: bool) -> None:  # noqa: ANN401 - 
 
 
 def _blob() -> Mesh:
-    """A flat lump about the origin, thicker in the middle, z along the surface normal."""
+    """Make a flat lump about the origin, thicker in the middle, z along the surface normal."""
     r, h = _BLOB
     lump = revolve([(0, -h), (r, -0.2 * h), (0.62 * r, 0.8 * h), (0, h)], 7)
     uneven = 1 + 0.16 * np.sin(2 * np.arctan2(lump.vertices[:, 1], lump.vertices[:, 0]) + 1)
@@ -181,7 +181,7 @@ def _thumb(offset: float) -> Mesh:
 
 
 def _smooth(stations: Float64Array, count: int) -> Float64Array:
-    """Catmull-Rom through the stations, evenly in station number."""
+    """Interpolate the stations by Catmull-Rom, evenly in station number."""
     padded = np.vstack([2 * stations[0] - stations[1], stations, 2 * stations[-1] - stations[-2]])
     at = np.linspace(0, len(stations) - 1, count)
     k = np.minimum(at.astype(np.int64), len(stations) - 2)
@@ -207,10 +207,10 @@ def _swept(
     offset: float,
     v: tuple[float, float],
 ) -> Mesh:
-    """A tube with texture: u around it (1/4 is the back), v along it, shifted out by `offset`."""
+    """Make a tube with texture: u around it (1/4 is the back), v along it, grown by `offset`."""
     x, other, degrees, half_side, half_across, exponent = _smooth(stations, rings).T
     angle = np.radians(degrees)
-    around = np.arange(points + 1) * (2 * np.pi / points)  # the seam's vertices are there twice
+    around = np.arange(points + 1) * (2 * np.pi / points)  # the seam twice, for the texture
     c, s = np.cos(around), np.sin(around)
     e = exponent[:, None]
     reach = (np.abs(c) ** e + np.abs(s) ** e) ** (-1 / e)
@@ -263,7 +263,7 @@ def _grid_faces(rows: int, columns: int) -> Int32Array:
 
 
 def _cuff_rings(profile: Sequence[tuple[float, float]], points: int = 20) -> list[Float64Array]:
-    """Rings across the cuff at heights x, each its collision section grown by a margin [m]."""
+    """Make rings across the cuff at heights x, each the collision section grown by a margin [m]."""
     _, cy, cz = scene.GLOVE_CUFF
     _, hy, hz = scene.GLOVE_CUFF_HALF
     rings = []
@@ -282,7 +282,7 @@ def _cuff_ends() -> tuple[float, float]:
 
 
 def _cuff() -> Mesh:
-    """The padded cuff with a rolled edge around the hole for the hand."""
+    """Make the padded cuff with a rolled edge around the hole for the hand."""
     back, front = _cuff_ends()
     profile = [
         *((front + 0.004, -0.006), (front - 0.006, -0.001), (front - 0.020, 0.0)),
@@ -292,7 +292,7 @@ def _cuff() -> Mesh:
 
 
 def _lining() -> Mesh:
-    """The dark inside of the cuff, seen from behind."""
+    """Make the dark inside of the cuff, seen from behind."""
     back, _ = _cuff_ends()
     tube = loft(_cuff_rings([(back + 0.0030, -0.0088), (back + 0.040, -0.011)]), caps=False)
     floor = loft(_cuff_rings([(back + 0.040, -0.010), (back + 0.041, -0.010)]))
@@ -301,7 +301,7 @@ def _lining() -> Mesh:
 
 
 def _strap() -> Mesh:
-    """A hook-and-loop strap around the cuff, its end overlapping on the back of the hand."""
+    """Make a hook-and-loop strap around the cuff, its end overlapping on the back of the hand."""
     back, front = _cuff_ends()
     low, high = back + 0.030, front - 0.030
     band = _outward(
@@ -317,7 +317,7 @@ def _strap() -> Mesh:
 
 
 def _cuff_veil() -> Mesh:
-    """Dust over the cuff, with texture coordinates along x and around."""
+    """Make the dust over the cuff, with texture coordinates along x and around."""
     back, front = _cuff_ends()
     rings = _cuff_rings(
         [(front + 0.001, 0.0), (front - 0.008, 0.0042), (back + 0.024, 0.0042), (back, 0.0008)]
@@ -331,7 +331,7 @@ def _cuff_veil() -> Mesh:
 
 
 def _outward(tube: Mesh) -> Mesh:
-    """An open tube around the cuff's axis, turned to face away from it."""
+    """Turn an open tube around the cuff's axis to face away from the axis."""
     corners = tube.vertices[tube.faces]
     normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     centre = corners.mean(axis=1) - scene.GLOVE_CUFF
@@ -344,7 +344,7 @@ def _outward(tube: Mesh) -> Mesh:
 
 @cache
 def _dust() -> tuple[Float64Array, Float64Array, Float64Array]:
-    """Points [20, 3], outward normals [20, 3] and two draws [20, 2] per particle.
+    """Draw points [20, 3], outward normals [20, 3] and two numbers [20, 2] for the particles.
 
     Candidates are drawn on the upper surface by area, those below another part's surface are
     dropped, and the particles are the candidates that keep farthest from each other.
@@ -382,7 +382,7 @@ def _dust() -> tuple[Float64Array, Float64Array, Float64Array]:
 
 
 def _is_outside(point: Float64Array, corners: Float64Array, normal: Float64Array) -> bool:
-    """Nothing of the glove is above the point: a ray straight up meets no triangle."""
+    """Return whether a ray straight up from a point meets no triangle of the glove."""
     a, b, c = (corners[:, i, :2] - point[:2] for i in range(3))
 
     def side(p: Float64Array, q: Float64Array) -> Float64Array:

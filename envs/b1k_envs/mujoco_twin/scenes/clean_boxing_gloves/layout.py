@@ -1,10 +1,10 @@
-"""The utility room of task 31 as a MuJoCo scene: what things are where, and what they collide with.
+"""The utility room of task 31 as a MuJoCo scene: bodies, their places and collision shapes.
 
 Known figures of the real scene (house_single_floor, utility_room_0; from a public task sheet):
 counter top at 0.91 m, washer centre at 0.47 m, washer to counter about 3 m, start pose 0.9-2.0 m
 from the washer and about 2.1 m from the gloves, a clothes dryer 0.6 m beside the washer. The rest
-(sizes, hinge side, where the button is) is not published and is ours. Looks are added by
-`scene_looks`; here are bodies, joints and collision shapes only.
+(sizes, hinge side, place of the button) is not published and is ours. `looks` adds the visible
+geoms; here are bodies, joints and collision shapes only.
 
 World frame: z up, floor at 0, the nominal start pose at the origin facing +x towards the washer;
 the counter runs along the +y wall.
@@ -30,7 +30,7 @@ BDDL_BODIES = {
     "washer.n.03_1": WASHER,
     "countertop.n.01_1": COUNTERTOP,
 }
-"""BDDL instance names of problem 0 and the bodies they are; floor and dust are no bodies."""
+"""The body of each BDDL instance name of problem 0; floor and dust have none."""
 
 # Inner faces of the walls, and the ceiling [m].
 ROOM_X, ROOM_Y, ROOM_HEIGHT = (-2.2, 1.96), (-2.1, 2.40), 2.5
@@ -104,7 +104,7 @@ def _octagon(
     outer: float,
     x: tuple[float, float],
 ) -> None:
-    """Eight boxes around the drum axis, from the inner to the outer apothem."""
+    """Add eight boxes around the drum axis, from the inner to the outer apothem."""
     middle, half_radial = (inner + outer) / 2, (outer - inner) / 2
     for k in range(8):
         angle = k * np.pi / 4

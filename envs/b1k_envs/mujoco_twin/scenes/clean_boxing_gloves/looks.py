@@ -1,4 +1,4 @@
-"""What the utility room looks like: surfaces, furniture, things on shelves, lights, cameras.
+"""The looks of the utility room: surfaces, furniture, things on shelves, lights, cameras.
 
 Only looks: every geom added here is in GROUP_VISUAL, collides with nothing and weighs nothing, so
 a model behaves the same without them. Machines and gloves are dressed by their own modules.
@@ -36,14 +36,14 @@ from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.room_props import add_baske
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.washer_looks import add_washer_looks
 
 JITTERED_MATERIALS: tuple[str, ...] = ("floor", "wall", "worktop", "cabinet", "casing")
-"""Materials whose rgba an instance may tint; textures multiply with it. All are below 1, so that a
-tint can brighten too."""
+"""Materials whose rgba an instance may tint; textures multiply with it. All values are below 1, so
+that a tint can also brighten."""
 
 LIGHTS: tuple[str, ...] = ("light_ceiling", "light_window", "light_fill")
 """Lights whose diffuse colour and position an instance may jitter."""
 
 CAMERAS: tuple[str, ...] = ("overview", "washer_close", "counter_close")
-"""Fixed cameras for people; policies never see through them."""
+"""Fixed cameras for people; policies never get their pictures."""
 
 _X, _Y, _H = scene.ROOM_X, scene.ROOM_Y, scene.ROOM_HEIGHT
 _CENTRE = (sum(_X) / 2, sum(_Y) / 2)
@@ -54,7 +54,7 @@ _SINK, _SINK_HALF = (-0.78, 0.02), (0.19, 0.17)  # in the counter's frame
 
 
 def add_scene_looks(spec: mujoco.MjSpec) -> None:
-    """Dress a model that has the robot and `scene.add_scene`'s bodies, light it, add cameras."""
+    """Add looks, lights, cameras to a model that has the robot and `layout.add_scene`'s bodies."""
     _add_materials(spec)
     _add_shell(spec)
     _add_room_door(spec)
@@ -101,7 +101,7 @@ def _add_materials(spec: mujoco.MjSpec) -> None:
 
 
 def _add_shell(spec: mujoco.MjSpec) -> None:
-    """Floor, walls, ceiling, skirting boards, and the tiles behind the counter."""
+    """Add floor, walls, ceiling, skirting boards, and the tiles behind the counter."""
     world = spec.worldbody
     cx, cy = _CENTRE
     up = (0.0, 0.0, 1.0)
@@ -130,7 +130,7 @@ def _add_shell(spec: mujoco.MjSpec) -> None:
 
 
 def _add_room_door(spec: mujoco.MjSpec) -> None:
-    """A panelled door with frame and lever handle."""
+    """Add a panelled door with frame and lever handle."""
     parts, x, y = Parts(), _X[1], _ROOM_DOOR_Y
     half, height = _ROOM_DOOR_HALF, _ROOM_DOOR_H
     parts.box("room_door", (x - 0.006, y, height / 2), (0.008, half, height / 2))
@@ -168,7 +168,7 @@ def _add_room_door(spec: mujoco.MjSpec) -> None:
 
 
 def _add_window(spec: mujoco.MjSpec) -> None:
-    """A window of two sashes above the counter, with a sill and a plant."""
+    """Add a window of two sashes above the counter, with a sill and a plant."""
     world, parts = spec.worldbody, Parts()
     (x, z), (hx, hz) = _WINDOW, _WINDOW_HALF
     y = _Y[1]
@@ -225,7 +225,7 @@ def _leaf(start: Sequence[float], end: Sequence[float], half_width: float) -> Me
 
 
 def _add_counter(spec: mujoco.MjSpec) -> None:
-    """Cabinets under a stone worktop with a sink at its far end."""
+    """Add cabinets under a stone worktop with a sink at its far end."""
     body, parts = spec.body(scene.COUNTERTOP), Parts()
     hx, hy = scene.COUNTER_HALF
     top, slab = scene.COUNTER_TOP, scene.COUNTER_SLAB
@@ -328,7 +328,7 @@ def _box(x: tuple[float, float], y: tuple[float, float], z: float, half_z: float
 
 
 def _add_lights(spec: mujoco.MjSpec) -> None:
-    """A lamp at the ceiling, daylight from the window, a weak fill from behind the start pose."""
+    """Add a ceiling lamp, daylight from the window, a weak fill from behind the start pose."""
     wx, wz = _WINDOW
     where = (
         ((0.1, 0.3, _H - 0.05), (0, 0, -1), (0.46, 0.45, 0.43)),

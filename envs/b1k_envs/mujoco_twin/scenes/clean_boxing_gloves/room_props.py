@@ -1,4 +1,4 @@
-"""Things that make the room a utility room: cabinets, a shelf of supplies, a laundry basket."""
+"""Things that furnish the utility room: cabinets, a shelf of supplies, a laundry basket."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
 
 
 def add_shelves(spec: mujoco.MjSpec) -> None:
-    """Wall cabinets beside the window, and a shelf with supplies above the machines."""
+    """Add wall cabinets beside the window, and a shelf with supplies above the machines."""
     parts = Parts()
     for x, half in ((-1.26, 0.23), (0.37, 0.22)):
         parts.box("cabinet", (x, scene.ROOM_Y[1] - 0.15, 1.76), (half, 0.148, 0.33))
@@ -77,7 +77,7 @@ def add_shelves(spec: mujoco.MjSpec) -> None:
 def _bottle(
     parts: Parts, colour: str, cap: str, at: tuple[float, float, float], size: float
 ) -> None:
-    """A detergent jug with shoulder, handle, label and screw cap."""
+    """Add a detergent jug with shoulder, handle, label and screw cap."""
     profile = (
         *((0.000, 0.052, 0.085, 4.0), (0.010, 0.058, 0.092, 4.0), (0.150, 0.058, 0.092, 4.0)),
         *((0.190, 0.050, 0.078, 3.0), (0.225, 0.032, 0.040, 2.0), (0.235, 0.026, 0.026, 2.0)),
@@ -96,7 +96,7 @@ def _bottle(
 
 
 def add_basket(spec: mujoco.MjSpec) -> None:
-    """A laundry basket with towels in the corner beyond the dryer, and a picture on a wall."""
+    """Add a laundry basket with towels in the corner beyond the dryer, and a picture on a wall."""
     x, y = 1.62, -1.36
     points, heights = 28, ((0.20, 0.14, 0.0), (0.225, 0.165, 0.18), (0.24, 0.18, 0.40))
 

@@ -9,18 +9,18 @@ from collections.abc import Callable, Iterable
 
 
 class WasherRule:
-    """Cleans what lies in the drum on the change into (on and closed).
+    """Cleans the things in the drum when the washer becomes (on and closed).
 
     Dust needs neither water nor detergent (no solvent is listed for it), there is no cycle time,
-    and the rule is skipped when no dust particle at all is inside the drum. Already on and closed
-    does not fire again until the condition has been false in between.
+    and the rule is skipped when no dust particle at all is inside the drum. It does not fire again
+    until the washer has been open or off in between.
     """
 
     def __init__(self) -> None:
         self._was_running = False
 
     def reset(self) -> None:
-        """Closed and off."""
+        """Forget that the washer ran."""
         self._was_running = False
 
     def update(

@@ -1,6 +1,6 @@
 """States of the utility room: dust on the gloves, the washer's door, drum, button and rule.
 
-Two of them are no physics: the dust particles on each glove and the washer's toggle.
+Two of them are not physics: the dust particles on each glove and the washer's toggle.
 
 Source of the semantics: BEHAVIOR-1K, OmniGibson/omnigibson/object_states/ (covered.py,
 open_state.py, inside.py) and transition_rules.py (WasherRule).
@@ -31,7 +31,7 @@ OPEN_FRACTION = 0.05
 """A joint is open beyond this fraction of its range."""
 
 TOGGLE_RADIUS = 0.03
-"""Sphere around the power button that a finger must reach into [m]."""
+"""Radius of the sphere around the power button that a finger must reach into [m]."""
 
 DUST, WASHER = "dust.n.01_1", "washer.n.03_1"
 RUNNING = "washer running"
@@ -39,7 +39,7 @@ _FOOTPRINTS = {scene.WASHER: scene.WASHER_HALF[:2], scene.COUNTERTOP: scene.COUN
 
 
 def dusty(glove: str) -> str:
-    """Name of the switch that shows a glove's dust."""
+    """Return the name of the switch that shows a glove's dust."""
     return f"{glove} dusty"
 
 
@@ -50,8 +50,8 @@ class GloveTruth(TwinTruth):
     Attributes:
         door_angle: Opening of the washer door [rad].
         washer_on: ToggledOn of the washer.
-        dusty: Per glove body, whether any dust is left.
-        in_washer: Per glove body, whether it is Inside the washer.
+        dusty: For each glove body, whether any dust is left.
+        in_washer: For each glove body, whether it is Inside the washer.
     """
 
     door_angle: float
@@ -102,13 +102,13 @@ class GloveStates(TwinStates):
     # --- time -------------------------------------------------------------------------------
 
     def reset(self) -> None:
-        """All dust back on, washer off."""
+        """Put all dust back on and switch the washer off."""
         self.toggle.reset()
         self._rule.reset()
         self.dust_counts = dict.fromkeys(scene.GLOVES, DUST_PARTICLES)
 
     def update(self) -> None:
-        """Advance toggle and washer rule by one control step."""
+        """Advance the toggle by one control step, then the washer rule, which reads it."""
         is_open = self._open(WASHER)
         self.toggle.update(
             touched=not is_open and self._button.touched(self._data, self._fingers),
@@ -123,12 +123,12 @@ class GloveStates(TwinStates):
             self.dust_counts[glove] = 0
 
     def look(self) -> frozenset[str]:
-        """Which gloves are dusty, and whether the washer runs."""
+        """Return which switches are on: those of dusty gloves, and that of a running washer."""
         on = {dusty(glove) for glove, count in self.dust_counts.items() if count > 0}
         return frozenset(on | {RUNNING} if self.toggle.on else on)
 
     def truth(self, **common: Any) -> GloveTruth:  # noqa: ANN401 - see TwinStates
-        """The truth of this room."""
+        """Return the truth of this room."""
         return GloveTruth(
             **common,
             door_angle=self.door_angle,
@@ -149,7 +149,7 @@ class GloveStates(TwinStates):
         return float(self._data.qpos[self._door_qpos])
 
     def _depth_in_drum(self, point: Sequence[float]) -> float:
-        """How far a world point, x, y, z [m], lies inside the drum; negative outside [m].
+        """Return how far a world point, x, y, z [m], lies inside the drum [m]; negative outside.
 
         The drum is the washer's fillable volume, a cylinder. The depth is the smallest of the
         distances to its wall and ends, so a point that moves by d changes it by d at most.
@@ -194,8 +194,8 @@ class GloveStates(TwinStates):
         shapes = self._shapes.get(body)
         if shapes is None:
             return False  # furniture
-        # Asked of both gloves at every step, and seldom close: the exact centre costs five times
-        # as much as to see that it cannot matter.
+        # This is asked of both gloves at every step, and they are seldom close: the exact centre
+        # costs five times as much as seeing that it cannot matter.
         depth = self._depth_in_drum(self._data.xpos[body].tolist())
         if abs(depth) > shapes.centre_bound:
             return depth > 0.0

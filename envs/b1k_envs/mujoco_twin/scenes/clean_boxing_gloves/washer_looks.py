@@ -1,4 +1,4 @@
-"""What washer and dryer look like: two machines of one make that are told apart at a glance.
+"""The visible geoms of washer and dryer: one make, but easy to tell apart.
 
 Dimensions and frames are `scene`'s: origin at the centre of the casing, front facing -x, and what
 moves hangs on the bodies that move. Solids of revolution are drawn about +z, which is then aimed
@@ -41,7 +41,7 @@ _PANEL_X, _PANEL_Z, _PANEL_HALF = -_FRONT - 0.006, 0.359, (0.279, 0.069)
 
 
 def add_washer_looks(spec: mujoco.MjSpec) -> None:
-    """Dress the bodies washer, washer_door, washer_button and dryer."""
+    """Add the looks of the bodies washer, washer_door, washer_button and dryer."""
     _add_materials(spec)
     _dress_washer(spec)
     _dress_door(spec)
@@ -68,7 +68,7 @@ def _add_materials(spec: mujoco.MjSpec) -> None:
 
 
 def _casing() -> Mesh:
-    """The sheet-metal hood, open in front: rings from the back to the rounded front edge."""
+    """Make the sheet-metal hood, open in front, of rings from the back to the front edge."""
     hx, hy, hz = scene.WASHER_HALF
     rings = [
         rounded_rectangle(hz - inset, hy - inset, 0.030 - inset / 2, 3, height)
@@ -79,7 +79,7 @@ def _casing() -> Mesh:
 
 
 def _feet_and_gaps(parts: Parts) -> None:
-    """Feet, and the dark ground that is seen in the gaps between front panels and hood."""
+    """Add the feet, and the dark ground that shows in the gaps between front panels and hood."""
     hx, hy, hz = scene.WASHER_HALF
     for x in (-hx + 0.06, hx - 0.06):
         for y in (-hy + 0.06, hy - 0.06):
@@ -90,7 +90,7 @@ def _feet_and_gaps(parts: Parts) -> None:
 
 
 def _drum() -> Mesh:
-    """The drum's wall from inside; its own normals and a texture that closes on itself."""
+    """Make the drum's wall, seen from inside, with a texture that closes on itself."""
     steps, radius = 32, scene.DRUM_RADIUS - 0.002
     angle = np.arange(steps + 1) * (2 * np.pi / steps)
     ends = np.array([0.262, -scene.DRUM_X[1] + 0.012])
@@ -123,7 +123,7 @@ def _dress_washer(spec: mujoco.MjSpec) -> None:
         edge=0.003,
         segments=40,
     )
-    # The hole is in the middle of the plate, which the drum is not: the plate moves with it.
+    # `plate_with_hole` puts the hole in the plate's middle, so that must be at the drum's height.
     assert abs((panel_bottom + kick_top) / 2 - scene.DRUM_Z) < 0.002
     parts.add("casing", aimed(front, _FORWARD), (-_FRONT + 0.004, 0, scene.DRUM_Z))
     parts.box("casing", (-_FRONT + 0.004, 0, -0.380), (0.004, hy - 0.0175, 0.052), 0.003)
@@ -185,7 +185,7 @@ def _dress_washer(spec: mujoco.MjSpec) -> None:
 
 
 def _rib(degrees: float) -> Mesh:
-    """One of the drum's lifters, a low ridge along its axis."""
+    """Make one of the drum's lifters, a low ridge along its axis."""
     foot, top = (0.030, 0.012), 0.026
     length, height = 0.19, scene.DRUM_RADIUS - 0.001
     ring = np.array([[-foot[0], 0.0], [-foot[1], top], [foot[1], top], [foot[0], 0.0]])
@@ -302,7 +302,7 @@ def _dress_dryer(spec: mujoco.MjSpec) -> None:
 
 
 def _lint_panel(parts: Parts, centre: Sequence[float] = (-_FRONT - 0.001, 0.0, -0.315)) -> None:
-    """The flap over the lint filter: louvres that a washer does not have."""
+    """Add the flap over the lint filter, whose louvres tell the dryer from the washer."""
     x, y, z = centre
     parts.box("seam", (x, y, z), (0.002, 0.202, 0.072))
     parts.add("dryer_door", rounded_box((0.003, 0.198, 0.068), 0.003, 2), (x - 0.001, y, z))

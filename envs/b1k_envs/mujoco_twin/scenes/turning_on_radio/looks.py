@@ -1,4 +1,4 @@
-"""What the living room looks like: rug, sofa, low table, shelf, lamp, and the radio.
+"""The visible geoms of the living room: rug, sofa, low table, shelf, lamp, and the radio.
 
 Only looks: nothing added here collides or weighs anything. Ours, drawn to be cheap on a CPU.
 """
@@ -79,7 +79,7 @@ def _add_materials(spec: mujoco.MjSpec) -> None:
 
 
 def _add_shell(spec: mujoco.MjSpec) -> None:
-    """Walls, skirting boards, the rug, and a picture behind the sofa."""
+    """Add walls, skirting boards, the rug, and a picture behind the sofa."""
     world, parts = spec.worldbody, Parts()
     dress_walls(world, _X, _Y, _H)
     x, y = scene.TABLE_POS
@@ -148,7 +148,7 @@ def _add_furniture(spec: mujoco.MjSpec) -> None:
 
 
 def _add_radio(spec: mujoco.MjSpec) -> None:
-    """A wooden cabinet with grille, tuning scale, two knobs, carrying handle, antenna, button."""
+    """Add a wooden cabinet with grille, tuning scale, knobs, carrying handle, antenna, button."""
     body, parts = spec.body(scene.RADIO), Parts()
     hx, hy, hz = scene.RADIO_HALF
     cabinet = planar_uv(rounded_box((hx, hy, hz), 0.014, 3), 1, 2, 0.2)

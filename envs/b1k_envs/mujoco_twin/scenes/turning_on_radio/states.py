@@ -1,4 +1,4 @@
-"""The one state of the living room that is no physics: whether the radio is on."""
+"""The one state of the living room that is not physics: whether the radio is on."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from b1k_envs.mujoco_twin.toggle import Toggle, ToggleMarker
 from b1k_envs.mujoco_twin.truth import TwinTruth
 
 TOGGLE_RADIUS = 0.011
-"""Sphere at the button's face that a finger must reach into [m]; as published of the real radio."""
+"""Radius of the sphere at the button's face that a finger must reach into [m]; published size."""
 
 PLAYING = "radio playing"
 
@@ -54,7 +54,7 @@ class RadioStates(TwinStates):
         self._predicates = {"toggled_on": self._toggled_on, **self._predicates}
 
     def reset(self) -> None:
-        """Off."""
+        """Switch the radio off."""
         self.toggle.reset()
 
     def update(self) -> None:
@@ -62,11 +62,11 @@ class RadioStates(TwinStates):
         self.toggle.update(touched=self._button.touched(self._data, self._fingers))
 
     def look(self) -> frozenset[str]:
-        """Whether the dial is lit."""
+        """Return which switches are on: `PLAYING` while the radio plays."""
         return frozenset({PLAYING} if self.toggle.on else ())
 
     def truth(self, **common: Any) -> RadioTruth:  # noqa: ANN401 - see TwinStates
-        """The truth of this room."""
+        """Return the truth of this room."""
         return RadioTruth(**common, radio_on=self.toggle.on)
 
     def _toggled_on(self, instance: str) -> bool:
