@@ -1,8 +1,8 @@
 """The BDDL goal as OmniGibson's own task evaluates it, scored as its TaskMetric does.
 
-Source: OmniGibson/omnigibson/metrics/task_metric.py, last 2025 form and v3.9.3. The goal is
-compiled and evaluated by the simulator, not by `goals.GoalTracker`; the names of the literals are
-the same, so that traces of both simulators compare.
+Source: OmniGibson/omnigibson/metrics/task_metric.py, last 2025 form and v3.9.3. The simulator, not
+`goals.GoalTracker`, compiles and evaluates the goal; the names of the literals are the same, so
+that traces of both simulators can be compared.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from b1k_envs.tasks.goals import partial_score
 
 Options = Sequence[Sequence[str]]
 Truths = Mapping[str, bool]
-"""By the name of each distinct literal, whether it holds."""
+"""Whether each distinct literal holds, by its name."""
 
 
 class GoalRecord:
@@ -27,21 +27,21 @@ class GoalRecord:
     """
 
     def __init__(self, options: Options) -> None:
-        """Take the names.
+        """Take the options.
 
         Raises:
-            EnvError: There is no option at all, so nothing could ever be scored.
+            EnvError: There is no option, so nothing could ever be scored.
         """
         self.options = tuple(map(tuple, options))
         if not any(self.options):
             raise EnvError("OmniGibson's task has no ground goal option: nothing could be scored")
         self._names = dict.fromkeys(chain.from_iterable(self.options))
         self._initial: dict[str, bool] | None = None
-        # The last set of gained literals and its score: most steps change nothing.
+        # The last gained literals and their score are kept, because most steps change nothing.
         self._scored: tuple[frozenset[str], float] = (frozenset(), 0.0)
 
     def start(self, truths: Truths) -> None:
-        """Store what is true at the start: it earns nothing from here on.
+        """Store what is true at the start and can earn nothing later.
 
         Raises:
             EnvError: The truths do not fit the options.
@@ -49,13 +49,13 @@ class GoalRecord:
         self._initial = self._by_name(truths)
 
     def status(self, truths: Truths, success: bool | None) -> GoalStatus:
-        """The goal now.
+        """Return the status of the goal now.
 
         Args:
             truths: As `dialect.Dialect.literal_truths` gives them.
-            success: What the termination condition `predicate` said at the last step; None
-                before the first, where the task itself refuses to say: then whether every
-                literal of an option holds, which means the same.
+            success: The termination condition `predicate` at the last step. None before the first
+                step, when the task has no answer; the goal then holds if every literal of an
+                option does, which means the same.
 
         Raises:
             EnvError: `start` has not been called, or the truths do not fit the options.
@@ -72,7 +72,7 @@ class GoalRecord:
         return GoalStatus(predicates=now, q_score=score, success=success)
 
     def _by_name(self, truths: Truths) -> dict[str, bool]:
-        """The truths in the order in which the options name their literals first."""
+        """Return the truths in the order in which the options first name their literals."""
         if truths.keys() != self._names.keys():
             missing = sorted(self._names.keys() - truths.keys())
             unknown = sorted(truths.keys() - self._names.keys())

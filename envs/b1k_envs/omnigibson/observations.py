@@ -1,10 +1,10 @@
-"""From what OmniGibson hands out to what an Observation holds; numbers only, no simulator.
+"""Conversion of OmniGibson's observations into the parts of an `Observation`; no simulator here.
 
 Mirrors what the official evaluators do with an observation (`_preprocess_obs` in
-OmniGibson/omnigibson/learning/eval.py, v3.7.2, and eval/evaluator.py, v3.9.3), but for two things:
-the alpha channel goes, and `camera_to_base` belongs to the frame in the picture. Numbers that are
-not finite are handed on, as theirs are: what to make of them is the policy's business, and the
-episode loop counts them.
+OmniGibson/omnigibson/learning/eval.py, v3.7.2, and eval/evaluator.py, v3.9.3), with two
+differences: the alpha channel is dropped, and `camera_to_base` belongs to the frame in the picture.
+Numbers that are not finite are passed on, as by the evaluators: the policy decides what to do with
+them, and the episode loop counts them.
 """
 
 from __future__ import annotations
@@ -22,37 +22,37 @@ from b1k_envs.errors import EnvError
 from b1k_envs.poses import rotation_matrix
 
 DEPTH = "depth_linear"
-"""The modality of distances to the image plane, and the end of its key in an observation."""
+"""Name of the modality of distances to the image plane; its key in an observation ends so."""
 
 _REMEMBERED_STATES = 8
-"""More than the renders by which a picture can lag (about three)."""
+"""States kept for `PoseHistory`: more than the renders by which a picture can lag, about three."""
 
 
 def to_numpy(value: Any) -> npt.NDArray[Any]:  # noqa: ANN401 - a tensor of either device, or array
-    """A tensor, on whichever device, or anything array-like as an array; may share its memory."""
+    """Return a tensor of any device, or anything array-like, as an array; may share its memory."""
     if hasattr(value, "detach"):
         value = value.detach().cpu().numpy()
     return np.asarray(value)
 
 
 def sensor_name(view: View) -> str:
-    """Key of a camera in `robot.sensors`, e.g. `robot_r1:zed_link:Camera:0`."""
+    """Return a camera's key in `robot.sensors`, e.g. `robot_r1:zed_link:Camera:0`."""
     return r1pro.CAMERAS[view].observation_key.split("::")[1]
 
 
 def picture(observation: Mapping[str, Any], view: View) -> UInt8Array:
-    """One picture out of an environment's nested observation.
+    """Return one picture of an environment's nested observation.
 
     Args:
         observation: `{robot: {sensor: {modality: tensor}}}` of one env.
-        view: Which camera.
+        view: The camera.
 
     Returns:
-        uint8 [H, W, 3] RGB at the native size, read-only, a copy: the simulator goes on writing
-        to its own buffer.
+        uint8 [H, W, 3] RGB at the native size, read-only. It is a copy, because the simulator goes
+        on writing to its own buffer.
 
     Raises:
-        EnvError: It is missing, or no uint8 RGBA picture of the camera's size.
+        EnvError: The picture is missing, or is not uint8 RGBA of the camera's size.
     """
     rgba = _taken(observation, view, "rgb")
     size = r1pro.CAMERAS[view].size
@@ -68,10 +68,10 @@ def picture(observation: Mapping[str, Any], view: View) -> UInt8Array:
 
 
 def depth_picture(observation: Mapping[str, Any], view: View) -> Float32Array:
-    """One picture's distances to the image plane; arguments as of `picture`.
+    """Return one picture's distances to the image plane; arguments as of `picture`.
 
     Returns:
-        float32 [H, W] [m], inf where nothing is, read-only, a copy.
+        float32 [H, W] [m], inf where there is nothing, read-only, a copy.
 
     Raises:
         EnvError: It is missing, or not float32 of the camera's size.
@@ -90,7 +90,7 @@ def depth_picture(observation: Mapping[str, Any], view: View) -> Float32Array:
 
 
 def _taken(observation: Mapping[str, Any], view: View, modality: str) -> npt.NDArray[Any]:
-    """What a camera gave of a modality."""
+    """Return what a camera gave for a modality."""
     found: Any = observation
     robot, sensor, _ = r1pro.CAMERAS[view].observation_key.split("::")
     for part in (robot, sensor, modality):
@@ -105,10 +105,10 @@ def _taken(observation: Mapping[str, Any], view: View, modality: str) -> npt.NDA
 
 
 def proprio_vector(value: Any, protocol: Protocol) -> Float32Array:  # noqa: ANN401 - a tensor
-    """Proprioception as the policy gets it, float32 [256] or [61], read-only copy.
+    """Return the proprioception as the policy gets it, float32 [256] or [61], read-only copy.
 
     Raises:
-        EnvError: Another length.
+        EnvError: It has another length.
     """
     vector = np.array(to_numpy(value), dtype=np.float32)
     if vector.shape != (r1pro.PROPRIO_DIM[protocol],):
@@ -124,7 +124,7 @@ def proprio_vector(value: Any, protocol: Protocol) -> Float32Array:  # noqa: ANN
 
 
 def pose_matrix(position: Any, quaternion: Any) -> Float64Array:  # noqa: ANN401 - tensors
-    """A pose as OmniGibson gives it, as a matrix.
+    """Return a pose of OmniGibson as a matrix.
 
     Args:
         position: [3] [m].
@@ -134,7 +134,7 @@ def pose_matrix(position: Any, quaternion: Any) -> Float64Array:  # noqa: ANN401
         float64 [4, 4]; the rotation is NaN where the quaternion is not finite.
 
     Raises:
-        EnvError: The quaternion is finite and not a rotation.
+        EnvError: The quaternion is finite, but not of length 1.
     """
     at = to_numpy(position).astype(np.float64)
     turn = to_numpy(quaternion).astype(np.float64)
@@ -148,7 +148,7 @@ def pose_matrix(position: Any, quaternion: Any) -> Float64Array:  # noqa: ANN401
 
 
 def rendered_camera_pose(view_transform: Any) -> Float64Array | None:  # noqa: ANN401 - an array
-    """Where the camera was in the frame that was rendered.
+    """Return the camera's pose in the frame that was rendered.
 
     Args:
         view_transform: `cameraViewTransform`, [16]: the world-to-camera matrix for row vectors,
@@ -159,7 +159,7 @@ def rendered_camera_pose(view_transform: Any) -> Float64Array | None:  # noqa: A
         while the annotator has not run yet, when it reads all zeros.
 
     Raises:
-        EnvError: It is no rigid transform.
+        EnvError: It is not a rigid transform.
     """
     flat = to_numpy(view_transform).astype(np.float64).ravel()
     pose = np.eye(4)
@@ -178,10 +178,10 @@ def rendered_camera_pose(view_transform: Any) -> Float64Array | None:  # noqa: A
 
 
 def in_base(camera_to_world: Float64Array, base_to_world: Float64Array) -> Float32Array:
-    """Camera to base, float32 [4, 4], read-only; the arguments are float64 [4, 4]."""
+    """Return camera to base, float32 [4, 4], read-only; the arguments are float64 [4, 4]."""
     rotation = base_to_world[:3, :3]
     pose = np.eye(4)
-    with np.errstate(invalid="ignore"):  # of infinite positions
+    with np.errstate(invalid="ignore"):  # infinite positions, which are passed on
         pose[:3, :3] = rotation.T @ camera_to_world[:3, :3]
         pose[:3, 3] = rotation.T @ (camera_to_world[:3, 3] - base_to_world[:3, 3])
     result = pose.astype(np.float32)
@@ -190,7 +190,7 @@ def in_base(camera_to_world: Float64Array, base_to_world: Float64Array) -> Float
 
 
 def recorded_poses(camera_to_base: Mapping[View, Float32Array]) -> Float32Array:
-    """The evaluator's `cam_rel_poses`: float32 [21], position and quaternion xyzw per block."""
+    """Return the evaluator's `cam_rel_poses`, float32 [21]: position, quaternion xyzw per block."""
     blocks: list[npt.NDArray[np.floating[Any]]] = []
     for view in r1pro.CAM_REL_POSES_ORDER:
         pose = camera_to_base[view]
@@ -201,10 +201,10 @@ def recorded_poses(camera_to_base: Mapping[View, Float32Array]) -> Float32Array:
 
 
 def quaternion_xyzw(rotation: npt.NDArray[np.floating[Any]]) -> Float64Array:
-    """A rotation matrix [3, 3] as x, y, z, w, float64 [4].
+    """Return a rotation matrix [3, 3] as a quaternion x, y, z, w, float64 [4].
 
-    Of the two signs that one in which w, or where the trace is not positive the largest of the
-    others, is positive: that of `mat2quat` in OmniGibson/omnigibson/utils/transform_utils.py.
+    Of the two signs it takes that of `mat2quat` in OmniGibson/omnigibson/utils/transform_utils.py:
+    w is positive, or, if the trace is not positive, the largest of x, y, z is.
     """
     m = rotation.astype(np.float64)
     if np.trace(m) > 0.0:
@@ -220,10 +220,10 @@ def quaternion_xyzw(rotation: npt.NDArray[np.floating[Any]]) -> Float64Array:
 
 
 class PoseHistory:
-    """Where base and cameras were at the last states, to tell which of them a picture shows.
+    """Poses of base and cameras in the last states, to find out which state a picture shows.
 
-    A picture lags by a frame or two unless it was rendered about three times, and its camera
-    pose with it. The base pose of that moment is nowhere to be read any more.
+    Unless it was rendered about three times, a picture lags by a frame or two, and so does its
+    camera pose. The simulator no longer has the base pose of that moment, so it is kept here.
     """
 
     def __init__(self) -> None:
@@ -232,14 +232,14 @@ class PoseHistory:
         )
 
     def add(self, base: Float64Array, cameras: Mapping[View, Float64Array]) -> None:
-        """Remember a state; poses to the world, float64 [4, 4]."""
+        """Add a state; poses to the world, float64 [4, 4]."""
         self._states.append((base, cameras))
 
     def base_at(self, view: View, rendered: Float64Array) -> Float64Array:
-        """The base pose of the state whose camera pose comes nearest, the newest of equals.
+        """Return the base pose of the state with the nearest camera pose, of equals the newest.
 
         Args:
-            view: Which camera.
+            view: The camera.
             rendered: Its pose in the rendered frame, float64 [4, 4].
         """
         newest_first = reversed(self._states)
@@ -247,13 +247,13 @@ class PoseHistory:
         return base
 
     def ago(self, steps: int) -> dict[View, Float32Array]:
-        """Camera to base so many states ago, or at the first where there are fewer."""
+        """Return camera to base so many states ago, or in the oldest state if there are fewer."""
         base, cameras = self._states[-1 - min(steps, len(self._states) - 1)]
         return {view: in_base(cameras[view], base) for view in VIEWS}
 
 
 def _distance(first: Float64Array, second: Float64Array) -> float:
-    """How far two poses are apart: the largest difference of any entry, to a tenth of a mm."""
+    """Return the largest difference of two poses' entries, rounded to 1e-4 so that equals tie."""
     return round(float(np.abs(first - second).max()), 4)
 
 
@@ -263,7 +263,7 @@ def frame_poses(
     base: Float64Array,
     history: PoseHistory,
 ) -> dict[View, Float32Array]:
-    """Camera to base for each picture, of the moment it shows.
+    """Return camera to base for each picture, at the moment that it shows.
 
     Args:
         rendered: Camera poses of the rendered frames, None where not known yet.
@@ -272,7 +272,7 @@ def frame_poses(
         history: With the present state as its newest.
 
     Returns:
-        Per view, float32 [4, 4], read-only.
+        For each view float32 [4, 4], read-only.
     """
     poses = {}
     for view in VIEWS:

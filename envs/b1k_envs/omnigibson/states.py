@@ -1,7 +1,7 @@
 """OmniGibson's object states under the names that sub-goals ask for (`goals.StateReader`).
 
 Source: OmniGibson/omnigibson/object_states/ of StanfordVL/BEHAVIOR-1K. The goal itself is not read
-here: the task evaluates it (`goal_status`).
+here; OmniGibson's own task evaluates it (`goal_status`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from b1k_envs.omnigibson.dialects.dialect import Dialect
 from b1k_envs.omnigibson.observations import to_numpy
 
 NEAR_DISTANCE = 0.80
-"""`near`: the base's origin is within this of the object's footprint, horizontally [m]; the same
-as in the twin. Ours, for sub-goals only; no official predicate says it."""
+"""`near`: the base's origin is horizontally within this distance of the object's footprint [m], as
+in the twin. Our own predicate, for sub-goals only; no official one exists."""
 
 AGENT = "agent.n.01_1"
 
@@ -29,11 +29,11 @@ _STATES = {
     "ontop": "OnTop",
     "covered": "Covered",
 }
-"""Predicates that are an object state of the first instance, and that state's class."""
+"""Predicates that are an object state of the first instance, with the class of that state."""
 
 
 class SimulatorStates:
-    """The states of one env."""
+    """The state reader of one env."""
 
     def __init__(self, dialect: Dialect, index: int) -> None:
         self._dialect, self._index = dialect, index
@@ -43,11 +43,11 @@ class SimulatorStates:
         }
 
     def objects(self) -> Collection[str]:
-        """BDDL instance names that the scene has."""
+        """Return the scene's BDDL instance names."""
         return self._dialect.instances(self._index)
 
     def holds(self, predicate: str, *instances: str) -> bool:
-        """Truth of a predicate of BDDL instances, now.
+        """Return the truth of a predicate of BDDL instances now.
 
         Raises:
             EnvError: There is no such state, or no such object, or the object lacks the state.
@@ -74,7 +74,7 @@ class SimulatorStates:
         return any(self._dialect.is_grasping(self._index, arm, entity) for arm in r1pro.ARMS)
 
     def _near(self, agent: str, instance: str) -> bool:
-        """The footprint is that of the root link: an open door does not bring a washer nearer."""
+        """Return `near`, by the root link's footprint: an open door brings no washer nearer."""
         _check_agent(agent)
         low, high = map(to_numpy, self._entity(instance).root_link.aabb)
         base = self._dialect.base_pose(self._index)[:3, 3]

@@ -1,1 +1,1 @@
-"""Calls into a running environment, one class per generation."""
+"""Calls into a running environment, one class for each generation."""

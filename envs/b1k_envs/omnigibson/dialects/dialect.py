@@ -1,7 +1,7 @@
 """Every call into a running `omnigibson.Environment`, by env index, one class per generation.
 
-Nothing here keeps a state of its own or decides anything: what a call means is the business of
-`world`. Sources: OmniGibson/omnigibson/{envs/env_base.py, simulator.py, tasks/behavior_task.py,
+Nothing here keeps state or makes decisions; `world` does that. Sources:
+OmniGibson/omnigibson/{envs/env_base.py, simulator.py, tasks/behavior_task.py,
 sensors/vision_sensor.py} of StanfordVL/BEHAVIOR-1K.
 """
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
     import torch
 
 RENDERS_UNTIL_CURRENT = 3
-"""Camera output is asynchronous: after so many renders it shows the present state. The evaluators'
-reset renders as often."""
+"""Camera output is asynchronous: only after this many renders does it show the present state. The
+evaluators' reset renders as often."""
 
 
 class Stepped(NamedTuple):
-    """What one env's task said after a step.
+    """The termination conditions of one env after a step; both can be true.
 
     Attributes:
         success: Termination condition `predicate`: the goal holds.
-        timed_out: Termination condition `timeout`; both can be true.
+        timed_out: Termination condition `timeout`.
     """
 
     success: bool
@@ -45,13 +45,13 @@ class Stepped(NamedTuple):
 
 
 class Dialect(ABC):
-    """One environment of `num_envs` envs. To be used on the thread that built it only.
+    """One environment of `num_envs` envs. It may be used only on the thread that built it.
 
     Attributes:
-        num_envs: How many envs.
+        num_envs: Number of envs.
         options: The ground goal options, each the names of its literals, as bddl prints their
             terms. Some tasks have hundreds of thousands of options of a few dozen literals, so
-            each distinct name is one string.
+            each distinct name is stored once.
     """
 
     def __init__(self, og: ModuleType, env: Any, num_envs: int) -> None:  # noqa: ANN401
@@ -73,7 +73,7 @@ class Dialect(ABC):
 
     @abstractmethod
     def robot(self, index: int) -> Any:  # noqa: ANN401 - an object of OmniGibson
-        """The robot of an env."""
+        """Return the robot of an env."""
 
     @abstractmethod
     def step_rendered(self, actions: Float32Array) -> tuple[list[Stepped], list[Mapping[str, Any]]]:
@@ -83,44 +83,44 @@ class Dialect(ABC):
             actions: float32 [num_envs, 23].
 
         Returns:
-            What the task said, and the nested observation, of each env.
+            The termination conditions and the nested observation of each env.
         """
 
     @abstractmethod
     def step_unrendered(self, actions: Float32Array) -> list[Stepped]:
-        """The same step without rendering and observing; the step counter is advanced too."""
+        """Do the same step without rendering and observing; the step counter advances too."""
 
     @abstractmethod
     def read(self, index: int) -> Mapping[str, Any]:
-        """What the cameras last delivered, nested; renders nothing."""
+        """Return the nested observation with the cameras' last pictures, without rendering."""
 
     @abstractmethod
     def episode_steps(self, index: int) -> int:
-        """The simulator's own count of steps since the reset."""
+        """Return the simulator's own count of steps since the reset."""
 
     @abstractmethod
     def literal_truths(self, index: int) -> dict[str, bool]:
-        """By name, whether each literal of the ground goal options holds now."""
+        """Return by name whether each literal of the ground goal options holds now."""
 
     @abstractmethod
     def instances(self, index: int) -> list[str]:
-        """The BDDL instances that have an object or a system now."""
+        """Return the BDDL instances that have an object or a system now."""
 
     @abstractmethod
     def entity(self, index: int, instance: str) -> Any:  # noqa: ANN401 - an object of OmniGibson
-        """The object or system of a BDDL instance.
+        """Return the object or system of a BDDL instance.
 
         Raises:
-            EnvError: There is none, now or ever.
+            EnvError: The instance has none now, or is unknown.
         """
 
     @abstractmethod
     def recorded_camera_pose(self, index: int, view: View) -> Float64Array | None:
-        """The camera pose that this generation's evaluator puts into `cam_rel_poses`.
+        """Return the camera pose that this generation's evaluator puts into `cam_rel_poses`.
 
         Returns:
-            Camera to world, float64 [4, 4]; None where it is that of the rendered frame and no
-            frame has been rendered yet.
+            Camera to world, float64 [4, 4]; None if it is that of the rendered frame and no frame
+            has been rendered yet.
         """
 
     # --- what they have in common ------------------------------------------------------------
@@ -132,10 +132,10 @@ class Dialect(ABC):
 
     @contextmanager
     def without_rendering(self) -> Iterator[None]:
-        """Make `og.sim.step` render nothing herein.
+        """Keep `og.sim.step` from rendering inside this block.
 
-        The simulator's own context manager does not restore its switch when something is raised,
-        and a world that has silently stopped rendering would be worse than one that has failed.
+        The simulator's own context manager does not restore its switch after an exception, and a
+        world that silently stopped rendering would be worse than one that failed.
         """
         sim = self._og.sim
         before = sim._render_on_step
@@ -146,27 +146,28 @@ class Dialect(ABC):
             sim._render_on_step = before
 
     def proprio(self, index: int) -> Any:  # noqa: ANN401 - a tensor
-        """Proprioception now, without pictures."""
+        """Return the proprioception now, without pictures."""
         return self.robot(index).get_proprioception()[0]
 
     def base_pose(self, index: int) -> Float64Array:
-        """Base to world, float64 [4, 4]."""
+        """Return base to world, float64 [4, 4]."""
         return pose_matrix(*self.robot(index).get_position_orientation())
 
     def eef_position(self, index: int, arm: Arm) -> Float64Array:
-        """Position of an end effector, world frame, float64 [3] [m]."""
+        """Return the position of an end effector, world frame, float64 [3] [m]."""
         return to_numpy(self.robot(index).get_eef_position(arm)).astype("float64")
 
     def is_grasping(self, index: int, arm: Arm, entity: Any) -> bool:  # noqa: ANN401
-        """Whether an arm holds an object: an enumeration in which FALSE is -1 and truthy."""
+        """Return whether an arm holds an object."""
+        # The answer is an enumeration whose FALSE is -1, which is truthy.
         return bool(self.robot(index).is_grasping(arm, entity) > 0)
 
     def camera_pose(self, index: int, view: View) -> Float64Array:
-        """Camera to world now, whatever the picture shows, float64 [4, 4]."""
+        """Return camera to world now, whatever the picture shows, float64 [4, 4]."""
         return pose_matrix(*self._camera(index, view).get_position_orientation())
 
     def rendered_camera_pose(self, index: int, view: View) -> Float64Array | None:
-        """Camera to world in the last rendered frame, float64 [4, 4]; None before the first.
+        """Return camera to world in the last rendered frame, float64 [4, 4]; None before the first.
 
         The first access switches an annotator on, which renders four times.
         """
@@ -181,7 +182,7 @@ class Dialect(ABC):
         return sensors[name]
 
     def _first_heads(self) -> dict[str, Any]:
-        """Of all literals of the same name, which mean the same, the first; by name."""
+        """Return by name the first literal of that name; literals of one name mean the same."""
         heads: dict[str, Any] = {}
         task = self._env.task
         for names, option in zip(self.options, task.ground_goal_state_options, strict=True):

@@ -1,4 +1,4 @@
-"""OmniGibson v3.7.2: one env, whose parts are `env.robots[0]` and `env.task.object_scope`."""
+"""Calls into OmniGibson v3.7.2: one env, with `env.robots[0]` and `env.task.object_scope`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ class Dialect2025(Dialect):
     """See `Dialect`. Steps return bare values, and the scope wraps its objects."""
 
     def robot(self, index: int) -> Any:  # noqa: ANN401
-        """The robot; there is one env."""
+        """Return the robot of the one env."""
         return self._env.robots[index]
 
     def step_rendered(self, actions: Float32Array) -> tuple[list[Stepped], list[Mapping[str, Any]]]:
-        """`env.step`, whose `info` is one dictionary."""
+        """Call `env.step`, whose `info` is one dictionary."""
         (action,) = self._tensor(actions)
         observation, _, _, _, info = self._env.step(action, n_render_iterations=1)
         return [outcome(info["done"])], [observation]
 
     def step_unrendered(self, actions: Float32Array) -> list[Stepped]:
-        """`env.step` without its render and its `get_obs`."""
+        """Do what `env.step` does, without its render and its `get_obs`."""
         (action,) = self._tensor(actions)
         env = self._env
         env._pre_step(action)
@@ -36,29 +36,29 @@ class Dialect2025(Dialect):
         return [outcome(info["done"])]
 
     def read(self, index: int) -> Mapping[str, Any]:
-        """`env.get_obs` of the one env."""
+        """Call `env.get_obs` of the one env."""
         observation: Mapping[str, Any] = self._env.get_obs()[0]
         return observation
 
     def episode_steps(self, index: int) -> int:
-        """The simulator's count."""
+        """Return the simulator's count."""
         return int(self._env.episode_steps)
 
     def literal_truths(self, index: int) -> dict[str, bool]:
-        """The literals evaluate themselves."""
+        """Let the literals evaluate themselves."""
         return {name: bool(literal.evaluate()) for name, literal in self._heads.items()}
 
     def instances(self, index: int) -> list[str]:
-        """Those whose wrapper has something in it."""
+        """Return the instances whose wrapper has an object or system in it."""
         return [name for name, entity in self._env.task.object_scope.items() if entity.exists]
 
     def entity(self, index: int, instance: str) -> Any:  # noqa: ANN401
-        """What is in the wrapper."""
+        """Return the object or system in the wrapper."""
         wrapper = self._env.task.object_scope.get(instance)
         if wrapper is None or not wrapper.exists:
             raise EnvError(f"the scene has no object for {instance}")
         return wrapper.wrapped_obj
 
     def recorded_camera_pose(self, index: int, view: View) -> Float64Array | None:
-        """That of the rendered frame."""
+        """Return the pose in the rendered frame."""
         return self.rendered_camera_pose(index, view)

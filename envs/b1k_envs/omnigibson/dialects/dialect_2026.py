@@ -1,4 +1,4 @@
-"""OmniGibson v3.9.3: `num_envs` envs in one; everything comes in lists with one entry each."""
+"""Calls into OmniGibson v3.9.3: `num_envs` envs in one, and lists with one entry for each."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from b1k_envs.errors import EnvError
 from b1k_envs.omnigibson.dialects.dialect import Dialect, Stepped, outcome
 
 MAX_LITERALS_OF_ALL_OPTIONS = 2_000
-"""Up to here the official method evaluates the goal; it evaluates every literal of every option,
-which may be millions, so beyond it the distinct ones are evaluated, in the way that it does."""
+"""Up to here the official method evaluates the goal. It evaluates every literal of every option,
+which may be millions, so beyond this number only the distinct ones are evaluated, in its way."""
 
 
 class Dialect2026(Dialect):
-    """See `Dialect`. `env.scene` and `pred.evaluate()` know the first env only."""
+    """See `Dialect`. `env.scene` and `pred.evaluate()` know only the first env."""
 
     def robot(self, index: int) -> Any:  # noqa: ANN401
-        """The one robot of an env's scene."""
+        """Return the one robot of an env's scene."""
         return self._env.robots[index][0]
 
     def step_rendered(self, actions: Float32Array) -> tuple[list[Stepped], list[Mapping[str, Any]]]:
-        """`env.step` of all envs."""
+        """Call `env.step` for all envs."""
         result = self._env.step(self._tensor(actions), n_render_iterations=1)
         observations, _, _, _, infos = result
         return [outcome(info["done"]) for info in infos], observations
 
     def step_unrendered(self, actions: Float32Array) -> list[Stepped]:
-        """`env.step` without its render and its `get_obs`."""
+        """Do what `env.step` does, without its render and its `get_obs`."""
         env, tensor = self._env, self._tensor(actions)
         for index in range(self.num_envs):
             self.robot(index).apply_action(tensor[index])
@@ -41,19 +41,19 @@ class Dialect2026(Dialect):
         return [outcome(info["done"]) for info in infos]
 
     def read(self, index: int) -> Mapping[str, Any]:
-        """`env.get_obs` of one env."""
+        """Call `env.get_obs` for one env."""
         observation: Mapping[str, Any] = self._env.get_obs(env_indices=[index])[0][0]
         return observation
 
     def episode_steps(self, index: int) -> int:
-        """The simulator's count."""
+        """Return the simulator's count."""
         return int(self._env.episode_steps[index])
 
     def literal_truths(self, index: int) -> dict[str, bool]:
-        """The task evaluates them against the objects of the env.
+        """Let the task evaluate the literals against the objects of the env.
 
         Raises:
-            EnvError: The truths it gives do not fit its options.
+            EnvError: The truths that it returns do not fit its options.
         """
         task = self._env.task
         if self._literal_count > MAX_LITERALS_OF_ALL_OPTIONS:
@@ -73,17 +73,17 @@ class Dialect2026(Dialect):
         }
 
     def instances(self, index: int) -> list[str]:
-        """Those that map to something."""
+        """Return the instances that map to an object or system."""
         scope = self._env.task.object_scopes[index]
         return [name for name, entity in scope.items() if entity is not None]
 
     def entity(self, index: int, instance: str) -> Any:  # noqa: ANN401
-        """The object or system itself."""
+        """Return the object or system itself."""
         entity = self._env.task.object_scopes[index].get(instance)
         if entity is None:
             raise EnvError(f"the scene of env {index} has no object for {instance}")
         return entity
 
     def recorded_camera_pose(self, index: int, view: View) -> Float64Array | None:
-        """That of the camera now, although the picture lags."""
+        """Return the camera's pose now, as this evaluator does, although the picture lags."""
         return self.camera_pose(index, view)

@@ -1,8 +1,8 @@
 """The table of seed instances, `available_tasks.yaml`: scene and start pose of every task.
 
-Where it is: `load_available_tasks` in `joylo/gello/robots/sim_robot/og_teleop_utils.py` (2025: in
-joylo) and `joylo/gello/utils/og_teleop_utils.py` of the v3.9.3 era (2026: with the instances),
-repository StanfordVL/BEHAVIOR-1K.
+Source of its place: `load_available_tasks` in `joylo/gello/robots/sim_robot/og_teleop_utils.py`
+(2025: in joylo) and `joylo/gello/utils/og_teleop_utils.py` of the v3.9.3 era (2026: with the
+instances), repository StanfordVL/BEHAVIOR-1K.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from b1k_envs.tasks.table import Task
 
 @dataclass(frozen=True, kw_only=True)
 class TaskEntry:
-    """What `available_tasks.yaml` says about a task's seed instance.
+    """The entry of a task's seed instance in `available_tasks.yaml`.
 
     Attributes:
         scene_model: Scene, e.g. `house_single_floor`.
         robot_start_position: x, y, z [m], scene frame.
         robot_start_orientation: Quaternion x, y, z, w, scene frame.
-        load_room_instances: Rooms to load, if it names any.
+        load_room_instances: Rooms to load; None if the entry names none.
     """
 
     scene_model: str
@@ -38,14 +38,14 @@ class TaskEntry:
 
 
 def find_table(generation: Generation, root: Path) -> Path:
-    """Find the first table there is, in the order of the generation.
+    """Find the first table that exists, in the generation's order of places.
 
     Args:
-        generation: Whose.
+        generation: The generation whose places are searched.
         root: Data path.
 
     Raises:
-        UnavailableError: There is none; the text has every place that was looked in.
+        UnavailableError: There is none; the text lists every place that was searched.
     """
     looked = []
     for where, path in generation.table_files:
@@ -61,7 +61,7 @@ def find_table(generation: Generation, root: Path) -> Path:
 
 
 def _joylo_folders(root: Path) -> Iterator[Path]:
-    """Where joylo can be: beside OmniGibson, beside the data, and where gello comes from."""
+    """Yield the places of joylo: beside OmniGibson, beside the data, and the source of gello."""
     package = package_folder()
     if package is not None:
         yield package.parents[1] / "joylo"
@@ -75,7 +75,7 @@ def _joylo_folders(root: Path) -> Iterator[Path]:
 
 
 def read_entry(file: Path, task: Task) -> TaskEntry:
-    """Read what a table says about a task.
+    """Read a task's entry from a table.
 
     Raises:
         UnavailableError: PyYAML is missing, or the table has no usable entry.

@@ -48,7 +48,7 @@ _BLOB = (0.0080, 0.0028)  # radius and half thickness of an average particle [m]
 
 
 def dust_particle_names(glove: str) -> tuple[str, ...]:
-    """Return a glove's dust geoms, `boxing_glove_1_dust_00` first, in the order of `dust_points`."""
+    """Return a glove's dust geoms, `boxing_glove_1_dust_00` first, ordered as `dust_points`."""
     return tuple(f"{glove}_dust_{k:02d}" for k in range(DUST_PARTICLES))
 
 
