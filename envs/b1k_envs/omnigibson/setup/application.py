@@ -1,4 +1,4 @@
-"""Start OmniGibson once in this process, with everything set that is read only once.
+"""The start of OmniGibson, once in a process, with every setting that is read only once.
 
 The order matters and is that of the official evaluators: environment variables before the import,
 global macros before the application starts, the grasp window after the module that writes its
@@ -8,14 +8,15 @@ is first read; writing it later raises outside `macros.unlocked()`), `learning/e
 `eval/{eval,evaluator}.py` of the v3.9.3 era, `simulator.py`@009293a2, and
 `DISABLED_TRANSITION_RULES` in joylo's `og_teleop_cfg.py`.
 
-Generators are seeded as `seed_everything` does it in `eval/utils/eval_utils.py`@24b15b7c: Python,
-NumPy, torch and warp, with cuDNN deterministic and its search for algorithms off. Only a policy in
-this process notices the last two: it repeats itself from run to run, and may be slower. The 2025
-evaluator seeds nothing; Python, NumPy and torch are seeded there all the same, and cuDNN is left
-alone.
+Generators are seeded as `seed_everything` in `eval/utils/eval_utils.py`@24b15b7c does: Python,
+NumPy, torch and warp, with cuDNN deterministic and its search for algorithms off. The last two
+concern only a policy in this process: it repeats itself from run to run, and may be slower. The
+2025 evaluator seeds nothing; here Python, NumPy and torch are seeded in 2025 too, and cuDNN is not
+changed.
 
-Beyond the evaluators: one GPU, its own folder for caches and logs, and Python's garbage collector
-switched on again, which Isaac Sim switches off (RLinf, `rlinf/envs/behavior/behavior_env.py`).
+Beyond the evaluators, this module chooses one GPU, uses a folder of its own for caches and logs,
+and switches Python's garbage collector on again, which Isaac Sim switches off (RLinf,
+`rlinf/envs/behavior/behavior_env.py`).
 
 What a pass does not prove: that the driver renders correctly on this GPU.
 """
@@ -53,19 +54,19 @@ from b1k_envs.omnigibson.setup.generation import (
 )
 
 FOREIGN_VARIABLES = ("EXP_PATH", "CARB_APP_PATH", "ISAAC_PATH")
-"""Must be unset: they point the pip-installed Isaac Sim at another one."""
+"""Variables that must be unset: they point the pip-installed Isaac Sim at another one."""
 
 DISABLED_RULES = ("ToggleableMachineRule", "MixingToolRule", "CookingSystemRule")
 """Transition rules that both evaluators switch off; the washer's stays on."""
 
 SEED = 0
-"""What the v3.9.3 evaluator seeds everything with, its `DEFAULT_EVAL_SEED`."""
+"""Seed of all generators, `DEFAULT_EVAL_SEED` of the v3.9.3 evaluator."""
 
 VIEWER_SIZE = (1280, 720)
 """Width and height of the viewer, OmniGibson's default [px]; a later env must have the same."""
 
 MOST_APPDATA = 256
-"""Folders for caches and logs that are tried, far more than processes fit on a machine."""
+"""Number of folders for caches and logs that are tried; far fewer processes fit on a machine."""
 
 _log = logging.getLogger(__name__)
 
@@ -74,13 +75,13 @@ _STDERR = 2  # its file descriptor
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Application:
-    """The running application; everything of it belongs to the thread that launched it.
+    """The running application; it may be used only on the thread that launched it.
 
     Attributes:
         og: The module `omnigibson`.
-        applied: What was set, JSON values, for run.json.
-        appdata: The claimed file that keeps its folder from other processes.
-        seeded: Whose generators were seeded.
+        applied: The settings that were made, JSON values, for run.json.
+        appdata: The claimed file that keeps other processes out of its folder.
+        seeded: Names of the generators that were seeded.
     """
 
     og: ModuleType
@@ -91,13 +92,13 @@ class Application:
     def shutdown(self, deadline_s: float = 30.0, exit_code: int = 0) -> None:
         """Close the application; whatever must survive has to be on disk before.
 
-        Closing may end the process, and it may hang for minutes. So this returns, or the process
-        has ended by the deadline: by a thread, or, where the hanging call does not let other
-        threads run, a second later by the fault handler (exit code 1).
+        Closing may end the process, and it may hang for minutes. If it has not returned by the
+        deadline, a thread ends the process; if the hanging call does not let other threads run,
+        the fault handler does so a second later (exit code 1).
 
         Args:
-            deadline_s: How long closing may take [s].
-            exit_code: What the process ends with when the deadline ends it.
+            deadline_s: Time that closing may take [s].
+            exit_code: Exit code of the process when the deadline ends it.
         """
         sys.stdout.flush()
         sys.stderr.flush()
@@ -111,9 +112,9 @@ class Application:
         faulthandler.dump_traceback_later(deadline_s + 1.0, exit=True, file=_STDERR)
         try:
             self.og.shutdown()
-        except SystemExit:  # its way of saying that there was no application left to close
+        except SystemExit:  # raised when there is no application left to close
             pass
-        except Exception:  # noqa: BLE001 - the run is over; how it closed is only worth a line
+        except Exception:  # noqa: BLE001 - the run is over, so a failure here is only logged
             _log.exception("closing OmniGibson failed")
         finally:
             closed.set()
@@ -122,13 +123,13 @@ class Application:
 
 
 def launch(generation: Generation, *, gpu: int | None = None, headless: bool = True) -> Application:
-    """Import OmniGibson, set it up as the evaluator does, and start its application; a minute.
+    """Import OmniGibson, set it up as the evaluator does, and start its application (a minute).
 
     Args:
-        generation: The installed one.
+        generation: The installed generation.
         gpu: Number of the GPU as the driver counts; None takes `OMNIGIBSON_GPU_ID`, else the one
             in `CUDA_VISIBLE_DEVICES` if it names one, else 0.
-        headless: Whether to open no window.
+        headless: Whether to run without a window.
 
     Raises:
         UnavailableError: Data are missing, omnigibson cannot be imported, or the environment
@@ -185,20 +186,20 @@ def launch(generation: Generation, *, gpu: int | None = None, headless: bool = T
 
 
 def grasp_window(macros: Any, window: GraspWindow) -> float:  # noqa: ANN401 - a MacroDict
-    """Read the grasp window [s]; from then on it is locked.
+    """Read the grasp window [s]; reading locks it.
 
     Args:
         macros: `omnigibson.macros.macros`.
-        window: Where it is.
+        window: The place of the macro.
 
     Raises:
-        EnvError: There is no such macro: reading an absent one would make an empty one.
+        EnvError: There is no such macro; reading an absent one would create an empty one.
     """
     return float(getattr(_holder(macros, window), window.path[-1]))
 
 
 def _holder(macros: Any, window: GraspWindow) -> Any:  # noqa: ANN401 - a MacroDict
-    """The group of macros that the grasp window is in."""
+    """Return the group of macros that the grasp window is in."""
     node = macros
     for depth, key in enumerate(window.path):
         if key not in node:
@@ -212,7 +213,7 @@ def _holder(macros: Any, window: GraspWindow) -> Any:  # noqa: ANN401 - a MacroD
 
 
 def _set_macros(generation: Generation, *, headless: bool) -> dict[str, Any]:
-    """Set what the evaluator sets; give the values that are in force."""
+    """Set the macros that the evaluator sets; return the values in force."""
     module = _import("omnigibson.macros")
     gm, macros, window = module.gm, module.macros, generation.grasp_window
     wanted = {
@@ -228,7 +229,7 @@ def _set_macros(generation: Generation, *, headless: bool) -> dict[str, Any]:
             setattr(gm, name, value)
         except AttributeError as error:
             raise EnvError(f"the macro {name} was read before it could be set: {error}") from error
-    _import(window.module)  # its import writes the default, over anything set earlier
+    _import(window.module)  # importing it writes the default over anything set earlier
     if window.set_by_evaluator:
         with macros.unlocked():
             setattr(_holder(macros, window), window.path[-1], window.value)
@@ -242,14 +243,14 @@ def _disable_rules() -> None:
 
 
 def _seed(generation: Generation) -> tuple[tuple[str, ...], dict[str, bool] | None]:
-    """Seed the generators; give their names, and what became of cuDNN."""
+    """Seed the generators; return their names and the cuDNN settings, None if unchanged."""
     random.seed(SEED)
     np.random.seed(SEED)
     torch = importlib.import_module("torch")
-    torch.manual_seed(SEED)  # and every CUDA generator
+    torch.manual_seed(SEED)  # seeds every CUDA generator too
     seeded, cudnn = ["python", "numpy", "torch"], None
     if generation.protocol == "2026":
-        with contextlib.suppress(ImportError):  # as the evaluator; a check at the start tells
+        with contextlib.suppress(ImportError):  # as the evaluator; a startup check reports it
             importlib.import_module("warp").rand_init(SEED)
             seeded.append("warp")
         cudnn = {"benchmark": False, "deterministic": True}
@@ -279,12 +280,12 @@ def _choose_gpu(gpu: int | None) -> int:
 
 
 def _claim_appdata() -> Claim:
-    """Take a folder for caches and logs that no running process has; give the claimed file in it.
+    """Claim a folder for caches and logs that no running process uses; return the claimed file.
 
-    The folders are numbered and used again, because shaders are compiled into them for minutes.
+    The folders are numbered and used again, because compiling shaders into one takes minutes.
 
     Raises:
-        UnavailableError: None can be had there.
+        UnavailableError: No folder can be claimed there.
     """
     given = os.environ.get("OMNIGIBSON_APPDATA_PATH")
     fallback = Path(tempfile.gettempdir()) / f"b1k-eval-omnigibson-{os.getuid()}"
@@ -299,7 +300,7 @@ def _claim_appdata() -> Claim:
                 claimed = claim(folder / "in-use")
             except ClaimedError:
                 continue
-            except PermissionError as error:  # another user's
+            except PermissionError as error:  # the folder is another user's
                 refused = error
                 continue
             if claimed.remark is not None:
@@ -316,7 +317,7 @@ def _claim_appdata() -> Claim:
 
 @contextlib.contextmanager
 def _variables(wanted: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables that are read at import; children are to make their own choice."""
+    """Set variables that are read at import, for this block only: children choose their own."""
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:
@@ -331,7 +332,7 @@ def _variables(wanted: Mapping[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _own_arguments() -> Iterator[None]:
-    """Keep `sys.argv`, which OmniGibson replaces by arguments for Isaac Sim."""
+    """Restore `sys.argv`, which OmniGibson replaces by arguments for Isaac Sim."""
     before = list(sys.argv)
     try:
         yield
@@ -341,10 +342,10 @@ def _own_arguments() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _own_signals() -> Iterator[None]:
-    """Keep the handlers of SIGINT and SIGTERM, which OmniGibson takes over twice.
+    """Keep the handlers of SIGINT and SIGTERM, which OmniGibson replaces twice.
 
     Its handler closes the application, which may hang. Off the main thread Python forbids setting
-    one, so there the attempts come to nothing.
+    a handler, so there the attempts are made to do nothing.
     """
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -352,7 +353,7 @@ def _own_signals() -> Iterator[None]:
             yield
         finally:
             for number, handler in before.items():
-                if handler is not None:  # None: not set from Python, and not to be set back
+                if handler is not None:  # None was not set from Python and cannot be set back
                     signal.signal(number, handler)
         return
     real = signal.signal

@@ -1,11 +1,11 @@
-"""What is measured at every start of a real run, and what is refused.
+"""The checks made at every start of a run in OmniGibson.
 
-A finding that would make numbers wrong ends the run before it begins. Any other that differs from
-the official set-up is a remark in run.json. Expected values come from where they are set: `config`,
-`preparation`, `application`, `generation`, `r1pro`, with their sources.
+A finding that would make numbers wrong ends the run before it begins. Any other difference from the
+official set-up is a remark in run.json. Expected values come from the modules that set them:
+`config`, `preparation`, `application`, `generation`, `r1pro`, with their sources.
 
 What a pass does not prove: that a recorded demonstration replays to its end, which needs a run of
-its own, or that what is in a picture was seen from the pose that the renderer gives with it.
+its own, or that a picture was taken from the pose that the renderer gives with it.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ from b1k_envs.r1pro import (
 )
 
 LOPSIDED_DRIFT = 0.05
-"""A base that drifts further than this meanwhile is commanded to [m]; the lopsided limits that the
-2025 documentation prints would carry it 0.125 m in x and in y."""
+"""A base that drifts further than this while it should stand still has lopsided limits [m]; those
+that the 2025 documentation prints would carry it 0.125 m in x and in y."""
 
 TURN_STEPS, TURN_SPEED = 8, 0.5
-"""Control steps in which the base turns, and how fast, as a share of its greatest speed."""
+"""Control steps for which the base turns, and its speed as a share of the limit."""
 
 PICTURE_AGE = "age of the pictures while the base turns [steps]"
-"""Name of the finding by which `world` knows which moment a picture shows."""
+"""Name of the finding that tells `world` which moment a picture shows."""
 
 _GRASP_BUILDS = MappingProxyType(
     {
@@ -75,7 +75,7 @@ _GRASP_BUILDS = MappingProxyType(
         "is not for 2025; check out v3.7.2",
     }
 )
-"""Builds with other grasp windows that there were, by protocol, macro [s] and time step."""
+"""Known builds with other grasp windows, by protocol, macro [s] and time step."""
 
 
 def check_startup(
@@ -86,12 +86,13 @@ def check_startup(
     heavy_base: bool = False,
     depth: bool = False,
 ) -> list[Finding]:
-    """Measure a prepared environment; it stands still for a second, turns a little, and is reset.
+    """Check a prepared environment; its robots stand still for a second, turn, and are reset.
 
-    To be called before the first instance is loaded; `heavy_base` and `depth` as it was made with.
+    Call it before the first instance is loaded, with the environment's own `heavy_base` and
+    `depth`.
 
     Raises:
-        EnvError: Something would make numbers wrong; the text has all of it.
+        EnvError: Something would make numbers wrong; the text names all of it.
     """
     robots = robots_of(generation, env)
     observations = env.reset()[0]
@@ -103,11 +104,11 @@ def check_startup(
         findings.append(_of_base_mass(robot, is_heavy(generation, heavy_base), suffix))
         findings += _of_robot(robot, generation, suffix)
         findings += _of_cameras(robot, observations[index][ROBOT_NAME], suffix, depth=depth)
-    _refuse(findings, generation)  # before actions are sent that it may not understand
+    _refuse(findings, generation)  # before sending actions that this robot may not understand
     findings += _of_standing_still(application, generation, env, robots)
     _refuse(findings, generation)
     findings.append(_of_picture_age(generation, env, robots))
-    env.reset()  # an env that is never loaded would go on turning
+    env.reset()  # an env that gets no instance would go on turning
     return findings
 
 
@@ -163,7 +164,7 @@ def _of_version(
 
 
 def _is_newer_robot(name: str, installed: str | None, wanted: str) -> bool:
-    """The robot assets name a minimum, the others one version."""
+    """Return whether it is a newer robot asset: those have a minimum, the others one version."""
     if installed is None or name != "omnigibson-robot-assets":
         return False
     number, minimum = (
@@ -192,7 +193,7 @@ def _of_settings(generation: Generation) -> Iterator[Finding]:
 
 
 def _of_grasp_window(generation: Generation, macros: Any) -> Finding:  # noqa: ANN401 - a MacroDict
-    """The macro's value and the time step it is held against, which only together say how long."""
+    """Check the macro's value and its time step, which only together say how long a grasp takes."""
     window = generation.grasp_window
     value, clock = grasp_window(macros, window), grasp_clock(window)
     ok = abs(value - window.value) <= 1e-9 and clock == window.clock
@@ -232,7 +233,7 @@ def _of_robot(robot: Any, generation: Generation, suffix: str) -> Iterator[Findi
         ok=limits is not None and np.allclose(limits, expected, atol=1e-5),
         fatal=limits is not None,
     )
-    if proprio.size != dim:  # the slices below would be of something else
+    if proprio.size != dim:  # the slices below would read other fields
         return
     layout = PROPRIO_LAYOUTS[generation.protocol]
     yield _of_quaternions(robot, proprio, layout, suffix)
@@ -246,7 +247,7 @@ def _of_robot(robot: Any, generation: Generation, suffix: str) -> Iterator[Findi
 
 
 def _of_base_mass(robot: Any, heavy: bool, suffix: str) -> Finding:  # noqa: ANN401
-    """250 kg where they were set, and the robot's own mass, whatever it is, where not."""
+    """Check for 250 kg where they were set, and for any other mass where they were not."""
     name, found = f"base mass [kg]{suffix}", float(robot.base_footprint_link.mass)
     is_250 = abs(found - BASE_MASS) <= 0.01
     expected = BASE_MASS if heavy else f"the robot's own, not {BASE_MASS:g}"
@@ -259,10 +260,10 @@ def _of_quaternions(
     layout: Mapping[str, slice],
     suffix: str,
 ) -> Finding:
-    """Bring the hands from the base frame to the world, by either order of the quaternion.
+    """Transform the hands from the base frame to the world, by either order of the quaternion.
 
-    Only where w, x, y, z fits better is the order another one; where neither fits, the hands are
-    relative to something else, which is worth a remark.
+    Only if w, x, y, z fits better is the order another one. If neither fits, the hands are
+    relative to something else, which is a remark.
     """
     position, quaternion = robot.get_position_orientation()
     gaps = []
@@ -316,7 +317,7 @@ def _of_standing_still(
     env: Any,  # noqa: ANN401 - an object of OmniGibson
     robots: list[Any],
 ) -> Iterator[Finding]:
-    """Hold still for a second; a base with lopsided limits would drift at command 0."""
+    """Check that robots hold still for a second; lopsided limits would drift at command 0."""
     before = [_posture(robot, generation) for robot in robots]
     action = _action(robots, generation, turn=0.0)
     sim = application.og.sim
@@ -326,7 +327,7 @@ def _of_standing_still(
             for _ in range(HOLD_STEPS):
                 env.step(action)
     finally:
-        sim._render_on_step = rendering  # the context manager does not after an exception
+        sim._render_on_step = rendering  # the context manager does not restore after an exception
     for index, robot in enumerate(robots):
         (place, joints), (new_place, new_joints) = before[index], _posture(robot, generation)
         base = float(np.linalg.norm(new_place - place))
@@ -342,7 +343,7 @@ def _of_standing_still(
 
 
 def picture_age(findings: Sequence[Finding]) -> int | None:
-    """How many steps old a picture is, where the check found it as it should be; else None."""
+    """Return how many steps old a picture is; None where the check did not pass."""
     found = next((each for each in findings if each.name == PICTURE_AGE and each.ok), None)
     return None if found is None else int(found.found)
 
@@ -352,13 +353,14 @@ def _of_picture_age(
     env: Any,  # noqa: ANN401 - an object of OmniGibson
     robots: list[Any],
 ) -> Finding:
-    """Turn on the spot, rendering as officially, and see how old the pose of the last frame is.
+    """Turn on the spot, rendering as officially, and find how old the last frame's pose is.
 
-    What is found is how many steps ago the head camera was where the last frame was taken; None if
-    it was there at none of them. More than expected, and pictures on demand are not of the present.
+    The result is how many steps ago the head camera was where the last frame was taken; None if
+    it was there at none of them. If it is above the limit, pictures on demand are not current.
 
-    This needs `camera_parameters`, of this one camera: a rendered picture is too noisy to tell by
-    itself when it stops to change. Their annotator stays on. In 2026 nothing else reads them.
+    This needs `camera_parameters` of this one camera, because a rendered picture is too noisy to
+    show by itself when it stops changing. Their annotator stays on. In 2026 nothing else reads
+    them.
     """
     camera = robots[0].sensors[sensor_name("head")]
     _rendered_pose(camera)  # the first access switches it on, and renders
@@ -391,7 +393,7 @@ def _action(
     *,
     turn: float,
 ) -> Any:  # noqa: ANN401 - a tensor
-    """Joints as they are, the base turning; shaped as `env.step` of the generation takes it."""
+    """Return an action that turns the base and holds the joints, shaped for `env.step`."""
     actions = np.stack(
         [
             hold_action(_proprio(robot), generation.protocol, GRIPPER_OPEN, GRIPPER_OPEN)
@@ -407,7 +409,7 @@ def _posture(
     robot: Any,  # noqa: ANN401 - an object of OmniGibson
     generation: Generation,
 ) -> tuple[Float32Array, Float32Array]:
-    """Base position [3] [m], world frame, and trunk and arm joints [18] [rad]."""
+    """Return base position [3] [m], world frame, and trunk and arm joints [18] [rad]."""
     layout, proprio = PROPRIO_LAYOUTS[generation.protocol], _proprio(robot)
     fields = ("trunk_qpos", *(f"arm_{arm}_qpos" for arm in ARMS))
     place = np.array(to_numpy(robot.get_position_orientation()[0]), dtype=np.float32)
@@ -422,10 +424,10 @@ def _base_limits(
     robot: Any,  # noqa: ANN401 - an object of OmniGibson
     generation: Generation,
 ) -> list[list[float]] | None:
-    """Lower and upper output limits of the base controller; None where it does not tell.
+    """Read lower and upper output limits of the base controller; None where they are not there.
 
     In 2026 a robot has a pair (group, number in it), and the group has the controller. Only some
-    states of `controllers/controller_view.py` have a method that gives it; the groups all have.
+    versions of `controllers/controller_view.py` have a method that returns it; all have the groups.
     """
     base = getattr(robot, "controllers", {}).get("base")
     if generation.vectorised and isinstance(base, tuple):

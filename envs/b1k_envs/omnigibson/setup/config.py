@@ -1,4 +1,4 @@
-"""The config of `og.Environment`, key by key as the official evaluators write it.
+"""The config of `og.Environment`, with every key as the official evaluators write it.
 
 Sources, repository StanfordVL/BEHAVIOR-1K, under `OmniGibson/omnigibson/`:
 `generate_basic_environment_config` in `learning/utils/eval_utils.py`@031729c4 (2025) and
@@ -10,11 +10,11 @@ Sources, repository StanfordVL/BEHAVIOR-1K, under `OmniGibson/omnigibson/`:
 
 Where the evaluators leave a choice: cameras record `rgb`, with `depth_linear` only where that is
 asked for, and have the size of data collection (720 head, 480 wrists), as `DefaultWrapper` (2025)
-and `RGBDFullResWrapper` (2026) set it, both of which record depth always. There is no option for
+and `RGBDFullResWrapper` (2026) set it, both of which always record depth. There is no option for
 the 224 px of `RGBLowResWrapper`, the 2025 default: intrinsics, the resizing that a contract
-prescribes, what is sent over the wire and videos all start from the full size, and a policy that
-wants 224 px gets them by a resize of the full picture. In 2026 the size is in here, because tiled
-cameras cannot be resized later; in 2025 `preparation` sets it.
+prescribes, remote policies and videos all start from the full size, and a policy that wants 224 px
+gets them by resizing the full picture. In 2026 the size is in this config, because tiled cameras
+cannot be resized later; in 2025 `preparation` sets it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from b1k_envs.r1pro import ARMS, BASE_VELOCITY_LIMIT, CAMERAS, PROPRIO_LAYOUTS, 
 from b1k_envs.tasks.table import Task
 
 CREATION_SIZE = 1080
-"""Pixels a side of a camera that the config does not size itself."""
+"""Edge of a camera's picture where the config sets no other [px]."""
 
 GAIN = 150
 """Position gain of arms and trunk, velocity gain of the base."""
@@ -52,15 +52,15 @@ def build_config(
     depth: bool = False,
     partial_scene: bool = False,
 ) -> dict[str, Any]:
-    """Write the config of one task; JSON values throughout.
+    """Build the config of one task from JSON values.
 
     Args:
-        generation: Whose config.
+        generation: The generation whose config it is.
         task: The task.
         data: Its data.
         num_envs: Scenes in the one simulator; more than one in 2026 only.
         max_steps: Limit of the termination condition `timeout` [control steps].
-        depth: Whether the cameras give depth as well.
+        depth: Whether the cameras also give depth.
         partial_scene: See `rooms.scene_rooms`.
 
     Raises:
@@ -115,7 +115,7 @@ def build_config(
 
 
 def robot_config(generation: Generation, *, depth: bool = False) -> dict[str, Any]:
-    """The robot's part of the config without its start pose, which is the task's; JSON values."""
+    """Build the robot's part of the config, without the start pose, which belongs to the task."""
     return {
         **generation.robot,
         "name": ROBOT_NAME,
@@ -131,7 +131,7 @@ def robot_config(generation: Generation, *, depth: bool = False) -> dict[str, An
 
 
 def _sensors(generation: Generation) -> dict[str, Any]:
-    """Camera sizes; an entry of a link goes before that of the class."""
+    """Build the camera sizes; an entry of a link overrides that of the class."""
 
     def size(pixels: int) -> dict[str, Any]:
         return {"sensor_kwargs": {"image_height": pixels, "image_width": pixels}}
@@ -143,7 +143,7 @@ def _sensors(generation: Generation) -> dict[str, Any]:
 
 
 def _controllers() -> dict[str, Any]:
-    """Controllers by part; the camera's adds no action dimension."""
+    """Build the controllers of each part; the camera's adds no action dimension."""
     joints: dict[str, Any] = {
         "name": "JointController",
         "motor_type": "position",

@@ -1,4 +1,4 @@
-"""The data of BEHAVIOR-1K on this disk: where they are, and what the evaluator takes from them.
+"""The data of BEHAVIOR-1K on this disk: their places, and what the evaluator reads from them.
 
 Only files are read; nothing is imported, downloaded or written. Layout and rules, repository
 StanfordVL/BEHAVIOR-1K, under `OmniGibson/omnigibson/`: data path from `macros.py`@00be39f7,
@@ -48,10 +48,10 @@ DOWNLOADS = {
     "omnigibson-robot-assets": "download_omnigibson_robot_assets()",
     **{each.instances: f"{each.download}()" for each in GENERATIONS.values()},
 }
-"""What fetches each folder, a function of `omnigibson.utils.asset_utils`."""
+"""The function of `omnigibson.utils.asset_utils` that downloads each folder."""
 
 KEY = "omnigibson.key"
-"""Opens the encrypted assets; arrives with `download_behavior_1k_assets(accept_license=True)`."""
+"""Key of the encrypted assets; `download_behavior_1k_assets(accept_license=True)` brings it."""
 
 FIRST_PUBLIC_ID, FIRST_HIDDEN_ID = 301, 321
 """Instance ids of index 0 in 2026; 301-340 are the test instances, half of them public."""
@@ -59,7 +59,7 @@ FIRST_PUBLIC_ID, FIRST_HIDDEN_ID = 301, 321
 FIRST_IDS: Mapping[Split, int] = MappingProxyType(
     {"train": 0, "public-test": FIRST_PUBLIC_ID, "hidden-test": FIRST_HIDDEN_ID}
 )
-"""The same by split."""
+"""Instance ids of index 0 in 2026, by split."""
 
 _WANTED = {
     "behavior-1k-assets": re.compile(r'BEHAVIOR_1K_(?:ASSET|DATASET)_VERSION = "([^"]+)"'),
@@ -69,14 +69,14 @@ _EPISODES = "metadata/episodes.jsonl"
 _LIGHT_TASK = "turning_out_all_lights_before_sleep"
 
 
-# --- What is on this disk, for anyone who asks; never raises --------------------------------
+# --- What is on this disk; these never raise ------------------------------------------------
 
 
 def find_data_path() -> Path | None:
-    """Where omnigibson will look for its data; the folder need not exist.
+    """Return where omnigibson will look for its data; the folder need not exist.
 
-    `OMNIGIBSON_DATA_PATH`, a relative one from the package's folder, else `datasets` in the
-    repository. None if omnigibson is not installed and the variable does not say it.
+    That is `OMNIGIBSON_DATA_PATH`, if relative from the package's folder; otherwise `datasets` in
+    the repository. None if omnigibson is not installed and the variable gives no absolute path.
     """
     given = os.environ.get("OMNIGIBSON_DATA_PATH")
     package = package_folder()
@@ -88,28 +88,29 @@ def find_data_path() -> Path | None:
 
 
 def assets_present() -> dict[str, bool]:
-    """Whether each folder of `ASSETS` is there."""
+    """Return whether each folder of `ASSETS` exists."""
     root = find_data_path()
     return {name: root is not None and (root / name).is_dir() for name in ASSETS}
 
 
 def instance_files_present(generation: Generation) -> bool:
-    """Whether the folder of the challenge's instances is there."""
+    """Return whether the folder of the challenge's instances exists."""
     root = find_data_path()
     return root is not None and (root / generation.instances).is_dir()
 
 
 def key_present() -> bool:
-    """Whether the key of the encrypted assets is there."""
+    """Return whether the key of the encrypted assets exists."""
     root = find_data_path()
     return root is not None and (root / KEY).is_file()
 
 
 def assets_version() -> dict[str, dict[str, str | None]]:
-    """Per folder of `ASSETS`: `installed`, its VERSION file, and `wanted` by the package.
+    """Read for each folder of `ASSETS` the version `installed` and that `wanted` by the package.
 
-    `wanted` is the version the installed package downloads (`behavior-1k-assets`) or its minimum
-    (`omnigibson-robot-assets`); v3.7.2 names none for the robot. None where there is no saying.
+    `installed` comes from the VERSION file. `wanted` is the version the package downloads
+    (`behavior-1k-assets`) or its minimum (`omnigibson-robot-assets`); v3.7.2 names none for the
+    robot. None where the version is not known.
     """
     root, package = find_data_path(), package_folder()
     code = package / "utils" / "asset_utils.py" if package else None
@@ -126,7 +127,7 @@ def assets_version() -> dict[str, dict[str, str | None]]:
 
 
 def describe_installation() -> dict[str, Any]:
-    """Everything above as JSON values, for doctor and run.json."""
+    """Return everything above as JSON values, for doctor and run.json."""
     package, root = package_folder(), find_data_path()
     return {
         "package": str(package) if package else None,
@@ -148,7 +149,7 @@ def describe_installation() -> dict[str, Any]:
 
 
 def require_data(generation: Generation) -> Path:
-    """Find the data path and refuse what a run would die of minutes later.
+    """Find the data path, and refuse what would make a run fail minutes later.
 
     Raises:
         UnavailableError: The data path, the assets, the key or the instances are missing; the
@@ -173,12 +174,12 @@ class TaskData:
     """The data of one task in one split.
 
     Attributes:
-        generation: Whose layout and numbering.
+        generation: The generation whose layout and numbering apply.
         task: The task.
-        split: The split that indices count in.
+        split: The split in which indices are counted.
         root: Data path.
-        entry: Its entry in `available_tasks.yaml`.
-        entry_file: That file.
+        entry: The task's entry in `available_tasks.yaml`.
+        entry_file: Path of that file.
     """
 
     generation: Generation
@@ -189,11 +190,11 @@ class TaskData:
     entry_file: Path
 
     def instance_id(self, index: int) -> int:
-        """Give the number in the file names for an index of the split.
+        """Return the number in the file names for an index of the split.
 
-        2025: public-test the index-th id of the task's row in `test_instances.csv`, train that of
-        the task's index-th line in `episodes.jsonl`, hidden-test the index. 2026: 301 + index,
-        321 + index, train the index.
+        2025: in public-test the index-th id of the task's row in `test_instances.csv`, in train the
+        id in the task's index-th line of `episodes.jsonl`, in hidden-test the index itself. 2026:
+        301 + index in public-test, 321 + index in hidden-test, in train the index itself.
 
         Raises:
             UsageError: The index is outside the split.
@@ -213,7 +214,7 @@ class TaskData:
         return ids[index]
 
     def instance_name(self, index: int) -> str:
-        """Give the name of an instance as its files carry it (definition 0).
+        """Return the name of an instance in its file names (definition 0).
 
         Raises:
             UsageError: See `instance_id`.
@@ -227,7 +228,7 @@ class TaskData:
 
         Raises:
             UsageError: See `instance_id`.
-            UnavailableError: The file, or that with the ids, is missing.
+            UnavailableError: The file, or the one with the ids, is missing.
         """
         path = self.root / self.generation.instance_files[self.split].format(
             scene=self.entry.scene_model, task=self.task.name, name=self.instance_name(index)
@@ -243,7 +244,7 @@ class TaskData:
 
     @property
     def human_stats_file(self) -> Path:
-        """Where the figures of the human demonstrations are."""
+        """Path of the file with the figures of the human demonstrations."""
         return self.root / self.generation.human_stats
 
     @cached_property
@@ -261,7 +262,7 @@ class TaskData:
             raise UnavailableError(f"{error}: {self._anew()}") from error
 
     def default_max_steps(self) -> int:
-        """Give the evaluator's time limit, `int(mean length * factor)`.
+        """Return the evaluator's time limit, `int(mean length * factor)` [control steps].
 
         Raises:
             UnavailableError: See `human_stats`.
@@ -270,7 +271,7 @@ class TaskData:
 
     @cached_property
     def _public_ids(self) -> list[int]:
-        """Ids of the 2025 public test: rows stand in the order of the task indices."""
+        """Ids of the 2025 public test; the file's rows are in the order of the task indices."""
         path = self.root / self.generation.instances / "metadata" / "test_instances.csv"
         if not path.is_file():
             raise missing(path, DOWNLOADS[self.generation.instances])
@@ -293,7 +294,7 @@ class TaskData:
 
     @cached_property
     def _episodes(self) -> list[dict[str, Any]]:
-        """Lines of the task in `episodes.jsonl`: episode_index is task, instance, rollout."""
+        """Lines of the task in `episodes.jsonl`; episode_index is task, instance, rollout."""
         path = self.root / self.generation.instances / _EPISODES
         if not path.is_file():
             raise missing(path, DOWNLOADS[self.generation.instances])
@@ -325,8 +326,8 @@ def find_task_data(generation: Generation, task: Task, split: Split) -> TaskData
 
     Raises:
         UsageError: The generation does not have the task.
-        UnavailableError: Data are missing, or `available_tasks.yaml` does not know the task, or
-            it is the one task whose lights the evaluator switches by itself at every step.
+        UnavailableError: Data are missing, or `available_tasks.yaml` lacks the task, or it is the
+            one task whose lights the evaluator itself switches at every step.
     """
     check_protocol(task, generation.protocol)
     if task.name == _LIGHT_TASK:
@@ -343,10 +344,10 @@ def find_task_data(generation: Generation, task: Task, split: Split) -> TaskData
 
 
 def check_index(generation: Generation, split: Split, index: int) -> None:
-    """Refuse an index outside a split, as far as it is known without the data.
+    """Refuse an index outside a split, as far as its size is known without the data.
 
     Raises:
-        UsageError: Names the range.
+        UsageError: The index is out of range; the text names the range.
     """
     count = generation.index_counts[split]
     if index >= 0 and (count is None or index < count):
@@ -362,12 +363,12 @@ def check_index(generation: Generation, split: Split, index: int) -> None:
 
 
 def missing(path: Path, download: str, hint: str | None = None) -> UnavailableError:
-    """The error about a file that is not there, with what downloads it."""
+    """Make the error about a missing file, with the function that downloads it."""
     instead = hint or f"download it with omnigibson.utils.asset_utils.{download}"
     return UnavailableError(f"{path} is missing: {instead}")
 
 
 def _are_encrypted(root: Path) -> bool:
-    """Whether any object of the assets is; looks no further than the first."""
+    """Return whether any object of the assets is encrypted; stops at the first one found."""
     objects = (root / "behavior-1k-assets" / "objects").glob("*/*/usd/*.encrypted.usd")
     return next(objects, None) is not None

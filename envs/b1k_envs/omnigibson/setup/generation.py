@@ -1,6 +1,6 @@
-"""The two generations of the official evaluator as data, and which one is installed here.
+"""The two generations of the official evaluator as data, and which of them is installed here.
 
-Everything that differs between v3.7.2 (2025 challenge) and v3.9.3 (2026) and is not a call stands
+Everything that differs between v3.7.2 (2025 challenge) and v3.9.3 (2026) and is not a call is
 in a `Generation`. Sources, repository StanfordVL/BEHAVIOR-1K, under `OmniGibson/omnigibson/`: 2025
 `learning/eval.py`@4c1184a6 and of the tag v3.7.2, whose line 53 switches the flat cache on (another
 path through physics and particles, which the newer simulator does not have),
@@ -37,7 +37,7 @@ RENDERING_HZ = 30
 PHYSICS_HZ = 120
 
 GraspClock = Literal["get_sim_step_dt", "get_physics_dt"]
-"""Methods of the simulator that give a time step: of one action, and of one physics substep."""
+"""Methods of the simulator that return a time step: of one action, and of one physics substep."""
 
 ROBOT_NAME = "robot_r1"
 """Name of the robot in scene, observation keys and sensor names, in both generations."""
@@ -45,18 +45,18 @@ ROBOT_NAME = "robot_r1"
 
 @dataclass(frozen=True, kw_only=True)
 class GraspWindow:
-    """How long fingers must close on an object before it sticks, a macro of a robot module.
+    """The time that fingers must close on an object before it is held, a macro of a robot module.
 
-    The handler runs in every physics substep and multiplies its count with a time step. In 2025
+    The handler runs in every physics substep and multiplies its count by a time step. In 2025
     that is the simulator's step, four substeps long, so the effective time is a quarter of the
-    value. 2026 came with the same formula and 3.0 s; BEHAVIOR-1K's pull request 2072 made it the
-    physics step and 0.7 s, 2098 made it 0.3 s. PR 1919 says that 2025 is to stay as it was.
+    value. 2026 began with the same formula and 3.0 s; BEHAVIOR-1K's pull request 2072 made it the
+    physics step and 0.7 s, 2098 made it 0.3 s. PR 1919 says that 2025 should stay as it was.
 
     Attributes:
         path: Keys below `omnigibson.macros.macros`; the module of the same name defines it.
-        value: What it must be in an official run [s].
-        clock: The time step that the handler must count with.
-        set_by_evaluator: Whether the evaluator sets it; otherwise the default is left alone.
+        value: Its value in an official run [s].
+        clock: The time step that the handler counts with in an official run.
+        set_by_evaluator: Whether the evaluator sets it; otherwise the default stays.
     """
 
     path: tuple[str, ...]
@@ -66,12 +66,12 @@ class GraspWindow:
 
     @property
     def module(self) -> str:
-        """The module that writes the default when it is imported, and has the handler."""
+        """The module that has the handler and writes the default when it is imported."""
         return ".".join(("omnigibson", *self.path[:-1]))
 
 
 def grasp_steps(value: float, clock: GraspClock) -> tuple[int, int]:
-    """How long a grasp window is: physics substeps, and the control steps that have them.
+    """Return the length of a grasp window in physics substeps, and in control steps, rounded up.
 
     Args:
         value: The macro [s].
@@ -89,7 +89,7 @@ class Generation:
     Attributes:
         protocol: Challenge year.
         tag: Git tag whose semantics these are.
-        release: The version numbers accepted as that tag; any post release of it too.
+        release: The version number accepted as that tag; any post release of it is accepted too.
         vectorised: Whether `og.Environment` holds several scenes: `env.scenes[i]`,
             `env.robots[i][0]`, `task.object_scopes[i]`, results as lists.
         robot: The key that names the robot in its config.
@@ -98,15 +98,15 @@ class Generation:
         pose_frame: Frame of those poses.
         grasp_window: The macro, see `GraspWindow`.
         macros: Global macros that its evaluator sets before launch beside those of both years;
-            what is not named here is left alone.
+            all others are left alone.
         instances: Folder of the challenge's instances below the data path.
         instance_files: Per split, path of an instance file below the data path, with `{scene}`,
             `{task}` and `{name}`.
         table_files: Candidates for `available_tasks.yaml`, in order: (root, path), root `data`
             or `joylo`.
-        index_counts: Per split, how many indices there are; None where the files decide.
+        index_counts: Number of indices in each split; None where the files decide.
         human_stats: File with the figures of the human demonstrations, below the data path.
-        download: What fetches the instances, a function of `omnigibson.utils.asset_utils`.
+        download: The function of `omnigibson.utils.asset_utils` that downloads the instances.
     """
 
     protocol: Protocol
@@ -197,13 +197,13 @@ GENERATIONS: Mapping[Protocol, Generation] = MappingProxyType(
 )
 
 _FITTING = "v3.7.2 (--protocol 2025), or v3.9.3 with its post releases (--protocol 2026)"
-_NEAR = 300  # characters before a use of the macro in which its time step must be named
+_NEAR = 300  # characters before a use of the macro in which the time step's name is searched
 _NUMBER = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(?:[.-]?post\d+)?(?:\+.*)?")
 _VERSION_LINE = re.compile(r"""^__version__\s*=\s*["']([^"']+)["']""", re.MULTILINE)
 
 
 def package_folder() -> Path | None:
-    """Where the package omnigibson lies; None if it is not installed. Imports nothing."""
+    """Find the folder of the package omnigibson without importing it; None if not installed."""
     try:
         spec = importlib.util.find_spec("omnigibson")
     except ValueError:  # a module of that name is loaded and does not say where it came from
@@ -214,10 +214,10 @@ def package_folder() -> Path | None:
 
 
 def installed_version() -> str | None:
-    """What the installed omnigibson calls itself; None if it is not installed.
+    """Read the version of the installed omnigibson; None if it is not installed.
 
-    The `__version__` in the text of the package, what the evaluator reports too; without one,
-    the number in the package's metadata.
+    It is the `__version__` in the text of the package, which the evaluator reports too; without
+    one, the number in the package's metadata.
     """
     folder = package_folder()
     if folder is None:
@@ -228,7 +228,7 @@ def installed_version() -> str | None:
 
 
 def metadata_version() -> str | None:
-    """The number the installer recorded, for the run record; see the module on its worth."""
+    """Read the version that the installer recorded; the module header says why it may be wrong."""
     try:
         return importlib.metadata.version("omnigibson")
     except importlib.metadata.PackageNotFoundError:
@@ -236,17 +236,17 @@ def metadata_version() -> str | None:
 
 
 def has_vectorised_api() -> bool | None:
-    """Whether `envs/env_base.py` of the installed package knows `num_envs`; None if not to tell."""
+    """Return whether the installed `envs/env_base.py` has `num_envs`; None if it is not there."""
     folder = package_folder()
     file = folder / "envs" / "env_base.py" if folder else None
     return "num_envs" in file.read_text("utf-8") if file and file.is_file() else None
 
 
 def grasp_clock(window: GraspWindow) -> GraspClock | None:
-    """The time step that the installed handler of grasps counts with, from its text.
+    """Read which time step the installed grasp handler counts with, from its text.
 
     Returns:
-        The one that is named next to each use of the macro; None if that cannot be told.
+        The one that is named before each use of the macro; None if there is not exactly one.
     """
     folder = package_folder()
     file = folder.joinpath(*window.path[:-1]).with_suffix(".py") if folder else None
@@ -262,16 +262,16 @@ def grasp_clock(window: GraspWindow) -> GraspClock | None:
 
 
 def has_scene_fixes() -> bool | None:
-    """Whether the installed package has PR 2327, which fixed four faults of several scenes.
+    """Return whether the installed package has PR 2327, which fixed four faults of several scenes.
 
-    Told by what the first of its four fixes added: `OnFire` in `object_states/on_fire.py` loads
-    its state by a `_load_state` of its own, which does nothing. The inherited one sets "not on
-    fire" by heating the object to a degree below its ignition, at every reset and in every scene.
-    That file was read in states before and after; what the other three fixes changed was not to
-    be had, so this stands for them: they were merged together.
+    The sign is the first of its four fixes: `OnFire` in `object_states/on_fire.py` loads its state
+    by a `_load_state` of its own, which does nothing. The inherited one sets "not on fire" by
+    heating the object to a degree below its ignition, at every reset and in every scene. That file
+    was read before and after the PR. The other three fixes could not be read, so this one stands
+    for them; all were merged together.
 
     Returns:
-        None where there is no such class, so that nothing can be told.
+        None where there is no such class, so that it cannot be known.
     """
     folder = package_folder()
     file = folder / "object_states" / "on_fire.py" if folder else None
@@ -288,7 +288,7 @@ def require_scene_fixes(num_envs: int) -> None:
     """Refuse several scenes in a build that is not known to get them right.
 
     Raises:
-        UnavailableError: The build lacks PR 2327, or it cannot be told.
+        UnavailableError: The build lacks PR 2327, or that cannot be known.
     """
     found = has_scene_fixes() if num_envs > 1 else True
     if found:
@@ -303,16 +303,16 @@ def require_scene_fixes(num_envs: int) -> None:
 
 
 def installed_generation(protocol: Protocol | None = None) -> Generation:
-    """Say which generation is installed, without importing it.
+    """Return the generation that is installed, without importing it.
 
-    A state between the tags v3.9.2 and v3.9.3 calls itself 3.9.2 and has the vectorised API: it
+    A state between the tags v3.9.2 and v3.9.3 calls itself 3.9.2 and has the vectorised API; it
     counts as v3.9.3.
 
     Args:
-        protocol: The one that is wanted; None takes what is there.
+        protocol: The wanted generation; None accepts either.
 
     Raises:
-        UnavailableError: None is installed, or another one than wanted, or one that is neither.
+        UnavailableError: None is installed, or not the wanted one, or a version that is neither.
     """
     number = installed_version()
     if number is None:
@@ -356,7 +356,7 @@ def _generation_of(number: str) -> Generation:
 
 
 def _release(number: str) -> tuple[int, int, int] | None:
-    """The three numbers of a release or post release; None of anything else."""
+    """Return the three numbers of a release or post release; None for anything else."""
     found = _NUMBER.fullmatch(number.strip())
     if found is None:
         return None

@@ -1,11 +1,11 @@
-"""Put numbered instances into a running environment, in the evaluator's order.
+"""Loading of numbered instances into a running environment, in the evaluator's order.
 
 Mirrors `Evaluator.load_task_instance` with the resets around it in `OmniGibson/omnigibson/learning/
 eval.py`@4c1184a6 (2025), and `BatchedEvaluator.load_batch` in `eval/evaluator.py` of the v3.9.3 era
-(2026), repository StanfordVL/BEHAVIOR-1K. An instance file moves only what matters to the task and
-the robot's base; joints, and whatever a hand holds, come from the state before. So a world is put
-back first, or the snapshot that every later reset restores would keep the end of another episode.
-v3.9.3 only resets the robot there, because it loads one batch in a process; we load many, so the
+(2026), repository StanfordVL/BEHAVIOR-1K. An instance file moves only the task's objects and the
+robot's base; joints, and whatever a hand holds, keep their state. So the world is reset first;
+otherwise the snapshot that every later reset restores would contain the end of another episode.
+v3.9.3 resets only the robot there, because it loads one batch in a process. We load many, so the
 scene is reset as well, without a step.
 """
 
@@ -25,14 +25,14 @@ from b1k_envs.omnigibson.setup.generation import Generation
 from b1k_envs.omnigibson.setup.preparation import robots_of
 
 SETTLE_STEPS = 25
-"""Physics steps after loading, with everything held still after each: loading makes things jump."""
+"""Physics steps after loading; things are held still after each, because loading makes them jump."""
 
 _ROBOT_POSES = "robot_poses"
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Instance:
-    """One instance file: states by BDDL name, lists as float32 tensors, and the key of the pose."""
+    """An instance file: states by BDDL name, with lists as float32 tensors, and the pose's key."""
 
     state: Mapping[str, Any]
     pose_key: str
@@ -48,17 +48,17 @@ def load_instances(
     """Load instances and leave the environment as after the evaluator's last reset.
 
     Args:
-        application: Where the environment lives.
-        generation: Whose order.
+        application: The application that the environment belongs to.
+        generation: The generation whose order is followed.
         env: A prepared `omnigibson.Environment`.
         data: The task's data.
-        instances: By env index, the index of the instance within the split.
+        instances: For each env index, the index of the instance within the split.
 
     Returns:
-        Per env index what was loaded, JSON values: `instance_id`, `file`, `pose_key`.
+        For each env index what was loaded, JSON values: `instance_id`, `file`, `pose_key`.
 
     Raises:
-        UsageError: An index outside the split, or an env that there is not.
+        UsageError: An index is outside the split, or an env does not exist.
         UnavailableError: An instance file is missing.
         EnvError: A file does not fit the scene.
     """
@@ -101,7 +101,7 @@ def _load_2025(
                 entity.keep_still()
     env.scene.update_initial_file()
     env.scene.reset()
-    env.reset()  # or the first picture is of the world before, and q would start from it
+    env.reset()  # without it the first picture and the start of q would be of the world before
 
 
 def _load_2026(
@@ -144,15 +144,15 @@ def _apply(
 ) -> None:
     """Write one instance into one scene.
 
-    Files are written in the frame of their scene. Objects are loaded in the world's, in which
-    scene i > 0 stands at `offset`; the robot takes its pose in the generation's frame.
+    Files use the frame of their scene. Objects are loaded in the world frame, where scene i > 0
+    stands at `offset`; the robot takes its pose in the generation's frame.
     """
     for name, value in instance.state.items():
         if name == _ROBOT_POSES:
             pose = _poses(value, generation)[instance.pose_key][0]
             frame = {"frame": "scene"} if generation.pose_frame == "scene" else {}
             robot.set_position_orientation(pose["position"], pose["orientation"], **frame)
-            scene.write_task_metadata(key=name, data=value)  # every reset takes it from there
+            scene.write_task_metadata(key=name, data=value)  # every reset reads it from there
             continue
         if offset is not None and isinstance(value, dict) and "root_link" in value:
             value["root_link"]["pos"] = value["root_link"]["pos"] + offset

@@ -1,11 +1,11 @@
-"""Which rooms of the scene are loaded, as the evaluator of the year has it.
+"""The rooms of the scene that are loaded, chosen as that year's evaluator does.
 
 2025 loads the whole house: `partial_scene_load` is false in `learning/configs/base_config.yaml` of
-v3.7.2, and the organisers' own runs left it so. Where it is asked for, rooms are loaded by type:
-types in the `inroom` facts of the BDDL problem and what they depend on, from
+v3.7.2, and the organisers' own runs left it so. On request rooms are loaded by type: the types in
+the `inroom` facts of the BDDL problem and the rooms they depend on, from
 `get_task_relevant_room_types` and `augment_rooms` with their tables in
-`joylo/gello/robots/sim_robot/og_teleop_{utils,cfg}.py`. 2026 (from v3.9.2 on) always loads part of
-it, by room instance, from a table in the data: `_load_challenge_task_misc` in
+`joylo/gello/robots/sim_robot/og_teleop_{utils,cfg}.py`. 2026 (from v3.9.2 on) always loads a part,
+by room instance, from a table in the data: `_load_challenge_task_misc` in
 `OmniGibson/omnigibson/eval/utils/eval_utils.py`. All in StanfordVL/BEHAVIOR-1K.
 """
 
@@ -38,26 +38,26 @@ DEPENDENCIES: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "house_double_floor_upper": {},
     }
 )
-"""Per scene: the room types that a room type brings along, not followed any further."""
+"""For each scene, the room types that a room type adds; what they would add is not followed."""
 
 EXTRA_ROOMS: Mapping[str, Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {"chopping_wood": {"house_double_floor_lower": ("garage",)}}
 )
-"""Per task and scene: room types added last."""
+"""For each task and scene, room types that are added last."""
 
-_COLUMN = "Rooms to inlcude"  # so spelt in the file
+_COLUMN = "Rooms to inlcude"  # spelt so in the file
 _INROOM = re.compile(r"\(\s*inroom\s+\S+\s+([^\s()]+)\s*\)")
 
 
 def scene_rooms(
     generation: Generation, data: TaskData, *, partial: bool
 ) -> dict[str, list[str] | None]:
-    """Give the two room keys of the scene config.
+    """Return the two room keys of the scene config.
 
     Args:
-        generation: Whose rule.
+        generation: The generation whose rule applies.
         data: The task's data.
-        partial: In 2025 whether to load the rooms of the task only; 2026 has no choice.
+        partial: Whether to load only the rooms of the task in 2025; 2026 has no choice.
 
     Raises:
         UnavailableError: The bddl package or the table of rooms is missing, or does not fit.
@@ -72,7 +72,7 @@ def scene_rooms(
 
 
 def room_types(task: Task, scene_model: str) -> list[str]:
-    """Give the room types of a task, sorted (2025; the evaluator's order is arbitrary).
+    """Return the room types of a task, sorted (2025; the evaluator's order is arbitrary).
 
     Raises:
         UnavailableError: No bddl package, no problem in it, or an unknown scene.
@@ -91,10 +91,10 @@ def room_types(task: Task, scene_model: str) -> list[str]:
 
 
 def room_instances(data: TaskData) -> list[str]:
-    """Give the room instances of a task, in the order of the 2026 table.
+    """Return the room instances of a task, in the order of the 2026 table.
 
     Raises:
-        UnavailableError: The table is missing, has no row of the task, numbers it differently or
+        UnavailableError: The table is missing, has no row for the task, gives it another number or
             names no rooms.
     """
     task, folder = data.task, data.generation.instances
@@ -118,7 +118,7 @@ def room_instances(data: TaskData) -> list[str]:
 
 
 def _problem_text(task: Task) -> str:
-    """The task's BDDL problem, definition 0, without comments."""
+    """Read the task's BDDL problem, definition 0, without comments."""
     try:
         config = importlib.import_module("bddl.config")
     except ImportError as error:
