@@ -25,7 +25,7 @@ from b1k_envs.omnigibson.setup.generation import Generation
 from b1k_envs.omnigibson.setup.preparation import robots_of
 
 SETTLE_STEPS = 25
-"""Physics steps after loading; things are held still after each, because loading makes them jump."""
+"""Physics steps after loading, which makes things jump; they are held still after each step."""
 
 _ROBOT_POSES = "robot_poses"
 
