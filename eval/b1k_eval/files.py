@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Writing files so that they exist completely or not at all."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 TEMP_PREFIX = ".tmp-"
-"""What unfinished files and folders are called; whatever is called so may be deleted."""
+"""Prefix of unfinished files and folders; anything with this name may be deleted."""
 
 
 def write_atomic(path: Path, data: bytes | memoryview) -> None:
-    """Write, flush to disk, and only then give the file its name.
+    """Write a file, flush it to disk, and only then give it its name.
 
     Raises:
-        OSError: As the system has it; nothing is left under `path` that was not there before.
+        OSError: The system refused; nothing is left under `path` that was not there before.
     """
     temp = path.with_name(f"{TEMP_PREFIX}{path.name}")
     try:
@@ -32,12 +32,12 @@ def write_atomic(path: Path, data: bytes | memoryview) -> None:
 
 
 def make_new_folder(path: Path) -> Path:
-    """Make a folder that was not there: the path, or beside it the path with a number.
+    """Make a new folder: the path, or if it exists the path with a number.
 
-    Of several processes that ask for the same one at the same time each gets its own.
+    If several processes ask for the same path at the same time, each gets its own folder.
 
     Raises:
-        OSError: As the system has it.
+        OSError: The system refused.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for number in count(1):
@@ -51,7 +51,7 @@ def make_new_folder(path: Path) -> Path:
 
 
 def fsync_folder(path: Path) -> None:
-    """Make the names in a folder last beyond a power cut."""
+    """Flush a folder, so that the names in it survive a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -60,10 +60,10 @@ def fsync_folder(path: Path) -> None:
 
 
 def to_json(value: Any, *, indent: int | None = 2) -> str:  # noqa: ANN401 - any JSON value
-    """JSON text with a final newline; NaN and infinity, which JSON does not have, are refused.
+    """Return JSON text with a final newline; NaN and infinity, which JSON lacks, are refused.
 
-    It can be written as UTF-8: what stands for a byte of a path that is no text is spelled out as
-    JSON has it, and read back as it was.
+    The text can be written as UTF-8: what stands for a byte of a path that is not text is escaped
+    as in JSON, and reads back unchanged.
 
     Raises:
         ValueError: A number is not finite.
@@ -72,5 +72,5 @@ def to_json(value: Any, *, indent: int | None = 2) -> str:  # noqa: ANN401 - any
 
 
 def spelled_out(text: str) -> str:
-    r"""A text that can be written as UTF-8: what stands for other bytes (PEP 383) as `\udcff`."""
+    r"""Return a text that can be written as UTF-8, with surrogates (PEP 383) as `\udcff`."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

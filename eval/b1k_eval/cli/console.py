@@ -1,4 +1,4 @@
-"""What verbs share: where they write, errors in one line, exit codes."""
+"""What all verbs share: output streams, errors in one line, exit codes."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
 _SAME_WISH_S = 2.0
-"""A SIGTERM within this time of the first is the same one, sent to process and group."""
+"""A SIGTERM within this time of the first is the same one, sent to process and group [s]."""
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: ends whatever Ctrl-C ends and in the same way, with a word and code of its own."""
+    """Raised for SIGTERM: ends a verb as Ctrl-C does, with its own word and exit code."""
 
 
 def stop_word(stop: KeyboardInterrupt) -> str:
-    """What happened to a verb that did not come to its end."""
+    """Return the word for how a verb was stopped."""
     return "terminated" if isinstance(stop, Terminated) else "interrupted"
 
 
 def stop_code(stop: KeyboardInterrupt) -> int:
-    """Its exit code, as shells count: 128 and the signal's number."""
+    """Return the exit code of a stopped verb, by the shells' rule: 128 plus the signal's number."""
     return EXIT_TERMINATED if isinstance(stop, Terminated) else EXIT_INTERRUPTED
 
 
 @contextmanager
 def hearing_sigterm() -> Iterator[None]:
-    """Have SIGTERM raise `Terminated` in the main thread, unless it is ignored."""
+    """Within this context SIGTERM raises `Terminated` in the main thread, unless it is ignored."""
     before = signal.getsignal(signal.SIGTERM)
     if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
         yield
@@ -65,55 +65,55 @@ def hearing_sigterm() -> Iterator[None]:
     signal.signal(signal.SIGTERM, terminate)
     try:
         yield
-    finally:  # the exit code is decided once it has come
+    finally:  # after a SIGTERM the exit code is decided, and another must not change it
         signal.signal(signal.SIGTERM, signal.SIG_IGN if first else before)
 
 
 def not_text(word: str) -> bool:
-    """Whether a word has what stands for bytes that are no UTF-8 (PEP 383)."""
+    """Whether a word has surrogates, which stand for bytes that are not UTF-8 (PEP 383)."""
     return any("\ud800" <= letter <= "\udfff" for letter in word)
 
 
 def shell_word(path: Path) -> str:
-    """A path as a shell has to be given it, whatever bytes it is of."""
+    """Return a path quoted for a shell, whatever its bytes."""
     text = str(path)
     if not_text(text):
-        return "$'" + "".join(f"\\{byte:03o}" for byte in os.fsencode(path)) + "'"  # as in bash
+        return "$'" + "".join(f"\\{byte:03o}" for byte in os.fsencode(path)) + "'"  # bash's quotes
     return shlex.quote(text)
 
 
 def out_console() -> Console:
-    """Standard output, for results; looked up at use, so that it can be redirected."""
+    """Return a console on standard output, for results; looked up now, so it can be redirected."""
     return _console(sys.stdout)
 
 
 def err_console() -> Console:
-    """Standard error, for progress and for errors."""
+    """Return a console on standard error, for progress and errors."""
     return _console(sys.stderr)
 
 
 def _console(stream: TextIO) -> Console:
-    """Prints what it is given: a name or a message may have brackets and colons of its own."""
+    """Return a console without markup: names and messages may have brackets and colons."""
     return Console(file=stream, markup=False, emoji=False, highlight=False)
 
 
 def say_remark(text: str) -> None:
-    """One line on standard error that a person should read before trusting a result."""
+    """Print a line on standard error that a person should read before trusting a result."""
     err_console().print(f"note: {text}", style="dim", soft_wrap=True)
 
 
 def print_json(document: dict[str, Any]) -> None:
-    """The one JSON document on standard output; in ASCII where that takes nothing else."""
+    """Print the one JSON document on standard output, in ASCII if the stream takes nothing else."""
     text = to_json(document)
     try:
         text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
-    except UnicodeEncodeError:  # spelled out by the stream it would be no JSON
+    except UnicodeEncodeError:  # the stream's own escapes would not be JSON
         text = json.dumps(document, indent=2, allow_nan=False) + "\n"
     sys.stdout.write(text)
 
 
 def show_differences(console: Console, differences: Sequence[Difference]) -> None:
-    """The table of what contract and checkpoint disagree on."""
+    """Print the table of what contract and checkpoint disagree on."""
     table = Table(title="Contract and checkpoint disagree", title_justify="left")
     for name in ("field", "stated by", "value", "but", "value"):
         table.add_column(name, overflow="fold")
@@ -124,7 +124,7 @@ def show_differences(console: Console, differences: Sequence[Difference]) -> Non
 
 
 class VerbCommand(TyperCommand):
-    """A command whose expected errors are one line on standard error and an exit code.
+    """A command that prints expected errors as one line on standard error and sets the exit code.
 
     With `--json` the same goes to standard output as the one document. Unexpected exceptions are
     bugs and keep their traceback.
@@ -136,7 +136,7 @@ class VerbCommand(TyperCommand):
         Raises:
             typer.Exit: In place of an expected error or Ctrl-C.
         """
-        take_every_text()  # `main` does, too: not every text is a verb's
+        take_every_text()  # `main` does, too: not every text comes from a verb
         try:
             return super().invoke(ctx)
         except ContractConflictError as error:
@@ -166,7 +166,7 @@ class VerbCommand(TyperCommand):
 
 
 def report_error(message: str, kind: str, exit_code: int, *, wants_json: bool) -> None:
-    """An error in one line on standard error, and as the one document where that is wanted."""
+    """Print an error as one line on standard error, and with `--json` as the one document."""
     line = " ".join(message.split())
     sys.stderr.write(f"error: {line}\n")
     if wants_json:

@@ -37,7 +37,7 @@ def doctor(
 
     Exit code 0 when a simulator can run here, 4 when none can.
     """
-    # Imported here, as what it looks with need not be there for `--help`.
+    # Imported here, so that `--help` does not need the packages with which it looks.
     from b1k_eval.doctor import FORMAT, examine, judge
 
     checks = examine(results)

@@ -43,23 +43,23 @@ VERBS = {
     "export": "Write runs' results as the BEHAVIOR challenge's scorer reads them.",
     "import": "Make a run of official evaluator results, to compare and report them.",
 }
-"""What `--help` lists: each verb with the first sentence of its function's docstring."""
+"""Each verb with the first sentence of its function's docstring, as `--help` lists them."""
 
 _ROOMS = {
     "running": ("run", "smoke", "replay", "qualify"),
     "results": ("compare", "report", "export", "import"),
     "checkpoints": ("inspect", "contract", "convert", "serve"),
 }
-_FUNCTIONS = {"import": "importing"}  # a keyword names neither a module nor a function
+_FUNCTIONS = {"import": "importing"}  # a keyword cannot name a module or a function
 
 
 def function_name(verb: str) -> str:
-    """Name of a verb's function, and of the module that it is in."""
+    """Return the name of a verb's function, which is also that of its module."""
     return _FUNCTIONS.get(verb, verb)
 
 
 def module_name(verb: str) -> str:
-    """The module of a verb's function, by its full name."""
+    """Return the full name of the module with a verb's function."""
     rooms = [room for room, verbs in _ROOMS.items() if verb in verbs]
     return ".".join(["b1k_eval.cli", *rooms, function_name(verb)])
 
@@ -78,19 +78,19 @@ app = typer.Typer(
     help="Closed-loop evaluation of BEHAVIOR-1K robot policies.",
     no_args_is_help=True,
     add_completion=False,
-    # A traceback means a bug of ours: plain, complete, and without the values of local variables.
+    # A traceback means a bug of ours, so it is plain and complete, without local variables.
     pretty_exceptions_enable=False,
 )
 
 
 class _Uncalled(TyperCommand):
-    """Name and summary of a verb; whatever is asked beyond them, its own module answers."""
+    """The name and summary of a verb; its module is imported only for anything beyond them."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - click's signature
-        """The context in which click runs the verb."""
+        """Return the context of the verb's own command, in which click then runs it."""
         try:
             return command(str(self.name)).make_context(*args, **kwargs)
-        except KeyboardInterrupt as stop:  # while its module is imported
+        except KeyboardInterrupt as stop:  # Ctrl-C while the verb's module is imported
             from b1k_eval.cli.console import report_error, stop_code, stop_word
 
             words = [*args, *kwargs.values()]
@@ -101,7 +101,7 @@ class _Uncalled(TyperCommand):
 
 
 def command(name: str) -> Any:  # noqa: ANN401 - click's command, which typer re-exports nowhere
-    """The command of a verb."""
+    """Return the command of a verb, importing its module."""
     from b1k_eval.cli.console import VerbCommand
     from b1k_eval.cli.options import spelled_out
 

@@ -1,11 +1,11 @@
-"""The options of a verb, made from where they are declared (`b1k_policies.options`).
+"""Making a verb's options from their declarations (`b1k_policies.options`).
 
-A verb says which in its own signature, at the place where they are to be listed:
+A verb names them in its signature, at the place where they are to be listed:
 
     def run(asked: Annotated[Typed, Options(RunSettings)], json_output: JsonOption = False)
 
-and gets a dictionary of what was typed, by field: nothing of what was not, so that the record of a
-run that is resumed, and only then the defaults, can complete it.
+and gets a dictionary of what was typed, by field. What was not typed is left out, so that it can be
+completed by the record of the run to resume, and only then by the defaults.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ import typer
 from b1k_policies.options import Declared, RequestType, at_home, declared
 
 Typed: TypeAlias = dict[str, Any]
-"""What was typed, by field of the requests; paths with `~` resolved."""
+"""The typed values by field of the requests, with `~` in paths resolved."""
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
 
 class Options:
-    """Options of a request, and of the requests inside it."""
+    """The options of a request and of the requests inside it."""
 
     def __init__(
         self, kind: RequestType, *names: str, but: tuple[str, ...] = (), **other: dict[str, Any]
     ) -> None:
-        """All options, or those named.
+        """Take all options of a request, or those named.
 
         Args:
-            kind: The request.
-            names: Which; none for all.
-            but: Which not.
-            other: By name, what is said otherwise here: attributes of `Option`, and as `preset`
-                a value that holds where nothing is typed.
+            kind: Class of the request.
+            names: Names of the options to take; none for all.
+            but: Names of options to leave out.
+            other: Attributes of `Option` to replace, by name of the option, and as `preset` a value
+                that holds if nothing is typed.
         """
         self._kind, self._names, self._but, self._other = kind, names, but, other
 
     def parameters(self) -> Iterator[inspect.Parameter]:
-        """A parameter for each, as typer reads it."""
+        """Yield a parameter for each option, as typer reads it."""
         for each in _flat(self._kind):
             if (not self._names or each.name in self._names) and each.name not in self._but:
                 yield _parameter(each, **self._other.get(each.name, {}))
@@ -82,7 +82,7 @@ def _parameter(each: Declared, preset: Any = None, **other: Any) -> inspect.Para
 
 
 def _typed(hint: Any, *, parsed: bool) -> Any:  # noqa: ANN401 - types
-    """What is typed for a field: a number, a flag, words; else one word."""
+    """Return the type of what is typed for a field: a number, a flag, words, or else a word."""
     kinds = get_args(hint) if get_origin(hint) not in (None, tuple) else (hint,)
     if get_origin(hint) is tuple and not parsed:
         return list[get_args(hint)[0]]  # type: ignore[misc]
@@ -90,7 +90,7 @@ def _typed(hint: Any, *, parsed: bool) -> Any:  # noqa: ANN401 - types
 
 
 def spelled_out(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function as typer takes it: with every option spelled out, and paths as `at_home`."""
+    """Wrap a function for typer, with every option spelled out and `~` in paths resolved."""
     own = inspect.signature(function, eval_str=True).parameters.values()
     groups = {each.name: _options_of(each) for each in own}
     spelled: list[inspect.Parameter] = []

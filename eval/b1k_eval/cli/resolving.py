@@ -1,6 +1,6 @@
-"""From what was typed, and what a run to resume has recorded, to complete settings.
+"""Completing the typed settings with those recorded by a run to resume, and with defaults.
 
-Typed goes before recorded, recorded before the defaults.
+Typed values win over recorded ones, and recorded ones over defaults.
 """
 
 from __future__ import annotations
@@ -47,17 +47,17 @@ def resolve_settings(
     official: bool = False,
     most: int | None = None,
 ) -> RunSettings:
-    """Complete what was typed: by the run that is resumed, else by the defaults.
+    """Complete the typed settings: by the run to resume, else by the defaults.
 
     Args:
-        typed: By field of `RunSettings` and of `CheckpointRequest`; None is not typed.
+        typed: Typed values by field of `RunSettings` and `CheckpointRequest`; None for not typed.
         recorded: run.json of the run to resume; None for a new run.
-        official: Whether a submission is wanted.
-        most: With `against`: at most so many instances.
+        official: Whether the run is for a submission.
+        most: The greatest number of instances; only with `against`.
 
     Raises:
-        UsageError: Unknown or contradicting values.
-        UnavailableError: The simulator cannot be had.
+        UsageError: Values are unknown or contradict each other.
+        UnavailableError: The simulator is not available.
     """
     given = parsed(RunSettings, typed)
     values: dict[str, Any] = {
@@ -74,9 +74,10 @@ def resolve_settings(
             raise UsageError("imported results cannot be resumed: nothing of them was run here")
         values = recorded_settings(recorded["identity"])
         if given.get("mode", values["mode"]) != values["mode"]:
-            values["latency"] = None  # for the same reason as below
+            values["latency"] = None  # a latency of the other mode, as with the chunking below
         if given.get("chunking", values["chunking"]) != values["chunking"]:
-            # Reported below as a difference, not as a contradiction of typed and recorded.
+            # The recorded figures are of the other strategy; kept, they would be refused as
+            # contradicting it, instead of the change being reported as a difference to the run.
             values.update(horizon=None, ensemble_every=None, ensemble_decay=None)
     _locate(given, values if recorded else {})
     values["checkpoint"] = resolve_checkpoint(typed, values["checkpoint"], given.get("policy"))
@@ -115,13 +116,13 @@ def resolve_settings(
 
 
 def _locate(given: dict[str, Any], recorded: Mapping[str, Any]) -> None:
-    """Make files that were typed absolute: a run may be resumed from elsewhere.
+    """Make typed files absolute, since a run may be resumed from another folder.
 
-    Runs of before recorded them as they were typed. Typed again from the folder of then, the same
-    file keeps its old spelling, and is the same setting.
+    Older runs recorded them as they were typed. If the same file is typed again from that folder it
+    keeps its old spelling, so that the setting counts as unchanged.
 
     Raises:
-        UsageError: The run to resume has recorded a file that is relative to another folder.
+        UsageError: The run to resume has recorded a file relative to another folder.
     """
     for name, prefix in (("policy", REPLAY), ("human_stats", "")):
         old, new = (_file(values.get(name), prefix) for values in (recorded, given))
@@ -136,18 +137,18 @@ def _locate(given: dict[str, Any], recorded: Mapping[str, Any]) -> None:
 
 
 def _file(word: str | None, prefix: str) -> Path | None:
-    """The file that a word names after a prefix; None where it names none."""
+    """Return the file that a word names after a prefix, or None."""
     if not word or not word.startswith(prefix) or word == prefix:
         return None
     return Path(at_home(word.removeprefix(prefix)))
 
 
 def _fill_official(values: dict[str, Any], task: Task) -> None:
-    """Protocol, instances and time limit as the simulator has them, where they were not given.
+    """Fill in protocol, instances and time limit by the simulator, if they were not given.
 
     Raises:
         UsageError: The protocol does not have the task, or there is no such split.
-        UnavailableError: The simulator's data are not there.
+        UnavailableError: The simulator's data are missing.
     """
     if values["protocol"] is None:
         values["protocol"] = default_protocol(values["sim"])
@@ -163,14 +164,14 @@ def _fill_official(values: dict[str, Any], task: Task) -> None:
 
 
 def _fill_strategy(values: dict[str, Any]) -> None:
-    """What only some strategies have, where it was not given.
+    """Fill in the options that only some strategies have, if they were not given.
 
     Raises:
-        UsageError: Something of another strategy was given.
+        UsageError: An option of another strategy was given.
     """
     now = "ensemble" if values["chunking"] == "ensemble" else "receding"
     for name, strategy, default in (
-        # A server's chunks may be shorter than any default.
+        # No default for a server, whose chunks may be shorter than any default.
         ("horizon", "receding", None if is_address(values["policy"]) else DEFAULT_HORIZON),
         ("ensemble_every", "ensemble", DEFAULT_ENSEMBLE_EVERY),
         ("ensemble_decay", "ensemble", DEFAULT_ENSEMBLE_DECAY),
@@ -186,10 +187,10 @@ def _fill_strategy(values: dict[str, Any]) -> None:
 
 
 def against_folder(until_decided: bool, against: Path | None, most: int | None) -> str | None:
-    """The absolute folder of `--against`; None for a run that does all its episodes.
+    """Return the absolute folder of `--against`; None for a run of all its episodes.
 
     Raises:
-        UsageError: Only some of the options that go together are there.
+        UsageError: Only some of the options that go together were given.
     """
     if (until_decided and against is None) or (
         not until_decided and (against is not None or most is not None)
@@ -201,10 +202,10 @@ def against_folder(until_decided: bool, against: Path | None, most: int | None) 
 def resolve_execution(
     typed: Mapping[str, Any], recorded: Mapping[str, Any] | None = None, *, official: bool = False
 ) -> Execution:
-    """The same for how a run is carried out; a resume may differ freely, if it is not `official`.
+    """Complete how a run is carried out; a resume may change it freely unless `official`.
 
     Raises:
-        UsageError: A value out of range, or damage in run.json.
+        UsageError: A value is out of range, or run.json is damaged.
     """
     given = parsed(Execution, typed)
     if official:
@@ -218,22 +219,22 @@ def resolve_execution(
 def resolve_checkpoint(
     typed: Mapping[str, Any], recorded: Mapping[str, Any] | None, policy: str | None
 ) -> CheckpointRequest | None:
-    """The checkpoint that is asked for, completed by that of a run that is resumed.
+    """Complete the requested checkpoint by that of the run to resume.
 
-    Consent is never completed: a file that came from elsewhere must not give it. The checkpoint's
-    folder and a contract's file become absolute: a run may be resumed from elsewhere.
+    Consent is never completed, because a file from elsewhere must not give it. The checkpoint's
+    folder and a contract's file become absolute, since a run may be resumed from another folder.
 
     Args:
-        typed: By field of `CheckpointRequest`; other fields are not looked at.
+        typed: Typed values by field of `CheckpointRequest`; other fields are ignored.
         recorded: `checkpoint` of the run's recorded settings; None for none.
-        policy: What was typed as --policy; None if nothing was.
+        policy: The typed --policy, or None.
 
     Returns:
-        None for no checkpoint.
+        The request, or None for no checkpoint.
 
     Raises:
-        UsageError: Both a policy and a checkpoint, or options of a checkpoint without one; or a
-            value that cannot be meant.
+        UsageError: Both a policy and a checkpoint were given, or options of a checkpoint without
+            one; or a value is not valid.
     """
     given = parsed(CheckpointRequest, typed)
     if recorded is None and "ckpt" not in given:
@@ -255,10 +256,10 @@ def resolve_checkpoint(
 
 
 def _code_dir(word: str, ckpt: str) -> str:
-    """`--code-dir`, absolute if only one folder can be meant by it.
+    """Return `--code-dir`, made absolute if it fits only one folder.
 
-    Else as it was typed, and `locate` says what is wrong. That includes a place where the card has
-    the code, for a checkpoint whose files are still on the hub.
+    Otherwise it stays as typed, and `locate` says what is wrong. It also stays if it is the card's
+    place of the code and the checkpoint's files are still on the hub.
     """
     places = [Path(word), Path(ckpt) / word]
     if not Path(ckpt).is_dir() and Path(word).parts[:1] == Path(CODE_FOLDER).parts[:1]:
@@ -268,7 +269,7 @@ def _code_dir(word: str, ckpt: str) -> str:
 
 
 def proposed_folder(settings: RunSettings) -> Path:
-    """A folder under ./results, named by time, task and policy; it may be there already."""
+    """Return a folder under ./results, named by time, task and policy; it may exist already."""
     now = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
     policy = settings.policy.partition(":")[0]
     if settings.checkpoint is not None:

@@ -1,4 +1,4 @@
-"""One picture of the rollout video: head beside the two wrists, what the policy says below.
+"""Composing one picture of the rollout video: three views, and below them what the policy says.
 
     +--------------------+----------+
     |                    |left wrist|      448 x 448 and twice 224 x 224
@@ -10,12 +10,12 @@
     | goal     | sub-goals          |
     +--------------------+----------+
 
-Pictures are uint8 [H, W, 3] RGB throughout. OpenCV resizes and draws here and nowhere else: what a
-model sees never passes through it. Text is drawn in twice its size and shrunk, since OpenCV 4 has
-only stroke fonts; it is kept as masks, and the panel is drawn again only in what changed.
+Pictures are uint8 [H, W, 3] RGB throughout. OpenCV is used for the video only: what a model sees
+never passes through it. Text is drawn at twice its size and shrunk, since OpenCV 4 has only stroke
+fonts; it is kept as masks, and only the parts of the panel that changed are drawn again.
 
-A picture costs about a millisecond of CPU: on a machine whose renderer is the CPU, what the video
-takes the loop does not get.
+A picture costs about a millisecond of CPU. On a machine that renders on the CPU, that time is taken
+from the loop.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ WRIST_SIZE = 224
 WIDTH = HEAD_SIZE + WRIST_SIZE
 PANEL_HEIGHT = 232
 HEIGHT = HEAD_SIZE + PANEL_HEIGHT
-"""Width and height are even: H.264 with 4:2:0 colour has no odd sizes."""
+"""Width and height must be even: H.264 with 4:2:0 colour has no odd sizes."""
 
 VIEW_BOXES: Mapping[View, tuple[int, int, int, int]] = MappingProxyType(
     {
@@ -48,7 +48,7 @@ VIEW_BOXES: Mapping[View, tuple[int, int, int, int]] = MappingProxyType(
         "right_wrist": (HEAD_SIZE, WRIST_SIZE, WRIST_SIZE, WRIST_SIZE),
     }
 )
-"""Where each view goes: x, y of its upper left corner, width, height [pixel]."""
+"""Box of each view: x, y of its upper left corner, width, height [px]."""
 
 Colour = tuple[int, int, int]
 
@@ -66,7 +66,7 @@ _OUTCOMES: Mapping[str, Colour] = MappingProxyType(
 )
 
 _MARGIN = 16
-_SMALL, _NORMAL, _LARGE = 0.40, 0.44, 0.52  # in OpenCV's font scale: 11, 13 and 15 pixel
+_SMALL, _NORMAL, _LARGE = 0.40, 0.44, 0.52  # OpenCV's font scale: 11, 13 and 15 px
 _ROW = 18
 _ROWS = 6
 _LIST_TOP = 112
@@ -77,14 +77,14 @@ _SUPERSAMPLE = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Overlay:
-    """What is written below the picture of one control step.
+    """What is written below the views of one control step.
 
     Attributes:
         title: What is running, e.g. `clean_boxing_gloves  public-test 3`.
         step: Actions applied since reset.
         time_s: Simulated time since reset [s].
         outcome: `running`, `success`, `failure`, `error`, or any other word, shown as it is.
-        skill: What the policy says it is doing; None when it says nothing.
+        skill: The skill that the policy reports; None if it reports none.
         skill_probability: The policy's own probability of that skill in [0, 1].
         progress: The policy's own estimate of task progress in [0, 1]; None when it has none.
         q_score: Official partial score in [0, 1].
@@ -109,10 +109,10 @@ class Overlay:
 
 
 def import_cv2() -> ModuleType:
-    """OpenCV, at first use.
+    """Import OpenCV, at first use.
 
     Raises:
-        UnavailableError: The package or a shared library of it is missing; says which to install.
+        UnavailableError: The package or a shared library is missing; the text says what to install.
     """
     try:
         import cv2
@@ -130,7 +130,7 @@ def import_cv2() -> ModuleType:
 
 
 def readable(name: str) -> str:
-    """A goal literal or identifier as people read it.
+    """Return a goal literal or identifier as people read it.
 
     `not covered boxing_glove.n.01_2 dust.n.01_1` becomes `not covered boxing glove 2 dust 1`.
     """
@@ -138,7 +138,7 @@ def readable(name: str) -> str:
 
 
 class Painter:
-    """Composes pictures; keeps the parts that seldom change. For one thread."""
+    """Composes pictures, and keeps the parts that seldom change. For use on one thread."""
 
     def __init__(self) -> None:
         self._cv2 = import_cv2()
@@ -146,10 +146,10 @@ class Painter:
         self._panel_key: object = None
 
     def compose(self, views: Mapping[View, UInt8Array], overlay: Overlay) -> UInt8Array:
-        """One video picture.
+        """Compose one video picture.
 
         Args:
-            views: uint8 [H, W, 3] RGB per view, of any size; fitted, never stretched.
+            views: uint8 [H, W, 3] RGB by view, of any size; scaled without stretching.
             overlay: What to write below.
 
         Returns:
@@ -167,7 +167,7 @@ class Painter:
         return picture
 
     def to_yuv420(self, picture: UInt8Array) -> UInt8Array:
-        """A picture as H.264 codes it, at a tenth of what ffmpeg's own conversion costs.
+        """Convert a picture to H.264's colours, at a tenth of the cost of ffmpeg's conversion.
 
         Args:
             picture: uint8 [680, 672, 3] RGB.
@@ -178,8 +178,8 @@ class Painter:
         """
         cv2 = self._cv2
         planes: UInt8Array = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)
-        # OpenCV takes the chroma of one pixel in four, which frays small coloured marks: take the
-        # mean of the four instead. Full range comes out of this conversion, hence the scale.
+        # OpenCV takes the chroma of one pixel in four, which frays small coloured marks, so take
+        # the mean of the four instead. This conversion gives full range, hence the scale.
         half = cv2.resize(picture, (WIDTH // 2, HEIGHT // 2), interpolation=cv2.INTER_AREA)
         chroma = cv2.cvtColor(half, cv2.COLOR_RGB2YCrCb)
         chroma = cv2.convertScaleAbs(chroma, alpha=224 / 255, beta=128 * (1 - 224 / 255))
@@ -189,14 +189,14 @@ class Painter:
         return planes
 
     def _place(self, box: UInt8Array, image: UInt8Array) -> None:
-        """Fit an image into its box, centred, in its own proportions."""
+        """Fit an image into its box, centred, with its aspect ratio kept."""
         height, width = image.shape[:2]
         scale = min(box.shape[0] / height, box.shape[1] / width)
         new_h = min(box.shape[0], max(1, round(height * scale)))
         new_w = min(box.shape[1], max(1, round(width * scale)))
         if (new_h, new_w) != (height, width):
-            # Down to about half size, four neighbours see every pixel; the mean over all of them
-            # costs ten times as much and looks the same.
+            # Down to about half size, interpolating four neighbours uses every pixel; the mean over
+            # all pixels costs ten times as much and looks the same.
             how = self._cv2.INTER_AREA if scale < 0.45 else self._cv2.INTER_LINEAR
             image = self._cv2.resize(image, (new_w, new_h), interpolation=how)
         if image.shape != box.shape:
@@ -205,14 +205,14 @@ class Painter:
         box[top : top + new_h, left : left + new_w] = image
 
     def _label(self, picture: UInt8Array, text: str, x: int, y: int) -> None:
-        """A view's name on a darkened chip, so that it reads on any picture."""
+        """Write a view's name on a darkened patch, so that it is readable on any picture."""
         width = text_width(text, _SMALL)
         chip = picture[y : y + 18, x : x + width + 12]
         np.multiply(chip, 0.4, out=chip, casting="unsafe")
         draw_text(picture, text, x + 6, y + 13, _SMALL, _TEXT)
 
     def _draw_panel(self, panel: UInt8Array, overlay: Overlay) -> None:
-        """All that is below the pictures: what seldom changes from a copy, the rest anew."""
+        """Draw the panel below the views: what seldom changes from a copy, the rest anew."""
         outcome = truncate(overlay.outcome.upper(), 120, _SMALL)
         pill_x = WIDTH - _MARGIN - text_width(outcome, _SMALL, bold=True) - 16
         clock = f"step {overlay.step}    {overlay.time_s:.1f} s"
@@ -281,7 +281,7 @@ class Painter:
         columns: int,
         failed: Colour = RED,
     ) -> None:
-        """A checklist that fills column after column and says how many it leaves out."""
+        """Draw a checklist column by column, with the number of items that it leaves out."""
         draw_text(panel, heading, x, _LIST_TOP - 8, _SMALL, _MUTED, bold=True)
         room = _ROWS * columns
         shown = list(items.items())
@@ -299,8 +299,8 @@ class Painter:
             draw_text(panel, f"+ {left_out} more", at_x + 18, at_y + 12, _SMALL, _MUTED)
 
     def _mark(self, panel: UInt8Array, x: int, y: int, holds: bool, failed: Colour) -> None:
-        """A green tick, or a cross (goal) or ring (sub-goal); shape and colour both tell."""
-        # Coordinates with 3 fractional bits keep the strokes even on this small scale.
+        """Draw a green tick, or a cross (goal) or ring (sub-goal): shape and colour both differ."""
+        # Coordinates with 3 fractional bits keep the strokes even at this small size.
         if holds:
             points = np.array([(x - 4, y), (x - 1, y + 3), (x + 4, y - 4)], np.int32) * 8
             self._cv2.polylines(panel, [points], False, GREEN, 2, self._cv2.LINE_AA, shift=3)
@@ -312,7 +312,7 @@ class Painter:
 
 
 class _Gauge(NamedTuple):
-    """A number with a bar: what it is called, and where its bar lies and how it is coloured."""
+    """A number with a bar: its caption, and the place, width and colour of the bar."""
 
     caption: str
     x: int
@@ -325,7 +325,7 @@ _Q_SCORE = _Gauge("Q-SCORE", 514, 142, GREEN)
 
 
 def _draw_gauge(panel: UInt8Array, gauge: _Gauge, value: float | None, number: str) -> None:
-    """Number and bar; an unknown value leaves the bar empty."""
+    """Draw a number and its bar; for an unknown value the bar is empty."""
     end = gauge.x + gauge.width
     number_x = end - text_width(number, _NORMAL, bold=True)
     draw_text(panel, number, number_x, 57, _NORMAL, _TEXT, bold=True)
@@ -348,10 +348,10 @@ def _checked(views: Mapping[View, UInt8Array], view: View) -> UInt8Array:
 
 
 def truncate(text: str, width: int, scale: float, *, bold: bool = False) -> str:
-    """The text, or its longest beginning that fits `width` pixels with `...` behind it."""
+    """Return the text, or its longest beginning that fits into `width` [px] with `...`."""
     text = text[
         : max(width, 0) + 1
-    ]  # no letter is narrower than a pixel, and names come from others
+    ]  # no letter is narrower than a pixel, and a name from elsewhere may be endless
     if text_width(text, scale, bold=bold) <= width:
         return text
 
@@ -363,14 +363,14 @@ def truncate(text: str, width: int, scale: float, *, bold: bool = False) -> str:
 
 
 def text_width(text: str, scale: float, *, bold: bool = False) -> int:
-    """Width on the picture [pixel]."""
+    """Return the width of a text on the picture [px]."""
     return 0 if not text else int(_mask(text, scale, bold)[0].shape[1])
 
 
 def draw_text(
     image: UInt8Array, text: str, x: int, y: int, scale: float, colour: Colour, bold: bool = False
 ) -> None:
-    """Write into `image`, baseline at `y`; what falls outside is cut off."""
+    """Write a text into `image` with its baseline at `y`; what falls outside is cut off."""
     if not text:
         return
     mask, ascent = _mask(text, scale, bold)
@@ -383,9 +383,9 @@ def draw_text(
 
 @lru_cache(maxsize=1024)
 def _mask(text: str, scale: float, bold: bool) -> tuple[npt.NDArray[np.float32], int]:
-    """Coverage of a line of text, float32 [h, w] in [0, 1], and the rows above its baseline."""
+    """Return a line's coverage, float32 [h, w] in [0, 1], and the rows above its baseline."""
     cv2 = import_cv2()
-    # The two weights of the sans font: strokes in OpenCV 4, a TrueType face in OpenCV 5.
+    # Both are weights of the sans font: strokes in OpenCV 4, a TrueType face in OpenCV 5.
     font = cv2.FONT_HERSHEY_DUPLEX if bold else cv2.FONT_HERSHEY_SIMPLEX
     (width, height), baseline = cv2.getTextSize(text, font, scale * _SUPERSAMPLE, _SUPERSAMPLE)
     pad = 2 * _SUPERSAMPLE

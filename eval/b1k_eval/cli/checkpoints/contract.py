@@ -67,7 +67,7 @@ def contract(
 
 
 def show_contract(console: Console, title: str, found: ResolvedContract) -> None:
-    """A contract for people: fields, what follows from them, what was not understood, remarks."""
+    """Print a contract: fields, what follows from them, what was not understood, remarks."""
     table = Table(title=f"Contract of {title}: {found.contract.name}")
     for name in ("field", "value", "from", "sure"):
         table.add_column(name, overflow="fold")
@@ -147,6 +147,6 @@ def _record(change: Change) -> dict[str, Any]:
 
 def _source(source: FieldSource) -> str:
     text = source.source
-    if source.confirmed_by:  # in full with --json
+    if source.confirmed_by:  # only their number here; `--json` lists them
         text += f" (+{len(source.confirmed_by)} agree)"
     return f"{text} FORCED" if source.forced else text

@@ -85,7 +85,7 @@ def inspect(
     unless it is forced.
     """
     request = resolve_checkpoint({"ckpt": ckpt, **asked}, None, None)
-    assert request is not None  # a checkpoint is always given here
+    assert request is not None  # CKPT is a required argument
     source = _question(observation, task=task, protocol=protocol, instance=instance)
     if save is not None:
         _prepare_folder(save)
@@ -106,7 +106,7 @@ def inspect(
 def _question(
     file: Path | None, *, task: str | None, protocol: str | None, instance: int | None
 ) -> SavedObservation | RunSettings:
-    """The observation of a file, or the checked settings of a twin that will give one."""
+    """Return the observation of a file, or checked settings of a twin that will give one."""
     typed = {"--task": task, "--protocol": protocol, "--instance": instance}
     if file is not None:
         senseless = [name for name, value in typed.items() if value is not None]
@@ -127,7 +127,7 @@ def _question(
 
 
 def _first_observation(settings: RunSettings) -> SavedObservation:
-    """What the robot sees when an episode of the instance begins."""
+    """Return the observation at the start of an episode of the instance."""
     (episode,) = plan_episodes(
         settings.task_entry(), settings.instances, 1, settings.seed, settings.protocol
     )
@@ -152,7 +152,7 @@ def _inspect(
     protocol: Protocol = (
         source.protocol if isinstance(source, RunSettings) else source.observation.protocol
     )
-    # Overruled, a checkpoint may well refuse what it is sent; that is worth looking at, too.
+    # A checkpoint that is overruled may well refuse what it is sent; that is worth showing, too.
     policy = XVLAPolicy(request, protocol, keep_refusal=request.force_contract)
     try:
         observed = _first_observation(source) if isinstance(source, RunSettings) else source
@@ -196,7 +196,7 @@ def _prepare_folder(folder: Path) -> None:
 def _save(
     folder: Path, document: dict[str, Any], inspection: Inspection, observed: SavedObservation
 ) -> list[str]:
-    """Write what can be written, and give the paths."""
+    """Write the files of an inspection, and return their paths."""
     name = document["model"]["name"]
     title = f"{Path(document['checkpoint']['ckpt']).name}  contract {name}  {observed.origin}"
     files = {
@@ -222,7 +222,7 @@ def _save(
 
 
 def show_inspection(console: Console, document: dict[str, Any], inspection: Inspection) -> None:
-    """Everything but the contract, what was found last."""
+    """Print everything except the contract, with the findings last."""
     _show_checkpoint(console, document)
     _show_batch(console, document, inspection)
     _show_geometry(console, inspection)
@@ -340,7 +340,7 @@ def _show_findings(console: Console, inspection: Inspection) -> None:
 
 
 def _table(title: str, first: str, *others: str) -> Table:
-    """A table whose first column is never folded; a column named `>this` is aligned right."""
+    """Make a table whose first column is never folded; a column named `>this` is right-aligned."""
     table = Table(title=Text(title), title_justify="left")
     table.add_column(first, no_wrap=True)
     for name in others:

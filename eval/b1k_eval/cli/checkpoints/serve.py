@@ -184,7 +184,7 @@ def serve(
 
 @dataclass(frozen=True, kw_only=True)
 class _Service:
-    """What is served, to whom, and on which terms."""
+    """What is served, to whom, and under which limits."""
 
     source: str | None
     engine: Engine
@@ -196,7 +196,7 @@ class _Service:
     window_s: float
 
     def metadata(self) -> dict[str, Any]:
-        """What clients are told: nothing of this machine, as paths would be."""
+        """Return what clients are told, without paths or anything else about this machine."""
         engine, task = self.engine, self.terms.task
         checkpoint = engine.describe().get("checkpoint") or {}
         info = ServerInfo(
@@ -218,7 +218,7 @@ class _Service:
 
 @dataclass(frozen=True, kw_only=True)
 class _Wanted:
-    """What is to be served, checked before anything is loaded."""
+    """The checked request of what to serve, before anything is loaded."""
 
     request: CheckpointRequest | None
     policy: str

@@ -51,7 +51,7 @@ def compare(
     document["funnels"] = [_funnel(run) for run in read]
     for row, run in zip(document["runs"], read, strict=True):
         row["failures"] = None
-        if run.identity.get("imported_from") is None:  # else there are no traces to judge by
+        if run.identity.get("imported_from") is None:  # imported results have no traces to judge by
             failures = label_failures(run)
             row["failures"] = dict(failures.counts)
             row["damaged"] += [asdict(entry) for entry in failures.left_out]
@@ -72,7 +72,7 @@ def compare(
 
 
 def _funnel(run: RunData) -> dict[str, Any] | None:
-    """How far the episodes came; None, and a remark, where that is not known."""
+    """Return how far the episodes came; if that is not known, None with a remark."""
     from b1k_eval.diagnosis.funnel import funnel
 
     try:
@@ -90,7 +90,7 @@ def _warnings(row: Mapping[str, Any]) -> list[str]:
 
 
 def _runs_table(document: Mapping[str, Any]) -> Table:
-    """A column per run: names are long, and seldom many are compared."""
+    """Make a table with a column per run: names are long, and runs are few."""
     title = f"{document['runs'][0]['task']}, intervals of {document['level']:.0%}"
     table = Table(title=title, title_justify="left")
     table.add_column("")

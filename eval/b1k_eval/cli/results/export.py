@@ -64,7 +64,7 @@ def export(
     split = data[0].identity["settings"]["split"]
     entry = Entry(
         track=track,  # type: ignore[arg-type]  # just checked
-        # A train split is objected to below; a draft of it needs some name.
+        # A train split is refused below; a draft of it still needs a name.
         testset=TEST_SETS.get(split, "public"),
         team=team,
         affiliation=affiliation,

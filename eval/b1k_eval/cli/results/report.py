@@ -45,7 +45,7 @@ def report(
 
     It opens from disk, without a network. Episodes that cannot be read are named on it.
     """
-    # Imported here: the statistics take a second, which `--help` need not wait for.
+    # Imported here, because importing the statistics takes a second that `--help` should not take.
     from b1k_eval.records.loading import read_run_data
     from b1k_eval.report.page import Extras, FigureKind, write_page
     from b1k_eval.report.tables import Kind
@@ -86,7 +86,7 @@ def report(
 
 @contextmanager
 def _folder(runs: list[Path], out: Path | None) -> Iterator[Path]:
-    """Where the page goes; a folder that was made for it goes again where no page was written."""
+    """Give the folder of the page; one that was made for it is removed if no page was written."""
     if out is not None or len(runs) == 1:
         yield runs[0] if out is None else out
         return

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from b1k_eval.qualify.rungs import Rung
 
 POLICY_FOLDER = "policy"
-"""Of the output folder: the run of rung 5."""
+"""Folder in the output folder with the run of rung 5."""
 
 
 def qualify(
@@ -101,7 +101,7 @@ def qualify(
 
     Five rungs, each standing on those below it. Exits with 1 where one of them fails.
     """
-    # Imported here: simulators take seconds, which `--help` need not wait for.
+    # Imported here, because importing simulators takes seconds that `--help` should not take.
     from b1k_eval.qualify.ladder import climb_world
     from b1k_eval.qualify.page import document, save, show
 
@@ -131,10 +131,10 @@ def qualify(
 
 
 def _published(text: str | None, whose: Typed) -> Published | None:
-    """The published score; it and a policy go together.
+    """Read the published score, which must come with a policy.
 
     Raises:
-        UsageError: Only one of them is there, or the score cannot be read.
+        UsageError: Only one of the two was given, or the score cannot be read.
     """
     if len(whose) > 1:
         raise UsageError("--policy and --ckpt: give one of them")
@@ -156,8 +156,9 @@ def _plan(
     """Check everything, read the demonstrations, and make the output folder.
 
     Raises:
-        UsageError: See `resolve_settings`, `find_demos`, `read_demo`; or the folder is another's.
-        UnavailableError: The simulator cannot be had.
+        UsageError: See `resolve_settings`, `find_demos`, `read_demo`; or the folder holds
+            something else.
+        UnavailableError: The simulator is not available.
         StorageError: The folder cannot be made.
     """
     from b1k_eval.cli.resolving import resolve_settings
@@ -208,7 +209,7 @@ def _plan(
 
 
 def _folder(out: Path | None) -> Path:
-    """The output folder, which is there afterwards.
+    """Make the output folder, or take an existing one of an earlier call.
 
     Raises:
         UsageError: It holds something else.
@@ -234,7 +235,7 @@ def _folder(out: Path | None) -> Path:
 
 
 def _ours(out: Path) -> bool:
-    """Whether a folder is of an earlier call, also of one that ended before its first rung."""
+    """Whether a folder is from an earlier call, even one that ended before its first rung."""
     from b1k_eval.qualify.page import JSON_FILE
     from b1k_eval.run.pool import LOGS_FOLDER
 
@@ -244,7 +245,7 @@ def _ours(out: Path) -> bool:
 def _policy_rung(
     plan: Plan, given: dict[str, Any], score: Published | None, below: list[Rung]
 ) -> Rung:
-    """Rung 5: run the policy, and hold its score against the published one.
+    """Run rung 5: run the policy, and compare its score with the published one.
 
     Raises:
         UsageError: See `Session`.

@@ -54,7 +54,7 @@ def replay(
     where predicates, sub-goals, q-score or positions differ from the trace, and says at which
     step they first do.
     """
-    # Imported here: the simulator takes a second, which `--help` need not wait for.
+    # Imported here, because importing the simulator takes a second that `--help` should not take.
     from b1k_eval.records.loading import read_run_data
     from b1k_eval.replay.recorded import find_episode, read_recorded, world_settings
     from b1k_eval.replay.retrace import other_conditions
@@ -95,7 +95,7 @@ def _replay(
     every: int | None,
     settings: RunSettings,
 ) -> Comparison:
-    """Execute, compare, and write the file where one is wanted."""
+    """Execute the actions, compare, and write the file if one is wanted."""
     from b1k_eval.replay.retrace import compare, execute
     from b1k_eval.run.progress import make_reporter
 
@@ -130,7 +130,7 @@ def _replay(
 
 
 def _teller(recorded: Recorded, send: Callable[[Any], None]) -> Callable[[int], None]:
-    """Tells a display now and then how far the replay is, in the words of the recording."""
+    """Return a function that now and then shows how far the replay is."""
     from b1k_eval.run.progress import UPDATE_INTERVAL_S, Snapshot
 
     due = monotonic()
@@ -186,7 +186,7 @@ def _show(recorded: Recorded, comparison: Comparison, file: Path | None) -> None
 
 
 def _table(comparison: Comparison) -> Table:
-    """What differs first."""
+    """Make the table of the first differences."""
     table = Table(title=f"Step {comparison.first_step}", title_justify="left")
     for column in ("what", "recorded", "replayed"):
         table.add_column(column, overflow="fold")

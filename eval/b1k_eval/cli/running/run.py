@@ -116,7 +116,7 @@ def run(
 
 
 def _conclude(session: Session, *, json_output: bool, stop: KeyboardInterrupt | None) -> None:
-    """Say what came out: the table, or the document."""
+    """Print the results: the table, or with `--json` the document."""
     store, settings = session.store, session.settings
     summary = summarise(store.episodes)
     if stop is not None:
@@ -166,7 +166,7 @@ def _conclude(session: Session, *, json_output: bool, stop: KeyboardInterrupt | 
 
 
 def _resuming(session: Session) -> str:
-    """The command that goes on with a run; consent has to be given again."""
+    """Return the command that resumes a run, with the consents, which must be given again."""
     words = ["b1k-eval run --resume --out", shell_word(session.store.path)]
     checkpoint = session.settings.checkpoint
     if checkpoint is not None:
@@ -206,7 +206,7 @@ def _table(session: Session) -> Table:
 
 
 def _places(session: Session) -> list[tuple[str, Path]]:
-    """Where the results lie, and the first episode's files by name."""
+    """List the places of the results, with the first episode's files by name."""
     store = session.store
     places = [("run", store.path)]
     for key in list(store.episodes)[:1]:

@@ -30,18 +30,18 @@ from b1k_eval.run.simulators import resolve_sim
 from b1k_eval.settings import Execution
 
 SMOKE_STEPS = 40
-"""Time limit of the episode in control steps; too short to reach the goal."""
+"""Time limit of the episode [control steps]; too short to reach the goal."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        name: What.
+        name: What was checked.
         passed: Whether it is as it should be.
         detail: What was found.
-        seconds: How long it took [s].
+        seconds: How long the check took [s].
     """
 
     name: str
@@ -86,10 +86,10 @@ def smoke(
 
 @contextmanager
 def _temporary_folder() -> Iterator[Path]:
-    """A folder that is gone afterwards.
+    """Make a folder that is removed afterwards.
 
     Raises:
-        StorageError: It cannot be had, or not be written to.
+        StorageError: The folder cannot be made or not be written to.
     """
     try:
         with ExitStack() as stack:
@@ -113,7 +113,7 @@ def _timed(name: str, check: Callable[[], tuple[bool, str]]) -> Check:
 
 
 def check_observation(env: Env) -> tuple[bool, str]:
-    """Hold an observation of the initial state to its shapes and dtypes; no picture is blank."""
+    """Check an observation of the initial state: shapes, dtypes, no blank picture."""
     env.reset(0, 0, 0)
     observation = env.observe()
     problems = []
@@ -141,7 +141,7 @@ def check_observation(env: Env) -> tuple[bool, str]:
 
 
 def check_determinism(env: Env) -> tuple[bool, str]:
-    """Two steps with the same actions from the same instance, twice, bit for bit."""
+    """Take two steps from the same instance twice, and compare the results bit for bit."""
     actions = np.random.default_rng(0).uniform(-0.2, 0.2, (2, ACTION_DIM)).astype(np.float32)
     seen = []
     for _ in range(2):
@@ -157,7 +157,7 @@ def check_determinism(env: Env) -> tuple[bool, str]:
 
 
 def _check_episode(session: Session) -> tuple[bool, str]:
-    """Run it, then look at what lies in the run folder."""
+    """Run the episode, then check the files in the run folder."""
     import pyarrow.parquet as pq
 
     reporter = make_reporter(err_console())
