@@ -1,8 +1,8 @@
-"""Ratios against the floor (physics, pictures, policy), all measured in this one process.
+"""Measure an episode's costs as ratios to the floor (physics, pictures, policy), in one process.
 
     python scripts/bench_episode.py [--repeats 3] [--memory-steps 12000] [--write FILE]
 
-Times are wall times of a shared machine; only the ratios travel, and they are medians of repeats.
+Times are wall times of a shared machine, so only the ratios hold elsewhere; they are medians.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def episode(
 
 
 def overhead_s(result: EpisodeResult) -> float:
-    """Wall time that is neither world, pictures nor policy [s]."""
+    """Return the wall time that is neither world, pictures nor policy [s]."""
     timing = result.timing
     floor = timing.reset_s + timing.step_s + timing.observe_s + timing.policy_s
     return timing.wall_s - floor
@@ -81,13 +81,13 @@ def main(
 ) -> None:
     env = TwinEnv(TASK, protocol="2026", split="public-test", max_steps=6000)
     policy = make_policy("expert")
-    policy.needs_images = True  # looks every ten steps, as a learned policy does
+    policy.needs_images = True  # it looks every ten steps, like a learned policy
     thread = RenderThread()
-    episode(env, policy, instance, subscribers=(Trace(),))  # contexts, caches, lazy imports
+    episode(env, policy, instance, subscribers=(Trace(),))  # warm-up: contexts, caches, imports
     sparse, dense, filmed, filmed_dense = [], [], [], []
     waits: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(repeats):  # interleaved, so that a busy neighbour hits all alike
+        for number in range(repeats):  # interleaved, so that a busy neighbour affects all alike
             sparse.append(episode(env, policy, instance, subscribers=(Trace(),)))
             dense.append(
                 episode(env, policy, instance, render="every-step", subscribers=(Trace(),))
@@ -145,7 +145,7 @@ def main(
     env.close()
     policy.close()
     if memory_steps:
-        # In a process of its own: this one has already grown to what the episodes above needed.
+        # In a new process, because this one has already grown by what the episodes above needed.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
             growth = fresh.submit(memory_growth_mb, memory_steps).result()
         rows.append(
@@ -162,7 +162,7 @@ def main(
 
 
 class Memory(Subscriber):
-    """Memory in use after a warm-up and at the end, of this process and the video's [MB]."""
+    """Notes the memory of this and the video's process after a warm-up and at the end [MB]."""
 
     def __init__(self, env: TwinEnv, warm_up: int) -> None:
         self._env, self._warm_up = env, warm_up
@@ -175,7 +175,7 @@ class Memory(Subscriber):
             self.before = self._now()
 
     def on_end(self, result: EpisodeResult) -> None:
-        """Note the memory of the end."""
+        """Note the memory at the end."""
         self.after = self._now()
 
     def _now(self) -> list[float]:
@@ -189,7 +189,7 @@ def resident_mb(process: int) -> float:
 
 
 def memory_growth_mb(steps: int) -> float:
-    """Growth over one episode of `steps` steps that is observed, traced and filmed [MB]."""
+    """Return the growth over an episode of `steps` steps, observed, traced and filmed [MB]."""
     policy = make_policy("hold")
     policy.needs_images = True
     env = TwinEnv(TASK, protocol="2026", split="public-test", max_steps=steps - 1)

@@ -1,9 +1,9 @@
-"""How long `b1k-eval --help` takes, beside a Python that does nothing, in turn on one machine.
+"""Measure how long `b1k-eval --help` takes, in turn with a Python that does nothing.
 
     python scripts/bench_help.py [--repeats 15] [--write FILE]
 
-Wall times of whole processes, medians. A busy machine stretches both; only the ratio travels. The
-first round, which reads the files from disk and compiles them, is not counted.
+Times are medians of wall times of whole processes. A busy machine stretches both, so only the ratio
+holds elsewhere. The first round, which reads files from disk and compiles them, is not counted.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def wall_s(command: Sequence[str]) -> float:
 
 
 def in_turn(commands: dict[str, Sequence[str]], repeats: int) -> dict[str, list[float]]:
-    """Times [s] by name; every round runs each command once."""
+    """Return the times of each command [s], by name; every round runs each command once."""
     times: dict[str, list[float]] = {name: [] for name in commands}
     for counted in (False, *[True] * repeats):
         for name, command in commands.items():

@@ -1,13 +1,13 @@
 # ruff: noqa: TID253 - a bench of models imports torch; nothing imports the bench
-"""What a checkpoint costs between observation and chunk: floors and ratios of one process.
+"""Measure what a checkpoint costs between observation and chunk: floors and ratios, in one process.
 
     python scripts/bench_policy.py [--repeats 30] [--write FILE]
     python scripts/bench_policy.py --real-widths --device cuda [--write FILE]
 
-The first runs the tiny checkpoints, whose random weights are the only unreal thing: pictures
-against PIL, and what the policy adds to its model. The second times a stand-in with random weights
-and the widths of the DA3-XVLA v17 card on the device. All ways of one figure are measured in turn,
-so that a busy neighbour hits them alike; figures are medians.
+The first runs the tiny checkpoints: pictures compared with PIL, and what the policy adds to its
+model. The second times a stand-in with random weights and the widths of the DA3-XVLA v17 card, on
+the device. All ways of one figure are measured in turn, so that a busy neighbour affects them
+alike; figures are medians.
 """
 
 import os
@@ -41,7 +41,7 @@ from b1k_policies.xvla.silence import quietly
 
 TASK = get_task("clean_boxing_gloves")
 LINE_MS = 1000 * 10 / 30
-"""Ten control steps: what an inference may last when every chunk is followed for ten actions."""
+"""Time an inference may take if ten actions of every chunk are executed: ten control steps [ms]."""
 
 Row = tuple[str, str, str]
 Times = dict[str, list[float]]
@@ -53,7 +53,7 @@ def timed(
     clock: Callable[[], float] = perf_counter,
     sync: Callable[[], object] = lambda: None,
 ) -> Times:
-    """Times of each way [ms], taken in turn, after one call of each that does not count."""
+    """Return the times of each way [ms], taken in turn after one call of each to warm up."""
     times: Times = {name: [] for name in ways}
     for number in range(repeats + 1):
         for name, way in ways.items():
@@ -67,15 +67,15 @@ def timed(
 
 
 def cpu_clock() -> Callable[[], float]:
-    """Time that this process computes where it has one thread: neighbours do not show in it.
+    """Return a clock of this process's CPU time if it has one thread: neighbours do not affect it.
 
-    Two threads that wait for each other burn that time too; they are timed by the wall.
+    Threads that wait for each other use CPU time, too, so several are timed by wall time.
     """
     return process_time if torch.get_num_threads() == 1 else perf_counter
 
 
 def clock_of(device: torch.device) -> tuple[Callable[[], float], Callable[[], object]]:
-    """The clock for a model on a device, and what to wait for before it is read."""
+    """Return the clock for a model on a device, and what to call before it is read."""
     if device.type == "cuda":
         return perf_counter, torch.cuda.synchronize
     return cpu_clock(), lambda: None
@@ -90,7 +90,7 @@ def machine_load() -> str:
 
 
 def rendered() -> Observation:
-    """What the twin shows at the start: a 720 px head and two 480 px wrists."""
+    """Return the twin's first observation: a 720 px head and two 480 px wrists."""
     env = TwinEnv(TASK, protocol="2026", split="public-test", max_steps=10)
     env.reset(0, 0, 0)
     observation = env.observe()
@@ -99,7 +99,7 @@ def rendered() -> Observation:
 
 
 def pil_images(observation: Observation, contract: EvalContract) -> np.ndarray:
-    """The pictures as most clients make them, float32 [1, V, 3, S, S]."""
+    """Return the pictures as most clients make them, by PIL, float32 [1, V, 3, S, S]."""
     size = (contract.image_size, contract.image_size)
     mean, std = np.float32(contract.image_mean), np.float32(contract.image_std)
     planes = []
@@ -111,7 +111,7 @@ def pil_images(observation: Observation, contract: EvalContract) -> np.ndarray:
 
 
 def pil_batch(observation: Observation, contract: EvalContract, ids: torch.Tensor) -> Batch:
-    """The same batch, its pictures by PIL."""
+    """Return the same batch with pictures made by PIL."""
     return {
         "input_ids": ids,
         "image_input": torch.from_numpy(pil_images(observation, contract)),
@@ -124,7 +124,7 @@ def pil_batch(observation: Observation, contract: EvalContract, ids: torch.Tenso
 
 
 def check_same(ours: Batch, pils: Batch, contract: EvalContract) -> None:
-    """Equal but for the pictures: PIL rounds between its two passes, torch after both."""
+    """Check that batches are equal, except for pictures, as PIL rounds twice and torch once."""
     if any(not torch.equal(ours[name], pils[name]) for name in pils if name != "image_input"):
         raise SystemExit(f"{contract.name}: the two batches differ beside the pictures")
     std = torch.tensor(contract.image_std).reshape(3, 1, 1)
@@ -178,7 +178,7 @@ def episode() -> EpisodeInfo:
 def policy_rows(
     observation: Observation, repeats: int, device: str, batches: list[int]
 ) -> list[Row]:
-    """Hooks and bookkeeping as a share, and inferences, of the tiny models."""
+    """Measure the tiny models: the share of hooks and bookkeeping, and inferences."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name in ("v17", "v4"):
@@ -189,7 +189,7 @@ def policy_rows(
             policy.reset(episode())
             other = XVLAPolicy(request)
             bare = other.model.model.generate_actions
-            other.close()  # which takes its hooks off
+            other.close()  # removes its hooks from the model
             rows += share_rows(name, policy, bare, observation, repeats)
             rows += inference_rows(name, policy, observation, repeats, batches)
             policy.close()
@@ -203,9 +203,9 @@ def share_rows(
     observation: Observation,
     repeats: int,
 ) -> list[Row]:
-    """What surrounds the model: the same calls around one that only asks its heads, hooked or not.
+    """Measure what surrounds the model, by the same calls around one that only asks its heads.
 
-    Not `infer` less the model: a difference of two times of 40 ms is no more than their noise.
+    Not as `infer` minus the model: the difference of two times of 40 ms is lost in their noise.
     """
     query = Query(observation=observation, instruction=TASK.instruction, seed=0)
     device = policy.model.device
@@ -271,7 +271,7 @@ def inference_rows(
 
 
 class Layer(nn.Module):
-    """A transformer layer before whose parts the input is normalised."""
+    """A transformer layer that normalises the input before each part."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -283,7 +283,7 @@ class Layer(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Float [B, N, W] to the same."""
+        """Apply the layer: float [B, N, W] to float [B, N, W]."""
         qkv = self.qkv(self.norms[0](x)).unflatten(-1, (3, self.heads, -1))
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         x = x + self.out(scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
@@ -295,7 +295,7 @@ def stack(width: int, depth: int) -> nn.Sequential:
 
 
 class StandIn(nn.Module):
-    """As many parameters and tokens as DA3-XVLA v17, in plain layers of random weights.
+    """A model with the parameters and tokens of DA3-XVLA v17, in plain layers of random weights.
 
     The action transformer has the card's width and depth. Florence-2-large (0.8 B) is a vision
     transformer of 0.63 B and BART-large's encoder; DA3-LARGE is a ViT-L at 224 px whose last third
@@ -332,7 +332,7 @@ class StandIn(nn.Module):
         intrinsics: torch.Tensor,
         proprio: torch.Tensor,
     ) -> torch.Tensor:
-        """Everything but the chunk, float [B, 50 + 3 x 49 + 240 + 32 + 1, W]."""
+        """Return all tokens except the chunk's, float [B, 50 + 3 x 49 + 240 + 32 + 1, W]."""
         pictures, count = image_input.flatten(0, 1), len(image_input)
         tokens = self.vision(self.see(pictures).flatten(2).transpose(1, 2))
         grid = tokens.transpose(1, 2).unflatten(-1, (14, 14))
@@ -349,7 +349,7 @@ class StandIn(nn.Module):
         return torch.cat([said, seen[:, 1:].flatten(1, 2), geometry, prompts, state], dim=1)
 
     def generate_actions(self, batch: Batch) -> torch.Tensor:
-        """Ten denoising steps from noise, [B, 30, 23] of the weights' dtype."""
+        """Denoise in ten steps from noise, [B, 30, 23] in the weights' dtype."""
         names = ("input_ids", "image_input", "extrinsics", "intrinsics", "proprio")
         context = self.context(*(batch[name] for name in names))
         chunk = torch.randn(len(context), 30, 23, dtype=context.dtype, device=context.device)
@@ -369,7 +369,7 @@ def real_rows(
     *,
     compiled: bool,
 ) -> list[Row]:
-    """Eager and compiled, bfloat16."""
+    """Measure the stand-in in bfloat16, eager and compiled."""
     torch.manual_seed(0)
     with torch.device(device):
         model = StandIn(scale).to(torch.bfloat16).eval().requires_grad_(False)
@@ -384,7 +384,7 @@ def real_rows(
         ids = torch.zeros(count, V17.language_length, dtype=torch.int64)
         batch = build_batch([observation] * count, V17, ids)
         for name, tensor in batch.items():
-            low = name in ("image_input", "proprio")  # as the policy casts
+            low = name in ("image_input", "proprio")  # the inputs that the policy casts
             batch[name] = tensor.to(device, torch.bfloat16 if low else None)
 
         def ask(way: Callable[[Batch], torch.Tensor], batch: Batch = batch) -> None:

@@ -1,13 +1,13 @@
 # ruff: noqa: D102 - methods of interfaces that are described where they are defined
-"""What a policy behind a wire costs per control step: ours, and that of vla-eval, in one run.
+"""Measure what a policy behind a wire costs per control step, ours and vla-eval's in one run.
 
     pip install -e '.[bench]'
     python scripts/bench_protocol.py [--steps 600] [--write FILE]
 
-One environment that costs nothing but its three native pictures, which the MuJoCo twin has
-rendered beforehand; one policy that costs nothing and returns chunks of 30 rows, of which 10 are
-executed. The floor is our loop with both in one process. Every way runs its server in a process of
-its own, on the loopback, and all ways take turns, so that a busy neighbour hits them alike.
+The environment costs nothing but its three native pictures, which the MuJoCo twin rendered
+beforehand; the policy costs nothing and returns chunks of 30 rows, of which 10 are executed. The
+floor is our loop with both in one process. Every way runs its server in a process of its own, on
+the loopback, and all ways take turns, so that a busy neighbour affects them alike.
 
 vla-eval 0.8 observes, encodes and sends at every step, and its server replays the chunk: with PNG,
 its default, and with its raw transport. Ours asks when a chunk is used up.
@@ -63,7 +63,7 @@ _GOAL = env_base.GoalStatus(predicates={}, q_score=0.0, success=False)
 
 
 def twin_observations(count: int) -> list[env_base.Observation]:
-    """Observations of a robot that turns on the spot: every picture another one."""
+    """Return observations of a robot that turns on the spot, so that all pictures differ."""
     env = TwinEnv(TASK, protocol="2026", split="public-test", max_steps=10_000)
     env.reset(0, 0, 0)
     action = np.zeros(ACTION_DIM, dtype=np.float32)
@@ -78,7 +78,7 @@ def twin_observations(count: int) -> list[env_base.Observation]:
 
 
 class PictureEnv(env_base.Env):
-    """A world that shows what was rendered beforehand, and never ends but by its limit."""
+    """A world that shows what was rendered beforehand, and ends only at its limit."""
 
     def __init__(self, observations: list[env_base.Observation], steps: int) -> None:
         self._observations = observations
@@ -118,7 +118,7 @@ class PictureEnv(env_base.Env):
 
 
 class FreePolicy(Policy):
-    """The same chunk whatever it is shown."""
+    """Returns the same chunk whatever it is shown."""
 
     name = "free"
     chunk_length = CHUNK
@@ -212,13 +212,13 @@ def theirs(env: PictureEnv, port: int, transport: str) -> int:
 
 
 def serve_theirs(port: int) -> None:
-    """A process that serves the free policy as vla-eval does."""
+    """Serve the free policy as vla-eval does; the entry point of a process."""
     logging.disable(logging.WARNING)
     anyio.run(partial(serve_async, TheirServer(), HOST, port))
 
 
 def serve_ours(port: int) -> None:
-    """A process that serves the free policy as `b1k-eval serve` does."""
+    """Serve the free policy as `b1k-eval serve` does; the entry point of a process."""
     batcher = Batcher(PolicyEngine(FreePolicy), most=16, window_s=0.0)
     terms = Terms(chunk_length=CHUNK, horizon=HORIZON, task=TASK)
     info = ServerInfo(name="free", chunk_length=CHUNK, skipped_rows=0, images="native", remarks=())
@@ -228,7 +228,7 @@ def serve_ours(port: int) -> None:
 
 @contextmanager
 def served(target: Callable[[int], None]) -> Iterator[int]:
-    """A server process on a free port, until the block ends."""
+    """Run a server process on a free port until the block ends."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port = probe.getsockname()[1]
@@ -267,7 +267,7 @@ def main(
             for name, way in ways.items():
                 begun = perf_counter()
                 done = way()
-                if number:  # the first is to warm up
+                if number:  # the first episode is the warm-up
                     times[name].append(1e3 * (perf_counter() - begun) / done)
         remote.close()
     per_step = {name: median(found) for name, found in times.items()}

@@ -1,12 +1,11 @@
-"""Many clients against one server: is every chunk right, how long does it take, how many share.
+"""Load one server with many clients: is every chunk right, how long does it take, who shares it.
 
     python scripts/bench_server_load.py [--ckpt DIR] [--clients 16] [--seconds 600]
 
-Every client plays short episodes of its own, as fast as it is answered, and holds each chunk to the
-one that the checkpoint gives in this process for that client, episode and inference. Any two of
-these differ by more than batches may round, so a lost or crossed session cannot pass. Without
---ckpt it is the tiny v17 checkpoint of make_tiny_checkpoint.py: latencies say something of the
-server, nothing of a model.
+Every client plays short episodes, as fast as it is answered, and compares each chunk with the one
+that the checkpoint gives in this process for that client, episode and inference. Any two of these
+differ by more than batches may round, so a lost or crossed session cannot pass. Without --ckpt it
+is the tiny v17 checkpoint of make_tiny_checkpoint.py, so latencies are the server's, not a model's.
 """
 
 from __future__ import annotations
@@ -44,24 +43,24 @@ from b1k_policies.xvla.policy import Query, XVLAPolicy
 
 TASK = get_task(31)
 ROUNDING = 1e-3
-"""By how much a number may differ in a batch; the least difference between two chunks is shown."""
+"""Largest difference of a number in a batch; the least difference of two chunks is printed."""
 ANSWER_S = 120.0
 START_S = 600.0
 
 
 @dataclass
 class Ledger:
-    """What one client saw."""
+    """The record of what one client saw."""
 
     latencies: list[float] = field(default_factory=list)  # [s]
-    shares: float = 0.0  # of inferences: 1/n of one that n observations shared
-    worst: float = 0.0  # deviation from the chunk expected
+    shares: float = 0.0  # number of inferences, 1/n for one that n observations shared
+    worst: float = 0.0  # largest deviation from the expected chunk
     wrong: int = 0
     failed: str | None = None
 
 
 def made_observation(number: int) -> Observation:
-    """Native pictures, each of one colour of its own, and numbers of its own."""
+    """Make an observation with its own numbers, and native pictures each of its own colour."""
     random = np.random.default_rng(number)
     poses = np.tile(np.array([0, 0, 1, 0, 0, 0, 1], np.float32), 3)
     poses[[0, 7, 14]] = random.uniform(-1, 1, 3)
@@ -83,7 +82,7 @@ def made_observation(number: int) -> Observation:
 
 
 def expected_chunks(ckpt: Path, clients: int, inferences: int) -> np.ndarray:
-    """float32 [clients, inferences, T, 23]: client c's episode has seed c, all see the same."""
+    """Compute float32 [clients, inferences, T, 23]; client c has seed c, all see the same."""
     policy = XVLAPolicy(CheckpointRequest(ckpt=str(ckpt)), instruction=TASK.instruction)
     chunks = []
     for client in range(clients):
@@ -99,7 +98,7 @@ def expected_chunks(ckpt: Path, clients: int, inferences: int) -> np.ndarray:
 
 
 def least_difference(chunks: np.ndarray) -> float:
-    """How far the two chunks that are most alike are apart, by their largest difference."""
+    """Return the largest difference between the two chunks that are most alike."""
     flat = chunks.reshape(-1, chunks.shape[2] * chunks.shape[3])
     least = np.inf
     for number in range(1, len(flat)):
@@ -108,7 +107,7 @@ def least_difference(chunks: np.ndarray) -> float:
 
 
 def play(url: str, client: int, expected: np.ndarray, end: float, ledger: Ledger) -> None:
-    """Episodes of one client until the end; what goes wrong ends it, and is in the ledger."""
+    """Play episodes as one client until `end`; an error ends it and goes into the ledger."""
     rows = expected.shape[1]
     messages = [
         pack(to_wire(made_observation(number), batch=True, rows=rows, extended=True))
@@ -137,7 +136,7 @@ def play(url: str, client: int, expected: np.ndarray, end: float, ledger: Ledger
 
 @contextmanager
 def server_of(ckpt: Path, clients: int, max_batch: int, window_ms: float) -> Iterator[str]:
-    """`b1k-eval serve` as a process; gives its address."""
+    """Run `b1k-eval serve` as a process, and give its address."""
     command = [
         *(sys.executable, "-c", "from b1k_eval.cli.main import main; main()", "serve"),
         *("--ckpt", str(ckpt), "--port", "0", "--json", "--max-clients", str(clients)),
@@ -162,7 +161,7 @@ def server_of(ckpt: Path, clients: int, max_batch: int, window_ms: float) -> Ite
 
 
 def tiny_checkpoint(folder: Path) -> Path:
-    """The tiny v17 checkpoint, made anew."""
+    """Make the tiny v17 checkpoint."""
     script = Path(__file__).with_name("make_tiny_checkpoint.py")
     spec = importlib.util.spec_from_file_location(script.stem, script)
     assert spec is not None
@@ -174,7 +173,7 @@ def tiny_checkpoint(folder: Path) -> Path:
 
 
 def figures(ledgers: list[Ledger], seconds: float, least: float) -> list[tuple[str, str]]:
-    """What came of it, as rows of a table."""
+    """Return the results as rows of a table."""
     latencies = 1e3 * np.array([one for ledger in ledgers for one in ledger.latencies])
     shares = sum(ledger.shares for ledger in ledgers)
     percentiles = (

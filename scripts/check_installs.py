@@ -1,14 +1,14 @@
-"""The README's install lines in fresh environments: what loads, runs and renders together.
+"""Try the README's install lines in fresh environments: what loads, runs and renders together.
 
     python scripts/check_installs.py FOLDER [--python 3.10 --python 3.11] [--only WORD] [--uv]
 
 Each line is installed into an environment of its own below FOLDER, with the torch that the index
 gives (gigabytes: with CUDA), and tried there from outside the checkout: a smoke episode; a tiny
 checkpoint over twelve steps, with pictures; a server of it that answers our own client, and
-openpi's where that is installed. What came out is kept in FOLDER, and a line that is there is not
-tried again; an environment is removed once it was tried.
+openpi's where that is installed. Results are kept in FOLDER, and a line with a result is not tried
+again; an environment is removed after it was tried.
 
-A pass proves versions, not numbers: that an answer is right is for the tests.
+A pass proves that versions work together; that answers are right is for the tests.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ LINES: tuple[tuple[str, ...], ...] = (
     (".[da3,server]",),
     (".[da3,server]", "openpi-client"),
 )
-"""What is handed to `pip install`, one environment each."""
+"""Arguments of `pip install`, one environment each."""
 PACKAGES = ("numpy", "pyarrow", "torch", "triton", "transformers", "websockets")
 ENCODER = "import depth_anything_3.api"
 OPENPI = """
@@ -59,11 +59,11 @@ assert np.asarray(answer["action"]).shape[-1] == 23, answer
 """
 LIMIT_S = 900.0
 LISTENS_S = 300.0
-"""Most of a start is the import of torch, which takes minutes on a busy machine."""
+"""Time for a server to start, mostly the import of torch: minutes on a busy machine [s]."""
 
 
 class Environment:
-    """One environment, and what is tried in it."""
+    """An environment, and the trials in it; a trial returns None, or what went wrong."""
 
     def __init__(self, folder: Path, python: str, *, uv: bool) -> None:
         self.folder, self.uv = folder, uv
@@ -75,13 +75,13 @@ class Environment:
             _run(self.bin / "pip", "install", "--quiet", "--upgrade", "pip")
 
     def install(self, requirements: tuple[str, ...]) -> str | None:
-        """Install; the installer's last line where it could not."""
+        """Install the requirements; returns the installer's last line if that failed."""
         words = [str(ROOT) + word[1:] if word.startswith(".") else word for word in requirements]
         pip = ["uv", "pip", "install", "--python", self.bin / "python"]
         return _tried(*(pip if self.uv else [self.bin / "pip", "install"]), "--quiet", *words)
 
     def versions(self) -> dict[str, str]:
-        """Versions of the packages that matter, as their metadata have them."""
+        """Return the versions of the packages that matter, from their metadata."""
         code = (
             "import json, importlib.metadata as m\n"
             f"have = {{d.metadata['Name'].lower(): d.version for d in m.distributions()}}\n"
@@ -90,37 +90,37 @@ class Environment:
         return json.loads(_run(self.bin / "python", "-c", code).stdout)
 
     def try_smoke(self) -> str | None:
-        """The twin, its video and the run folder."""
+        """Try the twin, its video and the run folder."""
         return _tried(self.bin / "b1k-eval", "smoke")
 
     def try_checkpoint(self) -> str | None:
-        """Torch, transformers and OpenGL in one process."""
+        """Try torch, transformers and OpenGL in one process."""
         maker = ROOT / "scripts" / "make_tiny_checkpoint.py"
         made = _tried(self.bin / "python", maker, "v17", self.tiny)
         return made or self._short_run("--ckpt", self.tiny)
 
     def try_server(self) -> str | None:
-        """A server of the checkpoint, asked by our own client."""
+        """Try a server of the checkpoint with our own client."""
         with self._serving() as (port, problem):
             return problem or self._short_run("--policy", f"ws://127.0.0.1:{port}")
 
     def try_openpi(self) -> str | None:
-        """The same server, asked by openpi's client."""
+        """Try the same server with openpi's client."""
         with self._serving() as (port, problem):
             return problem or _tried(self.bin / "python", "-c", OPENPI, port)
 
     def try_encoder(self) -> str | None:
-        """What the public code needs of its geometry encoder."""
+        """Try what the public code needs of its geometry encoder."""
         return _tried(self.bin / "python", "-c", ENCODER)
 
     def _short_run(self, *policy: object) -> str | None:
         out = self.folder / "runs" / str(policy[0]).strip("-")
-        steps = ("--max-steps", 12, "--no-video", "--out", out)  # smoke films
+        steps = ("--max-steps", 12, "--no-video", "--out", out)  # the video is tried by smoke
         return _tried(self.bin / "b1k-eval", "run", "--task", 31, *policy, *steps)
 
     @contextmanager
     def _serving(self) -> Iterator[tuple[int, str | None]]:
-        """A server of the tiny checkpoint: its port, and the reason where it does not start."""
+        """Run a server of the tiny checkpoint; gives its port, and why it did not start, if so."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -145,7 +145,7 @@ class Environment:
 
 
 def _interpreter(python: str) -> str:
-    """The path of Python 3.10 and the like, on PATH or one of pyenv's."""
+    """Find an interpreter such as Python 3.10, on PATH or in pyenv."""
     for name in (f"python{python}", *Path.home().glob(f".pyenv/versions/{python}*/bin/python")):
         found = subprocess.run(
             [str(name), "-c", "import sys; print(sys.executable)"],
@@ -163,7 +163,7 @@ def _run(*words: object) -> subprocess.CompletedProcess[str]:
 
 
 def _tried(*words: object) -> str | None:
-    """Run it away from the checkout: None where it went well, else what was said last."""
+    """Run a command outside the checkout; returns its last line if it failed, else None."""
     done = subprocess.run(
         [*map(str, words)],
         capture_output=True,
@@ -182,7 +182,7 @@ def _last_line(text: str, code: int) -> str:
 
 
 def examine(folder: Path, python: str, line: tuple[str, ...], *, uv: bool) -> dict[str, Any]:
-    """Install one line and try everything that it promises."""
+    """Install one line, and try everything that it promises."""
     environment = Environment(folder, python, uv=uv)
     found: dict[str, Any] = {"python": python, "line": line, "by": "uv" if uv else "pip"}
     found["install"] = environment.install(line)
@@ -202,7 +202,7 @@ def examine(folder: Path, python: str, line: tuple[str, ...], *, uv: bool) -> di
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Markdown: a row an environment, and below it what was said where something did not work."""
+    """Return Markdown: a row per environment, and below it the messages of what did not work."""
     tries = ("smoke", "checkpoint", "server", "openpi", "encoder")
     heads = ("Python", "`pip install`", *PACKAGES, *tries)
     rows = ["| " + " | ".join(heads) + " |", "|" + " --- |" * len(heads)]

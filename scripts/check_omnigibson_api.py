@@ -1,4 +1,4 @@
-"""Looks up everything of OmniGibson that the adapter touches in a source tree, without importing.
+"""Look up everything of OmniGibson that the adapter uses in a source tree, without importing it.
 
     python scripts/check_omnigibson_api.py --source ~/BEHAVIOR-1K [--generation 2026] [--json]
 
@@ -10,7 +10,7 @@ is another kind of thing or does not take an argument; `not in this tree`, the f
 `unknown`, only a running program could tell, with the reason.
 
 Exit codes: 0 nothing is missing, differs or lies outside the tree; 1 something does; 2 wrong usage.
-An `unknown` is none: it has to be settled by reading or on a GPU.
+An `unknown` does not count: it has to be settled by reading or on a GPU.
 
 What a pass does not prove: that what is found still means the same.
 """
@@ -36,20 +36,20 @@ ORDER: tuple[Status, ...] = ("missing", "differs", "not in this tree", "unknown"
 FAILURES: frozenset[Status] = frozenset({"missing", "differs", "not in this tree"})
 
 MARKS: dict[Protocol, str] = {"2025": "omnigibson.learning.eval", "2026": "omnigibson.eval"}
-"""What only a tree of that generation has."""
+"""Package that only a tree of that generation has."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What the tree says about one row.
+    """The result for one row.
 
     Attributes:
-        owner: Dotted path in the package.
+        owner: Dotted path of the row's owner.
         member: As in the row.
         kind: As in the row.
         use: As in the row.
         status: See the module header.
-        place: `path:line`, where something was found.
+        place: `path:line` of what was found.
         reason: Why it is not `ok`.
     """
 
@@ -63,7 +63,7 @@ class Answer:
 
 
 def look_up(tree: SourceTree, row: Touchpoint, generation: Protocol) -> Answer:
-    """Look one row up."""
+    """Look up one row."""
     owner = OWNERS[row.owner][generation]
     status, place, reason = _look_up(tree, row, owner)
     return Answer(
@@ -108,7 +108,7 @@ def _look_up(tree: SourceTree, row: Touchpoint, owner: str) -> tuple[Status, str
 def _fits(
     tree: SourceTree, row: Touchpoint, found: Found, cls: Class | None
 ) -> tuple[Status, str, str]:
-    """Whether what was found is of the row's kind and takes its arguments."""
+    """Check that what was found is of the row's kind and takes its arguments."""
     accepted = _KINDS[row.kind]
     if found.kind not in accepted:
         return "differs", found.place, f"is a {found.kind}, the adapter takes it for a {row.kind}"
@@ -141,18 +141,18 @@ _WORDS = {
     "key": '{}: "{}"',
     "foreign": '{}: "{}"',
 }
-"""How an owner and its member are written, where not with a dot."""
+"""How an owner and its member are written, by kind; otherwise with a dot."""
 
 
 def check(tree: SourceTree, generation: Protocol) -> list[Answer]:
-    """Look up every row of a generation, those that fail first."""
+    """Look up every row of a generation, and list failures first."""
     rows = [row for row in TOUCHPOINTS if generation in row.generations]
     answers = [look_up(tree, row, generation) for row in rows]
     return sorted(answers, key=lambda answer: ORDER.index(answer.status))
 
 
 def generation_of(tree: SourceTree) -> Protocol:
-    """Tell the generation of a tree by the folder of its evaluator."""
+    """Return the generation of a tree, by the folder of its evaluator."""
     there = [year for year, name in MARKS.items() if tree.has(name)]
     if len(there) != 1:
         raise typer.BadParameter(
@@ -164,7 +164,7 @@ def generation_of(tree: SourceTree) -> Protocol:
 
 
 def table(answers: list[Answer]) -> str:
-    """The answers for a reader: one line each, then the counts."""
+    """Return the answers as text: one line each, then the counts."""
     lines = []
     for answer in answers:
         name = _WORDS.get(answer.kind, "{}.{}").format(answer.owner, answer.member)

@@ -1,10 +1,10 @@
-"""Measures how far the statistics of `b1k_eval.compare` can be trusted, for docs/statistics.md.
+"""Measure how far the statistics of `b1k_eval.compare` can be trusted, for docs/statistics.md.
 
     python scripts/check_statistics.py [--repeats 2000] [--out docs/statistics.md]
 
-Exact enumeration where the number of outcomes allows it, simulation elsewhere. Takes about two
-minutes on one core. Replaces the page's tables and keeps the text around them. The slow tests run
-the same functions.
+Outcomes are enumerated exactly where their number allows it, and simulated elsewhere. This takes
+about two minutes on one core. The page's tables are replaced, and the text around them kept. The
+slow tests run the same functions.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from b1k_eval.compare.power import mcnemar_power, pairs_needed, smallest_detecta
 from b1k_eval.compare.sequential import betting_path
 
 Draw = Callable[[np.random.Generator, int, int], Float64Array]
-"""(generator, repeats, instances) -> one figure per instance, float64 [repeats, instances]."""
+"""Takes (generator, repeats, instances), returns figures, float64 [repeats, instances]."""
 
 PAIRS: dict[str, tuple[float, float]] = {
     "10 % and 10 %": (0.1, 0.1),
@@ -45,10 +45,10 @@ class Scenario:
     """Random results by instance.
 
     Attributes:
-        name: For the table.
-        draw: Draws them.
+        name: Its name in the tables.
+        draw: Draws the results.
         mean: Their true mean.
-        low: Least value possible; the greatest is 1.
+        low: Least possible value; the greatest is 1.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Scenario:
 
 
 def discrete(name: str, chances: dict[float, float], low: float = 0.0) -> Scenario:
-    """Independent values with given probabilities."""
+    """Return a scenario of independent values with given probabilities."""
     values, shares = np.array(list(chances)), np.array(list(chances.values()))
     return Scenario(
         name=name,
@@ -74,7 +74,7 @@ def discrete(name: str, chances: dict[float, float], low: float = 0.0) -> Scenar
 def rates(
     rng: np.random.Generator, shape: tuple[int, int], centre: float, spread: float
 ) -> Float64Array:
-    """Success rates of instances, some hard and some easy: Beta with this mean.
+    """Draw success rates of instances, some hard and some easy, from a Beta with mean `centre`.
 
     `spread` in (0, 1) is the correlation of two rollouts on one instance.
     """
@@ -83,7 +83,7 @@ def rates(
 
 
 def clusters(name: str, centre: float, spread: float, rollouts: int) -> Scenario:
-    """Mean success over several rollouts, by instance."""
+    """Return a scenario of mean success over several rollouts, by instance."""
 
     def draw(rng: np.random.Generator, repeats: int, n: int) -> Float64Array:
         return rng.binomial(rollouts, rates(rng, (repeats, n), centre, spread)) / rollouts
@@ -94,7 +94,7 @@ def clusters(name: str, centre: float, spread: float, rollouts: int) -> Scenario
 def cluster_pairs(
     name: str, centre_a: float, centre_b: float, rollouts: tuple[int, int], shared: bool
 ) -> Scenario:
-    """Differences of mean success over several rollouts; instances hard for both, or for one."""
+    """Return a scenario of differences in mean success; `shared`: instances are hard for both."""
 
     def draw(rng: np.random.Generator, repeats: int, n: int) -> Float64Array:
         on_a = rates(rng, (repeats, n), centre_a, 0.5)
@@ -132,21 +132,21 @@ FAIR: tuple[Scenario, ...] = (
     discrete("lopsided scores (80 % -1/4, 20 % 1)", {-0.25: 0.8, 1.0: 0.2}, -1.0),
     cluster_pairs("30 % both, 3 rollouts", 0.3, 0.3, (3, 3), False),
 )
-"""Differences whose mean is zero: the sequential test's null."""
+"""Differences with mean zero: the null hypothesis of the sequential test."""
 
 UNEVEN: tuple[Scenario, ...] = (
     cluster_pairs("30 % and 60 %, 3 rollouts", 0.3, 0.6, (3, 3), False),
     discrete("q, seldom better (90 % 0, 10 % 1)", {0.0: 0.9, 1.0: 0.1}, -1.0),
     discrete("one mostly wins (90 % 1, 10 % -1)", {1.0: 0.9, -1.0: 0.1}, -1.0),
 )
-"""Differences whose mean is not zero."""
+"""Differences with a mean other than zero."""
 
 
 # --- measurements ---------------------------------------------------------------------------------
 
 
 def rate_coverage(method: Callable[..., object], n: int) -> Float64Array:
-    """Exact coverage of a rate's 95 % interval at the rates 0.01 to 0.99, float64 [99]."""
+    """Return the exact coverage of a 95 % interval at rates 0.01 to 0.99, float64 [99]."""
     limits = [method(k, n) for k in range(n + 1)]
     low = np.array([limit.low for limit in limits])[:, None]
     high = np.array([limit.high for limit in limits])[:, None]
@@ -156,7 +156,7 @@ def rate_coverage(method: Callable[..., object], n: int) -> Float64Array:
 
 
 def pair_outcomes(n: int, rate_a: float, rate_b: float) -> Iterator[tuple[int, int, float]]:
-    """(wins of a, wins of b, probability) of every outcome for two independent policies."""
+    """Yield (wins of a, wins of b, probability) of every outcome for two independent policies."""
     shares = [rate_a * (1 - rate_b), rate_b * (1 - rate_a)]
     shares.append(1 - sum(shares))
     for wins_a in range(n + 1):
@@ -166,7 +166,7 @@ def pair_outcomes(n: int, rate_a: float, rate_b: float) -> Iterator[tuple[int, i
 
 
 def tango_coverage(n: int, rate_a: float, rate_b: float) -> float:
-    """Exact coverage of Tango's 95 % interval."""
+    """Return the exact coverage of Tango's 95 % interval."""
     covered = 0.0
     for wins_a, wins_b, chance in pair_outcomes(n, rate_a, rate_b):
         limits = tango(wins_a, wins_b, n)
@@ -176,13 +176,13 @@ def tango_coverage(n: int, rate_a: float, rate_b: float) -> float:
 
 
 def mcnemar_level(n: int, rate_a: float, rate_b: float) -> float:
-    """Exact probability of p <= 0.05."""
+    """Return the exact probability of p <= 0.05 in McNemar's test."""
     outcomes = pair_outcomes(n, rate_a, rate_b)
     return sum(chance for a, b, chance in outcomes if mcnemar(a, b).p_value <= 0.05)
 
 
 def in_use(rows: Float64Array, low: float) -> tuple[Float64Array, Float64Array]:
-    """Limits of the method in use for every row, float64 [R] each."""
+    """Return the limits of the method in use for every row, float64 [R] each."""
     weight = HALF if low < 0 else 1.0
     limits = [
         bounded_mean(row, bounds=(low, 1.0), seed=7, weight=weight, draws=4000) for row in rows
@@ -191,19 +191,19 @@ def in_use(rows: Float64Array, low: float) -> tuple[Float64Array, Float64Array]:
 
 
 def student(rows: Float64Array, low: float) -> tuple[Float64Array, Float64Array]:
-    """Student's t."""
+    """Return the limits of Student's t for every row, float64 [R] each."""
     n = rows.shape[1]
     half = stats.t.ppf(0.975, n - 1) * rows.std(axis=1, ddof=1) / np.sqrt(n)
     return rows.mean(axis=1) - half, rows.mean(axis=1) + half
 
 
 def scipy_bootstrap(method: str) -> Callable[..., tuple[Float64Array, Float64Array]]:
-    """The bootstrap of scipy; NaN, which covers nothing, where it has no answer."""
+    """Return a bootstrap of scipy; without an answer it gives NaN, which covers nothing."""
 
     def limits(rows: Float64Array, low: float) -> tuple[Float64Array, Float64Array]:
         parts = []
         with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")  # BCa on equal values: the NaN says it
+            warnings.simplefilter("ignore")  # BCa warns about equal values, for which it gives NaN
             for part in np.array_split(rows, max(1, len(rows) // 100)):
                 found = stats.bootstrap(
                     (part,), np.mean, axis=1, n_resamples=999, method=method, rng=3
@@ -215,7 +215,7 @@ def scipy_bootstrap(method: str) -> Callable[..., tuple[Float64Array, Float64Arr
 
 
 def studentised(rows: Float64Array, low: float) -> tuple[Float64Array, Float64Array]:
-    """Bootstrap t; resamples without any spread are left out."""
+    """Return the limits of the bootstrap t; resamples without spread are left out."""
     rng, n, out = np.random.default_rng(3), rows.shape[1], []
     for row in rows:
         sample = row[rng.integers(0, n, size=(999, n))]
@@ -242,7 +242,7 @@ METHODS: dict[str, Callable[..., tuple[Float64Array, Float64Array]]] = {
 def coverage(
     scenario: Scenario, method: str, n: int, repeats: int, seed: int = 1
 ) -> tuple[float, float]:
-    """Share of 95 % intervals that hold the true mean, and their mean width within bounds."""
+    """Return the share of 95 % intervals with the true mean, and their mean width in bounds."""
     rows = scenario.draw(np.random.default_rng(seed), repeats, n)
     low, high = METHODS[method](rows, scenario.low)
     held = (low <= scenario.mean + 1e-9) & (scenario.mean - 1e-9 <= high)
@@ -251,20 +251,20 @@ def coverage(
 
 
 def flip_level(scenario: Scenario, n: int, repeats: int, seed: int = 2) -> float:
-    """Share of sign-flip tests with p <= 0.05."""
+    """Return the share of sign-flip tests with p <= 0.05."""
     rows = scenario.draw(np.random.default_rng(seed), repeats, n)
     return float(np.mean([sign_flip(row, seed=0).p_value <= 0.05 for row in rows]))
 
 
 def decisions(scenario: Scenario, n: int, repeats: int, seed: int = 3) -> np.ndarray:
-    """Instances until `PairedBetting` decides, looking after each; 0 where not within n."""
+    """Return the instances until `PairedBetting` decides, tested after each; 0 if not within n."""
     return betting_path(scenario.draw(np.random.default_rng(seed), repeats, n)).decided_at
 
 
 def refuted_ever(scenario: Scenario, n: int, repeats: int, seed: int = 4) -> float:
-    """Share of sequences along which the confidence sequence ever leaves out the true mean.
+    """Return the share of sequences in which the confidence sequence ever excludes the true mean.
 
-    Written anew: Gauss-Chebyshev quadrature of numpy, wealth multiplied up.
+    An implementation of its own, as a check: numpy's Gauss-Chebyshev quadrature of the wealth.
     """
     rows = scenario.draw(np.random.default_rng(seed), repeats, n) - scenario.mean
     stakes, weights = np.polynomial.chebyshev.chebgauss(128)
@@ -277,7 +277,7 @@ def refuted_ever(scenario: Scenario, n: int, repeats: int, seed: int = 4) -> flo
 
 
 def independent(rate_a: float, rate_b: float) -> Scenario:
-    """Differences of two independent policies, one rollout each."""
+    """Return a scenario of differences of two independent policies, one rollout each."""
     win, lose = rate_a * (1 - rate_b), rate_b * (1 - rate_a)
     return discrete("", {1.0: win, -1.0: lose, 0.0: 1 - win - lose}, -1.0)
 
@@ -286,7 +286,7 @@ def independent(rate_a: float, rate_b: float) -> Scenario:
 
 
 def table(head: str, rows: list[list[object]]) -> str:
-    """A Markdown table; columns of `head` are separated by |, floats have three digits."""
+    """Return a Markdown table; columns of `head` are separated by |, floats have three digits."""
     lines = [f"| {head} |", "|---" * (head.count("|") + 1) + "|"]
     for row in rows:
         cells = (f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in row)
@@ -295,7 +295,7 @@ def table(head: str, rows: list[list[object]]) -> str:
 
 
 def rates_table() -> str:
-    """One rate, one rollout an instance."""
+    """Return the table for one rate with one rollout per instance."""
     rows: list[list[object]] = []
     for n in (10, 20, 50):
         for method in (wilson, clopper_pearson):
@@ -307,7 +307,7 @@ def rates_table() -> str:
 
 
 def scores_table(repeats: int) -> str:
-    """Coverage and width of the bootstrap in use and of others, for means in [0, 1]."""
+    """Return the coverage and width of several bootstraps, for means in [0, 1]."""
     rows: list[list[object]] = []
     for scenario in SCORES:
         for n in (10, 15, 20):
@@ -317,7 +317,7 @@ def scores_table(repeats: int) -> str:
 
 
 def pairs_table() -> str:
-    """Tango's interval and McNemar's test, one rollout each, exactly."""
+    """Return the exact table of Tango's interval and McNemar's test, one rollout each."""
     rows: list[list[object]] = []
     for name, (rate_a, rate_b) in PAIRS.items():
         for n in (10, 20, 50):
@@ -327,7 +327,7 @@ def pairs_table() -> str:
 
 
 def differences_table(repeats: int) -> str:
-    """Several rollouts and q-scores."""
+    """Return the table for several rollouts and q-scores."""
     rows: list[list[object]] = []
     for scenario in DIFFERENCES:
         for n in (10, 20):
@@ -338,7 +338,7 @@ def differences_table(repeats: int) -> str:
 
 
 def null_table(repeats: int) -> str:
-    """The sequential test without a difference, and for comparison one test at the end."""
+    """Return the table of the sequential test without a difference, beside one test at the end."""
     rows: list[list[object]] = [
         [
             scenario.name,
@@ -351,7 +351,7 @@ def null_table(repeats: int) -> str:
 
 
 def sequence_table(repeats: int) -> str:
-    """The confidence sequence with a difference."""
+    """Return the table of the confidence sequence with a difference."""
     rows: list[list[object]] = [
         [scenario.name, scenario.mean, refuted_ever(scenario, 200, repeats)] for scenario in UNEVEN
     ]
@@ -359,7 +359,7 @@ def sequence_table(repeats: int) -> str:
 
 
 def effort_table(repeats: int) -> str:
-    """Instances until decided against those of a fixed plan."""
+    """Return the table of instances until decided, beside those of a fixed plan."""
     plan = pairs_needed(0.2, 0.5)
     rows: list[list[object]] = []
     for rate_a, rate_b in ((0.3, 0.8), (0.4, 0.7), (0.5, 0.7), (0.5, 0.6), (0.1, 0.2)):
@@ -386,7 +386,7 @@ def effort_table(repeats: int) -> str:
 
 
 def plans_table(repeats: int) -> str:
-    """Plans, and their power simulated with the test itself."""
+    """Return the table of plans, with their power simulated by the test itself."""
     rng, rows = np.random.default_rng(6), []
     for difference, share in ((0.1, 0.3), (0.2, 0.3), (0.2, 0.5), (0.3, 0.5), (0.5, 0.6)):
         n = pairs_needed(difference, share)
@@ -399,7 +399,7 @@ def plans_table(repeats: int) -> str:
 
 
 def detectable_table() -> str:
-    """What a number of pairs shows."""
+    """Return the table of differences that a number of pairs can show."""
     rows: list[list[object]] = [
         [n, *(smallest_detectable(n, share) or "none" for share in (0.2, 0.5))]
         for n in (5, 6, 10, 20, 50, 100)
@@ -408,7 +408,7 @@ def detectable_table() -> str:
 
 
 def fill(page: str, tables: dict[str, str]) -> str:
-    """Replace what stands between the markers of each table; the text around them is kept."""
+    """Replace the text between the markers of each table, and keep the text around them."""
     for name, lines in tables.items():
         pattern = f"(<!-- {name} -->\n).*?(<!-- end -->)"
         page, count = re.subn(pattern, lambda m, t=lines: f"{m[1]}{t}\n{m[2]}", page, flags=re.S)

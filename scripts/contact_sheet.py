@@ -1,12 +1,12 @@
-"""Draw one episode of the twin at eight moments, and what the task changes before and after.
+"""Draw one episode of the twin at eight moments, and what the task changes, before and after.
 
     python scripts/contact_sheet.py [--task 31] [--instance 0] [--policy expert] [--out docs]
 
 Writes episode.jpg (overview, head, left and right wrist in each row) and closeup.jpg (as the
 scene's close-up camera sees it before and after, side by side).
 
-The moments are the start, every step at which sub-goals were first reached, and the end. Where they
-are more than eight, those of coming near something go first, and the rest is spread evenly.
+The moments are the start, every step at which sub-goals were first reached, and the end. If there
+are more than eight, those of coming near something are dropped first, then others evenly.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from b1k_policies.registry import make_policy
 
 MOMENTS = 8
 SIDE = 300
-"""Height of a row and side of a robot's picture [pixel]."""
+"""Height of a row, and width and height of a robot's picture [px]."""
 
 OVERVIEW_WIDTH = 400
 CAPTION = 26
 GAP = 6
 WIDTH = 2000
-"""Of the saved sheet, at most [pixel]."""
+"""Greatest width of the saved sheet [px]."""
 
 _INK = (229, 233, 240)
 
 
 class Moments(Subscriber):
-    """Takes the pictures of every step at which a sub-goal was reached for the first time."""
+    """Takes pictures at every step at which a sub-goal is reached for the first time."""
 
     def __init__(self, env: TwinEnv, rig: CameraRig) -> None:
         self._env = env
@@ -53,12 +53,12 @@ class Moments(Subscriber):
         self.rows: list[tuple[bool, UInt8Array]] = []
 
     def on_start(self, start: EpisodeStart) -> None:
-        """The initial state."""
+        """Take the initial state."""
         self._reached = {name for name, holds in start.subgoals.items() if holds}
         self._take(0, "start")
 
     def on_step(self, event: StepEvent) -> None:
-        """A row where something was reached."""
+        """Take a row if something was reached."""
         new = [
             name for name, holds in event.subgoals.items() if holds and name not in self._reached
         ]
@@ -68,7 +68,7 @@ class Moments(Subscriber):
             self._take(event.result.step, ", ".join(readable(name) for name in new), only_near)
 
     def on_end(self, result: EpisodeResult) -> None:
-        """The last state, unless it has just been taken."""
+        """Take the last state, unless it has just been taken."""
         if result.outcome != "error" and self._last != result.steps:
             self._take(result.steps, result.outcome)
 

@@ -1,10 +1,9 @@
-"""Find an arm posture that holds the hand somewhere: joint positions for an expert's file.
+"""Find an arm posture that puts the hand at a pose: joint positions for an expert's file.
 
     python scripts/expert_postures.py --trunk 1.5,-2.5,-1.3,0 --hand 0.6,0.25,0.45 --pitch 0.0
 
-Damped Gauss-Newton on MuJoCo's own kinematics and Jacobians. Always the same start, never a random
-one, so that all postures lie on one branch: arms that jump between branches make demonstrations
-multimodal.
+Damped Gauss-Newton on MuJoCo's own kinematics and Jacobians. The start is always the same, so that
+all postures lie on one branch: arms that jump between branches make demonstrations multimodal.
 """
 
 from __future__ import annotations
@@ -25,22 +24,22 @@ CANONICAL: dict[r1pro.Arm, Float64Array] = {
     "left": np.array([-0.3, 0.25, 0.0, -1.3, 0.0, 0.0, 0.0]),
     "right": np.array([-0.3, -0.25, 0.0, -1.3, 0.0, 0.0, 0.0]),
 }
-"""Elbow down and a little out [rad]; the one solution branch that is used."""
+"""Posture with the elbow down and a little out, on the only branch that is used [rad]."""
 
 _ITERATIONS = 40
-_ROTATION_WEIGHT = 0.25  # [m/rad]: what an orientation error counts against a position error
-_POSTURE_WEIGHT = 0.004  # pulls the redundant degree of freedom to the canonical posture
+_ROTATION_WEIGHT = 0.25  # [m/rad]: weight of an orientation error beside a position error
+_POSTURE_WEIGHT = 0.004  # pulls the seventh, redundant freedom to the canonical posture
 _LIMIT_MARGIN = 0.02  # [rad]
 
 _ITERATIONS = 40
-_ROTATION_WEIGHT = 0.25  # [m/rad]: what an orientation error counts against a position error
-_POSTURE_WEIGHT = 0.004  # pulls the redundant degree of freedom to the canonical posture
+_ROTATION_WEIGHT = 0.25  # [m/rad]: weight of an orientation error beside a position error
+_POSTURE_WEIGHT = 0.004  # pulls the seventh, redundant freedom to the canonical posture
 _LIMIT_MARGIN = 0.02  # [rad]
 
 
 @dataclass(frozen=True)
 class IkResult:
-    """Joint positions float64 [7] [rad], and how far the hand stays from the target."""
+    """Joint positions, float64 [7] [rad], and the hand's distance from the target [m], [rad]."""
 
     joints: Float64Array
     position_error: float
@@ -48,7 +47,7 @@ class IkResult:
 
     @property
     def reached(self) -> bool:
-        """Close enough to act on: 1 cm and 0.1 rad."""
+        """Whether the hand is close enough to act: within 1 cm and 0.1 rad."""
         return self.position_error < 0.01 and self.rotation_error < 0.1
 
 
@@ -68,14 +67,14 @@ class ArmSolver(ArmKinematics):
         rotation: Float64Array,
         start: Float64Array | None = None,
     ) -> IkResult:
-        """Joint positions that put the hand at a pose.
+        """Find joint positions that put the hand at a pose.
 
         Args:
             trunk: float64 [4] [rad].
             position: Target, float64 [3], base frame [m].
             rotation: Target, float64 [3, 3], base frame.
-            start: float64 [7] to start from; a nearby solution saves iterations and keeps to its
-                branch. The canonical posture if None.
+            start: float64 [7] [rad] to start from; a nearby solution saves iterations and keeps to
+                its branch. None for the canonical posture.
         """
         canonical = CANONICAL[self.arm]
         joints = canonical.copy() if start is None else start.copy()
@@ -113,7 +112,7 @@ class ArmSolver(ArmKinematics):
         position: Float64Array,
         rotation: Float64Array,
     ) -> Float64Array:
-        """Weighted pose error (6) and distance from the canonical posture (7)."""
+        """Return weighted pose error (6) and distance from the canonical posture (7)."""
         here, turn = self.forward(trunk, joints)
         residual = np.empty(13)
         residual[:3] = position - here
@@ -122,7 +121,7 @@ class ArmSolver(ArmKinematics):
         return residual
 
     def _jacobian_at(self, trunk: Float64Array, joints: Float64Array) -> Float64Array:
-        """Derivative of the negative residual, float64 [13, 7]."""
+        """Return the derivative of the negative residual, float64 [13, 7]."""
         self.forward(trunk, joints)
         full = self._full_jacobian
         mujoco.mj_comPos(self._model, self._data)
@@ -135,7 +134,7 @@ class ArmSolver(ArmKinematics):
 
 
 def hand_rotation(pitch: float, yaw: float) -> Float64Array:
-    """Hand that approaches forward and `pitch` below the horizon, turned by `yaw` about z.
+    """Return the rotation of a hand that approaches forward, `pitch` downward, turned by `yaw`.
 
     Returns:
         float64 [3, 3]; at pitch 0 and yaw 0 it approaches along +x with its fingers along y.
@@ -154,7 +153,7 @@ def _rotation_vector(rotation: Float64Array) -> Float64Array:
 
 
 def numbers(text: str) -> Float64Array:
-    """Numbers separated by commas."""
+    """Read numbers separated by commas."""
     return np.array([float(part) for part in text.split(",")])
 
 

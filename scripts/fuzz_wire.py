@@ -19,7 +19,7 @@ from fuzz_wire_messages import crossed, mutated, seeds
 from fuzz_wire_targets import METER, TARGETS, ready
 
 TRACED = 4
-"""Memory is traced for one input in so many."""
+"""Memory is traced for one input in this many."""
 
 
 def main() -> None:

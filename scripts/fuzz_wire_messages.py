@@ -1,8 +1,8 @@
-"""Messages for `fuzz_wire`: honest ones to begin with, and how they are changed.
+"""Messages for `fuzz_wire`: valid ones to begin with, and ways to change them.
 
-Bytes are changed by libFuzzer. Beside that a message is read as a tree (the msgpack package's, not
-ours, so that no rule of ours is in the way), changed there, and written again: so it stays a
-message, and what comes after the codec is reached.
+libFuzzer changes bytes. Besides, a message is read as a tree (by the msgpack package, so that no
+rule of our codec is in the way), changed there, and written again. So it stays a message, and code
+behind the codec is reached.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from b1k_envs.base import Observation, Protocol
 
 NEXT = b"\xc1next\xc1"
-"""Between two messages of a sequence; no msgpack value has the byte 0xc1."""
+"""Separates two messages of a sequence; msgpack never uses the byte 0xc1."""
 TEXT = b"\xc1text\xc1"
-"""Before a message that is sent as a text."""
+"""Precedes a message that is sent as a text."""
 MOST_MESSAGES = 8
 
 
 def messages_of(data: bytes) -> list[bytes | str]:
-    """The messages of an input; any bytes are some."""
+    """Return the messages of an input; any bytes give some."""
     parts = data.split(NEXT)[:MOST_MESSAGES]
     return [
         part.removeprefix(TEXT).decode("utf-8", "replace") if part.startswith(TEXT) else part
@@ -38,7 +38,7 @@ def messages_of(data: bytes) -> list[bytes | str]:
 
 
 def sequence(*messages: bytes) -> bytes:
-    """The input that has these messages."""
+    """Return the input with these messages."""
     return NEXT.join(messages)
 
 
@@ -46,7 +46,7 @@ def sequence(*messages: bytes) -> bytes:
 
 
 def tiny_observation(protocol: Protocol) -> Observation:
-    """One with pictures of 2 x 2."""
+    """Return an observation with pictures of 2 x 2 px."""
     from b1k_envs.base import VIEWS, Observation
     from b1k_envs.r1pro import PROPRIO_DIM
     from b1k_policies.remote.wire.poses import camera_poses
@@ -71,7 +71,7 @@ def honest_observation(
     envs: int | None = 1,
     **more: Any,  # noqa: ANN401 - options of `to_wire`
 ) -> dict[str, Any]:
-    """As an evaluator sends it; `envs` is the leading dimension."""
+    """Return an observation as an evaluator sends it; `envs` is the leading dimension."""
     from b1k_policies.remote.wire.messages import to_wire
 
     message = to_wire(tiny_observation(protocol), batch=envs is not None, **more)
@@ -84,7 +84,7 @@ def honest_observation(
 
 
 def observations() -> list[bytes]:
-    """Of every generation, as the evaluators and our own client send them."""
+    """Return observations of every generation, as evaluators and our own client send them."""
     from b1k_policies.remote.wire.codec import pack
 
     return [
@@ -98,7 +98,7 @@ def observations() -> list[bytes]:
 
 
 def resets() -> list[bytes]:
-    """As the evaluators and our own client send them."""
+    """Return resets as evaluators and our own client send them."""
     from b1k_policies.remote.wire.codec import pack
     from b1k_policies.remote.wire.messages import Told, reset_message
 
@@ -107,7 +107,7 @@ def resets() -> list[bytes]:
 
 
 def answers() -> list[bytes]:
-    """One action, a chunk of 3, the same from a server of ours, and what stands for a fault."""
+    """Return one action, a chunk of 3, the same from a server of ours, and reports of faults."""
     from b1k_policies.base import ActionChunk, Skill
     from b1k_policies.remote.wire.codec import pack
     from b1k_policies.remote.wire.messages import answer_message
@@ -127,7 +127,7 @@ def answers() -> list[bytes]:
 
 
 def greetings() -> list[bytes]:
-    """Metadata of servers of ours and of others."""
+    """Return metadata of our servers and of others."""
     from b1k_policies.remote.wire.codec import pack
     from b1k_policies.remote.wire.metadata import Resizing, ServerInfo
 
@@ -142,7 +142,7 @@ def greetings() -> list[bytes]:
 
 
 def seeds(target: str) -> list[bytes]:
-    """Inputs to begin with."""
+    """Return the inputs to begin with."""
     from b1k_policies.remote.wire.codec import pack
 
     asked, began, answered, greeted = observations(), resets(), answers(), greetings()
@@ -151,7 +151,7 @@ def seeds(target: str) -> list[bytes]:
     if target == "server":
         pairs = [sequence(reset, one) for reset in began for one in asked]
         return [*asked, *pairs, sequence(asked[2], asked[2], began[0], asked[3]), TEXT + b"hello"]
-    nothing = pack({"observation": 1})  # what a client asks for again, twice
+    nothing = pack({"observation": 1})  # no action: a client asks again, twice
     return [
         *(sequence(hello, answer, answer) for hello in greeted for answer in answered),
         *(sequence(hello, nothing, nothing, nothing) for hello in greeted),
@@ -169,10 +169,10 @@ _PACKER = msgpack.Packer(unicode_errors="surrogateescape")
 
 
 def read_tree(data: bytes) -> Any:  # noqa: ANN401 - any message
-    """The tree of a message.
+    """Read the tree of a message.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is not a message.
     """
     try:
         return msgpack.unpackb(
@@ -186,7 +186,7 @@ def read_tree(data: bytes) -> Any:  # noqa: ANN401 - any message
 
 
 def written(node: Any) -> bytes:  # noqa: ANN401 - any message
-    """The message of a tree."""
+    """Write a tree as a message."""
     if isinstance(node, Pairs):
         inner = b"".join(written(part) for pair in node for part in pair)
         return bytes(_PACKER.pack_map_header(len(node))) + inner
@@ -226,13 +226,13 @@ def _array(dtype: str, shape: Sequence[int], data: bytes | None = None) -> Pairs
 
 
 def _slots(root: list[Any]) -> list[tuple[list[Any], int]]:
-    """Every place in a tree that holds a value or a key."""
+    """List every place in a tree that holds a value or a key."""
     found: list[tuple[list[Any], int]] = []
     waiting = [root]
     while waiting:
         node = waiting.pop()
         for at, inner in enumerate(node):
-            if not isinstance(node, Pairs):  # a pair itself is no value
+            if not isinstance(node, Pairs):  # a pair itself is not a value
                 found.append((node, at))
             if isinstance(inner, list):
                 waiting.append(inner)
@@ -246,7 +246,7 @@ def _is_array(node: object) -> bool:
 
 
 class _Change:
-    """One change of a tree, at random."""
+    """A random change of a tree."""
 
     def __init__(self, chance: random.Random, root: list[Any]) -> None:
         self._chance = chance
@@ -364,7 +364,7 @@ class _Change:
 def mutated(
     data: bytes, max_size: int, seed: int, bytewise: Callable[[bytes, int], bytes]
 ) -> bytes:
-    """An input changed: one message's bytes or its tree, or the order of the messages."""
+    """Change an input: one message's bytes or tree, or the order of the messages."""
     chance = random.Random(seed)
     parts = data.split(NEXT)
     if chance.random() < 0.1:
@@ -392,7 +392,7 @@ def _changed(
 
 
 def crossed(data: bytes, other: bytes, max_size: int, seed: int) -> bytes:
-    """Two inputs made one: a message replaced, or a value within a message."""
+    """Join two inputs: a message is replaced, or a value within a message."""
     chance = random.Random(seed)
     parts, others = data.split(NEXT), other.split(NEXT)
     at, taken = chance.randrange(len(parts)), chance.choice(others)

@@ -1,7 +1,7 @@
-"""What `fuzz_wire` gives its inputs to, and what must hold; docs/fuzzing.md has it in words.
+"""The code that `fuzz_wire` tests, and the invariants, which docs/fuzzing.md explains.
 
-A target is made once and called with any bytes. It raises `BrokenInvariantError`, or whatever came
-out of the code under test. None needs atheris: tests run them on the inputs that were found.
+A target is made once and called with any bytes. It raises `BrokenInvariantError`, or the exception
+of the code under test. None needs atheris: tests run them on the inputs that were found.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ if TYPE_CHECKING:
     from b1k_policies.remote.wire.limits import Limits
 
 MOST_S = 1.0
-"""Processor time of one input."""
+"""Most processor time for one input [s]."""
 _ERRORS = 2**16
-"""What an error, its traceback and the interpreter's own stack take [bytes]."""
+"""Memory of an error, its traceback and the interpreter's own stack [bytes]."""
 _HANDLING = 2**19
-"""What a connection, its tasks and its answers take beside the messages [bytes]."""
+"""Memory of a connection, its tasks and its answers besides the messages [bytes]."""
 _PER_VALUE = 250
-"""`Limits` says about 200 bytes a value."""
+"""Memory of one value; `Limits` says about 200 [bytes]."""
 
 
 class BrokenInvariantError(AssertionError):
-    """What an input must not bring about."""
+    """An input caused what must never happen."""
 
 
 class Meter:
-    """Holds what an input brings about to its bounds.
+    """Checks that an input stays within its bounds of memory and time.
 
     Attributes:
-        every: Memory is traced for one input in so many, as it costs three times the time.
+        every: Memory is traced for one input in this many, since that triples the time.
     """
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class Meter:
 
     @contextmanager
     def held_to(self, data: bytes, room: int) -> Iterator[None]:
-        """Hold what is inside to a peak of memory [bytes] and to `MOST_S`."""
+        """Check that the block takes at most `room` of memory [bytes] and `MOST_S` of time."""
         traced = zlib.crc32(data) % self.every == 0
         if traced:
             tracemalloc.start()
@@ -82,7 +82,7 @@ METER = Meter()
 
 
 def room_for(length: int, limits: Limits) -> int:
-    """What `Limits` lets the reading of a message of a length allocate [bytes]."""
+    """Return what reading a message of a length may allocate by its `Limits` [bytes]."""
     return (
         min(length, limits.size)
         + 4 * min(length, limits.text)
@@ -95,7 +95,7 @@ def room_for(length: int, limits: Limits) -> int:
 
 
 class CodecTarget:
-    """`unpack`: a `WireError`, or what the msgpack package reads, which can be sent again."""
+    """Tests `unpack`: it raises `WireError`, or agrees with msgpack on a value that packs again."""
 
     def __init__(self) -> None:
         from b1k_policies.remote.server.limits import Quota
@@ -106,10 +106,10 @@ class CodecTarget:
         self._tight = codec.Limits(size=2048, depth=3, elements=48, text=192)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: the target holds nothing."""
 
     def __call__(self, data: bytes) -> None:
-        """One message, under the server's limits and under such as it will meet."""
+        """Read one message, under the server's limits and under limits that it will exceed."""
         value, taken = self._read(data, self._granted)
         _, taken_tightly = self._read(data, self._tight)
         if taken_tightly and not taken:
@@ -132,7 +132,7 @@ class CodecTarget:
 
 
 def _same(ours: Any, theirs: Any) -> bool:  # noqa: ANN401 - any message
-    """Whether a value is what the msgpack package has, where arrays and scalars are still maps."""
+    """Whether a value equals the msgpack package's, in which arrays and scalars are still maps."""
     if isinstance(ours, np.ndarray):
         name, data, shape = (theirs[key] for key in (b"dtype", b"data", b"shape"))
         plain = name.decode() if isinstance(name, bytes) else name
@@ -157,11 +157,11 @@ _LOG = logging.getLogger("b1k_policies.remote.server")
 
 
 class _Evaluator:
-    """In place of a connection: sends its messages, keeps the answers, then is gone.
+    """Stands for a connection: sends its messages, keeps the answers, and disconnects.
 
     Attributes:
-        answers: What it was sent; the first is the metadata.
-        code: Of the close frame; None where the server did not close.
+        answers: The messages it got; the first is the metadata.
+        code: Code of the close frame; None if the server did not close.
     """
 
     remote_address = ("fuzz", 0)
@@ -191,7 +191,7 @@ class _Evaluator:
 
 
 class ServerTarget:
-    """All of the server between a connection and the policy, a `hold` that looks at everything."""
+    """Tests all of the server between a connection and the policy, which reads everything."""
 
     def __init__(self) -> None:
         from b1k_policies.baselines import HoldPolicy
@@ -203,12 +203,12 @@ class ServerTarget:
         from b1k_policies.remote.wire.codec import pack
 
         class Watching(HoldPolicy):
-            """Hold looks at little; this one sees that all of it is what it is said to be."""
+            """A `hold` that checks every part of an observation."""
 
             needs_images = True
 
             def reset(self, episode: EpisodeInfo) -> None:
-                np.random.default_rng(episode.seed)  # as `random` does
+                np.random.default_rng(episode.seed)  # `random` needs a valid seed, too
                 super().reset(episode)
 
             def infer(self, observation: Observation) -> ActionChunk:
@@ -240,7 +240,7 @@ class ServerTarget:
         self._batcher.close()
 
     def __call__(self, data: bytes) -> None:
-        """The messages, then an honest episode on that connection and one on the next."""
+        """Send the messages, then a valid episode on that connection and one on the next."""
         messages = messages_of(data)
         granted = self._quota.wire
         room = _HANDLING + sum(
@@ -278,7 +278,7 @@ class ServerTarget:
 
 
 def _check_observation(observation: Observation) -> None:
-    """Hold it to the docstring of its class."""
+    """Check an observation against the docstring of its class."""
     pictures, poses = observation.images.values(), observation.camera_to_base.values()
     arrays = [*pictures, *poses, observation.cam_rel_poses, observation.proprio]
     lengths = {"2025": (256,), "2026": (61,)}
@@ -302,7 +302,7 @@ def _finite(form: dict[bytes, Any]) -> None:
 
 
 class _Ear(logging.Handler):
-    """Hears of tracebacks."""
+    """Notes logged tracebacks."""
 
     def __init__(self, faults: list[BaseException | str]) -> None:
         super().__init__()
@@ -317,14 +317,14 @@ class _Ear(logging.Handler):
 
 
 _RESET = b"\xa5reset"
-"""How the message of a reset begins, after the number of its keys."""
+"""Beginning of a reset message, after the number of its keys."""
 
 
 class _Answering:
-    """In place of the client's connection: metadata, then answers, then it is gone.
+    """Stands for the client's connection: sends metadata, then answers, and disconnects.
 
-    A reset is answered by a message of one byte, if that is the next one; nothing else comes that
-    was not asked for.
+    A reset is answered by the next message if it has one byte; nothing else is sent without a
+    question.
     """
 
     def __init__(self, metadata: bytes | str, answers: Callable[[], list[bytes | str]]) -> None:
@@ -359,7 +359,7 @@ class _Answering:
 
 
 class ClientTarget:
-    """`RemotePolicy` and its `Link`: the first message is the metadata, the others are answers."""
+    """Tests `RemotePolicy` and its `Link`: the first message is the metadata, then come answers."""
 
     def __init__(self) -> None:
         from b1k_envs import errors
@@ -386,7 +386,7 @@ class ClientTarget:
         self._stack = ExitStack()
         for owner, name, double in (
             (link.Link, "_check_health", lambda *_: None),
-            (link.Link, "_cut_off", lambda *_: nullcontext()),  # starts a thread per message
+            (link.Link, "_cut_off", lambda *_: nullcontext()),  # would start a thread per message
             (websockets.sync.client, "connect", self._connect),
             (remote, "probe_observation", lambda _: self._observation),
             (remote, "require_torch", lambda _: None),
@@ -399,7 +399,7 @@ class ClientTarget:
         self._stack.close()
 
     def __call__(self, data: bytes) -> None:
-        """A run against such a server, with single actions or those it offers, and with chunks."""
+        """Run against such a server, with single actions or those it offers, and with chunks."""
         messages = messages_of(data)
         room = _HANDLING + 2 * sum(room_for(len(one), self._limits) for one in messages)
         for options in ("wait=0", "wait=0&chunk=3&batch=no"):
@@ -413,7 +413,7 @@ class ClientTarget:
         return _Answering(self._metadata, lambda: self._answers)
 
     def _begun(self, spec: str) -> Any:  # noqa: ANN401 - a RemotePolicy
-        """A policy that has asked as long as there were answers; None if it did not begin."""
+        """Return a policy that has asked until answers ran out; None if it did not begin."""
         try:
             policy = self._remote.RemotePolicy(spec, sleep=lambda _: None)
         except self._not_started as error:
@@ -456,7 +456,7 @@ class ClientTarget:
 
 
 def _printable(said: object) -> None:
-    """What may go to a terminal: control characters would be obeyed there."""
+    """Check that a text has no control characters, which a terminal would obey."""
     if not str(said).isprintable():
         raise BrokenInvariantError(f"a text with control characters: {str(said)!r}")
 
@@ -467,7 +467,7 @@ TARGETS: MappingProxyType[str, type[CodecTarget | ServerTarget | ClientTarget]] 
 
 
 def ready(name: str) -> CodecTarget | ServerTarget | ClientTarget:
-    """A target that has met every honest input: what is imported at first use is nobody's doing."""
+    """Return a target after every valid input, so that first imports count for no input."""
     target = TARGETS[name]()
     METER.every = sys.maxsize
     for data in seeds(name):

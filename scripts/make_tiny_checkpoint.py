@@ -1,11 +1,10 @@
-"""A complete checkpoint folder of a few MB: config, weights, tokenizer, contract, code.
+"""Make a complete checkpoint folder of a few MB: config, weights, tokenizer, contract, code.
 
     python scripts/make_tiny_checkpoint.py v4|v17|family DIR [--seed 0]
 
-`v4` and `v17` are as their model cards say. `family` is as the public code of the X-VLA family is
-where that differs: no EVAL_CONTRACT.json, poses switched by an environment variable, pictures of
-224 px that the geometry encoder enlarges to 504, and weights in a pickle, because two names share a
-tensor.
+`v4` and `v17` follow their model cards. `family` follows the public code of the X-VLA family where
+that differs: no EVAL_CONTRACT.json, poses switched by an environment variable, pictures of 224 px
+that the geometry encoder enlarges to 504, and weights in a pickle, as two names share a tensor.
 
 The weights are random. The folder exists to exercise every line from the disk to the robot, and to
 notice a client that sends the wrong thing; a result obtained with it says nothing about a model.
@@ -37,12 +36,12 @@ from b1k_policies.xvla.silence import quietly
 CODE = Path(__file__).parent / "tiny_checkpoint" / "da3_xvla"
 FAMILY = "family"
 FAMILY_CODE = CODE.with_name(FAMILY)
-"""Laid over `CODE`: what the public family has otherwise."""
+"""Files that replace those in `CODE` for the public family."""
 KINDS = (*PRESETS, FAMILY)
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>")
-"""BART's, in the order of their ids from 0; `<mask>` is the last id."""
+"""BART's special tokens, in the order of their ids from 0; `<mask>` has the last id."""
 VOCABULARY = 640
-"""Tokens without `<mask>`: the four, 256 bytes, and merges."""
+"""Number of tokens without `<mask>`: the four above, 256 bytes, and merges."""
 
 
 def make_tiny_checkpoint(version: str, folder: Path, *, seed: int = 0) -> None:
@@ -50,11 +49,11 @@ def make_tiny_checkpoint(version: str, folder: Path, *, seed: int = 0) -> None:
 
     Args:
         version: `v4`, `v17` or `family`.
-        folder: Where to; made with its parents, or empty.
-        seed: Of the weights. torch's own generator is left as it was.
+        folder: The folder to write; it is made with its parents, or must be empty.
+        seed: Seed of the weights; torch's own generator is not changed.
 
     Raises:
-        UsageError: No such version, or the folder is in use.
+        UsageError: There is no such version, or the folder is not empty.
     """
     if version not in KINDS:
         raise UsageError(f"there is no version {version!r}: choose one of {', '.join(KINDS)}")
@@ -69,7 +68,7 @@ def make_tiny_checkpoint(version: str, folder: Path, *, seed: int = 0) -> None:
     contract = PRESETS[version]
     config = config_json(contract, vocabulary=write_tokenizer(folder, contract))
     write_weights(folder, package, config, seed)
-    _write_json(folder / "config.json", config)  # over the library's, which differs by version
+    _write_json(folder / "config.json", config)  # replaces the library's, which varies by version
     _write_json(folder / "EVAL_CONTRACT.json", contract_json(contract))
     (folder / "README.md").write_text(readme(contract, seed), "utf-8")
 
@@ -77,7 +76,7 @@ def make_tiny_checkpoint(version: str, folder: Path, *, seed: int = 0) -> None:
 def _make_family(folder: Path, package: Path, seed: int) -> None:
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(FAMILY_CODE, package, ignore=ignored, dirs_exist_ok=True)
-    contract = PRESETS["v17"]  # its tokens
+    contract = PRESETS["v17"]  # the family stands in with v17's tokens
     config = family_config_json(write_tokenizer(folder, contract))
     write_pickle(folder, package, config, seed)
     _write_json(folder / "config.json", config)
@@ -89,7 +88,7 @@ def _make_family(folder: Path, package: Path, seed: int) -> None:
 
 
 def _small(vocabulary: int) -> dict[str, Any]:
-    """What makes a model tiny, in every version."""
+    """Return the sizes that make a model tiny, for every version."""
     return {
         "florence_config": {"image_size": 224, "patch_size": 32},
         "vocab_size": vocabulary,
@@ -103,7 +102,7 @@ def _small(vocabulary: int) -> dict[str, Any]:
 
 
 def config_json(contract: EvalContract, *, vocabulary: int) -> dict[str, Any]:
-    """What config.json holds: the card's keys and values, then the widths of this model."""
+    """Return config.json: the card's keys and values, then the widths of this model."""
     v4 = contract.name == "v4"
     return {
         "architectures": ["XVLA"],
@@ -134,7 +133,7 @@ def config_json(contract: EvalContract, *, vocabulary: int) -> dict[str, Any]:
 
 
 def family_config_json(vocabulary: int) -> dict[str, Any]:
-    """What config.json holds in the public family: nothing of the poses, 504 px inside DA3."""
+    """Return the public family's config.json: nothing about poses, 504 px inside DA3."""
     return {
         "architectures": ["XVLA"],
         "model_type": "xvla",
@@ -161,13 +160,13 @@ def family_config_json(vocabulary: int) -> dict[str, Any]:
 
 
 def family_preprocessor_json(contract: EvalContract) -> dict[str, Any]:
-    """What preprocessor_config.json holds: the size of the pictures, which config.json has not."""
+    """Return preprocessor_config.json, with the size of the pictures that config.json lacks."""
     return {
         "image_processor_type": "CLIPImageProcessor",
         "processor_class": "XVLAProcessor",
         "do_resize": True,
         "size": {"height": 224, "width": 224},
-        "resample": 3,  # PIL's number of bicubic
+        "resample": 3,  # PIL's number for bicubic
         "do_center_crop": False,
         "do_rescale": True,
         "rescale_factor": 1 / 255,
@@ -180,7 +179,7 @@ def family_preprocessor_json(contract: EvalContract) -> dict[str, Any]:
 
 
 def contract_json(contract: EvalContract) -> dict[str, Any]:
-    """What EVAL_CONTRACT.json holds: all that can be stated, in the words of the card."""
+    """Return EVAL_CONTRACT.json: all that can be stated, in the words of the card."""
     gripper = {"signed": "2*(q1+q2)/0.10 - 1", "fraction": "(q1+q2)/0.10", "sum": "q1+q2"}
     return {
         "model": f"da3-xvla-b1k-task31-{contract.name}-tiny",
@@ -242,7 +241,7 @@ def _write_json(path: Path, document: dict[str, Any]) -> None:
 
 
 def write_tokenizer(folder: Path, contract: EvalContract) -> int:
-    """Train a byte-level BPE on the instructions, write it as a BART folder has it; its size."""
+    """Train a byte-level BPE on the instructions, write it as BART does, and return its size."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
     from tokenizers.trainers import BpeTrainer
 
@@ -258,7 +257,7 @@ def write_tokenizer(folder: Path, contract: EvalContract) -> int:
     learner.train_from_iterator(sentences, trainer)
     learned = json.loads(learner.to_str())["model"]
     vocabulary = {**learned["vocab"], "<mask>": len(learned["vocab"])}
-    # tokenizers writes pairs since 0.20, "left right" before.
+    # tokenizers writes merges as pairs since 0.20, and as "left right" before.
     merges = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in learned["merges"]]
 
     finished = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
@@ -270,7 +269,7 @@ def write_tokenizer(folder: Path, contract: EvalContract) -> int:
         [*map(AddedToken, SPECIAL_TOKENS), AddedToken("<mask>", lstrip=True)]
     )
     document = json.loads(finished.to_str())
-    document["model"]["merges"] = [" ".join(pair) for pair in merges]  # read by all versions
+    document["model"]["merges"] = [" ".join(pair) for pair in merges]  # all versions read this
     _write_json(folder / "tokenizer.json", document)
     in_order = dict(sorted(vocabulary.items(), key=lambda item: item[1]))
     (folder / "vocab.json").write_text(json.dumps(in_order, ensure_ascii=False), "utf-8")
@@ -295,7 +294,7 @@ def _write_tokenizer_settings(folder: Path, contract: EvalContract) -> None:
     _write_json(folder / "special_tokens_map.json", names)
     settings = {
         "tokenizer_class": "BartTokenizer",
-        "model_max_length": 1024,  # Florence-2's; how much of it is used is the contract's matter
+        "model_max_length": 1024,  # Florence-2's; the contract says how much of it is used
         "add_prefix_space": False,
         "trim_offsets": True,
         "errors": "replace",
@@ -310,7 +309,7 @@ def _write_tokenizer_settings(folder: Path, contract: EvalContract) -> None:
 
 @contextmanager
 def imported(package: Path) -> Iterator[Callable[[str], ModuleType]]:
-    """Import from a package folder under its own name, and leave no trace of it.
+    """Import from a package folder under its own name, and remove it from sys.modules again.
 
     Args:
         package: Folder of the package, `.../da3_xvla`.
@@ -343,13 +342,13 @@ def _modules(package: str) -> list[str]:
 
 
 def write_weights(folder: Path, package: Path, config: dict[str, Any], seed: int) -> None:
-    """Build the model with the code beside it, and save it as it saves itself."""
+    """Build the model with the code beside it, and save it by its own method."""
     with built(package, config, seed) as model, quietly():
         model.save_pretrained(folder, safe_serialization=True)
 
 
 def write_pickle(folder: Path, package: Path, config: dict[str, Any], seed: int) -> None:
-    """The same as a pickle, in which a tensor may have two names."""
+    """Write the same weights as a pickle, in which a tensor may have two names."""
     import torch
 
     with built(package, config, seed) as model:
@@ -358,7 +357,7 @@ def write_pickle(folder: Path, package: Path, config: dict[str, Any], seed: int)
 
 @contextmanager
 def built(package: Path, config: dict[str, Any], seed: int) -> Iterator[Any]:
-    """The model that the code makes of a configuration, with weights of the seed."""
+    """Give the model that the code makes from a configuration, with weights of the seed."""
     import torch
 
     with imported(package) as load, torch.random.fork_rng(devices=[]):
@@ -371,7 +370,7 @@ def built(package: Path, config: dict[str, Any], seed: int) -> Iterator[Any]:
 
 
 def readme(contract: EvalContract, seed: int) -> str:
-    """What README.md says."""
+    """Return README.md."""
     name, size = contract.name, contract.image_size
     return f"""\
 # A tiny checkpoint with the interface of DA3-XVLA {name}
@@ -396,7 +395,7 @@ Made by `scripts/make_tiny_checkpoint.py {name}` of b1k-eval.
 
 
 def family_readme(seed: int) -> str:
-    """What README.md says of the family's stand-in."""
+    """Return README.md of the family's stand-in."""
     return f"""\
 # A tiny checkpoint in the shape of the public X-VLA family
 
@@ -421,7 +420,7 @@ Made by `scripts/make_tiny_checkpoint.py family` of b1k-eval.
 
 
 def main() -> int:
-    """Run the command line; the exit status."""
+    """Run the command line, and return the exit status."""
     parser = argparse.ArgumentParser(description="Write a tiny checkpoint with random weights.")
     parser.add_argument("version", choices=KINDS)
     parser.add_argument("folder", type=Path, metavar="DIR")

@@ -1,4 +1,4 @@
-"""How the code is spread: a table per package, for before and after a change of its rooms.
+"""Measure how the code is spread, package by package, before and after a change of its layout.
 
     python scripts/measure_code.py [ROOT] [--json]
 
@@ -27,7 +27,7 @@ PLACES = (*(f"{floor}/{package}" for floor, package in PACKAGES.items()), "scrip
 
 
 def measure(files: list[Path], root: Path) -> dict[str, Any]:
-    """Sizes of some files below a root."""
+    """Measure some files below a root."""
     texts = {file: file.read_text(encoding="utf-8") for file in files}
     lines = {file: len(text.splitlines()) for file, text in texts.items()}
     functions = sorted(_function_lengths(map(ast.parse, texts.values())))
@@ -65,7 +65,7 @@ def _quantile(ordered: list[int], share: float) -> int:
 
 
 def cycles(root: Path) -> list[list[str]]:
-    """Groups of modules that import one another, over all packages."""
+    """Find groups of modules that import one another, over all packages."""
     found = {
         ".".join(file.relative_to(root / floor).with_suffix("").parts): file
         for floor, package in PACKAGES.items()

@@ -1,9 +1,9 @@
-"""Success against the policy's latency: one realtime run per latency, and their picture.
+"""Plot success over the policy's latency, with one realtime run per latency.
 
     python scripts/plot_latency.py OUT [--latencies 0,100,...] [--instances 0-9] [-- OPTIONS OF RUN]
 
-Runs of the expert unless the OPTIONS name another policy. A run that is complete is not run again,
-so that a broken-off curve goes on. Bars are Wilson intervals. Needs the extra `report`.
+The policy is the expert unless the OPTIONS name another. A complete run is not run again, so that
+an interrupted curve goes on. Bars are Wilson intervals. Needs the extra `report`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from b1k_eval.records.loading import RunData, read_run_data
 
 
 def run_all(out: Path, latencies: list[int], instances: str, options: list[str]) -> list[RunData]:
-    """One run folder per latency, made or taken up."""
+    """Make or resume one run folder per latency."""
     runs = []
     for latency in latencies:
         folder = out / f"latency-{latency}"
@@ -38,7 +38,7 @@ def run_all(out: Path, latencies: list[int], instances: str, options: list[str])
 
 
 def row(run: RunData, latency: int) -> dict[str, Any]:
-    """Figures of one latency."""
+    """Return the figures of one latency."""
     successes, trials = run.counts["success"], len(run.scored)
     interval = wilson(successes, trials)
     stalled = [
@@ -58,7 +58,7 @@ def row(run: RunData, latency: int) -> dict[str, Any]:
 
 
 def draw(rows: list[dict[str, Any]], title: str, path: Path) -> None:
-    """Success rate with its interval, mean q-score and the share of stalled steps."""
+    """Draw success rate with its interval, mean q-score and the share of stalled steps."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 3.6), layout="constrained")

@@ -38,10 +38,10 @@ def record(run: Path) -> list[Demo]:
     """Execute a run's successful episodes again and keep actions and proprioception.
 
     Args:
-        run: Folder of a run of the twin, without action noise or with it.
+        run: Folder of a run of the twin, with or without action noise.
 
     Raises:
-        UsageError: It is no run of the twin.
+        UsageError: It is not a run of the twin.
     """
     data = read_run_data(run)
     settings = world_settings(data)
@@ -75,9 +75,9 @@ def write(demos: Sequence[Demo], folder: Path, task: Task, layout: str) -> None:
     """Write a data set.
 
     Args:
-        demos: At least one, all of one layout of the proprioception.
-        folder: Must not be there yet.
-        task: What they are of.
+        demos: At least one recording, all of one layout of the proprioception.
+        folder: The folder to make, which must not exist.
+        task: The task that was recorded.
         layout: One of `LAYOUTS`.
     """
     folder.mkdir(parents=True)
@@ -151,7 +151,7 @@ def _write_v2(demos: Sequence[Demo], folder: Path, task: Task) -> None:
 
 def _write_v3(demos: Sequence[Demo], folder: Path, task: Task) -> None:
     path = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
-    half = (len(demos) + 1) // 2  # two files, as real ones have several
+    half = (len(demos) + 1) // 2  # two files, as real data sets have several
     episodes, first = [], 0
     for file_index, part in enumerate((demos[:half], demos[half:])):
         tables = []

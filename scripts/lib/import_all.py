@@ -1,4 +1,4 @@
-"""Import every module of the three packages; for CI, on the oldest Python and numpy served."""
+"""Import every module of the three packages; for CI on the oldest supported Python and numpy."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Whether a call would be accepted, and where macros and dictionary keys come from.
+"""Checking that a call would be accepted, and finding macros and dictionary keys.
 
-Like `og_source`, from the text alone.
+Like `og_source`, this reads the text only.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from lib.og_source import (
 def refusal(
     tree: SourceTree, found: Found, cls: Class | None, arguments: Sequence[str]
 ) -> Missing | Unknown | None:
-    """Why a call with these arguments would fail, or cannot be judged; None if it fits.
+    """Say why a call with these arguments would fail or cannot be judged; None if it fits.
 
     A keyword that falls into `**kwargs` is looked for in the same method of the base classes,
     where such names usually end.
 
     Args:
-        tree: Where the base classes are.
+        tree: The tree with the base classes.
         found: A function or a class.
         cls: The class whose method it is, if any.
-        arguments: In order, `name` by position and `name=` by keyword.
+        arguments: The arguments in order, `name` by position and `name=` by keyword.
     """
     if isinstance(found.node, ast.ClassDef):
         return Unknown("a class is called: its __init__ has a row of its own")
@@ -58,7 +58,7 @@ def refusal(
 
 
 def _needed(parameters: ast.arguments, rest: list[str]) -> Iterator[str]:
-    """Parameters without a default; `rest` are those that no positional argument fills."""
+    """Yield parameters without a default; `rest` are those that no positional argument fills."""
     all_positional = [each.arg for each in parameters.posonlyargs + parameters.args]
     optional = set(all_positional[len(all_positional) - len(parameters.defaults) :])
     yield from (name for name in rest if name not in optional)
@@ -78,7 +78,7 @@ def _base_takes(tree: SourceTree, cls: Class | None, function: str, name: str) -
 
 
 def macro(tree: SourceTree, module_name: str, name: str) -> Answer:
-    """A macro a module declares: `gm.NAME = ...`, or `m.NAME` of `create_module_macros`."""
+    """Find a macro of a module: `gm.NAME = ...`, or `m.NAME` of `create_module_macros`."""
     module = tree.module(module_name)
     if module is None:
         return Absent(f"no file for {module_name}")
@@ -99,7 +99,7 @@ def macro(tree: SourceTree, module_name: str, name: str) -> Answer:
 
 
 def key(tree: SourceTree, owner: str, name: str) -> Answer:
-    """A string constant in the code of a module or class, such as a key of a dict it fills."""
+    """Find a string constant in a module or class, such as a key of a dict that it fills."""
     module, name_there = tree.split(owner)
     if module is None:
         return Absent(f"no file for {owner.rpartition('.')[0]}")
@@ -115,7 +115,7 @@ def key(tree: SourceTree, owner: str, name: str) -> Answer:
         for node in ast.walk(within):
             if isinstance(node, ast.Constant) and node.value == name:
                 return Found(f"{path}:{node.lineno}", node, "attribute")
-            if isinstance(node, ast.keyword) and node.arg == name:  # dict(name=...)
+            if isinstance(node, ast.keyword) and node.arg == name:  # a key of dict(name=...)
                 return Found(f"{path}:{node.value.lineno}", node, "attribute")
     if outside:
         return Unknown(f"may stand in {', '.join(sorted(set(outside)))}, not in this tree")

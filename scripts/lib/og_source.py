@@ -1,8 +1,8 @@
-"""Finds modules, classes and members in a Python source tree, without importing it.
+"""Finding modules, classes and members in a Python source tree, without importing it.
 
-Reads the text with `ast`: names that a package re-exports, members of base classes, attributes
-that a method sets on `self`. What decides only when the program runs (a base class from another
-package, `__getattr__`) is answered as `Unknown`, never as found.
+The text is read with `ast`: names that a package re-exports, members of base classes, attributes
+that a method sets on `self`. What is decided only at run time (a base class from another package,
+`__getattr__`) is answered as `Unknown`, never as found.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Found:
-    """It is there.
+    """The answer for something that is there.
 
     Attributes:
         place: File below the tree and line, `path:line`.
-        node: What defines it.
+        node: The syntax node that defines it.
         kind: `module`, `class`, `function`, `property` or `attribute`.
         settable: Whether it can be assigned: a plain attribute, or a property with a setter.
     """
@@ -33,21 +33,21 @@ class Found:
 
 @dataclass(frozen=True)
 class Missing:
-    """The file was read and it is not there."""
+    """The answer for something that is not in the file that was read."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Absent:
-    """The tree has no such file."""
+    """The answer for something whose file is not in the tree."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """It cannot be told from the text."""
+    """The answer for something that the text alone does not decide."""
 
     reason: str
 
@@ -60,8 +60,8 @@ class Module:
     """A parsed file.
 
     Attributes:
-        name: Dotted.
-        path: Below the tree, with forward slashes.
+        name: Its dotted name.
+        path: Its path below the tree, with forward slashes.
         is_package: Whether it is an `__init__.py`.
         tree: Its syntax tree.
     """
@@ -73,13 +73,13 @@ class Module:
 
     @cached_property
     def statements(self) -> list[ast.stmt]:
-        """Top-level statements, those below `if`, `try` and `with` too."""
+        """List top-level statements, including those below `if`, `try` and `with`."""
         return list(_flat(self.tree.body))
 
 
 @dataclass(frozen=True)
 class Class:
-    """A class and the module it stands in."""
+    """A class and its module."""
 
     module: Module
     node: ast.ClassDef
@@ -89,7 +89,7 @@ class SourceTree:
     """A checkout of BEHAVIOR-1K, or one of the folders in it that hold packages."""
 
     def __init__(self, root: Path) -> None:
-        # Given the folder OmniGibson, its neighbours bddl3 and joylo belong to the tree too.
+        # If the folder OmniGibson is given, its neighbours bddl3 and joylo belong to the tree, too.
         self.root = root = root.resolve().parent if root.resolve().name == "OmniGibson" else root
         self._folders = [
             folder
@@ -128,14 +128,14 @@ class SourceTree:
     # --- names ------------------------------------------------------------------------------------
 
     def find(self, dotted: str) -> Answer:
-        """A module, or what a module defines or re-exports, by its dotted name."""
+        """Find a module, or what a module defines or re-exports, by its dotted name."""
         module, name = self.split(dotted)
         if module is None:
             return Absent(f"no file for {dotted.rpartition('.')[0] or dotted}")
         return self._in_module(module, name) if name else Found(f"{module.path}:1", None, "module")
 
     def class_of(self, dotted: str) -> Class | Missing | Absent:
-        """A class by its dotted name; one inside a function counts, as `Simulator` is."""
+        """Find a class by its dotted name; one inside a function counts, as `Simulator` is."""
         module, name = self.split(dotted)
         if module is None or not name:
             return Absent(f"no file for {dotted.rpartition('.')[0]}")
@@ -148,7 +148,7 @@ class SourceTree:
         return Missing(f"{module.path} has no class {name}")
 
     def split(self, dotted: str) -> tuple[Module | None, str]:
-        """The module a dotted name lies in and the name there; empty for a module itself."""
+        """Split a dotted name into its module and the name there, which is empty for a module."""
         module = self.module(dotted)
         if module is not None:
             return module, ""
@@ -173,7 +173,7 @@ class SourceTree:
         return Missing(f"{module.path} does not define or import {name}")
 
     def _imports(self, module: Module) -> dict[str, list[str]]:
-        """Local name -> dotted names it may stand for; star imports are followed."""
+        """Return the dotted names that each local name may stand for; star imports are followed."""
         names: dict[str, list[str]] = {}
         for node in module.statements:
             if isinstance(node, ast.Import):
@@ -208,7 +208,7 @@ class SourceTree:
     # --- classes ----------------------------------------------------------------------------------
 
     def class_in(self, module: Module, name: str, seen: set[str] | None = None) -> Class | None:
-        """A class that a module defines, also within a function, or takes from another."""
+        """Find a class that a module defines, even within a function, or imports."""
         seen = set() if seen is None else seen
         if f"{module.name}.{name}" in seen:
             return None
@@ -228,7 +228,7 @@ class SourceTree:
         return None
 
     def lineage(self, cls: Class) -> tuple[list[Class], list[str]]:
-        """The class and its bases, nearest first; and the bases that are not in the tree."""
+        """Return the class and its bases, nearest first, and the bases that are not in the tree."""
         classes, outside, waiting, seen = [], [], [cls], set()
         while waiting:
             current = waiting.pop(0)
@@ -260,7 +260,7 @@ class SourceTree:
         return text
 
     def member(self, cls: Class, name: str) -> Answer:
-        """A method, property or attribute of a class, its own or inherited."""
+        """Find a method, property or attribute of a class, its own or inherited."""
         classes, outside = self.lineage(cls)
         for current in classes:
             found = _own_member(current, name)
@@ -291,7 +291,7 @@ def _flat(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def assigned(node: ast.AST) -> list[str]:
-    """Names a statement assigns."""
+    """List the names that a statement assigns."""
     targets: list[ast.expr] = []
     if isinstance(node, ast.Assign):
         targets = list(node.targets)
@@ -353,7 +353,7 @@ def _attribute_targets(node: ast.AST) -> Iterator[ast.Attribute]:
 
 
 def _sets_by_name(cls: ast.ClassDef) -> int | None:
-    """Line of a `setattr(self, <not a constant>, ...)`."""
+    """Return the line of a `setattr(self, NAME, ...)` whose NAME is not a constant, or None."""
     for node in ast.walk(cls):
         if (
             isinstance(node, ast.Call)

@@ -1,11 +1,11 @@
-"""Everything of OmniGibson that `b1k_envs.omnigibson` touches, one row each.
+"""Everything of OmniGibson that `b1k_envs.omnigibson` uses, one row each.
 
-`scripts/check_omnigibson_api.py` looks every row up in a source tree of BEHAVIOR-1K; a test holds
-the table equal to what the code touches. A method that is renamed upstream is then found by
-reading, before a GPU is rented.
+`scripts/check_omnigibson_api.py` looks up every row in a source tree of BEHAVIOR-1K; a test keeps
+the table equal to what the code uses. So a method that is renamed upstream is found before a GPU
+is rented.
 
 Values that a call only passes through (tensors, tuples, plain dictionaries of the config) are not
-listed; of dictionaries that OmniGibson fills, the keys that are read are.
+listed. The keys that are read from dictionaries filled by OmniGibson are.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ BOTH: tuple[Protocol, ...] = ("2025", "2026")
 
 @dataclass(frozen=True, kw_only=True)
 class Touchpoint:
-    """One thing that is touched.
+    """One thing that the adapter uses.
 
     Attributes:
         owner: A name in `OWNERS`.
         member: Its name.
         kind: What it must be.
-        use: What for.
+        use: What it is used for.
         arguments: What a call passes, in order: `name` by position, `name=` by keyword.
-        generations: Where it is touched.
+        generations: The generations in which it is used.
     """
 
     owner: str
@@ -103,7 +103,7 @@ OWNERS: Mapping[str, Mapping[Protocol, str]] = MappingProxyType(
         "state": _owner("omnigibson.object_states.object_state_base.BaseObjectState"),
     }
 )
-"""Dotted path of each owner, per generation in which it exists."""
+"""Dotted path of each owner, by the generations in which it exists."""
 
 _2025: tuple[Protocol, ...] = ("2025",)
 _2026: tuple[Protocol, ...] = ("2026",)
@@ -112,7 +112,7 @@ _2026: tuple[Protocol, ...] = ("2026",)
 def _rows(
     owner: str, kind: Kind, use: str, *members: str, only: tuple[Protocol, ...] = BOTH
 ) -> tuple[Touchpoint, ...]:
-    """Rows of one owner; a member is written `name`, or `name(argument other=)`."""
+    """Return the rows of one owner; a member is written `name`, or `name(argument other=)`."""
     rows = []
     for member in members:
         name, _, arguments = member.rstrip(")").partition("(")
