@@ -6,7 +6,8 @@ Writes episode.jpg (overview, head, left and right wrist in each row) and closeu
 scene's close-up camera sees it before and after, side by side).
 
 The moments are the start, every step at which sub-goals were first reached, and the end. If there
-are more than eight, those of coming near something are dropped first, then others evenly.
+are more than eight, those of coming near something are dropped, and of the rest eight are chosen
+at even distances.
 """
 
 from __future__ import annotations

@@ -89,6 +89,7 @@ class ArmSolver(ArmKinematics):
             trial = np.clip(joints + np.clip(step, -0.5, 0.5), self._low, self._high)
             trial_residual = self._residual(trunk, trial, position, rotation)
             trial_cost = float(trial_residual @ trial_residual)
+            # After a worse step more damping makes the next one shorter; below it is relaxed again.
             if trial_cost >= cost:
                 damping *= 8.0
                 if damping > 10.0:

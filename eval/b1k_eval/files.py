@@ -25,6 +25,7 @@ def write_atomic(path: Path, data: bytes | memoryview) -> None:
             file.flush()
             os.fsync(file.fileno())
         temp.replace(path)
+    # Ctrl-C must not leave an unfinished file either.
     except BaseException:
         temp.unlink(missing_ok=True)
         raise

@@ -50,6 +50,7 @@ def stop_code(stop: KeyboardInterrupt) -> int:
 def hearing_sigterm() -> Iterator[None]:
     """Within this context SIGTERM raises `Terminated` in the main thread, unless it is ignored."""
     before = signal.getsignal(signal.SIGTERM)
+    # Python lets only the main thread set a handler.
     if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
         yield
         return

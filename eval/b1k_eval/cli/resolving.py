@@ -152,6 +152,7 @@ def _fill_official(values: dict[str, Any], task: Task) -> None:
     """
     if values["protocol"] is None:
         values["protocol"] = default_protocol(values["sim"])
+    # Checked here already, because the defaults below depend on it.
     if values["split"] not in get_args(Split):
         raise UsageError(
             f"--split {values['split']!r} is unknown: choose one of {', '.join(get_args(Split))}"

@@ -134,6 +134,7 @@ def list_cards() -> tuple[Card, ...]:
 
 
 def _card(line: str) -> Card:
+    # From the right, so that a comma in a card's name does no harm.
     name, memory_mib, driver = (part.strip() for part in line.rsplit(",", 2))
     return Card(
         name=name,

@@ -125,6 +125,7 @@ def align(
     parting = _parting(was, now, names, shift)
     until = None if parting is None else parting.step
     apart, _ = _apart(was, now, names, shift)
+    # `until` counts rows of the recording; a negative shift makes the comparison begin later.
     kept = apart if until is None else apart[: max(1, until - max(0, -shift))]
     return Alignment(
         shift=shift,
@@ -147,6 +148,7 @@ def _comparable(
     first, second = PROPRIO_LAYOUTS[layout], PROPRIO_LAYOUTS[protocol]
     was, now, quantities = [], [], []
     for quantity in QUANTITIES:
+        # 2025 has some quantities in another frame.
         if quantity.same_layout and layout != protocol:
             continue
         if not all(field in first and field in second for field in quantity.fields):

@@ -98,11 +98,13 @@ def misses(
         for step, camera in enumerate(cameras[1:], start=1):
             shift = inverse[..., None] * (first[:3, 3] - camera[:3, 3])
             seen = (rays[:, None] + shift) @ camera[:3, :3] @ _OPENCV @ intrinsics.T  # (N, D, 3)
+            # A point behind the camera has no pixel: its NaN becomes infinite below.
             depth = np.where(seen[..., 2] > 1e-6, seen[..., 2], np.nan)
             total += ((seen[..., :2] / depth[..., None] - tracks[:, step, None]) ** 2).sum(axis=-1)
         known: Float64Array = np.nan_to_num(total, nan=np.inf)
         return known
 
+    # One table of distances for all tracks, then a finer one around the best of each.
     coarse = squares(_INVERSE_DISTANCES[None])
     best = np.clip(coarse.argmin(axis=1), 1, len(_INVERSE_DISTANCES) - 2)
     low, high = _INVERSE_DISTANCES[best - 1], _INVERSE_DISTANCES[best + 1]

@@ -182,6 +182,7 @@ def _poses(seen: Sequence[Stance]) -> dict[tuple[View, int], list[Float64Array]]
     """Return the poses that pictures of each view and age [steps] would have been taken from."""
     poses = {view: [each.camera(view) for each in seen] for view in VIEWS}
     steps = range(len(seen))
+    # The robot rested for more than LATEST steps, so the first pose also holds before step 0.
     return {
         (view, ago): [poses[view][max(0, step - ago)] for step in steps]
         for view in VIEWS
@@ -199,6 +200,7 @@ def _fit(
     moving = tracks[moves]
     fits = {}
     for (other, ago), cameras in poses.items():
+        # The K of the view that the poses are of, at the size of these pictures.
         scale = pictures[0].shape[0] / CAMERAS[other].size
         intrinsics = CAMERAS[other].intrinsics * np.array([[scale], [scale], [1.0]])
         fits[other, ago] = int((misses(moving, cameras, intrinsics) < AGREES_PX).sum())

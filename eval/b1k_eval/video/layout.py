@@ -225,6 +225,7 @@ class Painter:
         skill = truncate(skill, shown_x - _MARGIN - 12, _NORMAL)
         skill_colour = _MUTED if overlay.skill is None else _TEXT
 
+        # Clock, probability and bars change with every step; the rest is drawn when it changes.
         lists = tuple(overlay.predicates.items()), tuple(overlay.subgoals.items())
         key = (title, overlay.outcome, skill, skill_colour, lists)
         if self._panel is None or key != self._panel_key:
@@ -358,6 +359,7 @@ def truncate(text: str, width: int, scale: float, *, bold: bool = False) -> str:
     def width_of(letters: int) -> int:
         return text_width(text[:letters] + "...", scale, bold=bold)
 
+    # The width grows with the letters, so the longest text that fits is found by bisection.
     fits = bisect_right(range(len(text)), width, key=width_of) - 1
     return text[: max(fits, 0)].rstrip() + "..."
 
@@ -390,6 +392,7 @@ def _mask(text: str, scale: float, bold: bool) -> tuple[npt.NDArray[np.float32],
     (width, height), baseline = cv2.getTextSize(text, font, scale * _SUPERSAMPLE, _SUPERSAMPLE)
     pad = 2 * _SUPERSAMPLE
     rows = height + baseline + 2 * pad
+    # Multiples of the supersampling, so that the text shrinks to whole pixels.
     rows += -rows % _SUPERSAMPLE
     ascent = height + pad
     ascent += -ascent % _SUPERSAMPLE

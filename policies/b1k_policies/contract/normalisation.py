@@ -89,6 +89,7 @@ def _decode(value: Any) -> Normalisation | None:  # noqa: ANN401 - judged here
     if len(first) != len(second):
         raise ValueError(f"has {len(first)} numbers of one kind and {len(second)} of the other")
     (epsilon,) = _numbers([value.get("epsilon", OPENPI_EPSILON)], "epsilon")
+    # The divisor of each column, before epsilon is added.
     wide = (
         second if kind == "mean_std" else tuple(b - a for a, b in zip(first, second, strict=True))
     )

@@ -143,6 +143,7 @@ def _shape(*wanted: str | None) -> Callable[[Any], Found]:
         if not isinstance(value, list):
             raise TypeError
         places = zip(reversed(value), wanted, strict=False)
+        # Height and width have one name: if two entries remain for it, they differ.
         figures = dict.fromkeys((name, entry) for entry, name in places if name is not None)
         if len({name for name, _ in figures}) < len(figures) or not all(
             _is_int(entry) for _, entry in figures
@@ -373,6 +374,7 @@ def understood(key: str, value: Any) -> Found:  # noqa: ANN401 - any JSON value
         AttributeError,
         ZeroDivisionError,
     ) as error:
+        # A reader can fail in any of these ways on another shape; a field's own row is tried next.
         if not _KEYS[key]:
             raise ValueError(str(error) if isinstance(error, ContractValueError) else "") from error
     return _field(_KEYS[key], value)

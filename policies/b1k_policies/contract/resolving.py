@@ -80,8 +80,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     """Split `field=value` into a field's name and its canonical value.
 
     Raises:
-        ContractValueError: There is no `=` or no such field (the text has near misses), or the
-            value is not valid.
+        ContractValueError: There is no `=` or no such field (with near misses), or a bad value.
     """
     name, equals, value = text.partition("=")
     if not equals:

@@ -5,8 +5,7 @@ error. So plain statistics per column of a named kind become a statement of the 
 anything else is refused unless whoever runs it settles it with `--set`. Searched are
 EVAL_CONTRACT.json, config.json (`normalization_mapping`, `use_quantile_norm`), files of statistics
 beside the weights, LeRobot's policy processors, and safetensors buffers whose names begin with
-`normalize_` or `unnormalize_`. The content of a pickle is not seen here; `preflight` looks at the
-model that was loaded from it.
+`normalize_` or `unnormalize_`. Pickles are not read here; `preflight` looks at the loaded model.
 
 Sources: openpi (`norm_stats.json`: state, actions; mean, std, q01, q99); LeRobot (`stats.json`,
 `policy_preprocessor.json`, `normalization_mapping` with its modes).
@@ -370,7 +369,7 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 def _tensors(path: Path, wanted: re.Pattern[str] = re.compile("")) -> dict[str, Any]:
     """Read the wanted tensors of a safetensors file as lists; a damaged file gives nothing.
 
-    `checkpoint.locate` checks that the weights are whole; this needs no safetensors package.
+    The safetensors package is not needed; `checkpoint.locate` checks that the weights are whole.
     """
     try:
         with path.open("rb") as file:
@@ -392,7 +391,7 @@ def _tensors(path: Path, wanted: re.Pattern[str] = re.compile("")) -> dict[str, 
 
 def _list(data: bytes, dtype: str, shape: Sequence[int]) -> Any:  # noqa: ANN401 - a JSON value
     if dtype == "BF16":
-        # numpy has no bfloat16: it is the upper half of a float32.
+        # numpy has no bfloat16, which is the upper half of a float32.
         values = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
     elif dtype in _NUMPY:
         values = np.frombuffer(data, _NUMPY[dtype])

@@ -147,10 +147,12 @@ def _unit(part: str, column: int) -> str:
 def state_as_action(observation: Observation) -> Float32Array:
     """Return the present state in an action's columns, float32 [23]; see `ChunkFacts.state`."""
     layout, proprio = PROPRIO_LAYOUTS[observation.protocol], observation.proprio
+    # Each finger moves 0 to FINGER_TRAVEL, so the sum of a gripper's two maps to [-1, 1].
     left, right = (
         float(proprio[layout[f"gripper_{arm}_qpos"]].sum()) / FINGER_TRAVEL - 1.0 for arm in ARMS
     )
     state = hold_action(proprio, observation.protocol, left, right)
+    # 2025 gives the base's velocity in the world frame, and a command is in the robot's.
     base = ACTION_SLICES["base"]
     state[base] = np.nan
     if observation.protocol == "2026":
@@ -204,6 +206,7 @@ def _jumps(chunk: ChunkFacts) -> Iterator[Finding]:
         for part in ("trunk", "arm_left", "arm_right")
         for column in range(ACTION_SLICES[part].start, ACTION_SLICES[part].stop)
     ]
+    # The distance a joint covers in `_LEAD_STEPS` at its greatest speed.
     speeds = {joint["name"]: joint.get("velocity") for joint in kinematics()["joints"]}
     reach = [_LEAD_STEPS * speeds[name] / CONTROL_HZ for name in names]
     far = [

@@ -170,6 +170,7 @@ def see_images(
         own = own_camera(observation, view, size)
         sent, pose_of, as_read = None, None, False
         if poses is not None and k is not None:
+            # A K that the model reads unscaled is that of the native picture: scale it to compare.
             scale = 1.0 if reading.scale_intrinsics else size / CAMERAS[view].size
             sent = Pinhole(
                 base_to_camera=_base_to_camera(poses[index], reading),
@@ -198,6 +199,7 @@ def own_camera(observation: Observation, view: View, size: int) -> Pinhole:
     """Return the camera that took a view, for its picture resized to `size` [px]."""
     base_to_camera = _FLIP @ _inverse(observation.camera_to_base[view].astype(np.float64))
     k = CAMERAS[view].intrinsics * (size / CAMERAS[view].size)
+    # K's last row does not scale with the picture.
     k[2, 2] = 1.0
     return Pinhole(base_to_camera=base_to_camera, k=k)
 
@@ -236,6 +238,7 @@ def _base_to_camera(sent: Float32Array, reading: EvalContract) -> Float64Array:
 
 
 def _inverse(pose: Float64Array) -> Float64Array:
+    # A rigid pose is inverted by transposing its rotation.
     inverse = np.eye(4)
     inverse[:3, :3] = pose[:3, :3].T
     inverse[:3, 3] = -pose[:3, :3].T @ pose[:3, 3]

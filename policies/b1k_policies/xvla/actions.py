@@ -38,6 +38,7 @@ def decode(predicted: Float32Array, proprio: Float32Array, contract: EvalContrac
         ActionError: An array has another dtype or shape.
     """
     _check("the predicted chunk", predicted, contract)
+    # Statistics are undone before offsets are added, as in openpi.
     if contract.action_normalisation is not None:
         predicted = contract.action_normalisation.undo(predicted)
     absolute = predicted + _reference(proprio, len(predicted), contract)[:, None]

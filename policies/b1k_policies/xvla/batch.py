@@ -60,6 +60,7 @@ def extract_proprio(observation: Observation, contract: EvalContract) -> Float32
                 f"{observation.protocol} lacks: run with another --protocol"
             )
         values = raw[layout[part]].astype(np.float64)
+        # A gripper has two finger joints, and the model gets one number.
         if part.startswith("gripper_") and part.endswith("_qpos"):
             values = slope * values.sum(keepdims=True) + offset
         elif part == "base_qvel":
@@ -98,6 +99,7 @@ def extrinsics(observation: Observation, contract: EvalContract) -> Float32Array
         if contract.camera_axes == "opencv":
             pose = pose @ _USD_TO_OPENCV
         if contract.extrinsics_direction == "base_to_camera":
+            # A rigid pose is inverted by transposing its rotation.
             inverse = np.eye(4)
             inverse[:3, :3] = pose[:3, :3].T
             inverse[:3, 3] = -pose[:3, :3].T @ pose[:3, 3]

@@ -131,6 +131,7 @@ def complete(
     with safe_open(snapshot.path, framework="pt") as file:
         shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         keys = _keys(state, missing, shapes)
+        # Stored tensors of the encoder must equal the snapshot's, or the encoder was trained.
         present = {name: key for name, key in keys.items() if name in set(stored)}
         trained = [n for n, key in present.items() if not _near(state[n], file.get_tensor(key))]
         if trained:
@@ -182,6 +183,7 @@ def _reload(model: torch.nn.Module, missing: Sequence[str], code: CodePackage) -
     kept = {n: t.detach().clone() for n, t in held.items() if id(t) in inside and n not in lacking}
     with torch.no_grad():
         for name in missing:
+            # NaN stays visible if the code does not load the tensor.
             if state[name].is_floating_point():
                 state[name].fill_(torch.nan)
     try:

@@ -48,6 +48,7 @@ def image_tensor(
         pictures = [_picture(views_of, view) for views_of in images]
         tensor[:, column].copy_(_resized(pictures, contract))
     shape = (3, 1, 1)
+    # In this order, to have the bits of torchvision's `ToTensor` and `Normalize`.
     tensor.div_(255)
     tensor.sub_(torch.tensor(contract.image_mean).reshape(shape))
     tensor.div_(torch.tensor(contract.image_std).reshape(shape))
@@ -96,6 +97,7 @@ def resize(
     batch = _shared(pictures).permute(0, 3, 1, 2)
     if batch.shape[2:] == (size, size):
         return batch
+    # "nearest-exact" goes by pixel centres, which torch's "nearest" does not.
     if resize_filter == "nearest":
         return interpolate(batch, (size, size), mode="nearest-exact")
     return interpolate(batch, (size, size), mode=resize_filter, antialias=antialias)

@@ -305,6 +305,7 @@ def _set_unstored_buffers(
     unstored = {name: buffer for name, buffer in model.named_buffers() if name not in stored}
     if not unstored:
         return ()
+    # Building draws random weights, which must not move torch's own generator.
     with code.active(), quietly(), torch.random.fork_rng(devices=[]):
         fresh = dict(build().named_buffers())
     unset = [name for name, buffer in unstored.items() if not _same(buffer, fresh[name])]

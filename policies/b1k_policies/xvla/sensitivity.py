@@ -112,6 +112,7 @@ def _variants(batch: Batch, other_ids: torch.Tensor, contract: EvalContract) -> 
         images[:, row] = -images[:, row].flip(-1)
         variants[f"the picture of {view}"] = {**batch, "image_input": images}
     proprio = batch["proprio"].clone()
+    # A masked column is always sent as 0, so it must stay so here.
     seen = [c for c in range(proprio.shape[1]) if c not in contract.proprio_mask]
     proprio[:, seen] += 0.5
     if seen:
@@ -151,6 +152,7 @@ def _told_apart(ask: Ask, question: Batch, variants: Mapping[str, Batch]) -> dic
     """Whether each variant gets another answer; None if the same question does, too."""
     # The question twice: only if equal questions get equal answers does a difference mean anything.
     questions = [question, question, *variants.values()]
+    # One by one if a batch fails, or if equal questions in it get different answers.
     for answers in (_at_once, _one_by_one):
         found = answers(ask, questions)
         if found is None:

@@ -129,6 +129,7 @@ def _array(
     for length in shape:
         if type(length) is not int or length < 0:
             raise WireError("an array's shape must be whole numbers from 0 up")
+    # Python's integers, since numpy's would overflow for a large shape.
     needed = math.prod(shape) * dtype.itemsize
     if needed != len(data):
         raise WireError(
@@ -139,6 +140,7 @@ def _array(
     if math.prod(max(length, 1) for length in shape) * dtype.itemsize > limits.size:
         raise WireError(f"an array's shape {_shown(shape)} is larger than a message may be")
     array = np.frombuffer(data, dtype=dtype).reshape(shape)
+    # The data begin at any byte of the message, and numpy is slow or fails on unaligned memory.
     if not array.flags.aligned:
         array = array.copy()
     array.setflags(write=False)
@@ -150,6 +152,7 @@ def _scalar(data: object, dtype: np.dtype[Any]) -> np.generic:
     if dtype.kind == "b":
         fits = isinstance(data, bool)
     elif dtype.kind in "iu":
+        # By exact type, because a bool is an int to Python.
         info = np.iinfo(dtype)
         fits = type(data) is int and int(info.min) <= data <= int(info.max)
     elif type(data) in (int, float):

@@ -164,6 +164,7 @@ class _Reader:
         return [_settled(self.value(inner)) for _ in range(length)]
 
     def _map(self, length: int, depth: int) -> Any:  # noqa: ANN401 - a dict, array or scalar
+        # Keys count as elements, too.
         inner = self._enter(2 * length, depth)
         found: dict[str | bytes, Any] = {}
         for _ in range(length):
@@ -171,6 +172,7 @@ class _Reader:
             if key in found:
                 raise WireError(f"a key comes twice in one map: {key[:40]!r}")
             found[key] = self.value(inner)
+        # Values stay memoryviews until here, so that an array need not copy its data.
         if is_form(found):
             return from_form(found, self._limits)
         return {key: _settled(value) for key, value in found.items()}
@@ -181,6 +183,7 @@ class _Reader:
         if isinstance(key, str):
             return key
         if isinstance(key, memoryview):
+            # Keys of bytes are copied, so they count as text.
             self._text -= len(key)
             if self._text >= 0:
                 return bytes(key)

@@ -95,6 +95,7 @@ class Dialogue:
         self._expect_nothing()
         self._held = None
         self._link.send(data, deadline)
+        # Servers of ours never answer a reset, so there is nothing to wait for.
         if not self.foreign:
             return
         self._reset_open = True
@@ -122,6 +123,7 @@ class Dialogue:
         """
         self.listened_s = 0.0
         self._expect_nothing()
+        # An error, or bytes that cannot be read, came early: this question gets them.
         held, self._held = self._held, None
         if held is not None:
             return held if isinstance(held, str) else unpack(held, ANSWERS)
@@ -241,6 +243,7 @@ class Dialogue:
     def _is_greeting(self, raw: bytes | str) -> bool:
         """Whether a message repeats the server's metadata; an empty map is not taken for that."""
         greeting = self._link.greeting
+        # An empty map has one byte.
         again = greeting is not None and len(greeting) > 1 and raw == greeting
         if again:
             self._remark("the server sent its metadata again: passed over")

@@ -197,6 +197,7 @@ class Link:
         except TimeoutError as error:
             raise self._late() from error
         except ConnectionClosed as error:
+            # Our own side closes a connection on which a message is too large.
             if error.sent is not None and error.sent.code == CloseCode.MESSAGE_TOO_BIG:
                 raise WireError(f"it is larger than {ANSWERS.size} bytes") from error
             raise LostError(f"{self._address}: {_told(error)}") from error
@@ -292,6 +293,7 @@ class Link:
         try:
             yield
         except LostError as error:
+            # The connection broke because the deadline cut it.
             if fired.is_set():
                 raise self._late() from error
             raise

@@ -138,6 +138,7 @@ def from_wire(
     proprio = _numbers(message, PROPRIO_KEY, np.float32)
     if proprio.ndim not in (1, 2):
         raise _wrong(PROPRIO_KEY, proprio, "float32 [256] or [61], or with a leading dimension")
+    # The proprio decides, as every observation has it and its dimensions are known.
     batched = proprio.ndim == 2
     proprio = proprio if batched else proprio[None]
     count = len(proprio)
@@ -221,6 +222,7 @@ def _array(message: Mapping[Any, Any], key: str) -> npt.NDArray[Any]:
 def _numbers(message: Mapping[Any, Any], key: str, dtype: type) -> npt.NDArray[Any]:
     """Read an array as a dtype, whatever its byte order."""
     found = _array(message, key)
+    # Either byte order is taken, but no other dtype: a cast could change numbers.
     if found.dtype.newbyteorder("=") != dtype:
         raise _wrong(key, found, np.dtype(dtype).name)
     native: npt.NDArray[Any] = np.asarray(found, dtype=dtype)
