@@ -105,6 +105,7 @@ def spelled_out(function: Callable[..., Any]) -> Callable[..., Any]:
         for name, group in groups.items():
             if group is not None:
                 values = {each.name: given.pop(each.name) for each in group.parameters()}
+                # typer gives [] for an option with many values that was not typed.
                 given[name] = {k: v for k, v in values.items() if v is not None and v != []}
         return function(**given)
 

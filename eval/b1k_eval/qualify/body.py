@@ -86,6 +86,7 @@ def _base_pose(
     """Fit the heading that brings the hands [2, 3] from base frame to world, by least squares."""
     hands = np.stack([agent.left_eef, agent.right_eef]).astype(np.float64)
     there = hands - agent.base
+    # The base only turns about z, so the best rotation has a closed form in the plane.
     cross = float((in_base[:, 0] * there[:, 1] - in_base[:, 1] * there[:, 0]).sum())
     dot = float((in_base[:, :2] * there[:, :2]).sum())
     heading = np.arctan2(cross, dot)

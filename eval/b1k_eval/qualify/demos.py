@@ -247,6 +247,7 @@ def _refuse_counted_through(folder: Path, indices: Sequence[int]) -> None:
     Raises:
         UsageError: The indices are consecutive, so that nothing says their initial states.
     """
+    # Ten numbers without a gap are more tries than an instance has numbers for.
     in_a_row = any(
         later - index == _INSTANCE_FACTOR
         for index, later in zip(indices, indices[_INSTANCE_FACTOR:], strict=False)
@@ -296,6 +297,7 @@ def read_demo(entry: Entry) -> Demo:
         states = np.array(table.column(STATE).to_pylist(), dtype=np.float32)
     except (pa.ArrowException, OSError, ValueError, TypeError) as error:
         raise UsageError(f"{entry.file} cannot be read as a demonstration: {error}") from error
+    # A missing row would shift all later actions against the states.
     count = len(frames)
     if count == 0 or not np.array_equal(frames, np.arange(count)):
         raise UsageError(

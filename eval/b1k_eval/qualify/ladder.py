@@ -125,6 +125,7 @@ def climb_world(plan: Plan, tell: Tell) -> None:
     resource_tracker.ensure_running()
     with deaf_to_ctrl_c():
         process.start()
+    # Closed on this side, so that the end of the child shows as the end of the pipe.
     theirs.close()
     tell(f"starting a world, which may take minutes; it says so in {log}")
     next_rung = 1

@@ -159,6 +159,7 @@ def _without_measurements(info: EnvInfo) -> dict[str, Any]:
 
     Of the checks at its start only words, whole numbers and the verdicts are kept.
     """
+    # Measured floats differ between two starts of one world, and would void every kept result.
     made = without_process({"settings": dict(info.settings)})["settings"]
     checks = {
         each["name"]: [each["ok"], each["found"] if isinstance(each["found"], (str, int)) else None]
@@ -172,6 +173,7 @@ def _kept(file: Path, identity: dict[str, Any]) -> Told | None:
     """Return a kept result, if it is of the same recording in the same world."""
     with suppress(OSError, ValueError, TypeError, KeyError):
         kept = json.loads(file.read_text(encoding="utf-8"))
+        # A world that failed says nothing about the recording, so that is tried again.
         if kept["identity"] == identity and kept["result"]["cause"] != "world failed":
             return Told(**kept["result"])
     return None
@@ -315,6 +317,7 @@ def _search(
     for candidate in candidates:
         try:
             if parting is not None:
+                # A few steps beyond the parting tell most candidates apart, without a whole replay.
                 first = demo.actions[: parting.step + SEARCH_STEPS]
                 tried = _on(env, first, candidate)
                 found = align(demo.states, demo.layout, tried.measured, env.info.protocol)
@@ -329,6 +332,7 @@ def _search(
 
 def _candidates(each: Assigned, assigned: Sequence[Assigned], told: Sequence[Told]) -> list[int]:
     """List initial states that may fit; after a find, only the one at the same distance."""
+    # A data set that is counted otherwise is off by the same number for every recording.
     away = next((t.found_on - t.instance for t in told if t.found_on is not None), None)
     if away is not None:
         return [each.instance + away]

@@ -140,7 +140,7 @@ def _array(
     if math.prod(max(length, 1) for length in shape) * dtype.itemsize > limits.size:
         raise WireError(f"an array's shape {_shown(shape)} is larger than a message may be")
     array = np.frombuffer(data, dtype=dtype).reshape(shape)
-    # The data begin at any byte of the message, and numpy is slow or fails on unaligned memory.
+    # The data may begin at any byte of the message.
     if not array.flags.aligned:
         array = array.copy()
     array.setflags(write=False)

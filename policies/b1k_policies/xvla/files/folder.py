@@ -204,6 +204,7 @@ def _from_hub(
     try:
         info = HfApi().model_info(repo, revision=revision, timeout=_HUB_TIMEOUT_S)
         files = [file.rfilename for file in info.siblings or ()]
+        # Without safetensors, the usual pickles are downloaded too: they are read without running.
         if not any(fnmatch(name, "*.safetensors") for name in files):
             usual = [name for name in files if fnmatch(name, _USUAL_PICKLES)]
             kept = [name for name in files if not any(fnmatch(name, p) for p in ignored)]
