@@ -213,6 +213,7 @@ def main(
         folder = ckpt or tiny_checkpoint(Path(scratch) / "tiny_v17")
         expected = expected_chunks(folder, clients, inferences)
         least = least_difference(expected)
+        # With less distance a chunk of another client could pass for a rounded one.
         if least <= 2 * ROUNDING:
             raise SystemExit(f"two expected chunks differ by {least:.2g} only: nothing is proved")
         ledgers = [Ledger() for _ in range(clients)]

@@ -115,6 +115,7 @@ class RandomPolicy(Policy):
         """Return float32 [T, 23], drawn anew."""
         drawn = self._rng.random((self.chunk_length, ACTION_DIM), dtype=np.float32)
         actions = self._low + drawn * (self._high - self._low)
+        # The sum is rounded to float32, which can put it above the bound.
         return ActionChunk(actions=np.clip(actions, self._low, self._high))
 
 
@@ -141,6 +142,7 @@ class ReplayPolicy(Policy):
         self.name = f"replay:{path}"
         self.chunk_length = chunk_length
         self._rows = read_recording(self.path)
+        # The base takes a velocity, so its last row must not be held.
         tail = self._rows[-1:].copy()
         tail[:, ACTION_SLICES["base"]] = 0.0
         self._tail = tail

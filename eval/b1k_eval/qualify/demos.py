@@ -247,7 +247,7 @@ def _refuse_counted_through(folder: Path, indices: Sequence[int]) -> None:
     Raises:
         UsageError: The indices are consecutive, so that nothing says their initial states.
     """
-    # Ten numbers without a gap are more tries than an instance has numbers for.
+    # Eleven indices without a gap are a count: BEHAVIOR numbers of one instance are at most ten.
     in_a_row = any(
         later - index == _INSTANCE_FACTOR
         for index, later in zip(indices, indices[_INSTANCE_FACTOR:], strict=False)

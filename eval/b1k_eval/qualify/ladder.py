@@ -101,7 +101,7 @@ def climb_world(plan: Plan, tell: Tell) -> None:
     """Build the world of a plan and run its rungs, in the process that its simulator needs.
 
     Raises:
-        UsageError: See `worlds.check_world`.
+        UsageError: See `simulators.check_world`.
         UnavailableError: The simulator cannot be had.
         StorageError: A result cannot be written.
     """

@@ -185,6 +185,7 @@ def _not_float32(name: str, array: Any, shape: tuple[int, ...]) -> Iterator[str]
 
 def _is_rigid(pose: Float32Array) -> bool:
     rotation = pose[:3, :3].astype(np.float64)
+    # A mirrored frame is orthonormal, too, and no camera has one.
     orthonormal = np.abs(rotation @ rotation.T - np.eye(3)).max() < _RIGID
     right_handed = np.linalg.det(rotation) > 0
     return bool(orthonormal and right_handed and (pose[3] == (0, 0, 0, 1)).all())

@@ -102,6 +102,7 @@ def read_skills(
         if not np.isfinite(values).all():
             skills.append(None)
             continue
+        # Less the greatest logit, so that the exponential does not overflow.
         row = np.exp(values - values.max())
         row /= row.sum()
         index = int(row.argmax())
@@ -124,6 +125,7 @@ def read_progress(
         return [None] * count
     values = output[:, 0].astype(np.float64)
     if contract.progress_output == "logit":
+        # The sigmoid, in a form that does not overflow.
         values = 0.5 * (1.0 + np.tanh(0.5 * values))
     return [float(value) if 0 <= value <= 1 else None for value in values]  # NaN gives None, too
 

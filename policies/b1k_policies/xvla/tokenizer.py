@@ -70,6 +70,7 @@ class Tokenizer:
         encoded = self._tokenizer(
             [instruction], padding="max_length", truncation=True, max_length=self._length
         )
+        # Only special tokens: the model would be given no instruction, without an error.
         if not set(encoded["input_ids"][0]) - set(self._tokenizer.all_special_ids):
             raise CheckpointError(
                 f"the tokenizer in {self._folder} knows no word of {instruction!r}: copy the "

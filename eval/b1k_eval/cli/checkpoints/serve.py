@@ -160,6 +160,7 @@ def serve(
     require_websockets()
     quota = Quota(clients=max_clients, envs=max_envs, rate=max_rate)
     door = Door(host, api_key, no_key=no_key)
+    # The port is taken first, as loading takes minutes and a port in use would end them in vain.
     sock = listen_on(host, port)
     try:
         engine = wanted.load()

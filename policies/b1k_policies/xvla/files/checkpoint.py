@@ -245,6 +245,7 @@ def locate(request: CheckpointRequest) -> Checkpoint:
     found = find_folder(request.ckpt, allow_pickle=request.allow_pickle)
     weights, weights_format = find_weights(found.folder)
     code_root = _find_code(found, request.code_dir)
+    # Before anything of it is imported: importing would already run it.
     if not request.trust_code and _is_downloaded(found, code_root):
         raise CheckpointError(
             f"{found.origin}: the code in {code_root} (sha256 {_code_digest(code_root)}) was "
@@ -297,7 +298,8 @@ def _is_downloaded(found: CheckpointFolder, code_root: Path) -> bool:
     real = code_root.resolve()
     if found.downloaded and real.is_relative_to(found.folder.resolve()):
         return True
-    cloned = any(map(is_clone, real.parents[:2]))  # CLONE/da3_xvla, CLONE/code/da3_xvla
+    # The clone is CLONE in CLONE/da3_xvla and CLONE/code/da3_xvla.
+    cloned = any(map(is_clone, real.parents[:2]))
     return cloned or download_of(code_root) is not None
 
 
