@@ -134,6 +134,7 @@ def claim(path: Path) -> Claim:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            # Only a taken lock means another process; ENOLCK and the like mean that there are none.
             if error.errno in _TAKEN:
                 file.seek(0)
                 raise ClaimedError(file.read().strip() or "another process") from error

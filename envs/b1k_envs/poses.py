@@ -46,8 +46,10 @@ def camera_matrices(recorded: Float32Array) -> MappingProxyType[View, Float32Arr
     """
     poses: dict[View, Float32Array] = {}
     for block, view in enumerate(CAM_REL_POSES_ORDER):
+        # Double precision until the end: the result is rounded once, to the same bits everywhere.
         numbers = recorded[_BLOCK * block : _BLOCK * (block + 1)].astype(np.float64)
         length = float(np.sqrt(numbers[3:] @ numbers[3:]))
+        # A NaN is passed on, as upstream does; any other length is an error.
         if abs(length - 1) > _UNIT and np.isfinite(length):
             raise ValueError(
                 f"the pose of {view} has a quaternion of length {length:g}, expected 1: "

@@ -197,7 +197,7 @@ class Camera:
     @property
     def intrinsics(self) -> Float64Array:
         """K at the native size, float64 [3, 3], OpenCV axes, pixel centres at half-integers."""
-        centre = self.size / 2
+        centre = self.size / 2  # half the size, because pixel centres are at half-integers
         return np.array([[self.focal, 0, centre], [0, self.focal, centre], [0, 0, 1]])
 
 

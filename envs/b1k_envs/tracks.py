@@ -50,6 +50,7 @@ _GLOBAL_POSE = (
 
 def _forbidden(protocol: Protocol) -> dict[str, slice]:
     layout = PROPRIO_LAYOUTS[protocol]
+    # In the fields of all joints only the base's joints say where the robot is.
     base = len(BASE_JOINTS)
     heads = {
         f"{name}, first {base}": slice(layout[name].start, layout[name].start + base)

@@ -69,6 +69,7 @@ def make_instance(scene: Scene, split: Split, index: int) -> Instance:
         x, y, z = half_widths
         return jitter(x), jitter(y), jitter(z)
 
+    # The order of the draws is part of an instance: another order would give other instances.
     start = three(scene.start_jitter)
     shifts = {name: (jitter(_FURNITURE), jitter(_FURNITURE)) for name in scene.furniture}
     things = {}

@@ -25,6 +25,7 @@ class BodyShapes:
         start = int(model.body_geomadr[body])
         end = start + int(model.body_geomnum[body])
         geoms = [geom for geom in range(start, end) if model.geom_contype[geom]]
+        # One block, so that `box_centre` reads a slice of MuJoCo's arrays.
         if geoms != list(range(geoms[0], geoms[-1] + 1)):
             raise ValueError(f"the collision shapes of body {body} do not lie in one block")
         self.geoms = range(geoms[0], geoms[-1] + 1)

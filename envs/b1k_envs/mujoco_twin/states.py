@@ -88,6 +88,7 @@ class TwinStates:
         Raises:
             EnvError: The twin has no such state.
         """
+        # An unknown predicate raises: False would turn a renamed state into a lost goal.
         evaluate = self._predicates.get(predicate)
         if evaluate is None:
             raise EnvError(

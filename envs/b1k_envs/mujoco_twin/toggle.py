@@ -79,6 +79,8 @@ class ToggleMarker:
         carrier = data.xpos[self._carrier]
         if all(_distance(data.xpos[finger], carrier) > _FAR for finger in fingers):
             return False
+        # Contact anywhere on the object counts, and reaching the sphere need not be the same
+        # finger's, as upstream.
         if not data.ncon:
             return False
         pairs = self._model.geom_bodyid[data.contact.geom].tolist()

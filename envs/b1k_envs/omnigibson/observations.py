@@ -166,6 +166,7 @@ def rendered_camera_pose(view_transform: Any) -> Float64Array | None:  # noqa: A
     if flat.shape == (16,) and not np.isfinite(flat).all():
         pose[:3] = np.nan
         return pose
+    # All zeros is what an annotator reads before its first run, not a pose.
     if flat.shape == (16,) and np.allclose(flat, 0.0):
         return None
     world_to_camera = flat.reshape(4, 4).T if flat.shape == (16,) else np.full((4, 4), np.nan)
@@ -277,7 +278,7 @@ def frame_poses(
     poses = {}
     for view in VIEWS:
         camera = rendered[view]
-        if camera is None:
+        if camera is None:  # nothing rendered yet: the present is the best that is known
             poses[view] = in_base(present[view], base)
         else:
             poses[view] = in_base(camera, history.base_at(view, camera))

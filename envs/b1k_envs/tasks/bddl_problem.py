@@ -108,6 +108,7 @@ def compile_problem(activity: str, definition: int, facts: Facts) -> Problem:
             "pip install 'bddl>=3.6'"
         ) from error
     _check_definition(api, config, activity, definition)
+    # The domain's name differs between the two packages, so its file decides.
     domain = next((d for d in _DOMAINS if Path(config.get_domain_filename(d)).is_file()), None)
     if domain is None:
         raise EnvError(
@@ -165,6 +166,7 @@ def _compile_with_backend(
     # In this API the scope maps to simulator objects; ours are the names themselves.
     scope = {name: name for name in api.get_object_scope(conditions)}
     goal = api.get_goal_conditions(conditions, backend, scope)
+    # Only this API limits its enumerations; the monorepo's lists every option.
     _check_complete(activity, goal)
     options = api.get_ground_goal_state_options(conditions, backend, scope, goal)
     return _problem(

@@ -134,6 +134,7 @@ class Course:
         Args:
             labels: The sub-goals that count, each with its words; coming near is not among them.
         """
+        # More time can only have helped a robot that ran out of it and was still moving.
         if not self.truncated or not self.moves_to_the_end():
             return None
         reached = [

@@ -117,6 +117,7 @@ class GoalTracker:
             name: bool(literal())
             for name, literal in zip(self.predicates, self._literals, strict=True)
         }
+        # The package judges the whole goal; the options serve the partial score only.
         success = bool(self._goal())
         gained = frozenset(name for name, true in now.items() if true and not initial[name])
         if gained != self._scored[0]:

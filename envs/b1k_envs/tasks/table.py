@@ -85,7 +85,7 @@ class Task:
             UsageError: The protocol is unknown or does not have the task.
         """
         check_protocol(self, protocol)
-        return int(self.human_steps * TIME_LIMIT_FACTORS[protocol])
+        return int(self.human_steps * TIME_LIMIT_FACTORS[protocol])  # cut off, as upstream does
 
 
 @dataclass(frozen=True, kw_only=True)

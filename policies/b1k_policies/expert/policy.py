@@ -118,6 +118,7 @@ class ExpertPolicy(PrivilegedPolicy):
 
         The runner may execute any number of a chunk's rows, so each row has a memory of its own.
         """
+        # Outside the planned steps there is no memory, and the expert starts from the truth.
         executed = truth.step - self._last_step
         if self._memories and 1 <= executed <= len(self._memories):
             return self._memories[executed - 1]

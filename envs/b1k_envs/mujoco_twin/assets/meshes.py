@@ -82,6 +82,7 @@ def _freeze(mesh: Mesh, name: str, width: int, rows: int | None = None) -> None:
 
 def flip(mesh: Mesh) -> Mesh:
     """Return the surface facing the other way, e.g. for the inside of a drum."""
+    # Reversing the faces turns them over, and given normals must follow.
     normals = None if mesh.normals is None else -mesh.normals
     return Mesh(vertices=mesh.vertices, faces=mesh.faces[:, ::-1], normals=normals, uv=mesh.uv)
 

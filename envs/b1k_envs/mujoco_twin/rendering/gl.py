@@ -175,6 +175,7 @@ def _start(backend: str) -> GlInfo:
     Raises:
         _BackendError: It does not work; environment and loaded modules are as they were before.
     """
+    # Looked for first: with the library absent, the import fails deep inside PyOpenGL.
     for group in _LIBRARIES[backend]:
         if not any(_loadable(name) for name in group):
             raise _BackendError(f"{group[0]} not found")

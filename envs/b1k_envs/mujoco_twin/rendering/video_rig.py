@@ -106,6 +106,7 @@ class VideoRig:
             path=sys.path, handle=theirs.fileno(), task=self._task, quality=self._quality
         )
         # One rasterizer thread, because each worker of a run has such a process.
+        # A value that the user has set wins.
         environment = {"LP_NUM_THREADS": "1"} | os.environ
         try:
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close
@@ -123,6 +124,7 @@ class VideoRig:
             raise EnvError(f"the process for video pictures cannot be started: {error}") from error
         finally:
             theirs.close()
+        # Now, while it has one thread: later threads inherit the niceness.
         yield_to_the_loop(self._process.pid)
         self._pipe = Connection(ours.detach())
 

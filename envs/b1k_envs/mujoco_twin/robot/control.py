@@ -69,12 +69,15 @@ class Controller:
         velocity = (
             np.clip(action[_BASE_COLUMNS].astype(np.float64), -1.0, 1.0) * r1pro.BASE_VELOCITY_LIMIT
         )
+        # The yaw of this moment counts for the whole control step, as upstream: a base that turns
+        # while it drives does not follow an arc within a step.
         cos, sin = np.cos(data.qpos[self._yaw]), np.sin(data.qpos[self._yaw])
         data.ctrl[self._base] = (
             cos * velocity[0] - sin * velocity[1],
             sin * velocity[0] + cos * velocity[1],
             velocity[2],
         )
+        # Only the joint ranges limit a target: upstream has no input or output limits here.
         data.ctrl[self._joints] = np.clip(
             action[_POSITION_COLUMNS], self._limits[:, 0], self._limits[:, 1]
         )

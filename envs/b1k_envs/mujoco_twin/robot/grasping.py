@@ -50,6 +50,8 @@ def add_grasp_constraints(
     """
     for arm in r1pro.ARMS:
         for body in (*free_bodies, *jointed_links):
+            # A weld, because friction alone does not hold a glove (0 of 20 in a prototype). A door
+            # gets a ball joint, so that its handle can turn in the hand.
             weld = body in free_bodies
             anchors = np.zeros(mujoco.mjNEQDATA)
             if weld:
@@ -138,11 +140,12 @@ class AssistedGrasp:
         for arm, hand in self._hands.items():
             if hand.held >= 0:
                 continue
+            # Only the fully open command is no attempt; 0.99 still is one, as upstream.
             trying = action[GRIPPER_COLUMN[arm]] < r1pro.GRIPPER_OPEN
             if not trying:
                 hand.candidate, hand.persisted = -1, 0
                 continue
-            if touching is None:
+            if touching is None:  # computed once, and only if some hand is trying
                 touching = _contacts_by_body(self._model, data)
             candidate = self._find_candidate(hand, touching, data)
             hand.persisted = hand.persisted + 1 if candidate == hand.candidate >= 0 else 1
@@ -165,7 +168,7 @@ class AssistedGrasp:
         start, end = _grasp_points(data, first, -1.0), _grasp_points(data, second, 1.0)
         for point, ray in zip(start, end - start, strict=True):
             gap = float(np.linalg.norm(ray))
-            if gap < _RAY_TOLERANCE:
+            if gap < _RAY_TOLERANCE:  # a closed fist holds nothing
                 continue
             direction = ray / gap
             reach = mujoco.mj_ray(
@@ -184,6 +187,7 @@ class AssistedGrasp:
         centre = grip_centre(data, hand.hand_body)
         in_hand = _to_local(data, hand.hand_body, centre)
         in_body = _to_local(data, body, centre)
+        # MuJoCo's order of the anchors differs by kind: a weld has the second body's first.
         eq_data = self._model.eq_data[equality]
         if self._model.eq_type[equality] == mujoco.mjtEq.mjEQ_WELD:
             eq_data[0:3], eq_data[3:6] = in_body, in_hand

@@ -28,6 +28,7 @@ class ProprioReader:
         self._rows = np.array([position for position, _ in modelled])
         self._qpos = np.array([joint.qposadr[0] for _, joint in modelled])
         self._qvel = np.array([joint.dofadr[0] for _, joint in modelled])
+        # OmniGibson counts a finger's opening, whichever way its joint's axis points.
         self._sign = np.array(
             [
                 r1pro.FINGER_SIGNS[int(joint.name[-1]) - 1] if joint.name in _FINGERS else 1.0
@@ -63,6 +64,7 @@ class ProprioReader:
             "trunk_qvel": qvel[6:10],
         }
         for offset, arm in enumerate(r1pro.ARMS):
+            # In JOINT_ORDER the arms are interleaved, left first, after 6 base and 4 trunk joints.
             fields[f"arm_{arm}_qpos"] = qpos[10 + offset : 24 : 2]
             fields[f"arm_{arm}_qvel"] = qvel[10 + offset : 24 : 2]
             fields[f"gripper_{arm}_qpos"] = qpos[24 + 2 * offset : 26 + 2 * offset]
@@ -78,6 +80,7 @@ class ProprioReader:
                 ]
             )
             return fields
+        # The base stays level in the twin, so roll, pitch and vertical velocity are 0.
         roll_pitch_yaw = np.array([0.0, 0.0, yaw[0]])
         fields |= {
             "base_qvel": velocity,
@@ -112,4 +115,4 @@ class ProprioReader:
         quat = np.zeros(4)
         rotation = base_rotation.T @ data.site_xmat[site].reshape(3, 3)
         mujoco.mju_mat2Quat(quat, rotation.ravel())
-        return position, quat[[1, 2, 3, 0]]
+        return position, quat[[1, 2, 3, 0]]  # MuJoCo has w first, OmniGibson last

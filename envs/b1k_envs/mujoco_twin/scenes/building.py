@@ -105,7 +105,7 @@ def add_lights(spec: mujoco.MjSpec, lights: Mapping[str, tuple[Place, Place, Pla
             specular=[0.5 * c for c in diffuse],
             cutoff=90,
             exponent=0,
-            castshadow=False,
+            castshadow=False,  # `build_model` turns it on for light_ceiling at high quality
         )
 
 

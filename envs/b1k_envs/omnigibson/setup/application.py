@@ -147,6 +147,7 @@ def launch(generation: Generation, *, gpu: int | None = None, headless: bool = T
             f"{', '.join(foreign)} must not be set: unset them, or leave the shell of the other "
             "Isaac Sim, because OmniGibson would start that one"
         )
+    # Checks that need no import come first, because the first import takes up to 5 minutes.
     data_path = require_data(generation)
     installation = describe_installation()
     appdata = _claim_appdata()
@@ -164,7 +165,7 @@ def launch(generation: Generation, *, gpu: int | None = None, headless: bool = T
             physics_dt=1.0 / PHYSICS_HZ,
             rendering_dt=1.0 / RENDERING_HZ,
             sim_step_dt=1.0 / ACTION_HZ,
-            device="cpu",
+            device="cpu",  # what the default of OmniGibson's environments means
             viewer_width=VIEWER_SIZE[0],
             viewer_height=VIEWER_SIZE[1],
         )

@@ -94,7 +94,7 @@ def build_config(
     if generation.vectorised:
         env["num_envs"] = num_envs
     else:
-        activity["predefined_problem"] = None
+        activity["predefined_problem"] = None  # a key that only the 2025 evaluator writes
     return {
         "env": env,
         "scene": {
@@ -136,6 +136,7 @@ def _sensors(generation: Generation) -> dict[str, Any]:
     def size(pixels: int) -> dict[str, Any]:
         return {"sensor_kwargs": {"image_height": pixels, "image_width": pixels}}
 
+    # Tiled cameras of 2026 cannot be resized later; in 2025 `preparation` sets the sizes.
     sensors = {"VisionSensor": size(CREATION_SIZE)}
     if generation.vectorised:
         sensors |= {f"{camera.link}:Camera:0": size(camera.size) for camera in CAMERAS.values()}

@@ -290,6 +290,7 @@ class TaskData:
 
     @cached_property
     def _train_ids(self) -> list[int]:
+        # The index is the task's times 10,000, plus the instance's times 10, plus the rollout's.
         return [episode["episode_index"] // 10 % 1000 for episode in self._episodes]
 
     @cached_property

@@ -253,6 +253,7 @@ def grasp_clock(window: GraspWindow) -> GraspClock | None:
     if file is None or not file.is_file():
         return None
     text, found = file.read_text("utf-8"), set[str]()
+    # Every use but the assignment of the default; the last time step named before it counts.
     for use in re.finditer(rf"\b{window.path[-1]}\b(?!\s*=[^=])", text):
         around = text[max(0, use.start() - _NEAR) : use.start()]
         found.update(re.findall(r"get_sim_step_dt|get_physics_dt", around)[-1:])
@@ -333,6 +334,7 @@ def installed_generation(protocol: Protocol | None = None) -> Generation:
 def _generation_of(number: str) -> Generation:
     release = _release(number)
     vectorised = has_vectorised_api()
+    # Between the two tags the number was still 3.9.2, so the interface decides.
     if release == (3, 9, 2) and vectorised:
         return GENERATIONS["2026"]
     for generation in GENERATIONS.values():

@@ -154,6 +154,7 @@ def _apply(
             robot.set_position_orientation(pose["position"], pose["orientation"], **frame)
             scene.write_task_metadata(key=name, data=value)  # every reset reads it from there
             continue
+        # Scene 0 stands at the world's origin, and only a state with a root link has a place.
         if offset is not None and isinstance(value, dict) and "root_link" in value:
             value["root_link"]["pos"] = value["root_link"]["pos"] + offset
         entity = scope.get(name)

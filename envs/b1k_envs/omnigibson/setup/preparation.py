@@ -72,7 +72,7 @@ def prepare_environment(
             sensor = robots[0].sensors[sensor_name(view)]
             sensor.image_height = camera.size
             sensor.image_width = camera.size
-        env.load_observation_space()
+        env.load_observation_space()  # otherwise the next reset refuses its own observation
     gc.enable()  # again, because a scene loads extensions of Isaac Sim, which switch it off
     return {
         "base_mass_kg": float(robots[0].base_footprint_link.mass),

@@ -59,6 +59,7 @@ COUNTER_HALF = (1.05, 0.33)
 COUNTER_TOP, COUNTER_SLAB = 0.91, 0.04
 
 # Glove, in its own frame: +x towards the knuckles, z up when it lies palm down.
+# The cuff fits between the fingers, which open 0.10 m; the fist, 0.11 m thick and more, does not.
 GLOVE_MASS = 0.28
 GLOVE_CUFF = (-0.095, 0.0, -0.012)
 GLOVE_CUFF_HALF = (0.052, 0.032, 0.036)
@@ -133,6 +134,7 @@ def _add_washer(world: Any) -> None:  # noqa: ANN401
         ("front_right", (-hx + 0.01, -0.26, -0.02), (0.01, 0.02, 0.26)),
     ):
         add_box(washer, f"{WASHER}_{name}", pos, half)
+    # MuJoCo has no hollow cylinder, so opening and drum are rings of boxes.
     _octagon(washer, f"{WASHER}_opening", OPENING_RADIUS, 0.27, (-hx, -hx + 0.02))
     _octagon(washer, f"{WASHER}_drum", DRUM_RADIUS, DRUM_RADIUS + 0.02, (-hx + 0.02, DRUM_X[1]))
 
@@ -202,6 +204,7 @@ def _add_glove(world: Any, name: str, pos: tuple[float, float, float]) -> None: 
     side = GLOVE_THUMB_SIDE[name]
     friction = {"friction": [1.2, 0.02, 0.002], "condim": 4, "solref": [0.01, 1.0]}
     add_box(glove, f"{name}_cuff", GLOVE_CUFF, GLOVE_CUFF_HALF, mass=0.08, **friction)
+    # A glove may have only the kinds that `BodyShapes` knows: boxes, ellipsoids and capsules.
     glove.add_geom(
         name=f"{name}_fist",
         type=mujoco.mjtGeom.mjGEOM_ELLIPSOID,

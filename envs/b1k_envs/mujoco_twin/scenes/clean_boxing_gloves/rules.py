@@ -42,6 +42,7 @@ class WasherRule:
         Returns:
             The objects that lose all their dust now.
         """
+        # Stored even where no dust is inside: as upstream, the rule fires on the change only.
         running = on and not is_open
         fires = running and not self._was_running
         self._was_running = running

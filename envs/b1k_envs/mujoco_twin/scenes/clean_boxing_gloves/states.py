@@ -114,6 +114,7 @@ class GloveStates(TwinStates):
             touched=not is_open and self._button.touched(self._data, self._fingers),
             owner_open=is_open,
         )
+        # Asked lazily: the rule looks into the drum only in the step in which the washer starts.
         for glove in self._rule.update(
             on=self.toggle.on,
             is_open=is_open,
@@ -154,6 +155,7 @@ class GloveStates(TwinStates):
         The drum is the washer's fillable volume, a cylinder. The depth is the smallest of the
         distances to its wall and ends, so a point that moves by d changes it by d at most.
         """
+        # Plain floats: for one point numpy's overhead would exceed the arithmetic.
         at = self._data.xpos[self._washer].tolist()
         turn = self._data.xmat[self._washer].tolist()  # rows of the washer-to-world rotation
         dx, dy, dz = point[0] - at[0], point[1] - at[1], point[2] - at[2]
