@@ -109,7 +109,8 @@ class CodecTarget:
         """Do nothing: the target holds nothing."""
 
     def __call__(self, data: bytes) -> None:
-        """Read one message, under the server's limits and under limits that it will exceed."""
+        """Read one message, under the server's limits and under tight ones that it may exceed."""
+        # Whatever tight limits take, wider ones must take as well.
         value, taken = self._read(data, self._granted)
         _, taken_tightly = self._read(data, self._tight)
         if taken_tightly and not taken:
@@ -147,6 +148,7 @@ def _same(ours: Any, theirs: Any) -> bool:  # noqa: ANN401 - any message
         return ours.keys() == theirs.keys() and all(_same(ours[key], theirs[key]) for key in ours)
     if isinstance(ours, list):
         return len(ours) == len(theirs) and all(map(_same, ours, theirs))
+    # NaN is the only value that differs from itself.
     return bool(ours == theirs) or ours != ours
 
 

@@ -142,7 +142,7 @@ class ReplayPolicy(Policy):
         self.name = f"replay:{path}"
         self.chunk_length = chunk_length
         self._rows = read_recording(self.path)
-        # The base takes a velocity, so its last row must not be held.
+        # The base takes a velocity: repeated, the last one would drive the robot on.
         tail = self._rows[-1:].copy()
         tail[:, ACTION_SLICES["base"]] = 0.0
         self._tail = tail

@@ -209,6 +209,7 @@ class SourceTree:
 
     def class_in(self, module: Module, name: str, seen: set[str] | None = None) -> Class | None:
         """Find a class that a module defines, even within a function, or imports."""
+        # Modules that import each other would be followed without end.
         seen = set() if seen is None else seen
         if f"{module.name}.{name}" in seen:
             return None

@@ -166,7 +166,7 @@ def _conclude(session: Session, *, json_output: bool, stop: KeyboardInterrupt | 
 
 
 def _resuming(session: Session) -> str:
-    """Return the command that resumes a run, with the consents, which must be given again."""
+    """Return the command that resumes a run, with the consents that must be given again."""
     words = ["b1k-eval run --resume --out", shell_word(session.store.path)]
     checkpoint = session.settings.checkpoint
     if checkpoint is not None:
