@@ -31,11 +31,6 @@ _ROTATION_WEIGHT = 0.25  # [m/rad]: weight of an orientation error beside a posi
 _POSTURE_WEIGHT = 0.004  # pulls the seventh, redundant freedom to the canonical posture
 _LIMIT_MARGIN = 0.02  # [rad]
 
-_ITERATIONS = 40
-_ROTATION_WEIGHT = 0.25  # [m/rad]: weight of an orientation error beside a position error
-_POSTURE_WEIGHT = 0.004  # pulls the seventh, redundant freedom to the canonical posture
-_LIMIT_MARGIN = 0.02  # [rad]
-
 
 @dataclass(frozen=True)
 class IkResult:
