@@ -110,6 +110,12 @@ def consents(kind: RequestType) -> tuple[str, ...]:
     )
 
 
+def _recorded(kind: RequestType) -> tuple[str, ...]:
+    """Return the fields of a request that run.json has."""
+    never = consents(kind)
+    return tuple(name for name in declared(kind) if name not in never)
+
+
 def parsed(kind: RequestType, typed: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values typed for a request, by field; texts are parsed."""
     values = {}
@@ -161,11 +167,10 @@ def record(request: Any) -> dict[str, Any]:  # noqa: ANN401 - any request
     """Return a request as JSON values, without consents."""
     kind: RequestType = type(request)
     values = {}
-    for name in declared(kind):
-        if name not in consents(kind):
-            value = getattr(request, name)
-            value = list(value) if isinstance(value, tuple) else value
-            values[name] = record(value) if is_dataclass(value) else value
+    for name in _recorded(kind):
+        value = getattr(request, name)
+        value = list(value) if isinstance(value, tuple) else value
+        values[name] = record(value) if is_dataclass(value) else value
     return values
 
 
@@ -220,7 +225,7 @@ def _read(kind: RequestType, recorded: Any, where: str, *, others: bool) -> dict
     if not isinstance(recorded, dict):
         raise _DamageError(f"{where} is {recorded!r}, no object")
     known, mine = completed(kind, recorded), declared(kind)
-    wanted = [name for name in mine if name not in consents(kind)]
+    wanted = _recorded(kind)
     for name in wanted:
         if name not in known:
             raise _DamageError(f"{where} lacks {name!r}")

@@ -62,24 +62,11 @@ def _subgoals() -> tuple[SubGoal, ...]:
         ]
 
     return (
-        SubGoal(
-            name="near_washer",
-            label="robot near washer",
-            skill="move to",
-            test=lambda holds: holds("near", agent, washer),
+        SubGoal.of_fact("near_washer", "robot near washer", "move to", "near", agent, washer),
+        SubGoal.of_fact(
+            "near_countertop", "robot near countertop", "move to", "near", agent, countertop
         ),
-        SubGoal(
-            name="near_countertop",
-            label="robot near countertop",
-            skill="move to",
-            test=lambda holds: holds("near", agent, countertop),
-        ),
-        SubGoal(
-            name="washer_opened",
-            label="washer opened",
-            skill="open door",
-            test=lambda holds: holds("open", washer),
-        ),
+        SubGoal.of_fact("washer_opened", "washer opened", "open door", "open", washer),
         *per_glove(
             "glove_{}_picked_up",
             "glove {} picked up",
@@ -102,11 +89,8 @@ def _subgoals() -> tuple[SubGoal, ...]:
                 not holds("open", washer) and any(holds("inside", g, washer) for g in gloves)
             ),
         ),
-        SubGoal(
-            name="washer_turned_on",
-            label="washer turned on",
-            skill="turn on switch",
-            test=lambda holds: holds("toggled_on", washer),
+        SubGoal.of_fact(
+            "washer_turned_on", "washer turned on", "turn on switch", "toggled_on", washer
         ),
         # The button press cleans the gloves in the same step, so no skill of its own belongs here.
         *per_glove(

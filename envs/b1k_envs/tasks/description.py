@@ -48,6 +48,11 @@ class SubGoal:
     skill: Skill | None
     test: Callable[[Holds], bool]
 
+    @classmethod
+    def of_fact(cls, name: str, label: str, skill: Skill | None, *fact: str) -> SubGoal:
+        """Return a sub-goal that holds while one fact does: a predicate and its instances."""
+        return cls(name=name, label=label, skill=skill, test=lambda holds: holds(*fact))
+
 
 @dataclass(frozen=True, kw_only=True)
 class StageRule:

@@ -22,24 +22,9 @@ from b1k_envs.tasks.description import Description, Finding, StageRule, SubGoal
 _AGENT, _RADIO, _TABLE = "agent.n.01_1", "radio_receiver.n.01_1", "table.n.02_1"
 
 _SUBGOALS = (
-    SubGoal(
-        name="near_table",
-        label="robot near table",
-        skill="move to",
-        test=lambda holds: holds("near", _AGENT, _TABLE),
-    ),
-    SubGoal(
-        name="near_radio",
-        label="robot near radio",
-        skill="move to",
-        test=lambda holds: holds("near", _AGENT, _RADIO),
-    ),
-    SubGoal(
-        name="radio_turned_on",
-        label="radio turned on",
-        skill="turn on switch",
-        test=lambda holds: holds("toggled_on", _RADIO),
-    ),
+    SubGoal.of_fact("near_table", "robot near table", "move to", "near", _AGENT, _TABLE),
+    SubGoal.of_fact("near_radio", "robot near radio", "move to", "near", _AGENT, _RADIO),
+    SubGoal.of_fact("radio_turned_on", "radio turned on", "turn on switch", "toggled_on", _RADIO),
 )
 
 

@@ -17,6 +17,9 @@ from b1k_envs.mujoco_twin.engine import GROUP_OBJECT_COLLISION, mujoco
 Span = tuple[float, float]
 Place = Sequence[float]
 
+ALONG_X = (np.sqrt(0.5), 0.0, np.sqrt(0.5), 0.0)
+"""Quaternion w, x, y, z that lays a cylinder's axis along x."""
+
 
 def solid(**extra: Any) -> dict[str, Any]:  # noqa: ANN401 - keywords of add_geom
     """Return the keywords of a geom that collides and is not drawn."""
@@ -26,6 +29,50 @@ def solid(**extra: Any) -> dict[str, Any]:  # noqa: ANN401 - keywords of add_geo
 def add_box(body: Any, name: str, pos: Any, half: Any, **extra: Any) -> None:  # noqa: ANN401
     """Add a box of half sizes [m] that collides."""
     body.add_geom(name=name, type=mujoco.mjtGeom.mjGEOM_BOX, pos=pos, size=half, **solid(**extra))
+
+
+def add_push_button(
+    body: Any,  # noqa: ANN401 - MjsBody
+    joint: str,
+    *,
+    travel: float,
+    stiffness: float,
+    radius: float,
+    half: float,
+    middle: float,
+    mass: float,
+) -> None:
+    """Make a body a button that is pushed along its +x and springs back.
+
+    Args:
+        body: The button's body; it gives the cap its name.
+        joint: Name of the slide joint.
+        travel: Its length [m].
+        stiffness: Of its spring [N/m].
+        radius: Of the cap [m].
+        half: Half of the cap's length along x [m].
+        middle: The cap's middle, x in the body's frame [m].
+        mass: Of the cap [kg].
+    """
+    body.add_joint(
+        name=joint,
+        type=mujoco.mjtJoint.mjJNT_SLIDE,
+        axis=[1, 0, 0],
+        limited=mujoco.mjtLimited.mjLIMITED_TRUE,
+        range=[0, travel],
+        stiffness=stiffness,
+        damping=6.0,
+        armature=0.02,
+    )
+    body.add_geom(
+        name=f"{body.name}_cap",
+        type=mujoco.mjtGeom.mjGEOM_CYLINDER,
+        quat=ALONG_X,
+        pos=[middle, 0, 0],
+        size=[radius, half, 0],
+        mass=mass,
+        **solid(),
+    )
 
 
 def add_walls(world: Any, x: Span, y: Span) -> None:  # noqa: ANN401 - MjsBody

@@ -17,7 +17,14 @@ from typing import Any
 import numpy as np
 
 from b1k_envs.mujoco_twin.engine import mujoco
-from b1k_envs.mujoco_twin.scenes.building import add_box, add_walls, solid, yaw_quat
+from b1k_envs.mujoco_twin.scenes.building import (
+    ALONG_X,
+    add_box,
+    add_push_button,
+    add_walls,
+    solid,
+    yaw_quat,
+)
 
 WASHER, WASHER_DOOR, WASHER_BUTTON = "washer", "washer_door", "washer_button"
 DRYER, COUNTERTOP = "dryer", "countertop"
@@ -149,12 +156,11 @@ def _add_washer(world: Any) -> None:  # noqa: ANN401
         frictionloss=0.8,
         armature=0.02,
     )
-    sideways = [np.sqrt(0.5), 0, np.sqrt(0.5), 0]  # cylinder axis along x
     door.add_geom(
         name=f"{WASHER_DOOR}_disc",
         type=mujoco.mjtGeom.mjGEOM_CYLINDER,
         pos=DOOR_CENTRE,
-        quat=sideways,
+        quat=ALONG_X,
         size=[DOOR_RADIUS, DOOR_HALF_THICKNESS, 0],
         mass=3.0,
         **solid(),
@@ -177,24 +183,15 @@ def _add_washer(world: Any) -> None:  # noqa: ANN401
         )
 
     button = washer.add_body(name=WASHER_BUTTON, pos=BUTTON)
-    button.add_joint(
-        name=BUTTON_JOINT,
-        type=mujoco.mjtJoint.mjJNT_SLIDE,
-        axis=[1, 0, 0],
-        limited=mujoco.mjtLimited.mjLIMITED_TRUE,
-        range=[0, BUTTON_TRAVEL],
+    add_push_button(
+        button,
+        BUTTON_JOINT,
+        travel=BUTTON_TRAVEL,
         stiffness=400.0,
-        damping=6.0,
-        armature=0.02,
-    )
-    button.add_geom(
-        name=f"{WASHER_BUTTON}_cap",
-        type=mujoco.mjtGeom.mjGEOM_CYLINDER,
-        quat=sideways,
-        pos=[-0.006, 0, 0],
-        size=[BUTTON_RADIUS, 0.012, 0],
+        radius=BUTTON_RADIUS,
+        half=0.012,
+        middle=-0.006,
         mass=0.03,
-        **solid(),
     )
 
 

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from b1k_envs.mujoco_twin.engine import mujoco
-from b1k_envs.mujoco_twin.scenes.building import add_box, add_walls, solid
+from b1k_envs.mujoco_twin.scenes.building import add_box, add_push_button, add_walls
 
 TABLE, SOFA, SHELF, LAMP = "table", "sofa", "shelf", "lamp_stand"
 RADIO, BUTTON = "radio", "radio_button"
@@ -70,22 +68,13 @@ def _add_radio(world: Any) -> None:  # noqa: ANN401 - MjsBody
     friction = {"friction": [1.0, 0.02, 0.002], "condim": 4, "solref": [0.01, 1.0]}
     add_box(radio, f"{RADIO}_cabinet", (0, 0, 0), RADIO_HALF, mass=RADIO_MASS, **friction)
     button = radio.add_body(name=BUTTON, pos=BUTTON_AT)
-    button.add_joint(
-        name=f"{BUTTON}_joint",
-        type=mujoco.mjtJoint.mjJNT_SLIDE,
-        axis=[1, 0, 0],
-        limited=mujoco.mjtLimited.mjLIMITED_TRUE,
-        range=[0, BUTTON_TRAVEL],
+    add_push_button(
+        button,
+        f"{BUTTON}_joint",
+        travel=BUTTON_TRAVEL,
         stiffness=300.0,
-        damping=6.0,
-        armature=0.02,
-    )
-    button.add_geom(
-        name=f"{BUTTON}_cap",
-        type=mujoco.mjtGeom.mjGEOM_CYLINDER,
-        quat=[np.sqrt(0.5), 0, np.sqrt(0.5), 0],  # its axis along x
-        pos=[-0.002, 0, 0],
-        size=[BUTTON_RADIUS, 0.008, 0],
+        radius=BUTTON_RADIUS,
+        half=0.008,
+        middle=-0.002,
         mass=0.02,
-        **solid(),
     )
