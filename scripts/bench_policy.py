@@ -31,12 +31,12 @@ from torch.nn.functional import avg_pool2d, scaled_dot_product_attention
 from b1k_envs.base import Observation
 from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_envs.tasks.table import get_task
-from b1k_policies.base import EpisodeInfo
+from b1k_policies.base import EpisodeInfo, Query
 from b1k_policies.contract.contract import EvalContract
 from b1k_policies.contract.presets import PRESETS, V17
 from b1k_policies.xvla.batch import Batch, build_batch, extract_proprio, extrinsics
 from b1k_policies.xvla.files.checkpoint import CheckpointRequest
-from b1k_policies.xvla.policy import Query, XVLAPolicy
+from b1k_policies.xvla.policy import XVLAPolicy
 from b1k_policies.xvla.silence import quietly
 
 TASK = get_task("clean_boxing_gloves")

@@ -50,7 +50,7 @@ from b1k_policies.base import ActionChunk, EpisodeInfo, Policy
 from b1k_policies.remote.client import RemotePolicy
 from b1k_policies.remote.server.app import PolicyServer
 from b1k_policies.remote.server.batching import Batcher
-from b1k_policies.remote.server.engine import PolicyEngine
+from b1k_policies.remote.server.engine import Engine
 from b1k_policies.remote.server.limits import Door, Quota, listen_on
 from b1k_policies.remote.server.sessions import Terms
 from b1k_policies.remote.wire.metadata import ServerInfo
@@ -219,7 +219,7 @@ def serve_theirs(port: int) -> None:
 
 def serve_ours(port: int) -> None:
     """Serve the free policy as `b1k-eval serve` does; the entry point of a process."""
-    batcher = Batcher(PolicyEngine(FreePolicy), most=16, window_s=0.0)
+    batcher = Batcher(Engine(FreePolicy), most=16, window_s=0.0)
     terms = Terms(chunk_length=CHUNK, horizon=HORIZON, task=TASK)
     info = ServerInfo(name="free", chunk_length=CHUNK, skipped_rows=0, images="native", remarks=())
     server = PolicyServer(batcher, terms, Quota(rate=1e6), Door(HOST, None), info.as_metadata())

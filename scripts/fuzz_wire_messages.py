@@ -128,8 +128,9 @@ def answers() -> list[bytes]:
 
 def greetings() -> list[bytes]:
     """Return metadata of our servers and of others."""
+    from b1k_policies.base import Resizing
     from b1k_policies.remote.wire.codec import pack
-    from b1k_policies.remote.wire.metadata import Resizing, ServerInfo
+    from b1k_policies.remote.wire.metadata import ServerInfo
 
     resizing = Resizing(size=224, filter="bilinear", antialias=True)
     return [

@@ -200,7 +200,7 @@ class ServerTarget:
         from b1k_policies.remote.server import limits
         from b1k_policies.remote.server.app import PolicyServer
         from b1k_policies.remote.server.batching import Batcher
-        from b1k_policies.remote.server.engine import PolicyEngine
+        from b1k_policies.remote.server.engine import Engine
         from b1k_policies.remote.server.sessions import Terms
         from b1k_policies.remote.wire.codec import pack
 
@@ -217,7 +217,7 @@ class ServerTarget:
                 _check_observation(observation)
                 return super().infer(observation)
 
-        engine = PolicyEngine(lambda: Watching(chunk_length=6))
+        engine = Engine(lambda: Watching(chunk_length=6))
         self._quota = limits.Quota(envs=2)
         self._copies = limits.MESSAGE_COPIES
         terms = Terms(chunk_length=6, horizon=4)

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,8 @@ View = Literal["head", "left_wrist", "right_wrist"]
 
 VIEWS: tuple[View, ...] = ("head", "left_wrist", "right_wrist")
 """Order of the views in every array, unless a contract says otherwise."""
+
+T = TypeVar("T")
 
 UInt8Array = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
@@ -206,30 +209,79 @@ class Env(ABC):
         """Release windows, contexts and memory; safe to call twice."""
 
 
-class EnvGroup(ABC):
-    """Several envs in one simulator, which moves them all at once.
+Start = tuple[int, int, int]
+"""What an env is reset to: instance, rollout, seed."""
+
+
+class Worlds:
+    """The envs of one process, started and moved together, on one thread.
+
+    This class is of envs that have nothing in common. A simulator that moves all its envs with one
+    call overrides `reset`, `step` and `close`.
 
     Attributes:
-        envs: The envs, usable only inside `run`, each by its own job.
+        envs: What to read each by; they are reset and stepped through the methods below only.
     """
 
     envs: Sequence[Env]
 
-    @abstractmethod
-    def run(self, jobs: Sequence[Callable[[Env], None]]) -> None:
-        """Run one job per env, each on a thread of its own, and serve them on this thread.
+    def __init__(self, envs: Sequence[Env]) -> None:
+        """Own these envs from now on."""
+        self.envs = tuple(envs)
 
-        The world advances when every job that still runs has asked for a step. The robot of an
-        env whose job has returned holds still. A simulator that fails fails for all of them.
+    def reset(self, starts: Mapping[int, Start]) -> dict[int, Exception | None]:
+        """Put envs into numbered initial states; see `Env.reset`.
 
         Args:
-            jobs: At most as many as there are envs; job i gets env i. Each resets its env once,
-                before its first step; the worlds are loaded when all jobs have asked for it.
+            starts: By index of the env.
+
+        Returns:
+            For the same envs: what went wrong with this one alone, else None.
 
         Raises:
-            Exception: What a job raised, after all have ended.
+            Exception: What went wrong for all of them.
         """
+        return {
+            index: _tried(lambda i=index, s=start: self.envs[i].reset(*s))  # type: ignore[misc]
+            for index, start in starts.items()
+        }
 
-    @abstractmethod
+    def step(self, actions: Mapping[int, Float32Array]) -> dict[int, StepResult | Exception]:
+        """Apply one action to each of these envs; the robots of the others hold still.
+
+        Args:
+            actions: By index of the env; see `Env.step`.
+
+        Returns:
+            For the same envs: the result, or what went wrong with this one alone.
+
+        Raises:
+            Exception: What went wrong for all of them.
+        """
+        return {
+            index: _tried(lambda i=index, a=action: self.envs[i].step(a))  # type: ignore[misc]
+            for index, action in actions.items()
+        }
+
     def close(self) -> None:
         """Release everything; safe to call twice."""
+        for env in self.envs:
+            env.close()
+
+
+def _tried(call: Callable[[], T]) -> T | Exception:
+    try:
+        return call()
+    except Exception as error:  # noqa: BLE001 - handed to whoever drives the env
+        return error
+
+
+def make_several(make_env: Callable[..., Env], count: int = 1, **options: Any) -> Worlds:  # noqa: ANN401
+    """Envs that have nothing in common; those made are closed where a later one fails."""
+    with ExitStack() as made:
+        envs = []
+        for _ in range(count):
+            envs.append(make_env(**options))
+            made.callback(envs[-1].close)
+        made.pop_all()
+    return Worlds(envs)

@@ -12,14 +12,13 @@ allowed in the standard track) and `PROPRIOCEPTION_INDICES` of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Literal
 
 from b1k_envs.base import (
     Env,
-    EnvGroup,
     Float32Array,
     GoalStatus,
     Observation,
@@ -132,23 +131,3 @@ class StandardTrackEnv(Env):
     def close(self) -> None:
         """As the env does."""
         self._env.close()
-
-
-class StandardTrackGroup(EnvGroup):
-    """Several envs of one simulator, each as the standard track shows it."""
-
-    def __init__(self, group: EnvGroup) -> None:
-        self._group = group
-        self.envs: Sequence[Env] = tuple(StandardTrackEnv(env) for env in group.envs)
-
-    def run(self, jobs: Sequence[Callable[[Env], None]]) -> None:
-        """As the group does; see `EnvGroup.run`."""
-        self._group.run([_shown(job) for job in jobs])
-
-    def close(self) -> None:
-        """As the group does."""
-        self._group.close()
-
-
-def _shown(job: Callable[[Env], None]) -> Callable[[Env], None]:
-    return lambda env: job(StandardTrackEnv(env))

@@ -8,15 +8,17 @@ of zeros nor a repeated row means "hold still".
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from b1k_envs.base import Float32Array, Observation, Protocol
 from b1k_envs.errors import ActionError
 from b1k_envs.r1pro import ACTION_DIM
+
+ResizeFilter = Literal["bicubic", "bilinear", "nearest"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +104,36 @@ class EpisodeInfo:
     protocol: Protocol
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Query:
+    """One observation of one episode, to be answered by a chunk.
+
+    Attributes:
+        observation: What the robot sees now.
+        instruction: The task in words.
+        seed: Of this inference's randomness; see `seeding.inference_seed`.
+    """
+
+    observation: Observation
+    instruction: str
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resizing:
+    """What a policy does first with a picture; a client may do it, and send fewer bytes.
+
+    Attributes:
+        size: Height and width [px].
+        filter: As of the contract.
+        antialias: Likewise.
+    """
+
+    size: int
+    filter: ResizeFilter
+    antialias: bool
+
+
 class Policy(ABC):
     """From observation to action chunk.
 
@@ -114,6 +146,12 @@ class Policy(ABC):
         skipped_rows: Rows at the start of the model's own chunk that are no longer to be
             executed and not in `infer`'s; a horizon may count them.
         remarks: What a person should read before trusting a result; shown once a run.
+        stateless: Whether an answer follows from its `Query` alone. One such policy serves the
+            episodes of many worlds at once, all by `infer_batch`; of any other each world has its
+            own.
+        prompt: Instruction that it follows instead of the task's; None for the task's.
+        resize: What it does first with a picture; None for what cannot be done elsewhere.
+        origin: A line about contract and device for people; None where there is nothing to say.
         episode_remarks: Likewise, of the latest episode, and known only when it has been played.
     """
 
@@ -123,6 +161,10 @@ class Policy(ABC):
     needs_depth: bool = False
     skipped_rows: int = 0
     remarks: tuple[str, ...] = ()
+    stateless: bool = False
+    prompt: str | None = None
+    resize: Resizing | None = None
+    origin: str | None = None
 
     @property
     def episode_remarks(self) -> tuple[str, ...]:
@@ -136,6 +178,33 @@ class Policy(ABC):
     @abstractmethod
     def infer(self, observation: Observation) -> ActionChunk:
         """Decide the next `chunk_length` actions, the first to be executed right now."""
+
+    def infer_batch(self, queries: Sequence[Query]) -> list[ActionChunk]:
+        """One chunk per query, in order; one by one, unless a policy can do better.
+
+        What is raised holds for all of them: to learn whose it is, ask for each alone.
+        """
+        return [self.infer(query.observation) for query in queries]
+
+    def elsewhere(self) -> Callable[..., Policy] | None:
+        """What makes the same policy in another process, without trying it again.
+
+        Returns:
+            To be pickled; takes `gpu`, the number of the GPU to prefer. None for a policy that is
+            made from its word on the command line.
+        """
+        return None
+
+    def check_masked(self, mask: Callable[[Float32Array], Float32Array]) -> None:
+        """Refuse to be shown a proprioception of which parts are hidden, before it is.
+
+        Args:
+            mask: Hides them.
+
+        Raises:
+            B1kEvalError: The policy reads what is hidden.
+        """
+        return None
 
     def describe(self) -> dict[str, Any]:
         """What produced the actions, for run.json (JSON values)."""

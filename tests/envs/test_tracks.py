@@ -10,7 +10,7 @@ from doubles import ToyEnv
 
 from b1k_envs.errors import EnvError
 from b1k_envs.r1pro import PROPRIO_DIM
-from b1k_envs.tracks import StandardTrackEnv, StandardTrackGroup, mask
+from b1k_envs.tracks import StandardTrackEnv, mask
 
 # Of the challenge's table of the 256 numbers: the six base joints in joint_qpos (0:28),
 # joint_qpos_sin (28:56) and joint_qpos_cos (56:84); robot_pos to robot_2d_ori_sin (140:152);
@@ -74,25 +74,3 @@ def test_the_world_itself_is_the_same():
         assert plain.subgoals() == shown.subgoals()
     assert shown.info == plain.info
     shown.close()
-
-
-def test_the_envs_of_a_group_hide_it_as_well():
-    class Group:
-        envs = (MarkedEnv(protocol="2025"), MarkedEnv(protocol="2025"))
-        closed = False
-
-        def run(self, jobs):
-            for job, env in zip(jobs, self.envs, strict=False):
-                job(env)
-
-        def close(self):
-            self.closed = True
-
-    seen = []
-    inner = Group()
-    group = StandardTrackGroup(inner)
-    group.run([lambda env: seen.append(env.observe().proprio)] * 2)
-    assert all(set(np.flatnonzero(p == 0).tolist()) == HIDDEN_2025 for p in seen)
-    assert len(seen) == len(group.envs) == 2
-    group.close()
-    assert inner.closed

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from doubles import BreakingEnv, RandomWalkPolicy, ToyEnv
 
+from b1k_envs.base import make_several
 from b1k_envs.tasks.table import get_task, human_stats
 from b1k_eval.loop.chunking import RecedingHorizon
 from b1k_eval.loop.noise import NoiseSpec
@@ -31,7 +32,7 @@ RECORD = {"format": 1, "identity": {"settings": {"seed": 3}}, "sessions": [{"sta
 def make_run(folder, *, make_env=ToyEnv, workers=1):
     """Start or resume the run in this process, and end it."""
     assembly = Assembly(
-        make_env=make_env,
+        make_worlds=partial(make_several, make_env),
         make_policy=RandomWalkPolicy,
         make_chunking=partial(RecedingHorizon, 4),
         human=human_stats(TASK),

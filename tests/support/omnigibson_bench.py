@@ -17,7 +17,7 @@ from b1k_envs.base import Protocol
 from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_envs.mujoco_twin.robot.body import MODELLED_BASE_JOINTS
 from b1k_envs.omnigibson.env import OmniGibsonEnv
-from b1k_envs.omnigibson.group import LaneGroup
+from b1k_envs.omnigibson.group import OmniGibsonWorlds
 from b1k_envs.tasks.table import get_task
 
 TASK = get_task(31)
@@ -37,8 +37,8 @@ class Double:
         defaults = {**PUBLIC, "heavy_base": self.protocol == "2025"}
         return OmniGibsonEnv(TASK, protocol=self.protocol, **{**defaults, **settings})
 
-    def group(self, count: int, **settings: Any) -> LaneGroup:
-        return LaneGroup(TASK, protocol=self.protocol, count=count, **{**PUBLIC, **settings})
+    def group(self, count: int, **settings: Any) -> OmniGibsonWorlds:
+        return OmniGibsonWorlds(TASK, protocol=self.protocol, count=count, **{**PUBLIC, **settings})
 
     @property
     def sim(self) -> Any:

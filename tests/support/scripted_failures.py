@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from twin_bench import GLOVES, TASK, episode_info, make_twin
 
+from b1k_envs.base import Worlds, make_several
 from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.states import GloveTruth
 from b1k_envs.tasks.table import human_stats
@@ -23,7 +24,7 @@ from b1k_eval.records.episode import EpisodeKey, EpisodeRecord
 from b1k_eval.records.loading import RunData, read_run_data
 from b1k_eval.records.store import open_run
 from b1k_eval.run.episode import Assembly
-from b1k_eval.run.executor import Executor
+from b1k_eval.run.executor import Assignment, Executor
 from b1k_policies.base import ActionChunk, Policy
 from b1k_policies.baselines import HoldPolicy
 from b1k_policies.expert import ExpertPolicy
@@ -246,11 +247,14 @@ def run_record(**settings: Any) -> dict[str, Any]:
 def _execute(env: TwinEnv, script: Script, folder: Path) -> EpisodeRecord:
     env._max_steps = script.max_steps  # one world for all: to build it takes longer than a script
     assembly = Assembly(
-        make_env=make_twin,
+        make_worlds=partial(make_several, make_twin),
         make_policy=script.policy,
         make_chunking=partial(build_chunking, "receding", 10, None, None, 0),
         human=human_stats(TASK),
         max_steps=script.max_steps,
     )
-    executor = Executor(assembly, env=env)
-    return executor.run(episode_info(), folder, lambda _snapshot: None).record
+    executor = Executor(assembly, worlds=Worlds([env]))
+    heard: list[Any] = []
+    executor.run_batch([Assignment(episode_info(), folder)], lambda _, what: heard.append(what))
+    record: dict[str, Any] = heard[-1].record
+    return record

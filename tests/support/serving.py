@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from b1k_policies.base import ActionChunk, EpisodeInfo
+from b1k_policies.baselines import ZeroPolicy
 from b1k_policies.remote.server.app import PolicyServer
 from b1k_policies.remote.server.batching import Batcher
 from b1k_policies.remote.server.engine import Engine
@@ -41,14 +42,13 @@ class LedgerEngine(Engine):
         spoilt: Raised instead of answering, by first proprio of the observation.
     """
 
-    name = "ledger"
-    chunk_length = LENGTH
-    skipped_rows = 0
-    needs_images = True
     most_together = None
-    remarks = ()
 
     def __init__(self):
+        self.policy = ZeroPolicy()
+        self.policy.name = "ledger"
+        self.policy.chunk_length = LENGTH
+        self.policy.needs_images = True
         self.batches = []
         self.gate = threading.Event()
         self.gate.set()
@@ -67,7 +67,7 @@ class LedgerEngine(Engine):
         return [ActionChunk(actions=rows_of(ask)) for ask in asks]
 
     def describe(self):
-        return {"name": self.name}
+        return {"name": self.policy.name}
 
     def close(self):
         pass
@@ -109,7 +109,8 @@ def served(
     sock = listen_on("127.0.0.1", 0)
     batcher = Batcher(engine, most=most, window_s=window_s)
     terms.setdefault("horizon", 5)
-    terms = Terms(chunk_length=engine.chunk_length, images=engine.needs_images, **terms)
+    policy = engine.policy
+    terms = Terms(chunk_length=policy.chunk_length, images=policy.needs_images, **terms)
     ready, made, faults = threading.Event(), {}, []
 
     async def run():

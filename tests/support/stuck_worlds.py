@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 from doubles import RandomWalkPolicy, ToyEnv
 
-from b1k_envs.base import Env, EnvGroup, Float32Array, Observation, StepResult
+from b1k_envs.base import Float32Array, Observation, StepResult, make_several
 from b1k_envs.errors import EnvError, HostFaultError, UnavailableError
 from b1k_envs.tasks.table import get_task, human_stats
 from b1k_eval.loop.chunking import RecedingHorizon
@@ -98,106 +97,6 @@ class StuckEnv(ToyEnv):
         return super().observe(images=images)
 
 
-class ToyGroup(EnvGroup):
-    """Envs that wait for each other before every step, as those of one simulator do."""
-
-    def __init__(self, make_env: Callable[[], Env], count: int) -> None:
-        self.envs = tuple(make_env() for _ in range(count))
-
-    def run(self, jobs: Sequence[Callable[[Env], None]]) -> None:
-        self.barrier = LeavingBarrier(len(jobs))
-        errors: list[BaseException] = []
-
-        def work(job: Callable[[Env], None], env: Env) -> None:
-            try:
-                job(WaitingEnv(env, self.barrier))
-            except BaseException as error:  # noqa: BLE001 - raised below
-                errors.append(error)
-            finally:
-                self.barrier.leave()
-
-        threads = [
-            threading.Thread(target=work, args=pair, daemon=True)
-            for pair in zip(jobs, self.envs, strict=False)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if errors:
-            raise errors[0]
-
-    def close(self) -> None:
-        for env in self.envs:
-            env.close()
-
-
-class LeavingBarrier:
-    """Lets all through when the last of those who have not left has come."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._here = 0
-        self._round = 0
-        self._changed = threading.Condition()
-
-    def wait(self) -> None:
-        with self._changed:
-            mine = self._round
-            self._here += 1
-            self._open()
-            self._changed.wait_for(lambda: self._round != mine)
-
-    def leave(self) -> None:
-        with self._changed:
-            self._count -= 1
-            self._open()
-
-    def _open(self) -> None:
-        if self._here >= self._count:
-            self._here = 0
-            self._round += 1
-            self._changed.notify_all()
-
-
-class WaitingEnv(Env):
-    """One of a `ToyGroup`."""
-
-    def __init__(self, env: Env, barrier: LeavingBarrier) -> None:
-        self._env, self._barrier, self.info = env, barrier, env.info
-
-    def reset(self, instance, rollout, seed):
-        self._barrier.wait()
-        self._env.reset(instance, rollout, seed)
-
-    def step(self, action):
-        self._barrier.wait()
-        return self._env.step(action)
-
-    def observe(self, *, images=True):
-        return self._env.observe(images=images)
-
-    def goal(self):
-        return self._env.goal()
-
-    def subgoals(self):
-        return self._env.subgoals()
-
-    def frame(self, *, light=False):
-        return self._env.frame(light=light)
-
-    def privileged_state(self):
-        return self._env.privileged_state()
-
-    def close(self):
-        self._env.close()
-
-
-def toy_group(count: int, **options: object) -> ToyGroup:
-    """A group of `StuckEnv`."""
-    return ToyGroup(partial(StuckEnv, **options), count)  # type: ignore[arg-type]
-
-
 class Hearing(Reporter):
     """Keeps the notes."""
 
@@ -208,12 +107,11 @@ class Hearing(Reporter):
         self.notes.append(text)
 
 
-def run_stuck(folder, episodes=5, *, workers=1, lanes=0, limits=None, policy=None, **options):
-    """A run in watched workers; lanes = 0 is one env a process without a group."""
+def run_stuck(folder, episodes=5, *, workers=1, num_envs=1, limits=None, policy=None, **options):
+    """A run in watched workers."""
     assembly = Assembly(
-        make_env=partial(StuckEnv, **options),
-        make_group=partial(toy_group, lanes, **options) if lanes else None,
-        lanes=max(lanes, 1),
+        make_worlds=partial(make_several, partial(StuckEnv, **options), num_envs),
+        num_envs=num_envs,
         limits=limits or Limits(start_s=60, reset_s=60, step_s=60, observe_s=60, close_s=60),
         make_policy=policy or RandomWalkPolicy,
         make_chunking=partial(RecedingHorizon, 4),

@@ -12,13 +12,14 @@ the policy sees it and the episode goes on. It is counted, and the result says s
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from time import perf_counter
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 
-from b1k_envs.base import Env, Float32Array, GoalStatus, Observation
+from b1k_envs.base import Env, Float32Array, GoalStatus, Observation, Worlds
 from b1k_envs.errors import (
     ActionError,
     EndsRunError,
@@ -36,6 +37,7 @@ from b1k_envs.r1pro import (
     not_finite,
 )
 from b1k_eval.loop.chunking import Chunking
+from b1k_eval.loop.driver import Infer, Loop, Reset, Step, drive
 from b1k_eval.loop.events import (
     EpisodeResult,
     EpisodeStart,
@@ -46,13 +48,12 @@ from b1k_eval.loop.events import (
     Subscriber,
 )
 from b1k_eval.loop.noise import ActionNoise
-from b1k_policies.base import ActionChunk, EpisodeInfo, Policy, PrivilegedPolicy, Skill
+from b1k_policies.base import ActionChunk, EpisodeInfo, Policy, PrivilegedPolicy, Query, Skill
+from b1k_policies.seeding import inference_seed
 
 Render = Literal["on-demand", "every-step"]
 """`every-step` renders and observes all cameras before every action, as the official evaluator
 does; `on-demand` only when the policy is asked, and only if it looks at pictures."""
-
-T = TypeVar("T")
 
 
 def run_episode(
@@ -65,10 +66,29 @@ def run_episode(
     noise: ActionNoise | None = None,
     render: Render = "on-demand",
 ) -> EpisodeResult:
-    """Reset the world and drive it with the policy until success, the time limit, or a fault.
+    """One episode in one world, to its end; see `episode_loop`."""
+    results: list[EpisodeResult] = []
+    loop = episode_loop(
+        env, policy, episode, chunking, subscribers=subscribers, noise=noise, render=render
+    )
+    drive({0: loop}, Worlds([env]), lambda _, result: results.append(result))
+    return results[0]
+
+
+def episode_loop(
+    env: Env,
+    policy: Policy,
+    episode: EpisodeInfo,
+    chunking: Chunking,
+    *,
+    subscribers: Sequence[Subscriber] = (),
+    noise: ActionNoise | None = None,
+    render: Render = "on-demand",
+) -> Loop[EpisodeResult]:
+    """Have the world reset and drive it with the policy until success, the time limit, or a fault.
 
     Args:
-        env: The world; counts the steps and knows the limit.
+        env: To read the world by; counts the steps and knows the limit.
         policy: Asked when `chunking` wants.
         episode: Which instance and rollout, and what the policy is told.
         chunking: Fresh or used; it is reset.
@@ -77,8 +97,8 @@ def run_episode(
         render: When to observe.
 
     Returns:
-        The outcome; nothing but KeyboardInterrupt, SystemExit and their like is raised, except
-        what a subscriber's `on_end` raises.
+        To be driven by `drive`; gives the outcome. Nothing but KeyboardInterrupt, SystemExit and
+        their like is raised, except what a subscriber's `on_end` raises.
     """
     loop = _Loop(env, policy, episode, chunking, subscribers, noise, render)
     started = perf_counter()
@@ -86,7 +106,7 @@ def run_episode(
     reason = message = trace = None
     ends_run = False
     try:
-        loop.run()
+        yield from loop.run()
         outcome = "success" if loop.terminated else "failure"
     except PolicyFaultError as fault:
         outcome, reason, message = "failure", fault.reason, str(fault)
@@ -160,10 +180,10 @@ class _Loop:
         self.strange_parts: dict[str, None] = {}
         self.reset_s = self.step_s = self.observe_s = self.policy_s = 0.0
 
-    def run(self) -> None:
+    def run(self) -> Loop[None]:
         """From reset to the last step."""
         env, chunking, noise, subscribers = self.env, self.chunking, self.noise, self.subscribers
-        self._reset()
+        yield from self._reset()
         images = self.every_step or self.policy.needs_images
         while not (self.terminated or self.truncated):
             step = self.steps
@@ -179,12 +199,11 @@ class _Loop:
                     for subscriber in subscribers:
                         subscriber.on_pictures()
                 if inference:
-                    latency = self._infer(step, observation)
+                    latency = yield from self._infer(step, observation)
             command = chunking.action(step)
             action = command if noise is None else _disturbed(noise, command)
-            begun = perf_counter()
-            result = env.step(action)
-            self.step_s += perf_counter() - begun
+            result, took = yield Step(action)
+            self.step_s += took
             self.goal = goal = env.goal()
             self.steps, self.time = result.step, result.time
             self.terminated, self.truncated = result.terminated, result.truncated
@@ -228,11 +247,10 @@ class _Loop:
             self.strange_parts.update(dict.fromkeys(parts))
         return bool(parts)
 
-    def _reset(self) -> None:
+    def _reset(self) -> Loop[None]:
         env, policy, episode = self.env, self.policy, self.episode
-        begun = perf_counter()
-        env.reset(episode.instance, episode.rollout, episode.seed)
-        self.reset_s = perf_counter() - begun
+        had = yield Reset((episode.instance, episode.rollout, episode.seed))
+        self.reset_s = had.took_s
         self.chunking.reset()
         if self.noise is not None:
             self.noise.reset(episode.seed)
@@ -241,16 +259,20 @@ class _Loop:
         for subscriber in self.subscribers:
             subscriber.on_start(start)
         begun = perf_counter()
-        if isinstance(policy, PrivilegedPolicy):
-            bind = policy.bind
-            _ask(lambda: bind(_reader(env)))
-        _ask(lambda: policy.reset(episode))
+        with _policys_fault():
+            if isinstance(policy, PrivilegedPolicy):
+                policy.bind(_reader(env))
+            policy.reset(episode)
         self.policy_s += perf_counter() - begun
 
-    def _infer(self, step: int, observation: Observation) -> float:
-        begun = perf_counter()
-        chunk = _ask(lambda: self.policy.infer(observation))
-        measured = perf_counter() - begun
+    def _infer(self, step: int, observation: Observation) -> Loop[float]:
+        query = Query(
+            observation=observation,
+            instruction=self.episode.instruction,
+            seed=inference_seed(self.episode.seed, self.inferences),
+        )
+        with _policys_fault():
+            chunk, measured = yield Infer(self.policy, query)
         self.policy_s += measured
         self.inferences += 1
         if not isinstance(chunk, ActionChunk):
@@ -313,15 +335,16 @@ def _disturbed(noise: ActionNoise, command: Float32Array) -> Float32Array:
     return action
 
 
-def _ask(call: Callable[[], T]) -> T:
-    """Call into the policy; whatever it raises is its fault, unless the world failed under it.
+@contextmanager
+def _policys_fault() -> Iterator[None]:
+    """Around a call of the policy: what it raises is its fault, unless the world failed under it.
 
     Raises:
         PolicyFaultError: The policy's own, or any other exception wrapped in one.
         EnvError: The simulator failed while its privileged state was read, or the machine.
     """
     try:
-        return call()
+        yield
     except _WorldFailedError as failed:
         raise EnvError(str(failed)) from failed
     except (PolicyFaultError, HostFaultError):

@@ -9,14 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from b1k_envs.base import Env, EnvGroup
+from b1k_envs.base import Env, Worlds
 from b1k_envs.errors import B1kEvalError, EndsRunError
 from b1k_envs.tasks.table import HumanStats
 from b1k_eval.files import to_json, write_atomic
 from b1k_eval.loop.chunking import Chunking
+from b1k_eval.loop.driver import Loop
 from b1k_eval.loop.events import EpisodeResult, EpisodeTiming, Subscriber
 from b1k_eval.loop.noise import ActionNoise, NoiseSpec
-from b1k_eval.loop.runner import Render, run_episode
+from b1k_eval.loop.runner import Render, episode_loop
 from b1k_eval.records.episode import (
     RESULT_FILE,
     TRACE_FILE,
@@ -40,7 +41,7 @@ class Assembly:
     """How to build what an episode needs; picklable, so that a worker can do it too.
 
     Attributes:
-        make_env: Builds the env.
+        make_worlds: Builds the envs.
         make_policy: Builds the policy.
         make_chunking: Builds the strategy for a policy's chunk length.
         human: Human figures of the task.
@@ -53,13 +54,12 @@ class Assembly:
         limits: Of a simulator that can hang or crash, and that a process can start only once: it
             never runs in this process, is held to these limits, and after an error its process is
             replaced. None for a world that any process can build, again and again.
-        make_group: Builds several envs of one simulator; None where there is one env a process.
-        lanes: How many `make_group` builds.
-        gpus: GPUs to share out among the workers, who get `gpu=` for `make_env` or `make_group`
-            and for `make_policy`; empty to leave the choice to simulator and policy.
+        num_envs: How many `make_worlds` builds: so many episodes run at once in a process.
+        gpus: GPUs to share out among the workers, who get `gpu=` for `make_worlds` and for
+            `make_policy`; empty to leave the choice to simulator and policy.
     """
 
-    make_env: Callable[..., Env]
+    make_worlds: Callable[..., Worlds]
     make_policy: Callable[..., Policy]
     make_chunking: Callable[[int], Chunking]
     human: HumanStats
@@ -70,8 +70,7 @@ class Assembly:
     title: str = ""
     privileged: bool = False
     limits: Limits | None = None
-    make_group: Callable[..., EnvGroup] | None = None
-    lanes: int = 1
+    num_envs: int = 1
     gpus: tuple[int, ...] = ()
 
     def for_worker(self, number: int) -> Assembly:
@@ -79,12 +78,10 @@ class Assembly:
         if not self.gpus:
             return self
         gpu = self.gpus[number % len(self.gpus)]
-        group = self.make_group
         return replace(
             self,
-            make_env=partial(self.make_env, gpu=gpu),
+            make_worlds=partial(self.make_worlds, gpu=gpu),
             make_policy=partial(self.make_policy, gpu=gpu),
-            make_group=None if group is None else partial(group, gpu=gpu),
         )
 
 
@@ -100,7 +97,7 @@ class Finished(NamedTuple):
     stop: B1kEvalError | None
 
 
-def execute(
+def recorded_loop(
     assembly: Assembly,
     env: Env,
     policy: Policy,
@@ -108,12 +105,12 @@ def execute(
     folder: Path,
     send: Callable[[Snapshot], None],
     thread: RenderThread | None,
-) -> Finished:
-    """Run an episode and write its files into the folder, result.json last.
+) -> Loop[Finished]:
+    """An episode's loop that also writes its files into the folder, result.json last.
 
     Args:
         assembly: What goes with env and policy.
-        env: The world.
+        env: To read the world by.
         policy: Asked.
         episode: Which.
         folder: Empty; the caller gives it its final name.
@@ -132,7 +129,7 @@ def execute(
         subscribers.append(video)
     full = False
     try:
-        result = run_episode(
+        result = yield from episode_loop(
             env,
             policy,
             episode,

@@ -1,17 +1,19 @@
-"""Who runs the episodes of a process, one after another, with one env and one policy."""
+"""Runs the episodes of a process: as many at once as it has envs, with one policy or several."""
 
 from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from b1k_envs.base import Env, EnvInfo
-from b1k_eval.run.episode import Assembly, Finished, broken_record, execute, write_record
+from b1k_envs.base import EnvInfo, Worlds
+from b1k_eval.loop.driver import drive
+from b1k_eval.run.episode import Assembly, Finished, broken_record, recorded_loop, write_record
 from b1k_eval.run.progress import Snapshot
-from b1k_eval.run.watchdog import Guard, Phase, Watch, WatchedEnv
+from b1k_eval.run.watchdog import Guard, Phase, Watch, WatchedWorlds
 from b1k_eval.video.recorder import RenderThread
 from b1k_policies.base import EpisodeInfo, Policy
 
@@ -24,14 +26,17 @@ class Assignment(NamedTuple):
 
 
 Post = Callable[[int, "Snapshot | Finished"], None]
-"""Told of the n-th assignment of a batch; from any thread."""
+"""Told of the n-th assignment of a batch."""
 
 Started = Callable[[EnvInfo], None]
 """Told what a world is that has just been built."""
 
 
 class Executor:
-    """Owns an env and a policy, and runs one episode after another with them.
+    """Owns envs and policies, and runs one batch of episodes after another with them.
+
+    A policy that is stateless is built once and serves all envs; of another one each env has its
+    own.
 
     Attributes:
         spent: After an error of a world that a process can build only once: this process is of no
@@ -42,94 +47,116 @@ class Executor:
         self,
         assembly: Assembly,
         *,
-        env: Env | None = None,
+        worlds: Worlds | None = None,
         policy: Policy | None = None,
         watch: Watch | None = None,
         started: Started = lambda _: None,
     ) -> None:
-        """Take over an env and a policy, or build them at the first episode.
+        """Take over envs and a policy, or build them at the first batch.
 
         Args:
             assembly: How to build them, and what else an episode needs.
-            env: Built already.
+            worlds: Built already.
             policy: The same.
             watch: Where the deadlines of the world's calls are written.
-            started: Told of a world that was built here.
+            started: Told of the world that was built here.
         """
         self._assembly = assembly
-        self._env = env
-        self._policy = policy
+        self._worlds = worlds
+        self._policies = [] if policy is None else [policy]
         self._watch = watch
         self._started = started
         self._thread: RenderThread | None = None
         self.spent = False
 
     def run_batch(self, batch: Sequence[Assignment], post: Post) -> None:
-        """Run assignments one after the other.
-
-        Raises:
-            StorageError: See `run`.
-        """
-        for number, (episode, folder) in enumerate(batch):
-            post(number, self.run(episode, folder, lambda seen, n=number: post(n, seen)))  # type: ignore[misc]
-
-    def run(self, episode: EpisodeInfo, folder: Path, send: Callable[[Snapshot], None]) -> Finished:
-        """Run an episode and write its files into the folder, result.json last.
+        """Run assignments side by side; each is posted as it ends.
 
         Args:
-            episode: Which.
-            folder: Empty; the caller gives it its final name.
-            send: Told now and then how far it is.
+            batch: At most as many as there are envs.
+            post: Told of progress and results. What it raises ends the batch and is passed on.
 
         Raises:
-            StorageError: Not even result.json can be written.
+            StorageError: Not even a result.json can be written.
         """
         try:
-            env = self._world()
+            worlds = self._built()
         except Exception as error:  # noqa: BLE001 - a world that cannot be built is an "error"
-            self._give_up_world()
-            return broken(self._assembly, Assignment(episode, folder), error)
+            self._give_up()
+            self._all_broken(batch, error, post)
+            return
         try:
-            if self._policy is None:
-                self._policy = self._assembly.make_policy()
+            policies = self._one_each(len(batch))
         except Exception as error:  # noqa: BLE001 - the world is as it was, and is kept
-            return broken(self._assembly, Assignment(episode, folder), error)
-        policy = self._policy
+            self._all_broken(batch, error, post)
+            return
         if self._thread is None and self._assembly.video_fps is not None:
             self._thread = RenderThread()
-        finished = execute(self._assembly, env, policy, episode, folder, send, self._thread)
-        if finished.record.outcome == "error":
-            self._give_up_world()
-        return finished
+        failed = False
+
+        def ended(number: int, finished: Finished) -> None:
+            nonlocal failed
+            failed = failed or finished.record.outcome == "error"
+            post(number, finished)
+
+        loops = {
+            number: recorded_loop(
+                self._assembly,
+                worlds.envs[number],
+                policies[number],
+                episode,
+                folder,
+                partial(post, number),
+                self._thread,
+            )
+            for number, (episode, folder) in enumerate(batch)
+        }
+        drive(loops, worlds, ended)
+        if failed:
+            self._give_up()
 
     def close(self) -> None:
-        """Release env, policy and the video thread; safe to call twice."""
-        self._drop_world()
+        """Release envs, policies and the video thread; safe to call twice."""
+        self._drop()
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.close()
 
-    def _world(self) -> Env:
-        if self._env is None:  # before the policy: a simulator may want to choose the GPU
+    def _built(self) -> Worlds:
+        if self._worlds is None:  # before the policy: a simulator may want to choose the GPU
             with guard_of(self._watch)("start"):
-                env = self._assembly.make_env()
-            self._env = env if self._watch is None else WatchedEnv(env, self._watch.phase)
-            self._started(env.info)
-        return self._env
+                worlds = self._assembly.make_worlds()
+            watch = self._watch
+            self._worlds = worlds if watch is None else WatchedWorlds(worlds, watch.phase)
+            self._started(worlds.envs[0].info)
+        return self._worlds
 
-    def _give_up_world(self) -> None:
-        """After an error nothing is known about their state: the next episode builds both anew."""
+    def _one_each(self, count: int) -> list[Policy]:
+        made = self._policies
+        if not made:
+            made.append(self._assembly.make_policy())
+        if made[0].stateless:
+            return made * count
+        made.extend(self._assembly.make_policy() for _ in range(count - len(made)))
+        return made
+
+    def _all_broken(self, batch: Sequence[Assignment], error: Exception, post: Post) -> None:
+        for number, assignment in enumerate(batch):
+            post(number, broken(self._assembly, assignment, error))
+
+    def _give_up(self) -> None:
+        """After an error nothing is known about their state: the next batch builds all anew."""
         if self._assembly.limits is not None:
             self.spent = True  # in another process; a crashed simulator is not asked to close
         else:
-            self._drop_world()
+            self._drop()
 
-    def _drop_world(self) -> None:
-        env, self._env = self._env, None
-        if env is not None:
-            env.close()
-        policy, self._policy = self._policy, None
-        if policy is not None:
+    def _drop(self) -> None:
+        worlds, self._worlds = self._worlds, None
+        if worlds is not None:
+            worlds.close()
+        policies, self._policies = self._policies, []
+        for policy in policies:
             policy.close()
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
-from b1k_envs.base import Env
+from b1k_envs.base import Worlds
 from b1k_envs.tasks.table import Task
-from b1k_eval.records.episode import EpisodeKey
 from b1k_eval.records.store import RunStore
-from b1k_eval.run.episode import Assembly
-from b1k_eval.run.executor import Executor
+from b1k_eval.run.episode import Assembly, Finished
+from b1k_eval.run.executor import Assignment, Executor
 from b1k_eval.run.pool import Pool, commit, key_of
 from b1k_eval.run.progress import Reporter, Snapshot
 from b1k_policies.base import EpisodeInfo, Policy
@@ -58,21 +58,20 @@ def launch(
     *,
     reporter: Reporter,
     workers: int = 1,
-    env: Env | None = None,
+    worlds: Worlds | None = None,
     policy: Policy | None = None,
     enough: Callable[[], bool] = lambda: False,
 ) -> None:
     """Run what is missing of a plan.
 
     Args:
-        assembly: How to build an env and a policy, here or in a worker.
+        assembly: How to build envs and a policy, here or in a worker.
         plan: All episodes of the run, those done included.
         store: Where results go; its leftovers are cleared first.
         reporter: Told of everything; not closed here.
         workers: 1 runs in this process, more in as many spawned ones; a world with
             `Assembly.limits` always in spawned ones.
-        env: An env that is built already, for workers = 1; owned by the caller's assembly from
-            now on and closed here.
+        worlds: Envs that are built already, for workers = 1; closed here.
         policy: The same for the policy.
         enough: Asked before every episode; once true, none is started any more.
 
@@ -86,11 +85,12 @@ def launch(
     store.clean(keys)
     pending = set(store.pending(keys))
     todo = [episode for episode, key in zip(plan, keys, strict=True) if key in pending]
-    at_once = workers * assembly.lanes
+    at_once = workers * assembly.num_envs
     reporter.run_started(len(plan), len(plan) - len(todo), assembly.max_steps, at_once)
     try:
         if workers == 1 and assembly.limits is None:
-            _run_here(Executor(assembly, env=env, policy=policy), todo, store, reporter, enough)
+            executor = Executor(assembly, worlds=worlds, policy=policy)
+            _run_here(executor, todo, store, reporter, enough, at_once)
         else:
             Pool(assembly, store, reporter, workers, enough).run(todo)
     except KeyboardInterrupt:
@@ -101,23 +101,34 @@ def launch(
 
 def _run_here(
     executor: Executor,
-    todo: Iterable[EpisodeInfo],
+    todo: Sequence[EpisodeInfo],
     store: RunStore,
     reporter: Reporter,
     enough: Callable[[], bool],
+    at_once: int,
 ) -> None:
     try:
-        for episode in todo:
+        for first in range(0, len(todo), at_once):
             if enough():
                 return
-            key = key_of(episode)
-            reporter.episode_started(key)
-            folder = store.begin(key)
-            finished = executor.run(episode, folder, _sender(reporter, key))
-            commit(store, reporter, key, folder, finished)
+            batch = []
+            for episode in todo[first : first + at_once]:
+                reporter.episode_started(key_of(episode))
+                batch.append(Assignment(episode, store.begin(key_of(episode))))
+            executor.run_batch(batch, partial(_heard, store, reporter, batch))
     finally:
         executor.close()
 
 
-def _sender(reporter: Reporter, key: EpisodeKey) -> Callable[[Snapshot], None]:
-    return lambda snapshot: reporter.step(key, snapshot)
+def _heard(
+    store: RunStore,
+    reporter: Reporter,
+    batch: Sequence[Assignment],
+    number: int,
+    what: Snapshot | Finished,
+) -> None:
+    episode, folder = batch[number]
+    if isinstance(what, Snapshot):
+        reporter.step(key_of(episode), what)
+    else:
+        commit(store, reporter, key_of(episode), folder, what)

@@ -134,7 +134,7 @@ class Pool:
         try:
             while True:
                 while queue and len(self._busy) < self._workers and not self._enough():
-                    size = min(self._assembly.lanes, len(queue))
+                    size = min(self._assembly.num_envs, len(queue))
                     self._assign([queue.popleft() for _ in range(size)])
                 if not self._busy:
                     break

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from b1k_envs.base import Env, Protocol
+from b1k_envs.base import EnvInfo, Protocol, Worlds
 from b1k_envs.errors import UsageError
 from b1k_envs.parquet import require_pyarrow
 from b1k_envs.tracks import mask
@@ -23,11 +23,7 @@ from b1k_eval.run.progress import Reporter
 from b1k_eval.run.remarks import run_remarks
 from b1k_eval.settings import Execution, RunSettings, chunking_factory
 from b1k_policies.base import Policy
-from b1k_policies.contract.contract import EvalContract
 from b1k_policies.registry import make_policy
-from b1k_policies.xvla.batch import extract_proprio
-from b1k_policies.xvla.files.checkpoint import CheckpointRequest
-from b1k_policies.xvla.preflight import probe_observation
 
 if TYPE_CHECKING:
     from b1k_eval.compare.until_decided import Standing, UntilDecided
@@ -39,7 +35,7 @@ class Session:
     Attributes:
         settings: What is run.
         store: Where it goes.
-        env: The env of this process; None for a simulator that gets processes of its own.
+        worlds: The envs of this process; None for a simulator that gets processes of its own.
         policy: The policy of this process.
         remarks: What a person should read before trusting a result.
     """
@@ -91,7 +87,8 @@ class Session:
         self.policy: Policy = make_policy(
             settings.policy, settings.checkpoint, settings.protocol, instruction
         )
-        self.env: Env | None = None
+        self.worlds: Worlds | None = None
+        count = execution.num_envs
         try:
             _check_privileges(settings, self.policy)
             _check_track(settings, self.policy)
@@ -101,27 +98,19 @@ class Session:
             if in_twin and self.policy.needs_images:
                 simulators.prepare_pictures()
             depth = {"depth": True} if self.policy.needs_depth else {}
+            make_worlds = partial(simulators.make_worlds, settings, count, **depth)
             if in_twin:
-                self.env = simulators.make_env(settings, **depth)
+                self.worlds = make_worlds()
         except BaseException:
             self.close_world()
             raise
-        count = execution.num_envs
         self._assembly = Assembly(
-            make_env=partial(simulators.make_env, settings, **depth),
-            make_group=(
-                partial(simulators.make_group, settings, count, **depth) if count > 1 else None
-            ),
-            lanes=count,
+            make_worlds=make_worlds,
+            num_envs=count,
             limits=simulators.limits(settings),
             gpus=execution.gpus,
-            make_policy=partial(
-                _make_policy,
-                settings.policy,
-                _pinned(settings.checkpoint, self.policy),
-                settings.protocol,
-                instruction,
-            ),
+            make_policy=self.policy.elsewhere()
+            or partial(_make_policy, settings.policy, settings.protocol, instruction),
             make_chunking=make_chunking,
             human=self._human,
             max_steps=settings.max_steps,
@@ -141,7 +130,11 @@ class Session:
 
     def _record(self, argv: Sequence[str]) -> dict[str, Any]:
         """Content of run.json: `identity` must not change on resume."""
-        info = simulators.describe_omnigibson(self.settings) if self.env is None else self.env.info
+        info: EnvInfo = (
+            simulators.describe_omnigibson(self.settings)
+            if self.worlds is None
+            else self.worlds.envs[0].info
+        )
         return {
             "format": FORMAT,
             "identity": {
@@ -184,7 +177,7 @@ class Session:
             settings.seed,
             settings.protocol,
         )
-        here = workers == 1 and self.env is not None
+        here = workers == 1 and self.worlds is not None
         if not here:
             self.close_world()  # each worker has its own
         launch(
@@ -193,7 +186,7 @@ class Session:
             self.store,
             reporter=reporter,
             workers=workers,
-            env=self.env if here else None,
+            worlds=self.worlds if here else None,
             policy=self.policy if here else None,
             enough=self._decided,
         )
@@ -208,8 +201,8 @@ class Session:
 
     def close_world(self) -> None:
         """Release env and policy of this process; safe to call twice."""
-        if self.env is not None:
-            self.env.close()
+        if self.worlds is not None:
+            self.worlds.close()
         self.policy.close()
 
     def close(self) -> None:
@@ -219,29 +212,10 @@ class Session:
 
 
 def _make_policy(
-    spec: str,
-    request: CheckpointRequest | None,
-    protocol: Protocol,
-    instruction: str,
-    *,
-    gpu: int | None = None,
+    spec: str, protocol: Protocol, instruction: str, *, gpu: int | None = None
 ) -> Policy:
-    """`make_policy` for a worker: a checkpoint goes where the worker's simulator is."""
-    if request is not None and gpu is not None and request.device in ("auto", "cuda"):
-        from b1k_policies.xvla.model import pick_device
-
-        if pick_device(request.device).type == "cuda":
-            request = replace(request, device=f"cuda:{gpu}")
-    return make_policy(spec, request, protocol, instruction)
-
-
-def _pinned(request: CheckpointRequest | None, policy: Policy) -> CheckpointRequest | None:
-    """The checkpoint for workers: the folder found here, whatever a hub's name means by then."""
-    if request is None:
-        return None
-    from b1k_policies.xvla.policy import XVLAPolicy
-
-    return policy.request if isinstance(policy, XVLAPolicy) else request
+    """`make_policy` for a worker, of what takes no GPU."""
+    return make_policy(spec, None, protocol, instruction)
 
 
 def _until_decided(settings: RunSettings) -> UntilDecided | None:
@@ -254,11 +228,8 @@ def _until_decided(settings: RunSettings) -> UntilDecided | None:
 
 def _check_track(settings: RunSettings, policy: Policy) -> None:
     """Refuse what would be found out by the first observation only: a heading that is hidden."""
-    contract = getattr(policy, "contract", None)
-    if settings.track == "standard" and isinstance(contract, EvalContract):
-        probe = probe_observation(settings.protocol)
-        hidden = replace(probe, proprio=mask(probe.proprio, settings.protocol))
-        extract_proprio(hidden, contract)
+    if settings.track == "standard":
+        policy.check_masked(partial(mask, protocol=settings.protocol))
 
 
 def _check_privileges(settings: RunSettings, policy: Policy) -> None:

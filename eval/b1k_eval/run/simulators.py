@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from b1k_envs.base import Env, EnvGroup, EnvInfo, Protocol, Sim, Split
+from b1k_envs.base import Env, EnvInfo, Protocol, Sim, Split, Worlds, make_several
 from b1k_envs.errors import UnavailableError, UsageError
 from b1k_envs.r1pro import CONTROL_HZ
 from b1k_envs.tasks.table import (
@@ -17,7 +17,7 @@ from b1k_envs.tasks.table import (
     human_stats,
     load_human_stats,
 )
-from b1k_envs.tracks import StandardTrackEnv, StandardTrackGroup
+from b1k_envs.tracks import StandardTrackEnv
 from b1k_eval.run.watchdog import Limits
 from b1k_eval.settings import RunSettings
 
@@ -150,11 +150,10 @@ def check_world(settings: RunSettings, num_envs: int = 1) -> None:
     """
     task = settings.task_entry()
     check_protocol(task, settings.protocol)
-    vectorised = settings.sim == "omnigibson" and settings.protocol == "2026"
-    if num_envs > 1 and not vectorised:
+    if num_envs > 1 and settings.sim == "omnigibson" and settings.protocol != "2026":
         raise UsageError(
             f"--num-envs {num_envs}: only OmniGibson v3.9.3 has several envs in one process "
-            "(--sim omnigibson --protocol 2026); elsewhere take --workers"
+            "(--protocol 2026); with this one take --workers"
         )
     if settings.sim == "omnigibson":
         if settings.policy == EXPERT:
@@ -211,34 +210,34 @@ def make_env(settings: RunSettings, *, gpu: int | None = None, depth: bool = Fal
     return StandardTrackEnv(env) if settings.track == "standard" else env
 
 
-def make_group(
-    settings: RunSettings, count: int, *, gpu: int | None = None, depth: bool = False
-) -> EnvGroup:
-    """Several envs of a run in one simulator.
+def make_worlds(settings: RunSettings, count: int = 1, **options: Any) -> Worlds:  # noqa: ANN401
+    """The envs of a process: several of one OmniGibson, or so many twins.
 
     Args:
         settings: What is run.
         count: How many.
-        gpu: See `make_env`.
-        depth: See `make_env`.
+        options: As of `make_env`.
 
     Raises:
         UsageError: See `check_world`.
         UnavailableError: The simulator cannot be had.
     """
-    from b1k_envs.omnigibson.group import LaneGroup
+    if settings.sim != "omnigibson" or count == 1:
+        return make_several(partial(make_env, settings), count, **options)
+    from b1k_envs.omnigibson.group import OmniGibsonWorlds
 
-    group = LaneGroup(
+    worlds = OmniGibsonWorlds(
         settings.task_entry(),
+        count=count,
         protocol=settings.protocol,
         split=settings.split,
         max_steps=settings.max_steps,
         render=settings.render,
-        gpu=gpu,
-        count=count,
-        depth=depth,
+        **options,
     )
-    return StandardTrackGroup(group) if settings.track == "standard" else group
+    if settings.track == "standard":
+        worlds.envs = tuple(StandardTrackEnv(env) for env in worlds.envs)
+    return worlds
 
 
 def describe_omnigibson(settings: RunSettings) -> EnvInfo:

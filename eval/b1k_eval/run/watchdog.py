@@ -10,16 +10,23 @@ Only the simulator is held to limits. How long a policy takes is the policy's af
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from multiprocessing.context import BaseContext
 from time import monotonic
 from typing import Any, Literal, NamedTuple, get_args
 
-from b1k_envs.base import Env, Float32Array, GoalStatus, Observation, StepResult, VideoFrame
+from b1k_envs.base import (
+    Env,
+    Float32Array,
+    GoalStatus,
+    Observation,
+    Start,
+    StepResult,
+    VideoFrame,
+    Worlds,
+)
 
 Phase = Literal["start", "reset", "step", "observe", "close"]
 
@@ -85,18 +92,12 @@ class Watch:
         self.limits = limits
         self._cell: Any = context.RawArray("d", 3)  # deadline (0: none), limit, index of the phase
 
-    def expect(self, phase: Phase, *, since: float | None = None, times: int = 1) -> None:
-        """Promise to be back within the limit of a phase.
-
-        Args:
-            phase: What begins.
-            since: When it began, by `time.monotonic`; None for now.
-            times: How many such calls may come one after the other.
-        """
-        limit = self.limits.of(phase) * times
+    def expect(self, phase: Phase) -> None:
+        """Promise to be back within the limit of a phase."""
+        limit = self.limits.of(phase)
         self._cell[1] = limit
         self._cell[2] = _PHASES.index(phase)
-        self._cell[0] = (monotonic() if since is None else since) + limit
+        self._cell[0] = monotonic() + limit
 
     def clear(self) -> None:
         """Say that nothing is running that could hang."""
@@ -118,54 +119,6 @@ class Watch:
         if deadline == 0.0 or now < deadline or tuple(self._cell) != seen:
             return None  # unequal: it came back while we were reading
         return Overdue(_PHASES[int(index)], limit)
-
-
-class LaneWatch:
-    """The watch of a worker whose world has several lanes, each on a thread of its own.
-
-    A lane that has asked for a step, or for its reset, waits until all the others have, and with
-    them for their policies. The simulator is at work, and the limit runs, once all have asked.
-    """
-
-    def __init__(self, watch: Watch, lanes: int) -> None:
-        self._watch = watch
-        self._lock = threading.Lock()
-        self._count = lanes
-        self._active = set(range(lanes))
-        self._inside: dict[int, tuple[Phase, float]] = {}
-
-    def guard(self, lane: int) -> Guard:
-        """The guard of a lane."""
-        return partial(self._phase, lane)
-
-    def leave(self, lane: int) -> None:
-        """The lane's job is over: the others no longer wait for it."""
-        with self._lock:
-            self._active.discard(lane)
-            self._update()
-
-    @contextmanager
-    def _phase(self, lane: int, phase: Phase) -> Iterator[None]:
-        with self._lock:
-            self._inside[lane] = (phase, monotonic())
-            self._update()
-        try:
-            yield
-        finally:
-            with self._lock:
-                del self._inside[lane]
-                self._update()
-
-    def _update(self) -> None:
-        alone = [entry for entry in self._inside.values() if entry[0] not in ("reset", "step")]
-        if alone:  # served one after the other
-            phase, since = min(alone, key=lambda entry: entry[1])
-            self._watch.expect(phase, since=since, times=self._count)
-        elif self._inside and self._active <= self._inside.keys():
-            phase = max((entry[0] for entry in self._inside.values()), key=self._watch.limits.of)
-            self._watch.expect(phase)
-        else:
-            self._watch.clear()
 
 
 class WatchedEnv(Env):
@@ -215,3 +168,27 @@ class WatchedEnv(Env):
         """As the env does."""
         with self._guard("close"):
             self._env.close()
+
+
+class WatchedWorlds(Worlds):
+    """Worlds whose every call is put under a guard; one limit holds for all envs of a call."""
+
+    def __init__(self, worlds: Worlds, guard: Guard) -> None:
+        super().__init__([WatchedEnv(env, guard) for env in worlds.envs])
+        self._worlds = worlds
+        self._guard = guard
+
+    def reset(self, starts: Mapping[int, Start]) -> dict[int, Exception | None]:
+        """As the worlds do."""
+        with self._guard("reset"):
+            return self._worlds.reset(starts)
+
+    def step(self, actions: Mapping[int, Float32Array]) -> dict[int, StepResult | Exception]:
+        """As the worlds do."""
+        with self._guard("step"):
+            return self._worlds.step(actions)
+
+    def close(self) -> None:
+        """As the worlds do."""
+        with self._guard("close"):
+            self._worlds.close()

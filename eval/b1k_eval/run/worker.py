@@ -14,7 +14,6 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from dataclasses import asdict
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -24,7 +23,6 @@ from b1k_envs.base import EnvInfo
 from b1k_eval.records.store import StorageError
 from b1k_eval.run.episode import Assembly
 from b1k_eval.run.executor import Executor
-from b1k_eval.run.lanes import LaneExecutor
 from b1k_eval.run.watchdog import Watch
 from b1k_eval.streams import take_every_text
 
@@ -84,13 +82,11 @@ def worker_main(
 
 
 def _serve(pipe: Connection, assembly: Assembly, watch: Watch | None) -> None:
-    sending = threading.Lock()
-
-    def send(message: object) -> None:
-        with sending:  # lanes post from threads of their own
-            pipe.send(message)
-
-    executor = _make_executor(assembly, watch, lambda info: send(WorldStarted(_as_json(info))))
+    executor = Executor(
+        assembly,
+        watch=watch,
+        started=lambda info: pipe.send(WorldStarted(_as_json(info))),
+    )
     try:
         while True:
             try:
@@ -98,21 +94,13 @@ def _serve(pipe: Connection, assembly: Assembly, watch: Watch | None) -> None:
             except EOFError:
                 return
             try:
-                executor.run_batch(batch, lambda number, what: send((number, what)))
-                send(BatchDone(executor.spent))
+                executor.run_batch(batch, lambda number, what: pipe.send((number, what)))
+                pipe.send(BatchDone(executor.spent))
             except StorageError as error:
-                send(str(error))
+                pipe.send(str(error))
     finally:
         if not executor.spent:
             executor.close()
-
-
-def _make_executor(
-    assembly: Assembly, watch: Watch | None, started: Callable[[EnvInfo], None]
-) -> Executor | LaneExecutor:
-    if assembly.make_group is not None:
-        return LaneExecutor(assembly, watch=watch, started=started)
-    return Executor(assembly, watch=watch, started=started)
 
 
 def _as_json(info: EnvInfo) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from b1k_envs.base import VIEWS, View
 from b1k_envs.r1pro import ACTION_SLICES, PROPRIO_2025
+from b1k_policies.base import ResizeFilter
 from b1k_policies.contract import consequences as does
 from b1k_policies.contract.codecs import (
     BOOL_MASK,
@@ -53,7 +54,6 @@ Sure = Literal["card", "public", "open", "choice"]
 family or of BEHAVIOR-1K says it. `open`: only the checkpoint's own files can say it, and they
 replace the preset's default. `choice`: whoever runs it chooses."""
 
-ResizeFilter = Literal["bicubic", "bilinear", "nearest"]
 ColourOrder = Literal["rgb", "bgr"]
 Direction = Literal["camera_to_base", "base_to_camera"]
 CameraAxes = Literal["usd", "opencv"]

@@ -17,7 +17,7 @@ import numpy as np
 
 from b1k_envs.base import Observation, UInt8Array
 from b1k_envs.errors import ActionError, UsageError
-from b1k_policies.base import Skill
+from b1k_policies.base import Query, Skill
 from b1k_policies.contract.contract import EvalContract
 from b1k_policies.contract.resolved import ContractConflictError, ResolvedContract
 from b1k_policies.contract.resolving import resolve
@@ -37,7 +37,7 @@ from b1k_policies.xvla.batch import Batch
 from b1k_policies.xvla.files.checkpoint import CheckpointError
 from b1k_policies.xvla.heads import PROGRESS_HEAD, SKILL_HEAD
 from b1k_policies.xvla.images import denormalise
-from b1k_policies.xvla.policy import Query, XVLAPolicy
+from b1k_policies.xvla.policy import XVLAPolicy
 
 if TYPE_CHECKING:
     import torch

@@ -43,7 +43,7 @@ class SavedObservation:
 
     Attributes:
         observation: The observation as an env gave it.
-        instruction: The task in words; see `xvla.Query`.
+        instruction: The task in words; see `base.Query`.
         seed: Seed of the inference's noise.
         origin: Where the observation is from, for people.
     """

@@ -28,7 +28,7 @@ from b1k_envs.errors import (
     UnavailableError,
     UsageError,
 )
-from b1k_policies.base import ActionChunk, EpisodeInfo, Policy
+from b1k_policies.base import ActionChunk, EpisodeInfo, Policy, Resizing
 from b1k_policies.remote.wire import keys
 from b1k_policies.remote.wire.address import parse_address
 from b1k_policies.remote.wire.codec import WireError, pack
@@ -51,7 +51,6 @@ from b1k_policies.remote.wire.messages import (
     to_wire,
 )
 from b1k_policies.remote.wire.metadata import (
-    Resizing,
     ServerInfo,
     json_value,
     read_info,

@@ -16,8 +16,8 @@ import numpy as np
 
 from b1k_envs.base import UInt8Array, View
 from b1k_envs.errors import EnvError
+from b1k_policies.base import ResizeFilter
 from b1k_policies.contract.contract import EvalContract
-from b1k_policies.contract.fields import ResizeFilter
 
 if TYPE_CHECKING:
     import torch

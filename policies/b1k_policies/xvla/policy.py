@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext, redirect_stdout
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from b1k_envs.base import Float32Array, Observation, Protocol
 from b1k_envs.errors import ActionError, B1kEvalError, ContractMismatchError, HostFaultError
 from b1k_envs.r1pro import ACTION_DIM
-from b1k_policies.base import ActionChunk, EpisodeInfo, Policy
+from b1k_policies.base import ActionChunk, EpisodeInfo, Policy, Query, Resizing
 from b1k_policies.contract.resolving import resolve
 from b1k_policies.seeding import inference_seed, seeded
 from b1k_policies.xvla.actions import decode, executable
@@ -56,21 +57,6 @@ _CAST = ("image_input", "proprio", "skill_progress")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Query:
-    """One observation of one episode, to be answered by a chunk.
-
-    Attributes:
-        observation: What the robot sees now.
-        instruction: The task in words; used unless the contract has a prompt of its own.
-        seed: Of this inference's noise; see `seeding.inference_seed`.
-    """
-
-    observation: Observation
-    instruction: str
-    seed: int
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Prediction:
     """What one `generate_actions` gave for B observations, unread.
 
@@ -86,7 +72,7 @@ class Prediction:
 
 
 class XVLAPolicy(Policy):
-    """A checkpoint under its contract. One inference at a time.
+    """A checkpoint under its contract. One call of the model at a time.
 
     Attributes:
         request: What was asked for, by the folder that was found.
@@ -100,6 +86,8 @@ class XVLAPolicy(Policy):
         refusal: Why the trial inference failed; None if it did not.
     """
 
+    stateless = True
+
     def __init__(
         self,
         request: CheckpointRequest,
@@ -107,8 +95,9 @@ class XVLAPolicy(Policy):
         *,
         instruction: str | None = None,
         keep_refusal: bool = False,
+        tried: bool = False,
     ) -> None:
-        """Find, verify and load the checkpoint, and try one inference.
+        """Find, verify and load the checkpoint, and try a few inferences.
 
         Args:
             request: What was asked for on the command line.
@@ -116,6 +105,7 @@ class XVLAPolicy(Policy):
             instruction: The task in words, where it is known already.
             keep_refusal: Keep the error of a failed trial inference in `refusal` instead of
                 raising it, for looking at a checkpoint that cannot run.
+            tried: Another process has tried it: load it only.
 
         Raises:
             ContractMismatchError: Files, model and contract disagree (exit 3).
@@ -150,9 +140,21 @@ class XVLAPolicy(Policy):
         self.doubts: dict[str, str] = {}
         self.remarks: tuple[str, ...] = ()
         self.forced = self.resolved.is_forced
-        self.remarks = self._preflight(protocol, instruction, keep_refusal=keep_refusal)
+        self.prompt = contract.prompt
+        self.resize = Resizing(
+            size=contract.image_size,
+            filter=contract.resize_filter,
+            antialias=contract.resize_antialias,
+        )
+        self._protocol: Protocol = protocol
+        self._instruction = instruction
+        self.remarks = self._preflight(
+            protocol, instruction, keep_refusal=keep_refusal, tried=tried
+        )
         if self.forced:
             self.name += " (forced)"
+        forced = ", forced" if self.forced else ""
+        self.origin = f"{contract.name}{forced}; on {self.model.device}"
 
     # --- the Policy ---------------------------------------------------------------------------
 
@@ -195,6 +197,15 @@ class XVLAPolicy(Policy):
                 raise HostFaultError(f"{type(error).__name__}: {error}") from error
             raise
         return self.read(prediction, queries)
+
+    def elsewhere(self) -> Callable[..., Policy]:
+        """Loads the folder that was found here, whatever a hub's name means by then."""
+        return partial(_load_again, self.request, self._protocol, self._instruction)
+
+    def check_masked(self, mask: Callable[[Float32Array], Float32Array]) -> None:
+        """See `Policy.check_masked`."""
+        probe = probe_observation(self._protocol)
+        extract_proprio(replace(probe, proprio=mask(probe.proprio)), self.contract)
 
     def describe(self) -> dict[str, Any]:
         """Everything that decides the actions, for run.json."""
@@ -363,7 +374,7 @@ class XVLAPolicy(Policy):
         return actions
 
     def _preflight(
-        self, protocol: Protocol, task: str | None, *, keep_refusal: bool
+        self, protocol: Protocol, task: str | None, *, keep_refusal: bool, tried: bool
     ) -> tuple[str, ...]:
         """Compare model and contract, and try one inference on a made-up observation."""
         contract, request = self.contract, self.request
@@ -410,6 +421,8 @@ class XVLAPolicy(Policy):
 
             # Otherwise compiled code has a noise of its own, and a batch another than its singles.
             self._generate = torch.compile(self._generate, options={"fallback_random": True})
+        if tried:
+            return tuple(remarks)
         try:
             prediction = self._tried(probe, batch)
         except CheckpointError as error:
@@ -480,6 +493,20 @@ class XVLAPolicy(Policy):
                 f"{compiled}: {words(error)}{'' if advice is None else f'; {advice}'}"
             ) from error
         return prediction
+
+
+def _load_again(
+    request: CheckpointRequest,
+    protocol: Protocol,
+    instruction: str | None,
+    *,
+    gpu: int | None = None,
+) -> Policy:
+    """Load what another process has tried; a checkpoint goes where the worker's simulator is."""
+    free = gpu is not None and request.device in ("auto", "cuda")
+    if free and pick_device(request.device).type == "cuda":
+        request = replace(request, device=f"cuda:{gpu}")
+    return XVLAPolicy(request, protocol, instruction=instruction, tried=True)
 
 
 def _is_the_machines(error: Exception) -> bool:

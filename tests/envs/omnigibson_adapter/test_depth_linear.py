@@ -6,6 +6,7 @@ import importlib
 
 import numpy as np
 import pytest
+from jobs import run_jobs
 from omnigibson_bench import drive
 
 from b1k_envs import r1pro
@@ -87,6 +88,6 @@ def test_every_env_of_a_group_has_its_own(double_2026):
 
         return run
 
-    group.run([job(0), job(1)])
+    run_jobs(group, [job(0), job(1)])
     assert np.isfinite(found[0]).all()
     assert not np.array_equal(found[0], found[1])

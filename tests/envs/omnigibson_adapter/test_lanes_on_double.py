@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from jobs import run_jobs
 from omnigibson_bench import drive
 
 from b1k_envs.base import Env
@@ -27,7 +28,7 @@ def test_two_envs_play_their_own_instances_for_as_long_as_they_like(double_2026,
 
         return go
 
-    group.run([job(0), job(1)])
+    run_jobs(group, [job(0), job(1)])
     twin = twin_of("2026")
     for lane, (instance, steps) in plan.items():
         twin.reset(instance, 0, 0)
@@ -59,7 +60,7 @@ def test_a_robot_that_has_finished_holds_its_posture_while_the_others_go_on(doub
             env.step(drive(step % 40))
         later.append(double_2026.physics(1).joint_positions())
 
-    group.run([short, long])
+    run_jobs(group, [short, long])
     moved = np.abs(double_2026.physics(0).joint_positions() - finished[0])
     assert moved.max() < 1e-3
     assert np.abs(later[0]).max() > 0.5
@@ -68,21 +69,21 @@ def test_a_robot_that_has_finished_holds_its_posture_while_the_others_go_on(doub
 def test_an_env_that_nobody_drives_stays_at_its_start_with_open_hands(double_2026):
     """After a run that left it holding, hands half closed: that was another episode's posture."""
     group = double_2026.group(2)
-    group.run([drive_on(0, 6), drive_on(1, 9)])
+    run_jobs(group, [drive_on(0, 6), drive_on(1, 9)])
     start: list[Any] = []
 
     def only_reset(env: Env) -> None:
         env.reset(2, 0, 0)
         start.append(double_2026.physics(0).joint_positions())
 
-    group.run([only_reset, drive_on(3, 40)])
+    run_jobs(group, [only_reset, drive_on(3, 40)])
     assert np.abs(double_2026.physics(0).joint_positions() - start[0]).max() < 1e-3
 
 
 def test_an_env_without_a_job_stands_still(double_2026):
     group = double_2026.group(2)
     before = double_2026.physics(1).joint_positions()
-    group.run([drive_on(0, 40)])
+    run_jobs(group, [drive_on(0, 40)])
     assert np.abs(double_2026.physics(1).joint_positions() - before).max() < 1e-3
 
 
@@ -101,7 +102,7 @@ def test_each_env_has_its_own_goal_and_sub_goals(double_2026):
 
         return go
 
-    group.run([job(0), job(1)])
+    run_jobs(group, [job(0), job(1)])
     assert [told[lane][0].q_score for lane in (0, 1)] == [0.0, 0.5]
     assert [told[lane][1] for lane in (0, 1)] == [False, True]
 
@@ -118,7 +119,7 @@ def test_an_env_sees_through_its_own_cameras(double_2026, twin_of):
 
         return go
 
-    group.run([job(0, 2), job(1, 5)])
+    run_jobs(group, [job(0, 2), job(1, 5)])
     twin = twin_of("2026")
     for lane, instance in ((0, 2), (1, 5)):
         twin.reset(instance, 0, 0)
@@ -146,23 +147,23 @@ def test_a_crash_of_the_simulator_ends_every_job_with_its_words(double_2026, pla
         except EnvError as error:
             heard.append(str(error))
 
-    group.run([job, job])
+    run_jobs(group, [job, job])
     assert len(heard) == 2
     assert all("planned crash" in text for text in heard)
     with pytest.raises(EnvError, match="planned crash"):
-        group.run([drive_on(0, 1)])
+        run_jobs(group, [drive_on(0, 1)])
 
 
 def test_a_group_can_be_run_again_with_other_instances(double_2026):
     group = double_2026.group(2)
-    group.run([drive_on(0, 3), drive_on(1, 5)])
+    run_jobs(group, [drive_on(0, 3), drive_on(1, 5)])
     second: list[int] = []
 
     def job(env: Env) -> None:
         env.reset(2, 0, 0)
         second.append(env.step(drive(0)).step)
 
-    group.run([job, job])
+    run_jobs(group, [job, job])
     assert second == [1, 1]
 
 
@@ -181,7 +182,7 @@ def test_an_episode_loop_runs_in_a_lane_as_anywhere(double_2026):
         chunking = RecedingHorizon(policy.chunk_length, policy.chunk_length)
         results.append(run_episode(env, policy, episode_info(), chunking))
 
-    group.run([job, job])
+    run_jobs(group, [job, job])
     assert [(r.outcome, r.steps, r.truncated) for r in results] == [("failure", 6, True)] * 2
     assert group.info.settings["num_envs"] == 2
 
@@ -196,7 +197,7 @@ def test_a_group_that_is_closed_runs_nothing(double_2026):
     group.close()
     group.close()
     with pytest.raises(EnvError, match="after close"):
-        group.run([drive_on(0, 1)])
+        run_jobs(group, [drive_on(0, 1)])
 
 
 def drive_on(instance: int, steps: int) -> Callable[[Env], None]:

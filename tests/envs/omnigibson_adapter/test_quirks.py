@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from jobs import run_jobs
 from naive_variants import assert_catches, dialects, put
 from omnigibson_bench import Double, base_of, camera_now, drive, renders, shown_camera, tick_shown
 
@@ -137,7 +138,7 @@ def test_one_envs_pictures_are_not_anothers(double_2026):
 
             return go
 
-        group.run([job(0), job(1)])
+        run_jobs(group, [job(0), job(1)])
         assert seen == {0: 1001, 1: 2001}
 
     assert_catches(check, env_0_for_all)

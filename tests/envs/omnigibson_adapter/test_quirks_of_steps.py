@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from jobs import run_jobs
 from naive_variants import assert_catches, put
 from omnigibson_bench import Double, drive
 
@@ -259,7 +260,7 @@ def _second_env_cleans_a_glove(
 
             return go
 
-        group.run([job(0), job(1)])
+        run_jobs(group, [job(0), job(1)])
         assert (told[0], told[1]) == expected
 
     return check
@@ -334,7 +335,7 @@ def _finished_env_keeps_still(double: Double) -> Callable[[], None]:
             for step in range(70):
                 env.step(drive(step % 30))
 
-        group.run([short, long])
+        run_jobs(group, [short, long])
         moved = np.abs(double.physics(0).joint_positions() - ends[0])
         assert moved.max() < 1e-3
 
@@ -373,7 +374,7 @@ def test_the_scene_of_several_cannot_be_asked_for(double_2026):
             except EnvError as error:
                 heard.append(error)
 
-        group.run([job, job])
+        run_jobs(group, [job, job])
         assert not heard
 
     assert_catches(check, put(Dialect2026, "robot", naive))

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from jobs import run_jobs
 from omnigibson_bench import base_of, camera_now, drive, renders, shown_camera, tick_shown
 from scipy.spatial.transform import Rotation
 
@@ -85,7 +86,7 @@ def test_envs_that_look_between_the_same_two_steps_share_three_renders(double_20
 
         return go
 
-    group.run([job(0), job(1)])
+    run_jobs(group, [job(0), job(1)])
     assert counts == {0: [1, 2, 3], 1: [1, 2, 3]}
     loading = 1 + 3  # the last reset's step and its renders
     assert double_2026.sim.renders - start == loading + 4 * 3

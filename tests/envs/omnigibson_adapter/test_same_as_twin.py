@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from jobs import run_jobs
 from omnigibson_bench import drive
 from twin_bench import episode_info, make_twin
 
@@ -134,7 +135,7 @@ def test_two_envs_at_once_succeed_where_one_does_and_a_longer_neighbour_goes_on(
         for step in range(len(actions) + 50):
             others.append(env.step(drive(step % 40)).step)
 
-    group.run([wander, replay])
+    run_jobs(group, [wander, replay])
     offset = double_2026.physics(1).offset
     assert np.abs(offset).max() > 1
     assert_same(story, expected, offset)

@@ -156,7 +156,6 @@ NO_TWIN = (
         (["--seed", "-1"], "--seed -1 must be at least 0"),
         (["--workers", "0"], "--workers 0 must be at least 1"),
         (["--num-envs", "0"], "--num-envs 0 must be at least 1"),
-        (["--num-envs", "2"], "--num-envs 2: only OmniGibson v3.9.3 has several envs in one proc"),
         (["--gpus", "0,x"], "--gpus '0,x': give numbers such as 0 or 0,1"),
         (
             ["--partial-scene", "--protocol", "2025"],

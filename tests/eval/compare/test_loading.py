@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from doubles import PREDICATES, SUBGOALS, BreakingEnv, DrivePolicy, RaisingPolicy, ToyEnv
 
+from b1k_envs.base import make_several
 from b1k_envs.errors import UnavailableError, UsageError
 from b1k_envs.tasks.table import get_task, human_stats
 from b1k_eval.loop.strategy import build_chunking
@@ -24,7 +25,7 @@ from b1k_eval.records.loading import read_run_data, read_trace
 from b1k_eval.records.store import open_run
 from b1k_eval.records.trace_columns import DamagedTraceError
 from b1k_eval.run.episode import Assembly
-from b1k_eval.run.executor import Executor
+from b1k_eval.run.executor import Assignment, Executor
 from b1k_eval.run.launch import plan_episodes
 from b1k_policies.base import ActionChunk, Skill
 
@@ -72,7 +73,7 @@ def path(tmp_path):
     for episode in reversed(plan):
         make_env, make_policy = ENDINGS[episode.instance]
         assembly = Assembly(
-            make_env=make_env,
+            make_worlds=partial(make_several, make_env),
             make_policy=make_policy,
             make_chunking=partial(build_chunking, "receding", 4, None, None, 0),
             human=human_stats(TASK),
@@ -80,8 +81,12 @@ def path(tmp_path):
         )
         key = EpisodeKey(episode.task, episode.instance, episode.rollout)
         folder = run.begin(key)
-        finished = Executor(assembly).run(episode, folder, lambda _snapshot: None)
-        run.commit(folder, finished.record)
+        heard = []
+        Executor(assembly).run_batch(
+            [Assignment(episode, folder)],
+            lambda _, what, heard=heard: heard.append(what),
+        )
+        run.commit(folder, heard[-1].record)
     run.close()
     return tmp_path / "run-7"
 

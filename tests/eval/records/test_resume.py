@@ -15,6 +15,7 @@ import pytest
 from doubles import DyingEnv, RaisingPolicy, ToyEnv
 from killed_run import PLAN, failing_env, make_run
 
+from b1k_envs.base import make_several
 from b1k_envs.tasks.table import HumanStats
 from b1k_eval.loop.chunking import RecedingHorizon
 from b1k_eval.records.run_files import read_episodes
@@ -118,7 +119,7 @@ def test_a_dead_worker_costs_its_episode_and_no_other(tmp_path):
 
 def run_here(folder, human, make_policy, make_env=ToyEnv, reporter=None, plan=PLAN):
     assembly = Assembly(
-        make_env=make_env,
+        make_worlds=partial(make_several, make_env),
         make_policy=make_policy,
         make_chunking=partial(RecedingHorizon, 4),
         human=human,

@@ -11,7 +11,7 @@ from stuck_worlds import AbsentPolicy, StuckEnv, run_stuck
 
 from b1k_envs.errors import EnvError
 from b1k_eval.records.run_files import read_episodes
-from b1k_eval.run.watchdog import LaneWatch, Limits, Watch, WatchedEnv
+from b1k_eval.run.watchdog import Limits, Watch, WatchedEnv
 
 SHORT = Limits(start_s=60, reset_s=60, step_s=1.5, observe_s=60, close_s=60)
 
@@ -113,15 +113,15 @@ def test_a_process_that_is_killed_says_where_it_was(tmp_path):
     assert "in hang" in log.read_text()
 
 
-@pytest.mark.parametrize("lanes", [0, 2])
-def test_a_policy_that_cannot_be_had_leaves_the_world_standing(tmp_path, lanes):
+@pytest.mark.parametrize("num_envs", [1, 2])
+def test_a_policy_that_cannot_be_had_leaves_the_world_standing(tmp_path, num_envs):
     """A world takes minutes to start; it is no world's fault that a policy server is away."""
     marker, there = tmp_path / "built", str(tmp_path / "there")
     policy = partial(AbsentPolicy, there)
-    run_stuck(tmp_path / "run", 4, lanes=lanes, policy=policy, marker=str(marker))
+    run_stuck(tmp_path / "run", 4, num_envs=num_envs, policy=policy, marker=str(marker))
     lines = outcomes(tmp_path / "run")
     away = [i for i in range(4) if lines[i]["outcome"] == "error"]
-    assert away == ([0, 1] if lanes else [0])
+    assert away == ([0, 1][:num_envs])
     assert all("no policy server" in lines[i]["message"] for i in away)
     assert len(set(marker.read_text().split())) == 1
 
@@ -213,27 +213,6 @@ def test_a_call_that_raises_is_over_too(watch):
     with pytest.raises(EnvError):
         env.reset(0, 0, 0)
     assert watch.overdue(1e12) is None
-
-
-def test_lanes_have_a_limit_once_all_that_run_have_asked(watch):
-    """The wait for the policies of the other lanes counts for nobody."""
-    lanes = LaneWatch(watch, 3)
-    first, second, third = (lanes.guard(lane) for lane in range(3))
-    with first("step"), second("step"):
-        assert watch.overdue(1e12) is None
-        with third("step"):
-            assert watch.overdue(1e12).phase == "step"
-        assert watch.overdue(1e12) is None
-        lanes.leave(2)
-        assert watch.overdue(1e12).phase == "step"
-
-
-def test_a_lane_that_renders_has_the_time_that_all_of_them_may_take(watch, monkeypatch):
-    monkeypatch.setattr("b1k_eval.run.watchdog.monotonic", lambda: 0.0)
-    lanes = LaneWatch(watch, 3)
-    with lanes.guard(0)("step"), lanes.guard(1)("observe"):
-        assert watch.overdue(59.0) is None
-        assert watch.overdue(61.0).limit_s == 60.0
 
 
 def test_the_limits_are_those_the_manual_states():

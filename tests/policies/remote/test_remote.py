@@ -18,10 +18,11 @@ from b1k_envs.base import Observation
 from b1k_envs.errors import UnavailableError, UsageError
 from b1k_eval.loop.chunking import RecedingHorizon
 from b1k_eval.loop.runner import run_episode
+from b1k_policies.base import Resizing
 from b1k_policies.contract.presets import V4, V17
 from b1k_policies.registry import make_policy
 from b1k_policies.remote.client import RemotePolicy
-from b1k_policies.remote.wire.metadata import Resizing, ServerInfo
+from b1k_policies.remote.wire.metadata import ServerInfo
 from b1k_policies.xvla.images import image_tensor
 
 HEAD = "robot_r1::robot_r1:zed_link:Camera:0::rgb"

@@ -14,12 +14,12 @@ from b1k_envs.errors import HostFaultError, PolicyFaultError
 from b1k_eval.loop.chunking import Chunking, RecedingHorizon, TemporalEnsemble
 from b1k_eval.loop.events import StepEvent, Subscriber
 from b1k_eval.loop.runner import run_episode
-from b1k_policies.base import Policy
+from b1k_policies.base import Policy, Resizing
 from b1k_policies.baselines import ReplayPolicy
 from b1k_policies.registry import make_policy
 from b1k_policies.remote.client import RemotePolicy
-from b1k_policies.remote.server.engine import CheckpointEngine, Engine, PolicyEngine
-from b1k_policies.remote.wire.metadata import Images, Resizing, ServerInfo
+from b1k_policies.remote.server.engine import Engine
+from b1k_policies.remote.wire.metadata import Images, ServerInfo
 from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
 STEPS = 24
@@ -57,19 +57,19 @@ def commands(env: Env, policy: Policy, episode, chunking: Chunking) -> Commands:
 
 def info(engine: Engine, images: Images = "native") -> ServerInfo:
     return ServerInfo(
-        name=engine.name,
-        chunk_length=engine.chunk_length,
-        skipped_rows=engine.skipped_rows,
-        images=images if engine.needs_images else "none",
-        remarks=engine.remarks,
+        name=engine.policy.name,
+        chunk_length=engine.policy.chunk_length,
+        skipped_rows=engine.policy.skipped_rows,
+        images=images if engine.policy.needs_images else "none",
+        remarks=engine.policy.remarks,
     )
 
 
 def through_server(env, engine, episode, chunking, protocol: Protocol = "2026", images="native"):
     metadata = info(engine, images).as_metadata()
-    with served(engine, metadata=metadata, horizon=engine.chunk_length, most=1) as server:
+    with served(engine, metadata=metadata, horizon=engine.policy.chunk_length, most=1) as server:
         policy = RemotePolicy(server.url, protocol)
-        assert policy.needs_images == engine.needs_images
+        assert policy.needs_images == engine.policy.needs_images
         kept = commands(env, policy, episode, chunking)
         policy.close()
     return kept
@@ -81,7 +81,7 @@ def test_a_baseline_in_the_twin_gives_the_same_actions(year, spec, request, epis
     env = request.getfixturevalue(f"twin_{year}")
     episode = replace(episode, protocol=year)
     alone = commands(env, make_policy(spec), episode, RecedingHorizon(HORIZON, 30))
-    engine = PolicyEngine(lambda: make_policy(spec))
+    engine = Engine(lambda: make_policy(spec))
     remote = through_server(env, engine, episode, RecedingHorizon(HORIZON, 30), year)
     assert alone.taken().tobytes() == remote.taken().tobytes()
 
@@ -90,7 +90,7 @@ def test_a_recording_is_replayed_by_the_clients_own_steps(tmp_path, episode):
     """The server is asked for 30 rows and 5 are played: only the client knows where it is."""
     rows = np.random.default_rng(0).random((STEPS + 40, 23), dtype=np.float32)
     np.save(tmp_path / "rows.npy", rows)
-    engine = PolicyEngine(lambda: ReplayPolicy(tmp_path / "rows.npy"))
+    engine = Engine(lambda: ReplayPolicy(tmp_path / "rows.npy"))
     remote = through_server(ToyEnv(), engine, episode, RecedingHorizon(HORIZON, 30))
     np.testing.assert_array_equal(remote.rows, rows[: len(remote.rows)])
     assert len(remote.rows) > 2 * HORIZON
@@ -114,7 +114,7 @@ def test_a_checkpoint_in_the_twin_gives_the_same_actions(
             antialias=contract.resize_antialias,
         )
     remote = through_server(
-        twin_2026, CheckpointEngine(policy), episode, RecedingHorizon(10, length), images=wanted
+        twin_2026, Engine(lambda: policy), episode, RecedingHorizon(10, length), images=wanted
     )
     policy.close()
     assert alone.taken().tobytes() == remote.taken().tobytes()
@@ -123,7 +123,7 @@ def test_a_checkpoint_in_the_twin_gives_the_same_actions(
 
 
 def test_overlapping_chunks_are_inferred_anew_each_time(episode):
-    engine = PolicyEngine(lambda: make_policy("random"))
+    engine = Engine(lambda: make_policy("random"))
     chunking = TemporalEnsemble(3, 0.01, 30)
     alone = commands(ToyEnv(), make_policy("random"), episode, chunking)
     remote = through_server(ToyEnv(), engine, episode, chunking)

@@ -19,15 +19,16 @@ from b1k_eval.cli.console import err_console, say_remark
 from b1k_eval.cli.options import Options, Typed
 from b1k_eval.cli.resolving import resolve_checkpoint
 from b1k_eval.loop.strategy import DEFAULT_HORIZON, build_chunking
+from b1k_policies.base import Policy, Resizing
 from b1k_policies.options import at_home
 from b1k_policies.registry import REPLAY, make_policy
 from b1k_policies.remote.server import require_websockets
 from b1k_policies.remote.server.batching import Batcher
-from b1k_policies.remote.server.engine import CheckpointEngine, Engine, PolicyEngine
+from b1k_policies.remote.server.engine import Engine
 from b1k_policies.remote.server.limits import Door, Quota, listen_on
 from b1k_policies.remote.server.sessions import Terms
 from b1k_policies.remote.wire import keys
-from b1k_policies.remote.wire.metadata import Images, Resizing, ServerInfo
+from b1k_policies.remote.wire.metadata import Images, ServerInfo
 from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
 Pictures = Literal["native", "contract"]
@@ -169,7 +170,7 @@ def serve(
                 source=policy if request is None else request.ckpt,
                 engine=engine,
                 terms=wanted.terms(engine, horizon, seed),
-                images=_pictures(engine, cast("Pictures", images)),
+                images=_pictures(engine.policy, cast("Pictures", images)),
                 quota=quota,
                 door=door,
                 max_batch=max_batch,
@@ -198,17 +199,17 @@ class _Service:
 
     def metadata(self) -> dict[str, Any]:
         """Return what clients are told, without paths or anything else about this machine."""
-        engine, task = self.engine, self.terms.task
-        checkpoint = engine.describe().get("checkpoint") or {}
+        policy, task = self.engine.policy, self.terms.task
+        checkpoint = policy.describe().get("checkpoint") or {}
         info = ServerInfo(
-            name=engine.name,
-            chunk_length=engine.chunk_length,
-            skipped_rows=engine.skipped_rows,
+            name=policy.name,
+            chunk_length=policy.chunk_length,
+            skipped_rows=policy.skipped_rows,
             images=self.images,
-            remarks=engine.remarks,
+            remarks=policy.remarks,
         )
         return {
-            "policy": engine.name,
+            "policy": policy.name,
             "horizon": self.terms.horizon,
             "max_envs": self.quota.envs,
             "task": None if task is None else task.name,
@@ -258,47 +259,37 @@ class _Wanted:
         )
 
     def load(self) -> Engine:
-        if self.request is None:
-            return PolicyEngine(lambda: make_policy(self.policy))
-        from b1k_policies.xvla.policy import XVLAPolicy
-
+        request, protocol = self.request, self.protocol or "2026"
         instruction = self.prompt or (self.task.instruction if self.task else None)
-        loaded = XVLAPolicy(self.request, self.protocol or "2026", instruction=instruction)
-        own = loaded.contract.prompt
+        engine = Engine(lambda: make_policy(self.policy, request, protocol, instruction))
+        own = engine.policy.prompt
         if self.prompt is not None and own is not None and own != self.prompt:
-            loaded.close()
+            engine.close()
             raise UsageError(
-                f"--prompt contradicts the contract, whose own prompt is {own!r}: leave it away, "
+                f"--prompt contradicts the contract, whose own prompt is {own!r}: leave it out, "
                 "or change the contract with --set prompt=..."
             )
-        return CheckpointEngine(loaded)
+        return engine
 
     def terms(self, engine: Engine, horizon: int | None, seed: int) -> Terms:
         counted = build_chunking(
-            "receding", horizon, None, None, engine.skipped_rows, engine.chunk_length
+            "receding", horizon, None, None, engine.policy.skipped_rows, engine.policy.chunk_length
         )
         return Terms(
-            chunk_length=engine.chunk_length,
+            chunk_length=engine.policy.chunk_length,
             horizon=counted.describe()["horizon"],
             seed=seed,
             task=self.task,
             prompt=self.prompt,
             protocol=self.protocol,
-            images=engine.needs_images,
+            images=engine.policy.needs_images,
         )
 
 
-def _pictures(engine: Engine, wanted: Pictures) -> Images:
-    if not engine.needs_images:
+def _pictures(policy: Policy, wanted: Pictures) -> Images:
+    if not policy.needs_images:
         return "none"
-    if wanted == "native" or not isinstance(engine, CheckpointEngine):
-        return "native"
-    contract = engine.policy.contract
-    return Resizing(
-        size=contract.image_size,
-        filter=contract.resize_filter,
-        antialias=contract.resize_antialias,
-    )
+    return "native" if wanted == "native" or policy.resize is None else policy.resize
 
 
 def _serve(sock: socket.socket, service: _Service, *, json_output: bool) -> None:
@@ -342,13 +333,12 @@ def _serve(sock: socket.socket, service: _Service, *, json_output: bool) -> None
 
 def _announce(service: _Service) -> None:
     engine, terms, quota = service.engine, service.terms, service.quota
-    _say(f"policy    {engine.name} ({service.source})")
-    if isinstance(engine, CheckpointEngine):
-        resolved = engine.policy.resolved
-        forced = ", forced" if engine.policy.forced else ""
-        _say(f"contract  {resolved.contract.name}{forced}; on {engine.policy.model.device}")
+    policy = engine.policy
+    _say(f"policy    {policy.name} ({service.source})")
+    if policy.origin is not None:
+        _say(f"contract  {policy.origin}")
     _say(
-        f"chunks    {engine.chunk_length} actions, {terms.horizon} of them played to who asks at "
+        f"chunks    {policy.chunk_length} actions, {terms.horizon} of them played to who asks at "
         f"every step"
     )
     task = "as task_id says" if terms.task is None else f"{terms.task.index} {terms.task.name}"
@@ -366,7 +356,7 @@ def _announce(service: _Service) -> None:
         f"{quota.rate:g} messages/s each; "
         f"{quota.memory_bytes / 2**30:.1f} GiB for all messages at worst"
     )
-    for remark in engine.remarks:
+    for remark in policy.remarks:
         say_remark(remark)
     if service.door.warning is not None:
         _say(f"WARNING   {service.door.warning}", style="bold red")

@@ -68,10 +68,11 @@ def smoke(
     )
     with _temporary_folder() as temp:
         session = Session(settings, Execution(), temp / "run", argv=sys.argv)
-        env = session.env
+        worlds = session.worlds
         try:
             checks = []
-            if env is not None:
+            if worlds is not None:
+                (env,) = worlds.envs
                 checks += [
                     _timed("pictures and proprio", lambda: check_observation(env)),
                     _timed("same actions, same world", lambda: check_determinism(env)),

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from b1k_envs.errors import UnavailableError
-from b1k_policies.contract.fields import ResizeFilter
+from b1k_policies.base import ResizeFilter, Resizing
 from b1k_policies.remote.wire import keys
 from b1k_policies.remote.wire.limits import WireError
 
@@ -20,22 +20,6 @@ VERSION = 1
 _LONGEST_CHUNK = 10_000
 _LARGEST_PICTURE = 4096
 _LONGEST_TEXT = 2000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Resizing:
-    """A wish for pictures at the size of a contract; see `pictures.resized`.
-
-    Attributes:
-        size: Height and width [px].
-        filter: `resize_filter` of the contract.
-        antialias: `resize_antialias` of the contract.
-    """
-
-    size: int
-    filter: ResizeFilter
-    antialias: bool
-
 
 Images = Literal["native", "none"] | Resizing
 """The pictures a server wants: as the cameras give them, none, or resized."""

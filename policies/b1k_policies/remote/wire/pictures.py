@@ -9,7 +9,7 @@ import numpy as np
 
 from b1k_envs.base import UInt8Array, View
 from b1k_envs.errors import UnavailableError
-from b1k_policies.remote.wire.metadata import Resizing
+from b1k_policies.base import Resizing
 from b1k_policies.xvla.images import resize
 
 

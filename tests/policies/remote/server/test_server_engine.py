@@ -10,19 +10,19 @@ from serving import EPISODE
 from b1k_envs.errors import UsageError
 from b1k_policies.base import EpisodeInfo
 from b1k_policies.registry import make_policy
-from b1k_policies.remote.server.engine import Ask, CheckpointEngine, Memory, PolicyEngine
+from b1k_policies.remote.server.engine import Ask, Engine, Memory
 from b1k_policies.remote.server.sessions import Terms
 from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
 
 def test_a_policy_that_reads_the_simulator_is_refused():
     with pytest.raises(UsageError, match="expert reads the simulator"):
-        PolicyEngine(lambda: make_policy("expert"))
+        Engine(lambda: make_policy("expert"))
 
 
 @pytest.mark.parametrize("spec", ["zero", "hold", "random"])
 def test_every_episode_has_a_policy_of_its_own(spec):
-    engine = PolicyEngine(lambda: make_policy(spec))
+    engine = Engine(lambda: make_policy(spec))
     first, second = (
         EpisodeInfo(**{**vars(EPISODE), "seed": seed, "rollout": seed}) for seed in (1, 2)
     )
@@ -45,7 +45,7 @@ def test_every_episode_has_a_policy_of_its_own(spec):
 def test_a_checkpoint_answers_as_without_a_server(tiny_v17):
     request = CheckpointRequest(ckpt=str(tiny_v17), device="cpu")
     policy = make_policy("checkpoint", request)
-    engine = CheckpointEngine(policy)
+    engine = Engine(lambda: policy)
     seen = [made_observation(number, "2026") for number in range(3)]
     policy.reset(EPISODE)
     alone = [policy.infer(observation).actions for observation in seen]

@@ -15,7 +15,7 @@ from serving import EPISODE, served
 from b1k_envs.base import Env
 from b1k_policies.base import EpisodeInfo
 from b1k_policies.registry import make_policy
-from b1k_policies.remote.server.engine import CheckpointEngine, PolicyEngine
+from b1k_policies.remote.server.engine import Engine
 from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
 openpi = pytest.importorskip("openpi_client.websocket_client_policy")
@@ -79,7 +79,7 @@ def through_openpi(engine, env):
 def test_openpis_client_plays_the_same_episode_as_a_policy_in_process(year, spec, request):
     env = request.getfixturevalue(f"twin_{year}")
     alone = in_process(make_policy(spec), env)
-    served_actions = through_openpi(PolicyEngine(lambda: make_policy(spec)), env)
+    served_actions = through_openpi(Engine(lambda: make_policy(spec)), env)
     assert alone.tobytes() == served_actions.tobytes()
 
 
@@ -92,6 +92,6 @@ def test_openpis_client_plays_the_same_episode_as_a_checkpoint_in_process(
     asked = CheckpointRequest(ckpt=str(folder), device="cpu")
     policy = make_policy("checkpoint", asked)
     alone = in_process(policy, twin_2026)
-    served_actions = through_openpi(CheckpointEngine(policy), twin_2026)
+    served_actions = through_openpi(Engine(lambda: policy), twin_2026)
     policy.close()
     assert alone.tobytes() == served_actions.tobytes()

@@ -20,7 +20,7 @@ from b1k_eval.loop.runner import run_episode
 from b1k_eval.records.trace import Trace
 from b1k_eval.run.launch import plan_episodes
 from b1k_policies.registry import make_policy
-from b1k_policies.remote.server.engine import PolicyEngine
+from b1k_policies.remote.server.engine import Engine
 
 pytestmark = pytest.mark.slow
 
@@ -57,7 +57,7 @@ def recorded(env, tmp_path_factory):
 
 def test_our_client_carries_the_episode_to_the_same_end(env, recorded, tmp_path):
     alone, trace, file = recorded
-    with served(PolicyEngine(lambda: make_policy(f"replay:{file}")), horizon=10) as server:
+    with served(Engine(lambda: make_policy(f"replay:{file}")), horizon=10) as server:
         remote = make_policy(f"{server.url}?chunk=10")
         try:
             result, through = run(env, remote, tmp_path / "trace.parquet")
@@ -71,7 +71,7 @@ def test_our_client_carries_the_episode_to_the_same_end(env, recorded, tmp_path)
 
 def test_openpis_client_carries_the_episode_to_the_same_end(env, recorded):
     alone, trace, file = recorded
-    with served(PolicyEngine(lambda: make_policy(f"replay:{file}")), horizon=10) as server:
+    with served(Engine(lambda: make_policy(f"replay:{file}")), horizon=10) as server:
         host, port = server.url.removeprefix("ws://").split(":")
         client = openpi.WebsocketClientPolicy(host, int(port))
         env.reset(0, 0, 0)

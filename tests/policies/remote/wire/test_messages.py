@@ -12,7 +12,7 @@ import pytest
 
 from b1k_envs.base import Observation
 from b1k_envs.errors import ActionError, PolicyFaultError, UnavailableError
-from b1k_policies.base import ActionChunk, Skill
+from b1k_policies.base import ActionChunk, Resizing, Skill
 from b1k_policies.remote.wire.codec import WireError, pack, unpack
 from b1k_policies.remote.wire.messages import (
     NoActionError,
@@ -26,7 +26,7 @@ from b1k_policies.remote.wire.messages import (
     reset_message,
     to_wire,
 )
-from b1k_policies.remote.wire.metadata import Resizing, ServerInfo, json_value, read_info
+from b1k_policies.remote.wire.metadata import ServerInfo, json_value, read_info
 from b1k_policies.remote.wire.poses import camera_poses
 
 HEAD = "robot_r1::robot_r1:zed_link:Camera:0::rgb"
