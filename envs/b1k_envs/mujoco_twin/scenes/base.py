@@ -49,7 +49,7 @@ class Switch:
     off: Rgba | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)  # eq: each is itself, and keys its model
 class Scene:
     """One task's room.
 
