@@ -221,9 +221,11 @@ class Worlds:
 
     Attributes:
         envs: What to read each by; they are reset and stepped through the methods below only.
+        independent: Whether one can be reset while the others are in the middle of an episode.
     """
 
     envs: Sequence[Env]
+    independent: bool = True
 
     def __init__(self, envs: Sequence[Env]) -> None:
         """Own these envs from now on."""

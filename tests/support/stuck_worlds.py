@@ -7,10 +7,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from doubles import RandomWalkPolicy, ToyEnv
 
-from b1k_envs.base import Float32Array, Observation, StepResult, make_several
+from b1k_envs.base import Float32Array, Observation, StepResult, Worlds, make_several
 from b1k_envs.errors import EnvError, HostFaultError, UnavailableError
 from b1k_envs.tasks.table import get_task, human_stats
 from b1k_eval.loop.chunking import RecedingHorizon
@@ -107,10 +108,27 @@ class Hearing(Reporter):
         self.notes.append(text)
 
 
-def run_stuck(folder, episodes=5, *, workers=1, num_envs=1, limits=None, policy=None, **options):
+def stuck_worlds(count: int, independent: bool, **options: Any) -> Worlds:
+    """So many of them; moved together, as OmniGibson's are, unless they are independent."""
+    worlds = make_several(partial(StuckEnv, **options), count)
+    worlds.independent = independent
+    return worlds
+
+
+def run_stuck(
+    folder,
+    episodes=5,
+    *,
+    workers=1,
+    num_envs=1,
+    independent=False,
+    limits=None,
+    policy=None,
+    **options,
+):
     """A run in watched workers."""
     assembly = Assembly(
-        make_worlds=partial(make_several, partial(StuckEnv, **options), num_envs),
+        make_worlds=partial(stuck_worlds, num_envs, independent, **options),
         num_envs=num_envs,
         limits=limits or Limits(start_s=60, reset_s=60, step_s=60, observe_s=60, close_s=60),
         make_policy=policy or RandomWalkPolicy,

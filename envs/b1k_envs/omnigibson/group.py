@@ -83,6 +83,8 @@ class SharedEnv(Env):
 class OmniGibsonWorlds(Worlds):
     """See the module header. To be used on the thread that built it."""
 
+    independent = False
+
     def __init__(
         self,
         task: Task,

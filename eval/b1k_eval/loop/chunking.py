@@ -23,10 +23,13 @@ class Chunking(ABC):
 
     Attributes:
         needs_hold: Whether `hold` must be called before the first chunk is added.
+        needs_latency: Whether it goes by how long each inference was measured to take, so that
+            none may share its call with those of other episodes.
         stalled: Steps of this episode for which no chunk had a row.
     """
 
     needs_hold: bool = False
+    needs_latency: bool = False
     stalled: int = 0
 
     @abstractmethod

@@ -27,10 +27,11 @@ class Reset:
 
 @dataclass(frozen=True, eq=False)
 class Infer:
-    """Wants an answer of its policy."""
+    """Wants an answer of its policy; `alone` where how long that takes is part of the answer."""
 
     policy: Policy
     query: Query
+    alone: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,13 +59,18 @@ Loop = Generator[Want, Had, R]
 """Gives a result at its end. What goes wrong with a want is raised where it was yielded."""
 
 
-def drive(loops: Mapping[int, Loop[R]], worlds: Worlds, ended: Callable[[int, R], None]) -> None:
+def drive(
+    loops: Mapping[int, Loop[R]],
+    worlds: Worlds,
+    ended: Callable[[int, R], Loop[R] | None],
+) -> None:
     """Drive loops to their ends.
 
     Args:
         loops: By the index of their env.
         worlds: The envs.
-        ended: Told of each loop's result.
+        ended: Told of each loop's result; gives the next loop of that env, or None. A next one
+            needs worlds that are independent.
 
     Raises:
         BaseException: What a loop or `ended` raised; the loops that are left are closed then.
@@ -73,18 +79,20 @@ def drive(loops: Mapping[int, Loop[R]], worlds: Worlds, ended: Callable[[int, R]
     wants: dict[int, Want] = {}
 
     def go_on(index: int, had: Had | Exception | None) -> None:
-        loop = running[index]
-        try:
-            if isinstance(had, Exception):
-                wants[index] = loop.throw(had)
-            else:
-                wants[index] = next(loop) if had is None else loop.send(had)
-        except StopIteration as end:
-            del running[index]
-            result = end.value
-        else:
-            return
-        ended(index, result)
+        while index in running:
+            loop = running[index]
+            try:
+                if isinstance(had, Exception):
+                    wants[index] = loop.throw(had)
+                else:
+                    wants[index] = next(loop) if had is None else loop.send(had)
+                return
+            except StopIteration as end:
+                del running[index]
+                result = end.value
+            after, had = ended(index, result), None
+            if after is not None:
+                running[index] = after
 
     try:
         for index in loops:
@@ -136,11 +144,12 @@ def _again(error: Exception) -> Exception:
 
 def _inferred(asking: Mapping[int, Infer]) -> dict[int, Had | Exception]:
     """One call of each policy: a stateless one serves all loops, another one its own."""
-    of_policy: dict[int, dict[int, Infer]] = {}
+    together: dict[tuple[int, int | None], dict[int, Infer]] = {}
     for index, want in asking.items():
-        of_policy.setdefault(id(want.policy), {})[index] = want
+        call = id(want.policy), index if want.alone else None
+        together.setdefault(call, {})[index] = want
     found: dict[int, Had | Exception] = {}
-    for wants in of_policy.values():
+    for wants in together.values():
         found |= _answered(wants)
     return found
 

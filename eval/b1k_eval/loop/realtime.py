@@ -53,6 +53,7 @@ class RealTime(Chunking):
             raise UsageError(f"--latency {1e3 * latency_s:g} must be finite and at least 0 ms")
         self.horizon = horizon
         self.latency_s = latency_s
+        self.needs_latency = latency_s is None
         self._forget()
 
     def _forget(self) -> None:

@@ -272,7 +272,7 @@ class _Loop:
             seed=inference_seed(self.episode.seed, self.inferences),
         )
         with _policys_fault():
-            chunk, measured = yield Infer(self.policy, query)
+            chunk, measured = yield Infer(self.policy, query, self.chunking.needs_latency)
         self.policy_s += measured
         self.inferences += 1
         if not isinstance(chunk, ActionChunk):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from b1k_envs.base import EnvInfo, Worlds
-from b1k_eval.loop.driver import drive
+from b1k_eval.loop.driver import Loop, drive
 from b1k_eval.run.episode import Assembly, Finished, broken_record, recorded_loop, write_record
 from b1k_eval.run.progress import Snapshot
 from b1k_eval.run.watchdog import Guard, Phase, Watch, WatchedWorlds
@@ -26,7 +26,10 @@ class Assignment(NamedTuple):
 
 
 Post = Callable[[int, "Snapshot | Finished"], None]
-"""Told of the n-th assignment of a batch."""
+"""Told of the assignment that the n-th env has."""
+
+Following = Callable[[int], "Assignment | None"]
+"""Gives the n-th env its next assignment, once it has done one; None where there is none."""
 
 Started = Callable[[EnvInfo], None]
 """Told what a world is that has just been built."""
@@ -69,12 +72,16 @@ class Executor:
         self._thread: RenderThread | None = None
         self.spent = False
 
-    def run_batch(self, batch: Sequence[Assignment], post: Post) -> None:
+    def run_batch(
+        self, batch: Sequence[Assignment], post: Post, following: Following = lambda _: None
+    ) -> None:
         """Run assignments side by side; each is posted as it ends.
 
         Args:
-            batch: At most as many as there are envs.
+            batch: At most as many as there are envs, one each.
             post: Told of progress and results. What it raises ends the batch and is passed on.
+            following: Asked where an env need not wait for the others; not after an error, as then
+                all envs are built anew.
 
         Raises:
             StorageError: Not even a result.json can be written.
@@ -94,24 +101,25 @@ class Executor:
             self._thread = RenderThread()
         failed = False
 
-        def ended(number: int, finished: Finished) -> None:
-            nonlocal failed
-            failed = failed or finished.record.outcome == "error"
-            post(number, finished)
-
-        loops = {
-            number: recorded_loop(
+        def loop(number: int, assignment: Assignment) -> Loop[Finished]:
+            return recorded_loop(
                 self._assembly,
                 worlds.envs[number],
                 policies[number],
-                episode,
-                folder,
+                assignment.episode,
+                assignment.folder,
                 partial(post, number),
                 self._thread,
             )
-            for number, (episode, folder) in enumerate(batch)
-        }
-        drive(loops, worlds, ended)
+
+        def ended(number: int, finished: Finished) -> Loop[Finished] | None:
+            nonlocal failed
+            failed = failed or finished.record.outcome == "error"
+            post(number, finished)
+            after = None if failed or not worlds.independent else following(number)
+            return None if after is None else loop(number, after)
+
+        drive({number: loop(number, each) for number, each in enumerate(batch)}, worlds, ended)
         if failed:
             self._give_up()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from typing import Any
 
 from b1k_envs.base import Worlds
@@ -101,34 +100,32 @@ def launch(
 
 def _run_here(
     executor: Executor,
-    todo: Sequence[EpisodeInfo],
+    todo: Iterable[EpisodeInfo],
     store: RunStore,
     reporter: Reporter,
     enough: Callable[[], bool],
     at_once: int,
 ) -> None:
+    queue = iter(todo)
+    under_way: dict[int, Assignment] = {}
+
+    def following(number: int) -> Assignment | None:
+        episode = None if enough() else next(queue, None)
+        if episode is None:
+            return None
+        reporter.episode_started(key_of(episode))
+        under_way[number] = Assignment(episode, store.begin(key_of(episode)))
+        return under_way[number]
+
+    def heard(number: int, what: Snapshot | Finished) -> None:
+        episode, folder = under_way[number]
+        if isinstance(what, Snapshot):
+            reporter.step(key_of(episode), what)
+        else:
+            commit(store, reporter, key_of(episode), folder, what)
+
     try:
-        for first in range(0, len(todo), at_once):
-            if enough():
-                return
-            batch = []
-            for episode in todo[first : first + at_once]:
-                reporter.episode_started(key_of(episode))
-                batch.append(Assignment(episode, store.begin(key_of(episode))))
-            executor.run_batch(batch, partial(_heard, store, reporter, batch))
+        while batch := [each for n in range(at_once) if (each := following(n)) is not None]:
+            executor.run_batch(batch, heard, following)
     finally:
         executor.close()
-
-
-def _heard(
-    store: RunStore,
-    reporter: Reporter,
-    batch: Sequence[Assignment],
-    number: int,
-    what: Snapshot | Finished,
-) -> None:
-    episode, folder = batch[number]
-    if isinstance(what, Snapshot):
-        reporter.step(key_of(episode), what)
-    else:
-        commit(store, reporter, key_of(episode), folder, what)

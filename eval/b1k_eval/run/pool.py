@@ -30,7 +30,7 @@ from b1k_eval.run.episode import Assembly, Finished, broken_record, read_record,
 from b1k_eval.run.executor import Assignment
 from b1k_eval.run.progress import Reporter, Snapshot
 from b1k_eval.run.watchdog import Watch
-from b1k_eval.run.worker import BatchDone, WorldStarted, worker_main
+from b1k_eval.run.worker import BatchDone, Wanting, WorldStarted, worker_main
 from b1k_policies.base import EpisodeInfo
 
 LOGS_FOLDER = "logs"
@@ -88,7 +88,7 @@ class _Worker:
         watch: Of a world that can hang.
         log: Where the output goes; None where it goes where ours does.
         started: Whether its world ever came up.
-        batch: Assignments by their number in the batch, as long as they have no result.
+        batch: Assignments by the number of their env, as long as they have no result.
         killed: Why it was killed; None if it was not.
     """
 
@@ -122,6 +122,7 @@ class Pool:
         self._idle: list[_Worker] = []
         self._busy: list[_Worker] = []
         self._failed_starts = 0
+        self._queue: deque[EpisodeInfo] = deque()
 
     def run(self, todo: Iterable[EpisodeInfo]) -> None:
         """All of them, as workers come free.
@@ -130,12 +131,11 @@ class Pool:
             StorageError: A result cannot be written.
             EnvError: `MAX_FAILED_STARTS` worlds in a row did not come up.
         """
-        queue = deque(todo)
+        queue = self._queue = deque(todo)
         try:
             while True:
                 while queue and len(self._busy) < self._workers and not self._enough():
-                    size = min(self._assembly.num_envs, len(queue))
-                    self._assign([queue.popleft() for _ in range(size)])
+                    self._assign()
                 if not self._busy:
                     break
                 self._listen()
@@ -159,17 +159,20 @@ class Pool:
 
     # --- one worker -----------------------------------------------------------------------------
 
-    def _assign(self, episodes: list[EpisodeInfo]) -> None:
+    def _assign(self) -> None:
         worker = self._idle.pop() if self._idle else self._spawn()
-        worker.batch = {
-            number: Assignment(episode, self._store.begin(key_of(episode)))
-            for number, episode in enumerate(episodes)
-        }
         self._busy.append(worker)
-        for episode in episodes:
-            self._reporter.episode_started(key_of(episode))
+        for number in range(min(self._assembly.num_envs, len(self._queue))):
+            self._begin(worker, number)
         with suppress(OSError):  # it is gone: heard of at the next look
             worker.pipe.send(list(worker.batch.values()))
+
+    def _begin(self, worker: _Worker, number: int) -> Assignment:
+        """The next episode for an env of a worker."""
+        episode = self._queue.popleft()
+        worker.batch[number] = Assignment(episode, self._store.begin(key_of(episode)))
+        self._reporter.episode_started(key_of(episode))
+        return worker.batch[number]
 
     def _spawn(self) -> _Worker:
         assembly = self._assembly
@@ -214,6 +217,10 @@ class Pool:
             worker.started = True
             self._failed_starts = 0
             self._record_world(message.info)
+        elif isinstance(message, Wanting):
+            more = self._queue and worker.killed is None and not self._enough()
+            with suppress(OSError):
+                worker.pipe.send(self._begin(worker, message.number) if more else None)
         elif isinstance(message, BatchDone):
             self._busy.remove(worker)
             if message.spent or worker.killed is not None:

@@ -175,6 +175,7 @@ class WatchedWorlds(Worlds):
 
     def __init__(self, worlds: Worlds, guard: Guard) -> None:
         super().__init__([WatchedEnv(env, guard) for env in worlds.envs])
+        self.independent = worlds.independent
         self._worlds = worlds
         self._guard = guard
 

@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 
 from b1k_envs.base import EnvInfo
 from b1k_eval.records.store import StorageError
-from b1k_eval.run.episode import Assembly
-from b1k_eval.run.executor import Executor
+from b1k_eval.run.episode import Assembly, Finished
+from b1k_eval.run.executor import Assignment, Executor
+from b1k_eval.run.progress import Snapshot
 from b1k_eval.run.watchdog import Watch
 from b1k_eval.streams import take_every_text
 
@@ -35,6 +36,12 @@ class WorldStarted(NamedTuple):
     """
 
     info: dict[str, Any]
+
+
+class Wanting(NamedTuple):
+    """An env has done its assignment while others go on: answered by its next, or None."""
+
+    number: int
 
 
 class BatchDone(NamedTuple):
@@ -54,7 +61,7 @@ def worker_main(
 
     Answers each with any number of (number, `Snapshot`), one (number, `Finished`) per assignment
     and a `BatchDone`, or with the text of a StorageError. Before them a `WorldStarted` for every
-    world that was built.
+    world that was built; between them a `Wanting` for each env that can go on at once.
 
     Args:
         pipe: Brings lists of `Assignment`.
@@ -87,6 +94,15 @@ def _serve(pipe: Connection, assembly: Assembly, watch: Watch | None) -> None:
         watch=watch,
         started=lambda info: pipe.send(WorldStarted(_as_json(info))),
     )
+
+    def post(number: int, what: Snapshot | Finished) -> None:
+        pipe.send((number, what))
+
+    def following(number: int) -> Assignment | None:
+        pipe.send(Wanting(number))
+        assignment: Assignment | None = pipe.recv()
+        return assignment
+
     try:
         while True:
             try:
@@ -94,7 +110,7 @@ def _serve(pipe: Connection, assembly: Assembly, watch: Watch | None) -> None:
             except EOFError:
                 return
             try:
-                executor.run_batch(batch, lambda number, what: pipe.send((number, what)))
+                executor.run_batch(batch, post, following)
                 pipe.send(BatchDone(executor.spent))
             except StorageError as error:
                 pipe.send(str(error))

@@ -36,9 +36,14 @@ def alone(tmp_path_factory):
     return contents(folder)
 
 
+@pytest.mark.parametrize("independent", [False, True])
 @pytest.mark.parametrize(("num_envs", "workers"), [(3, 1), (2, 2), (8, 1)])
-def test_several_envs_give_the_same_run_as_one_env_a_process(tmp_path, alone, num_envs, workers):
-    store, _ = run_stuck(tmp_path / "run", 7, num_envs=num_envs, workers=workers)
+def test_several_envs_give_the_same_run_as_one_env_a_process(
+    tmp_path, alone, num_envs, workers, independent
+):
+    store, _ = run_stuck(
+        tmp_path / "run", 7, num_envs=num_envs, workers=workers, independent=independent
+    )
     assert contents(tmp_path / "run") == alone
     assert [key.instance for key in store.episodes] == list(range(7))
 
