@@ -10,8 +10,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from doubles import ToyEnv
 
-from b1k_envs.errors import UnavailableError, UsageError
+from b1k_envs.base import Worlds
+from b1k_envs.errors import EnvError, UnavailableError, UsageError
 from b1k_envs.tracks import StandardTrackEnv
 from b1k_eval.cli.resolving import resolve_settings
 from b1k_eval.run import simulators
@@ -100,9 +102,10 @@ def test_what_only_the_twin_has_is_refused_in_omnigibson(install):
         simulators.check_world(expert)
 
 
-@pytest.mark.parametrize(("sim", "protocol"), [("mujoco", "2026"), ("omnigibson", "2025")])
-def test_several_envs_a_process_are_refused_where_there_is_one(sim, protocol):
-    settings = replace(resolve_settings(given(sim="mujoco")), sim=sim, protocol=protocol)
+def test_several_envs_a_process_are_refused_where_there_is_one_only():
+    twin = resolve_settings(given(sim="mujoco"))
+    simulators.check_world(twin, 2)
+    settings = replace(twin, sim="omnigibson", protocol="2025")
     with pytest.raises(UsageError, match=r"^--num-envs 2: only OmniGibson v3\.9\.3 has several"):
         simulators.check_world(settings, 2)
 
@@ -113,14 +116,38 @@ def test_only_omnigibson_is_held_to_limits_and_gets_a_process_of_its_own():
     assert simulators.limits(replace(twin, sim="omnigibson")) == Limits()
 
 
-def test_the_twin_of_a_standard_track_run_hides_the_pose(monkeypatch):
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_twins_of_a_standard_track_run_hide_the_pose(count):
     settings = resolve_settings(given(sim="mujoco", protocol="2025"))
-    env = simulators.make_env(replace(settings, track="standard"))
+    worlds = simulators.make_worlds(replace(settings, track="standard"), count)
     try:
-        assert isinstance(env, StandardTrackEnv)
-        env.reset(0, 0, 0)
-        proprio = env.observe(images=False).proprio
-        assert not proprio[140:152].any()
-        assert np.flatnonzero(proprio).size > 100
+        assert worlds.independent
+        assert len(worlds.envs) == count
+        assert worlds.reset({n: (n, 0, 0) for n in range(count)}) == dict.fromkeys(range(count))
+        for env in worlds.envs:
+            assert isinstance(env, StandardTrackEnv)
+            proprio = env.observe(images=False).proprio
+            assert not proprio[140:152].any()
+            assert np.flatnonzero(proprio).size > 100
     finally:
-        env.close()
+        worlds.close()
+
+
+@pytest.mark.parametrize("track", ["standard", "privileged"])
+def test_several_worlds_of_one_omnigibson_show_what_the_track_allows(track, monkeypatch):
+    class Together(Worlds):
+        def __init__(self, task, *, count, **options):
+            super().__init__([ToyEnv(protocol="2026") for _ in range(count)])
+
+        def step(self, actions):
+            return {index: "moved together" for index in actions}
+
+    monkeypatch.setattr("b1k_envs.omnigibson.group.OmniGibsonWorlds", Together)
+    settings = resolve_settings(given(sim="mujoco"))
+    worlds = simulators.make_worlds(replace(settings, sim="omnigibson", track=track), 3)
+    masked = [isinstance(env, StandardTrackEnv) for env in worlds.envs]
+    assert masked == [track == "standard"] * 3
+    if track == "standard":
+        with pytest.raises(EnvError, match="not for policies of this track"):
+            worlds.envs[2].privileged_state()
+    assert worlds.step({1: None}) == {1: "moved together"}

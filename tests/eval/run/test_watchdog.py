@@ -6,12 +6,14 @@ import json
 import multiprocessing
 from functools import partial
 
+import numpy as np
 import pytest
 from stuck_worlds import AbsentPolicy, StuckEnv, run_stuck
 
+from b1k_envs.base import Worlds
 from b1k_envs.errors import EnvError
 from b1k_eval.records.run_files import read_episodes
-from b1k_eval.run.watchdog import Limits, Watch, WatchedEnv
+from b1k_eval.run.watchdog import Limits, Watch, WatchedEnv, WatchedWorlds
 
 SHORT = Limits(start_s=60, reset_s=60, step_s=1.5, observe_s=60, close_s=60)
 
@@ -167,13 +169,13 @@ class DiesAfterItsResult:
 
         serve = worker.Executor.run_batch
 
-        def run_batch(self, batch, post):
+        def run_batch(self, batch, post, following):
             def mute(number, what):
                 if type(what).__name__ == "Finished":
                     os._exit(9)
                 post(number, what)
 
-            serve(self, batch, mute)
+            serve(self, batch, mute, following)
 
         worker.Executor.run_batch = run_batch
         return RandomWalkPolicy()
@@ -199,8 +201,6 @@ def test_a_deadline_holds_while_a_call_lasts_and_no_longer(watch, monkeypatch):
 
     env = WatchedEnv(Looking(), watch.phase)
     env.reset(0, 0, 0)
-    import numpy as np
-
     env.step(np.zeros(23, dtype=np.float32))
     ((before, after),) = seen
     assert before is None
@@ -213,6 +213,40 @@ def test_a_call_that_raises_is_over_too(watch):
     with pytest.raises(EnvError):
         env.reset(0, 0, 0)
     assert watch.overdue(1e12) is None
+
+
+def test_a_call_that_moves_several_worlds_has_the_time_that_one_has(watch, monkeypatch):
+    monkeypatch.setattr("b1k_eval.run.watchdog.monotonic", lambda: 50.0)
+    seen = []
+
+    class Together(Worlds):
+        independent = False
+
+        def reset(self, starts):
+            seen.append((watch.overdue(149.9), watch.overdue(150.1)))
+            return super().reset(starts)
+
+        def step(self, actions):
+            seen.append((watch.overdue(59.9), watch.overdue(60.1)))
+            return super().step(actions)
+
+        def close(self):
+            seen.append((watch.overdue(54.9), watch.overdue(55.1)))
+
+    worlds = WatchedWorlds(Together([StuckEnv(), StuckEnv()]), watch.phase)
+    assert not worlds.independent
+    assert all(isinstance(env, WatchedEnv) for env in worlds.envs)
+    assert worlds.reset({0: (0, 0, 0), 1: (1, 0, 0)}) == {0: None, 1: None}
+    moved = worlds.step({1: np.zeros(23, dtype=np.float32)})
+    assert {index: result.step for index, result in moved.items()} == {1: 1}
+    worlds.close()
+    assert [before for before, _ in seen] == [None] * 3
+    assert [(after.phase, after.limit_s) for _, after in seen] == [
+        ("reset", 100.0),
+        ("step", 10.0),
+        ("close", 5.0),
+    ]
+    assert watch.overdue(1e9) is None
 
 
 def test_the_limits_are_those_the_manual_states():
