@@ -302,7 +302,10 @@ class RunSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """How a run is carried out: nothing of it can change a result, so a resume may differ.
+    """How a run is carried out, which a resume may do otherwise.
+
+    None of it changes what is run. Where a checkpoint serves several envs, sums may round otherwise
+    than alone; that is remarked.
 
     Raises:
         UsageError: Values that cannot be meant.
@@ -312,7 +315,8 @@ class Execution:
     num_envs: Annotated[
         int,
         Option(
-            help="Episodes at once in each process; more than one with OmniGibson v3.9.3 only.",
+            help="Episodes at once in each process, with one call of a checkpoint for all of them: "
+            "in the twin, and in OmniGibson v3.9.3.",
             minimum=1,
             before="default",
         ),

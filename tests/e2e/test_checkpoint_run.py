@@ -133,6 +133,19 @@ def test_two_workers_and_a_resumed_run_give_what_one_process_gives(tiny_v17, tmp
 
 
 @pytest.mark.slow
+def test_episodes_that_share_a_call_are_those_of_one_at_a_time_but_for_rounding(tiny_v17, tmp_path):
+    common = ("--ckpt", tiny_v17, "--max-steps", 12, "--no-video", "--instances", "0-2")
+    run(*common, "--out", tmp_path / "one")
+    document = run(*common, "--num-envs", 3, "--out", tmp_path / "three")
+    assert any("several episodes in one call" in text for text in document["remarks"])
+    for instance in range(3):
+        name = f"episodes/clean_boxing_gloves-{instance}-0/trace.parquet"
+        one, three = (pd.read_parquet(tmp_path / which / name) for which in ("one", "three"))
+        for column in [f"action_{number}" for number in range(23)]:
+            np.testing.assert_allclose(three[column], one[column], atol=1e-3, err_msg=column)
+
+
+@pytest.mark.slow
 def test_run_json_names_contract_hashes_and_sources(tiny_v17, tmp_path):
     run("--ckpt", tiny_v17, "--max-steps", 2, "--no-video", "--out", tmp_path / "r")
     identity = json.loads((tmp_path / "r" / "run.json").read_text())["identity"]

@@ -20,6 +20,7 @@ def run_remarks(settings: RunSettings, execution: Execution, policy: Policy) -> 
         *_render_remark(settings, execution),
         *_scene_remark(settings),
         *_mode_remark(settings, policy),
+        *_batch_remark(settings, execution, policy),
         *_threads_remark(execution, policy),
     )
 
@@ -30,6 +31,15 @@ def _horizon_remark(settings: RunSettings, policy: Policy) -> tuple[str, ...]:
     return (
         f"--horizon {settings.horizon} counts the first {policy.skipped_rows} of the model's rows, "
         f"which are not to be executed: {policy.chunk_length} actions a chunk",
+    )
+
+
+def _batch_remark(settings: RunSettings, execution: Execution, policy: Policy) -> tuple[str, ...]:
+    if execution.num_envs == 1 or not policy.stateless or settings.latency == MEASURED:
+        return ()
+    return (
+        f"--num-envs {execution.num_envs}: the policy answers several episodes in one call, whose "
+        "sums may round differently than for one alone; --num-envs 1 repeats a run to the bit",
     )
 
 

@@ -128,13 +128,13 @@ def test_one_envs_pictures_are_not_anothers(double_2026):
     def check() -> None:
         seen: dict[int, Any] = {}
 
-        def job(lane: int) -> Callable[[Any], None]:
+        def job(index: int) -> Callable[[Any], None]:
             def go(env: Any) -> None:
                 env.reset(0, 0, 0)
-                physics = double_2026.physics(lane)
-                physics.tick = 1000 * (lane + 1)
+                physics = double_2026.physics(index)
+                physics.tick = 1000 * (index + 1)
                 env.step(drive(0))
-                seen[lane] = tick_shown(env.observe().images["head"])
+                seen[index] = tick_shown(env.observe().images["head"])
 
             return go
 

@@ -249,14 +249,14 @@ def _second_env_cleans_a_glove(
     def check() -> None:
         told: dict[int, Any] = {}
 
-        def job(lane: int) -> Callable[[Any], None]:
+        def job(index: int) -> Callable[[Any], None]:
             def go(env: Any) -> None:
                 env.reset(0, 0, 0)
-                if lane == 1:
+                if index == 1:
                     counts = double.physics(1).states.dust_counts
                     counts[next(iter(counts))] = 0
                 env.step(drive(0))
-                told[lane] = read(env)
+                told[index] = read(env)
 
             return go
 

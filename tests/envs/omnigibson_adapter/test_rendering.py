@@ -75,14 +75,14 @@ def test_envs_that_look_between_the_same_two_steps_share_three_renders(double_20
     start = double_2026.sim.renders
     counts: dict[int, list[int]] = {0: [], 1: []}
 
-    def job(lane: int) -> Any:
+    def job(index: int) -> Any:
         def go(env: Any) -> None:
-            env.reset(lane, 0, 0)
+            env.reset(index, 0, 0)
             for step in range(3):
                 env.observe()
                 env.observe()
                 env.step(drive(step))
-                counts[lane].append(env.observe().step)
+                counts[index].append(env.observe().step)
 
         return go
 

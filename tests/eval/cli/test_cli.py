@@ -249,6 +249,21 @@ def test_the_track_is_said_recorded_and_kept_on_resume(cli, tmp_path, protocol, 
     assert 'settings.track "standard" -> "privileged"' in error_line(result)
 
 
+def test_several_envs_a_process_give_the_run_of_one(cli, drive, tmp_path):
+    common = [*BASE, "--policy", drive, "--max-steps", 30, "--instances", "0-6"]
+    assert cli(*common, "--out", "one").exit_code == 0
+    result = cli(*common, "--num-envs", 3, "--out", "three")
+    assert result.exit_code == 0, result.output
+    assert "in one call" not in result.stderr  # each env has its own policy
+
+    def lines(run):
+        written = (tmp_path / run / "episodes.jsonl").read_text().splitlines()
+        return [{**json.loads(line), "wall_s": None} for line in written]
+
+    assert lines("one") == lines("three")
+    assert len(lines("one")) == 7
+
+
 def test_a_run_folder_from_before_there_were_tracks_is_read_and_resumed(cli, tmp_path):
     assert cli(*BASE, "--out", "r").exit_code == 0
     file = tmp_path / "r" / "run.json"

@@ -257,16 +257,16 @@ def test_a_missing_instance_file_is_an_error_of_its_episode(cli, tmp_path, og):
 
 
 @pytest.mark.slow
-def test_lanes_give_what_one_env_a_process_gives(cli, tmp_path, og_2026):  # noqa: F811
+def test_several_envs_give_what_one_env_a_process_gives(cli, tmp_path, og_2026):  # noqa: F811
     common = [*BASE, "--policy", "random", "--max-steps", "20", "--no-video", "--instances", "0-3"]
     assert cli(*common, "--out", "alone").exit_code == 0
-    assert cli(*common, "--num-envs", "2", "--out", "lanes").exit_code == 0
+    assert cli(*common, "--num-envs", "2", "--out", "several").exit_code == 0
     for instance in range(4):
         name = f"clean_boxing_gloves-{instance}-0"
-        folders = [tmp_path / run / "episodes" / name for run in ("alone", "lanes")]
+        folders = [tmp_path / run / "episodes" / name for run in ("alone", "several")]
         one, two = (json.loads((folder / "result.json").read_text()) for folder in folders)
         one["timing"] = two["timing"] = None
-        # Positions are float32, and the scene of the second lane stands elsewhere in the world.
+        # Positions are float32, and the scene of the second env stands elsewhere in the world.
         for figure in ("agent_distance", "normalized_agent_distance"):
             pair = [record["efficiency"].pop(figure) for record in (one, two)]
             assert pair[1] == pytest.approx(pair[0], rel=1e-4)

@@ -217,7 +217,7 @@ def test_a_run_in_omnigibsons_double_gives_a_server_depth_in_that_years_form(
 
 
 @pytest.mark.slow
-def test_lanes_ask_for_depth_too(og_2026, tmp_path):  # noqa: F811
+def test_several_envs_ask_for_depth_too(og_2026, tmp_path):  # noqa: F811
     with foreign_server(hold, metadata={"needs_depth": True}) as server:
         words = ["run", "--task", "31", "--sim", "omnigibson", "--policy", server.address]
         words += ["--horizon", "1", "--max-steps", "2", "--no-video", "--json"]

@@ -20,23 +20,23 @@ def test_two_envs_play_their_own_instances_for_as_long_as_they_like(double_2026,
     ends: dict[int, Any] = {}
     plan = {0: (3, 4), 1: (6, 9)}
 
-    def job(lane: int) -> Callable[[Env], None]:
+    def job(index: int) -> Callable[[Env], None]:
         def go(env: Env) -> None:
-            instance, steps = plan[lane]
+            instance, steps = plan[index]
             drive_on(instance, steps)(env)
-            ends[lane] = env.observe(images=False)
+            ends[index] = env.observe(images=False)
 
         return go
 
     run_jobs(group, [job(0), job(1)])
     twin = twin_of("2026")
-    for lane, (instance, steps) in plan.items():
+    for index, (instance, steps) in plan.items():
         twin.reset(instance, 0, 0)
         for step in range(steps):
             twin.step(drive(step))
-        assert ends[lane].step == steps
+        assert ends[index].step == steps
         expected = twin.observe(images=False).proprio
-        np.testing.assert_allclose(ends[lane].proprio, expected, atol=1e-5)
+        np.testing.assert_allclose(ends[index].proprio, expected, atol=1e-5)
 
 
 def test_a_robot_that_has_finished_holds_its_posture_while_the_others_go_on(double_2026):
@@ -91,45 +91,45 @@ def test_each_env_has_its_own_goal_and_sub_goals(double_2026):
     group = double_2026.group(2)
     told: dict[int, Any] = {}
 
-    def job(lane: int) -> Callable[[Env], None]:
+    def job(index: int) -> Callable[[Env], None]:
         def go(env: Env) -> None:
             env.reset(0, 0, 0)
-            if lane == 1:
+            if index == 1:
                 counts = double_2026.physics(1).states.dust_counts
                 counts[next(iter(counts))] = 0
             env.step(drive(0))
-            told[lane] = (env.goal(), env.subgoals()["glove_1_clean"], env.info.task_index)
+            told[index] = (env.goal(), env.subgoals()["glove_1_clean"], env.info.task_index)
 
         return go
 
     run_jobs(group, [job(0), job(1)])
-    assert [told[lane][0].q_score for lane in (0, 1)] == [0.0, 0.5]
-    assert [told[lane][1] for lane in (0, 1)] == [False, True]
+    assert [told[index][0].q_score for index in (0, 1)] == [0.0, 0.5]
+    assert [told[index][1] for index in (0, 1)] == [False, True]
 
 
 def test_an_env_sees_through_its_own_cameras(double_2026, twin_of):
     group = double_2026.group(2)
     seen: dict[int, Any] = {}
 
-    def job(lane: int, instance: int) -> Callable[[Env], None]:
+    def job(index: int, instance: int) -> Callable[[Env], None]:
         def go(env: Env) -> None:
             env.reset(instance, 0, 0)
             env.step(drive(0))
-            seen[lane] = env.observe()
+            seen[index] = env.observe()
 
         return go
 
     run_jobs(group, [job(0, 2), job(1, 5)])
     twin = twin_of("2026")
-    for lane, instance in ((0, 2), (1, 5)):
+    for index, instance in ((0, 2), (1, 5)):
         twin.reset(instance, 0, 0)
         twin.step(drive(0))
         expected = twin.observe()
         for view, picture in expected.images.items():
-            difference = seen[lane].images[view].astype(int) - picture.astype(int)
+            difference = seen[index].images[view].astype(int) - picture.astype(int)
             assert abs(difference).max() <= 1
-        np.testing.assert_allclose(seen[lane].cam_rel_poses, expected.cam_rel_poses, atol=2e-5)
-        np.testing.assert_allclose(seen[lane].proprio, expected.proprio, atol=1e-5)
+        np.testing.assert_allclose(seen[index].cam_rel_poses, expected.cam_rel_poses, atol=2e-5)
+        np.testing.assert_allclose(seen[index].proprio, expected.proprio, atol=1e-5)
 
 
 @pytest.mark.parametrize("place", ["step", "reset", "render"])
@@ -167,7 +167,7 @@ def test_a_group_can_be_run_again_with_other_instances(double_2026):
     assert second == [1, 1]
 
 
-def test_an_episode_loop_runs_in_a_lane_as_anywhere(double_2026):
+def test_an_episode_loop_runs_in_one_of_several_envs_as_anywhere(double_2026):
     from twin_bench import episode_info
 
     from b1k_eval.loop.chunking import RecedingHorizon
