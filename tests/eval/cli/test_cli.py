@@ -258,7 +258,7 @@ def test_several_envs_a_process_give_the_run_of_one(cli, drive, tmp_path):
 
     def lines(run):
         written = (tmp_path / run / "episodes.jsonl").read_text().splitlines()
-        return [{**json.loads(line), "wall_s": None} for line in written]
+        return [{**json.loads(line), "timing": None} for line in written]
 
     assert lines("one") == lines("three")
     assert len(lines("one")) == 7
