@@ -12,7 +12,9 @@ alike; figures are medians.
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
@@ -28,9 +30,13 @@ from rich.table import Table
 from torch import nn
 from torch.nn.functional import avg_pool2d, scaled_dot_product_attention
 
-from b1k_envs.base import Observation
+from b1k_envs.base import Observation, make_several
 from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_envs.tasks.table import get_task
+from b1k_eval.loop.chunking import RecedingHorizon
+from b1k_eval.loop.driver import drive
+from b1k_eval.loop.events import EpisodeResult
+from b1k_eval.loop.runner import episode_loop
 from b1k_policies.base import EpisodeInfo, Query
 from b1k_policies.contract.contract import EvalContract
 from b1k_policies.contract.presets import PRESETS, V17
@@ -194,6 +200,41 @@ def policy_rows(
             rows += share_rows(name, policy, bare, observation, repeats)
             rows += inference_rows(name, policy, observation, repeats, batches)
             policy.close()
+    return rows
+
+
+def world_rows(device: str, counts: Sequence[int] = (1, 4, 8, 16), steps: int = 20) -> list[Row]:
+    """Measure observations answered per second by the v17 tiny model, for N twins in a process.
+
+    Whole episodes with their rendering and physics, not inferences alone; resets are not counted.
+    """
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        with quietly():
+            make_tiny_checkpoint("v17", Path(folder) / "v17")
+        policy = XVLAPolicy(CheckpointRequest(ckpt=str(Path(folder) / "v17"), device=device))
+        for count in counts:
+            make = partial(TwinEnv, TASK, protocol="2026", split="public-test", max_steps=steps - 1)
+            worlds = make_several(make, count)
+            results: dict[int, EpisodeResult] = {}
+            loops = {
+                n: episode_loop(
+                    worlds.envs[n],
+                    policy,
+                    replace(episode(), instance=n),
+                    RecedingHorizon(10, policy.chunk_length),
+                )
+                for n in range(count)
+            }
+            begun = perf_counter()
+            drive(loops, worlds, results.__setitem__)
+            took = perf_counter() - begun - results[0].timing.reset_s
+            worlds.close()
+            answered = sum(result.inferences for result in results.values())
+            rows.append(
+                (f"v17: observations per second, {count} twins", f"{answered / took:.1f}", "")
+            )
+        policy.close()
     return rows
 
 
@@ -435,6 +476,7 @@ def main(
     else:
         rows += batch_rows(observation, repeats)
         rows += policy_rows(observation, repeats, device, sizes)
+        rows += world_rows(device)
     table = Table("figure", "measured", "wanted")
     for row in rows:
         table.add_row(*row)
