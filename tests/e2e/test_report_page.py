@@ -265,7 +265,7 @@ def test_the_values_beside_the_timelines_are_those_of_the_trace_at_the_cursor(ta
             "[lane.dataset.lane, lane.querySelector('.lane-value').textContent]))",
         )
         line = trace.loc[step]
-        assert values["q"] == f"{line['q_score']:.2f}"
+        assert values["q_score"] == f"{line['q_score']:.2f}"
         assert values["progress"] == f"{line['progress']:.2f}"
         assert values["skill"].startswith(line["skill"])
         for name in trace.columns:

@@ -28,7 +28,7 @@ from b1k_envs.tasks.course import STILL, Course, Motion, last_step
 from b1k_envs.tasks.described import DESCRIPTIONS
 from b1k_envs.tasks.description import Description, Finding
 from b1k_eval.records.loading import Damaged, EpisodeData, RunData, read_trace
-from b1k_eval.records.trace_columns import DamagedTraceError, EpisodeTrace
+from b1k_eval.records.trace_reading import DamagedTraceError, EpisodeTrace
 
 LABELS: Mapping[str, str] = MappingProxyType(
     {

@@ -25,7 +25,7 @@ from b1k_eval.diagnosis.selfreport_skill import (
     judge_skill,
 )
 from b1k_eval.records.loading import Damaged, RunData
-from b1k_eval.records.trace_columns import DamagedTraceError
+from b1k_eval.records.trace_reading import DamagedTraceError
 
 __all__ = [
     "NEAR_MEDIAN",

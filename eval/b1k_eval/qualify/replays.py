@@ -259,7 +259,7 @@ def replay(env: Env, each: Assigned, candidates: Sequence[int]) -> Told:
         name=demo.entry.name,
         instance=each.instance,
         success=course.success,
-        steps=len(course.replayed.course.q_score),
+        steps=course.replayed.states.steps,
         recorded_steps=len(demo.actions),
         shift=alignment.shift,
         parting=None if alignment.parting is None else asdict(alignment.parting),
@@ -280,7 +280,7 @@ def _conventions(env: Env) -> tuple[int, ...]:
 
 
 def _words(cause: Cause, course: Executed, alignment: Alignment, found_on: int | None) -> str:
-    steps = len(course.replayed.course.q_score)
+    steps = course.replayed.states.steps
     said = f"success after {steps} steps" if course.success else f"no success in {steps} steps"
     parting = alignment.parting
     parts = "" if parting is None else f"; recorded and measured part at {parting.words()}"

@@ -30,7 +30,7 @@ from b1k_eval.records.episode import (
     EpisodeRecord,
 )
 from b1k_eval.records.run_files import EPISODES_FOLDER, RUN_FILE, parse_object, read_lines, read_run
-from b1k_eval.records.trace_columns import DamagedTraceError, EpisodeTrace
+from b1k_eval.records.trace_reading import DamagedTraceError, EpisodeTrace
 from b1k_eval.settings import settled
 
 

@@ -1,95 +1,56 @@
-"""What happened, step by step, as columns; one row per control step, written as parquet.
+"""What happened, step by step, one row per control step, written as parquet.
 
-Columns, all describing the state after the step unless said otherwise:
-
-- `step` int32, from 1; `time` float64 [s];
-- `action_0` .. `action_22` float32, the executed action; with action noise also `command_0` ..
-  `command_22`, what the policy asked for;
-- `q_score` float32; `predicate:NAME` and `subgoal:NAME` bool;
-- `not_finite` int8, 1 where the observation made right before the step had a NaN or an infinity in
-  proprio or camera poses, else 0; null where none was made, so no truth;
-- `inference` bool, the policy was asked right before the step; `latency_s` float32 [s], null
-  elsewhere (a wall time: the one column that differs between equal runs);
-- `skill` string, `skill_index` int32, `skill_prob` float32, `progress` float32: the policy's last
-  word, null where it has none;
-- `base_x` .. `right_eef_z` float64 [m], world frame, what the official AgentMetric integrates.
-
-Rows are collected as bytes in growing buffers, about 250 bytes a step: that takes half the time of
-assigning to numpy columns (8 us against 16 us a step).
+`b1k_eval.records.columns` says which columns there are and what they mean.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from b1k_envs.base import GoalStatus
 from b1k_envs.errors import EnvError
-from b1k_envs.r1pro import ACTION_DIM
 from b1k_eval.files import write_atomic
 from b1k_eval.loop.events import EpisodeStart, StepEvent, Subscriber
+from b1k_eval.records.columns import COLUMNS, TRUTHS, TraceColumn
 
-POSITION_COLUMNS: tuple[str, ...] = tuple(
-    f"{body}_{axis}" for body in ("base", "left_eef", "right_eef") for axis in "xyz"
-)
-
-PREDICATE_PREFIX = "predicate:"
-SUBGOAL_PREFIX = "subgoal:"
-"""In front of the name in a column of truths."""
-
-_NAN = float("nan")
-
-_NUMBERS: tuple[str, ...] = (
-    "step",
-    "time",
-    "q_score",
-    "not_finite",
-    "inference",
-    "latency_s",
-    "skill",
-    "skill_index",
-    "skill_prob",
-    "progress",
-    *POSITION_COLUMNS,
-)
-"""Order of a row in the buffer of float64."""
+_NUMBERED = [column for column in COLUMNS if column.truths is None]
 
 
 class Trace(Subscriber):
     """Collects the rows of one episode after another; `write` puts the present one on disk."""
 
     def __init__(self, *, with_command: bool = False) -> None:
-        """Prepare the buffers.
+        """Prepare.
 
         Args:
             with_command: Keep the command beside the executed action (runs with action noise).
         """
-        self.with_command = with_command
+        columns = [column for column in _NUMBERED if with_command or not column.with_noise]
+        self._single = [column for column in columns if not column.ends]
+        self._several = [column for column in columns if column.ends]
         self._forget()
 
     def _forget(self) -> None:
         self._started = False
-        self._predicates: tuple[str, ...] = ()
-        self._subgoals: tuple[str, ...] = ()
-        self._skills: dict[str | None, int] = {None: -1}
-        self._numbers = array("d")  # rows of _NUMBERS
-        self._truths = bytearray()  # rows of predicates, then sub-goals
-        self._actions = bytearray()  # rows of float32 [23]
-        self._commands = bytearray()
+        self._names: dict[str, tuple[str, ...]] = {}  # of the truths, by column
+        self._values: list[list[Any]] = [[] for _ in self._single]
+        # As bytes: an array of numpy each step would take several times their memory.
+        self._arrays = [bytearray() for _ in self._several]
+        self._truths = {column.name: bytearray() for column in TRUTHS}
 
     def __len__(self) -> int:
         """Rows so far."""
-        return len(self._numbers) // len(_NUMBERS)
+        return len(self._values[0])
 
     def on_start(self, start: EpisodeStart) -> None:
         """Forget the last episode; fix the predicates and sub-goals of this one."""
         self._forget()
         self._started = True
-        self._predicates = tuple(start.goal.predicates)
-        self._subgoals = tuple(start.subgoals)
+        self._names = {name: tuple(found) for name, found in _truths(start.goal, start.subgoals)}
 
     def on_step(self, event: StepEvent) -> None:
         """Add a row.
@@ -97,39 +58,17 @@ class Trace(Subscriber):
         Raises:
             EnvError: The predicates or sub-goals changed their names within the episode.
         """
-        result, agent, skill = event.result, event.result.agent, event.skill
-        predicates, subgoals = event.goal.predicates, event.subgoals
-        if tuple(predicates) != self._predicates:
-            raise _renamed("predicates", self._predicates, predicates)
-        if tuple(subgoals) != self._subgoals:
-            raise _renamed("subgoals", self._subgoals, subgoals)
-        self._truths.extend(predicates.values())
-        self._truths.extend(subgoals.values())
-        self._actions += event.action.astype(np.float32, copy=False).tobytes()
-        if self.with_command:
-            self._commands += event.command.astype(np.float32, copy=False).tobytes()
-        code, index, probability = -1, -1, _NAN
-        if skill is not None:
-            code = self._skills.setdefault(skill.name, len(self._skills) - 1)
-            index = -1 if skill.index is None else skill.index
-            probability = _NAN if skill.probability is None else skill.probability
-        self._numbers.extend(
-            (
-                result.step,
-                result.time,
-                event.goal.q_score,
-                _NAN if event.not_finite is None else event.not_finite,
-                event.inference,
-                _NAN if event.latency_s is None else event.latency_s,
-                code,
-                index,
-                probability,
-                _NAN if event.progress is None else event.progress,
-                *agent.base.tolist(),
-                *agent.left_eef.tolist(),
-                *agent.right_eef.tolist(),
-            )
-        )
+        for name, found in _truths(event.goal, event.subgoals):
+            if tuple(found) != self._names[name]:
+                raise EnvError(
+                    f"{name[:-1]}s changed within the episode, from {list(self._names[name])} to "
+                    f"{list(found)}"
+                )
+            self._truths[name].extend(found.values())
+        for column, rows in zip(self._several, self._arrays, strict=True):
+            rows += column.value(event).astype(column.kind, copy=False).tobytes()
+        for column, values in zip(self._single, self._values, strict=True):
+            values.append(column.value(event))
 
     def write(self, path: Path) -> None:
         """Write the rows so far as parquet, whole or not at all.
@@ -148,48 +87,29 @@ class Trace(Subscriber):
     def _arrow_columns(self) -> dict[str, Any]:
         import pyarrow as pa
 
-        if not self._started:  # broke off before the world was there: no rows, and no names yet
-            return {"step": pa.array([], pa.int32()), "time": pa.array([], pa.float64())}
-        rows = len(self)
-        numbers = np.frombuffer(self._numbers).reshape(rows, len(_NUMBERS))
-        column = {name: numbers[:, i] for i, name in enumerate(_NUMBERS)}
-        names = [f"{PREDICATE_PREFIX}{name}" for name in self._predicates]
-        names += [f"{SUBGOAL_PREFIX}{name}" for name in self._subgoals]
-        truths = np.frombuffer(self._truths, np.bool_).reshape(rows, len(names))
-
-        table: dict[str, Any] = {
-            "step": pa.array(column["step"].astype(np.int32)),
-            "time": pa.array(column["time"]),
-        }
-        table.update(_action_columns("action", self._actions))
-        if self.with_command:
-            table.update(_action_columns("command", self._commands))
-        table["q_score"] = pa.array(column["q_score"].astype(np.float32))
-        table.update({name: pa.array(truths[:, i]) for i, name in enumerate(names)})
-        unseen = np.isnan(column["not_finite"])
-        strange = np.where(unseen, 0.0, column["not_finite"]).astype(np.int8)
-        table["not_finite"] = pa.array(strange, mask=unseen)
-        table["inference"] = pa.array(column["inference"].astype(np.bool_))
-        code = column["skill"].astype(np.int32)
-        skills = [name for name in self._skills if name is not None]
-        table["skill"] = pa.DictionaryArray.from_arrays(
-            pa.array(code, mask=code < 0), pa.array(skills, pa.string())
-        ).cast(pa.string())
-        index = column["skill_index"].astype(np.int32)
-        table["skill_index"] = pa.array(index, mask=index < 0)
-        for name in ("skill_prob", "progress", "latency_s"):
-            values = column[name].astype(np.float32)
-            table[name] = pa.array(values, mask=np.isnan(values))
-        table.update({name: pa.array(column[name]) for name in POSITION_COLUMNS})
+        single = dict(zip((column.name for column in self._single), self._values, strict=True))
+        several = dict(zip((column.name for column in self._several), self._arrays, strict=True))
+        table: dict[str, Any] = {}
+        for column in COLUMNS:
+            if column.name in single:
+                kind = pa.type_for_alias(column.kind)
+                # from_pandas: a NaN is null too.
+                table[column.name] = pa.array(single[column.name], kind, from_pandas=True)
+            elif not self._started:
+                break  # it ended before the world was there: no rows, and no names yet
+            elif column.truths is not None:
+                names = [f"{column.name}{name}" for name in self._names[column.name]]
+                table.update(self._split(column, names, self._truths[column.name]))
+            elif column.name in several:
+                table.update(self._split(column, column.names, several[column.name]))
         return table
 
+    def _split(self, column: TraceColumn, names: Any, rows: bytearray) -> dict[str, Any]:  # noqa: ANN401
+        import pyarrow as pa
 
-def _renamed(what: str, names: tuple[str, ...], now: Mapping[str, bool]) -> EnvError:
-    return EnvError(f"{what} changed within the episode, from {list(names)} to {list(now)}")
+        values = np.frombuffer(rows, column.kind).reshape(len(self), len(names))
+        return {name: pa.array(values[:, i]) for i, name in enumerate(names)}
 
 
-def _action_columns(kind: str, data: bytearray) -> dict[str, Any]:
-    import pyarrow as pa
-
-    rows = np.frombuffer(data, np.float32).reshape(-1, ACTION_DIM)
-    return {f"{kind}_{i}": pa.array(rows[:, i]) for i in range(ACTION_DIM)}
+def _truths(goal: GoalStatus, subgoals: Mapping[str, bool]) -> list[tuple[str, Mapping[str, bool]]]:
+    return [(column.name, column.truths(goal, subgoals)) for column in TRUTHS if column.truths]

@@ -9,36 +9,41 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from b1k_envs.base import Float32Array, Float64Array
+from b1k_envs.base import Float32Array
 from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import ACTION_DIM
 from b1k_envs.tasks.table import get_task
+from b1k_eval.records.columns import COLUMNS, COMPARED, PREDICATE_PREFIX, SUBGOAL_PREFIX
 from b1k_eval.records.episode import EpisodeKey
 from b1k_eval.records.loading import EpisodeData, RunData, read_trace
-from b1k_eval.records.trace import POSITION_COLUMNS, PREDICATE_PREFIX, SUBGOAL_PREFIX
-from b1k_eval.records.trace_columns import Column, DamagedTraceError, EpisodeTrace
+from b1k_eval.records.trace_reading import DamagedTraceError, EpisodeTrace, Values
 from b1k_eval.settings import RunSettings, recorded_settings
 
 BoolArray = npt.NDArray[np.bool_]
 
-_POLICY_COLUMNS = ("latency_s", "skill", "skill_index", "skill_prob", "progress")
+_SAID = ("skill", *(column.name for column in COLUMNS if column.rerun is not None))
 _EPISODE = re.compile(r"(?:(?P<task>.+)-)?(?P<instance>\d+)-(?P<rollout>\d+)|(?P<alone>\d+)")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Course:
+class WorldStates:
     """What became of the world, step by step, over N steps.
 
     Attributes:
         truths: By column of the trace (`predicate:NAME`, `subgoal:NAME`), bool [N + 1]; row 0 is
             before the first action.
-        q_score: float32 [N], after each step, in [0, 1].
-        positions: float64 [N, 9] after each step, columns as `POSITION_COLUMNS`; world frame [m].
+        numbers: By column of `records.columns.COMPARED`, in its type, [N] after each step: the
+            q-score, positions of base and hands [m], world frame. Without those that the trace,
+            of an older version, has not.
     """
 
     truths: Mapping[str, BoolArray]
-    q_score: Float32Array
-    positions: Float64Array
+    numbers: Mapping[str, Values]
+
+    @property
+    def steps(self) -> int:
+        """N."""
+        return len(self.numbers["q_score"])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -49,17 +54,16 @@ class Recorded:
         episode: Its result.
         actions: float32 [N, 23], what was executed; columns and units as in `b1k_envs.r1pro`.
         commands: float32 [N, 23], what the policy asked for; None without action noise.
-        course: What became of the world.
-        words: The policy's words and waiting times, one value a step, columns as in
-            `b1k_eval.records.trace`: `latency_s` [s], `skill`, `skill_index`, `skill_prob`,
-            `progress`.
+        states: What became of the world.
+        words: What the policy said and how long it took, one value a step, by column: `skill`,
+            and those of `records.columns` that go to the Rerun file.
     """
 
     episode: EpisodeData
     actions: Float32Array
     commands: Float32Array | None
-    course: Course
-    words: Mapping[str, Column]
+    states: WorldStates
+    words: Mapping[str, Values]
 
 
 def world_settings(run: RunData) -> RunSettings:
@@ -141,26 +145,29 @@ def read_recorded(episode: EpisodeData) -> Recorded:
         episode=episode,
         actions=_rows(trace, "action"),
         commands=_rows(trace, "command") if "command_0" in trace.names else None,
-        course=Course(
+        states=WorldStates(
             truths=_truths(trace, episode),
-            q_score=_stacked(trace, ("q_score",))[:, 0].astype(np.float32),
-            positions=_stacked(trace, POSITION_COLUMNS),
+            numbers={
+                name: _finite(trace, name).astype(column.kind)
+                for name, column in COMPARED.items()
+                if name in trace.names or not column.newer
+            },
         ),
-        words=trace.read(*_POLICY_COLUMNS),
+        words=trace.read(*_SAID),
     )
 
 
 def _rows(trace: EpisodeTrace, kind: str) -> Float32Array:
     """Actions or commands; float32 in the trace, so that nothing is rounded here."""
-    return _stacked(trace, tuple(f"{kind}_{i}" for i in range(ACTION_DIM))).astype(np.float32)
+    columns = [_finite(trace, f"{kind}_{i}") for i in range(ACTION_DIM)]
+    return np.stack(columns, axis=1).astype(np.float32)
 
 
-def _stacked(trace: EpisodeTrace, names: tuple[str, ...]) -> Float64Array:
-    columns = trace.read(*names)
-    for name in names:
-        if not np.isfinite(columns[name]).all():
-            raise DamagedTraceError(f"{trace.path}: column {name!r} has a value that is not finite")
-    return np.stack([columns[name] for name in names], axis=1)
+def _finite(trace: EpisodeTrace, name: str) -> Values:
+    values = trace.read(name)[name]
+    if not np.isfinite(values).all():
+        raise DamagedTraceError(f"{trace.path}: column {name!r} has a value that is not finite")
+    return values
 
 
 def _truths(trace: EpisodeTrace, episode: EpisodeData) -> dict[str, BoolArray]:

@@ -1,31 +1,26 @@
-"""Executing recorded actions again, and finding where the world takes another course.
+"""Executing recorded actions again, and finding where the world goes another way.
 
 The twin is deterministic: on the machine of the run everything is equal bit for bit. Another
-processor or MuJoCo may round otherwise, which contacts then amplify; `POSITION_TOLERANCE_M` lets
-pass what has not become visible, predicates and sub-goals have to be equal.
+processor or MuJoCo may round otherwise, which contacts then amplify; the tolerances in
+`records.columns` let pass what has not become visible, predicates and sub-goals have to be equal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from b1k_envs.base import Env, EnvInfo, Float32Array, GoalStatus, StepResult
+from b1k_envs.base import Env, EnvInfo, Float32Array, StepResult
 from b1k_envs.errors import EnvError
 from b1k_eval import __version__
+from b1k_eval.loop.events import StepEvent
+from b1k_eval.records.columns import COMPARED, POSITIONS, truths_of
 from b1k_eval.records.loading import RunData
 from b1k_eval.records.provenance import this_session
-from b1k_eval.records.trace import POSITION_COLUMNS, PREDICATE_PREFIX, SUBGOAL_PREFIX
-from b1k_eval.replay.recorded import Course, Recorded
-
-POSITION_TOLERANCE_M = 1e-6
-"""Positions may differ by this much [m]; a contact that goes another way soon makes it more."""
-
-Q_TOLERANCE = 1e-6
-"""The q-score is a fraction of a few predicates; the trace has it as float32."""
+from b1k_eval.replay.recorded import BoolArray, Recorded, WorldStates
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,11 +28,11 @@ class Replayed:
     """What came of executing the actions again.
 
     Attributes:
-        course: As far as it went.
+        states: As far as it went.
         broke: Why the world failed in the step after the last one; None if it went to the end.
     """
 
-    course: Course
+    states: WorldStates
     broke: str | None
 
 
@@ -120,9 +115,8 @@ def perform(
         watch: Told of every state: 0 before the first action, then the number of each step.
         until: Asked after every step; once true, no further action is executed.
     """
-    truths = [_truths(env.goal(), env.subgoals())]
-    results: list[StepResult] = []
-    q_score: list[float] = []
+    truths = [truths_of(env.goal(), env.subgoals())]
+    numbers: list[list[float]] = []
     broke = None
     watch(0)
     for action in actions:
@@ -131,46 +125,60 @@ def perform(
         except EnvError as error:
             broke = str(error)
             break
-        goal = env.goal()
-        truths.append(_truths(goal, env.subgoals()))
-        results.append(result)
-        q_score.append(goal.q_score)
+        event = _event(result, action, env)
+        truths.append(truths_of(event.goal, event.subgoals))
+        numbers.append(_numbers(event))
         watch(result.step)
         if until(result):
             break
-    agents = [result.agent for result in results]
-    positions = [np.concatenate((a.base, a.left_eef, a.right_eef)) for a in agents]
+    table = np.array(numbers, dtype=np.float64).reshape(-1, len(COMPARED))
     return Replayed(
-        course=Course(
+        states=WorldStates(
             truths={name: np.array([row[name] for row in truths]) for name in truths[0]},
-            q_score=np.array(q_score, dtype=np.float32),
-            positions=np.array(positions, dtype=np.float64).reshape(-1, len(POSITION_COLUMNS)),
+            numbers={
+                name: table[:, i].astype(column.kind)
+                for i, (name, column) in enumerate(COMPARED.items())
+            },
         ),
         broke=broke,
     )
 
 
-def _truths(goal: GoalStatus, subgoals: Mapping[str, bool]) -> dict[str, bool]:
-    return {
-        **{PREDICATE_PREFIX + name: holds for name, holds in goal.predicates.items()},
-        **{SUBGOAL_PREFIX + name: holds for name, holds in subgoals.items()},
-    }
+def _event(result: StepResult, action: Float32Array, env: Env) -> StepEvent:
+    """What the trace would be told of a step, but for the policy, which is not asked."""
+    return StepEvent(
+        result=result,
+        action=action,
+        command=action,
+        goal=env.goal(),
+        subgoals=env.subgoals(),
+        inference=False,
+        not_finite=None,
+        skill=None,
+        progress=None,
+        latency_s=None,
+    )
 
 
-def compare(recorded: Course, replayed: Replayed) -> Comparison:
+def _numbers(event: StepEvent) -> list[float]:
+    """Values of `COMPARED`, in its order."""
+    values = [np.ravel(column.value(event)) for column in dict.fromkeys(COMPARED.values())]
+    return [float(value) for value in np.concatenate(values)]
+
+
+def compare(recorded: WorldStates, replayed: Replayed) -> Comparison:
     """Find what differs, and from which step on.
 
     Names that only one side has differ at step 0: the goal is another one.
     """
-    was, now = recorded, replayed.course
-    steps, done = len(was.q_score), len(now.q_score)
-    apart = np.abs(was.positions[:done] - now.positions)  # (done, 9)
-    differing: dict[str, Any] = {  # bool [done + 1] by column
+    was, now = recorded, replayed.states
+    steps, done = was.steps, now.steps
+    differing: dict[str, BoolArray] = {  # bool [done + 1] by column
         name: _differing_truths(was, now, name, done) for name in {**was.truths, **now.truths}
     }
-    differing["q_score"] = _after_start(np.abs(was.q_score[:done] - now.q_score) > Q_TOLERANCE)
-    for column, name in enumerate(POSITION_COLUMNS):
-        differing[name] = _after_start(apart[:, column] > POSITION_TOLERANCE_M)
+    apart = {name: np.abs(old[:done] - now.numbers[name]) for name, old in was.numbers.items()}
+    for name, by in apart.items():  # not recorded before the first action
+        differing[name] = np.concatenate(([False], by > COMPARED[name].tolerance))
     any_differs = np.any(list(differing.values()), axis=0)
     first_step: int | None = None
     first: tuple[Difference, ...] = ()
@@ -192,28 +200,21 @@ def compare(recorded: Course, replayed: Replayed) -> Comparison:
         first_step=first_step,
         first=first,
         differing_states=int(any_differs.sum()) + steps - done,
-        largest_position_m=float(apart.max(initial=0.0)),
+        largest_position_m=max(float(apart[name].max(initial=0.0)) for name in POSITIONS),
     )
 
 
-def _differing_truths(was: Course, now: Course, name: str, done: int) -> Any:  # noqa: ANN401
+def _differing_truths(was: WorldStates, now: WorldStates, name: str, done: int) -> BoolArray:
     """Where a predicate or sub-goal differs, bool [done + 1]."""
     if name not in was.truths or name not in now.truths:
-        return np.arange(done + 1) == 0
-    return was.truths[name][: done + 1] != now.truths[name]
+        return np.asarray(np.arange(done + 1) == 0)
+    return np.asarray(was.truths[name][: done + 1] != now.truths[name])
 
 
-def _after_start(differs: Any) -> Any:  # noqa: ANN401 - bool [done] to bool [done + 1]
-    """Scores and positions are not recorded before the first action."""
-    return np.concatenate(([False], differs))
-
-
-def _value(course: Course, name: str, step: int) -> bool | float | None:
-    if name == "q_score":
-        return float(course.q_score[step - 1])
-    if name in POSITION_COLUMNS:
-        return float(course.positions[step - 1, POSITION_COLUMNS.index(name)])
-    return bool(course.truths[name][step]) if name in course.truths else None
+def _value(states: WorldStates, name: str, step: int) -> bool | float | None:
+    if name in states.numbers:
+        return float(states.numbers[name][step - 1])
+    return bool(states.truths[name][step]) if name in states.truths else None
 
 
 # --- the conditions ------------------------------------------------------------------------------

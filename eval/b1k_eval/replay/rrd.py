@@ -34,8 +34,8 @@ from b1k_envs.r1pro import (
     PROPRIO_LAYOUTS,
 )
 from b1k_eval.files import TEMP_PREFIX
+from b1k_eval.records.columns import COLUMNS, SUBGOAL_PREFIX, TRUTHS
 from b1k_eval.records.store import StorageError
-from b1k_eval.records.trace import PREDICATE_PREFIX, SUBGOAL_PREFIX
 from b1k_eval.replay.recorded import Recorded
 from b1k_eval.replay.retrace import Comparison, Replayed
 from b1k_eval.replay.rrd_layout import (
@@ -207,26 +207,26 @@ class RrdWriter:
             self._send_curves(f"{kind}/{part}", range(1, len(rows) + 1), values, ACTION_NAMES[part])
 
     def _send_goal(self, replayed: Replayed) -> None:
-        course = replayed.course
-        after = range(1, len(course.q_score) + 1)
-        self._send_curves("goal/q_score", after, course.q_score[:, None], ("q-score",))
-        for entity, prefix in (("predicates", PREDICATE_PREFIX), ("subgoals", SUBGOAL_PREFIX)):
-            found = {n[len(prefix) :]: v for n, v in course.truths.items() if n.startswith(prefix)}
+        states = replayed.states
+        q_score = states.numbers["q_score"][:, None]
+        self._send_curves("goal/q_score", range(1, states.steps + 1), q_score, ("q-score",))
+        for column in TRUTHS:
+            prefix = column.name
+            found = {n[len(prefix) :]: v for n, v in states.truths.items() if n.startswith(prefix)}
             if found:  # a task may have no sub-goals
                 values = np.stack(list(found.values()), axis=1).astype(np.float64)
-                self._send_curves(f"goal/{entity}", range(len(values)), values, tuple(found))
+                entity = f"goal/{prefix[:-1]}s"
+                self._send_curves(entity, range(len(values)), values, tuple(found))
 
     def _send_words(self) -> None:
         words = self._recorded.words
         steps = np.arange(1, len(self._recorded.actions) + 1)
-        index = words["skill_index"].astype(np.float64)
-        index[index < 0] = np.nan  # null in the trace
-        for entity, values in (
-            ("skill_index", index),
-            ("skill_probability", words["skill_prob"]),
-            ("progress", words["progress"]),
-            ("latency", words["latency_s"]),
-        ):
+        for column in COLUMNS:
+            if column.rerun is None:
+                continue
+            entity, values = column.rerun[0], words[column.name].astype(np.float64)
+            if column.kind.startswith("int"):
+                values[values < 0] = np.nan  # null in the trace
             said = ~np.isnan(values)
             if said.any():
                 self._send_curves(
@@ -243,7 +243,7 @@ class RrdWriter:
     def _send_events(self, replayed: Replayed, comparison: Comparison) -> None:
         events = [
             (int(np.argmax(holds)), f"{name[len(SUBGOAL_PREFIX) :]} reached", "INFO")
-            for name, holds in replayed.course.truths.items()
+            for name, holds in replayed.states.truths.items()
             if name.startswith(SUBGOAL_PREFIX) and holds.any()
         ]
         if comparison.first_step is not None:

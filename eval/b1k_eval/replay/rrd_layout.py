@@ -12,6 +12,7 @@ from typing import Any
 from b1k_envs.base import VIEWS
 from b1k_envs.errors import UnavailableError
 from b1k_envs.r1pro import ARM_JOINTS, ARMS, FINGER_JOINTS, TRUNK_JOINTS
+from b1k_eval.records.columns import COLUMNS
 
 BASE = "world/base"
 """Entity of the robot's base; what hangs below it is in the base frame."""
@@ -68,6 +69,11 @@ def blueprint(*, with_commands: bool) -> Any:  # noqa: ANN401 - rerun may not be
     def curves(*entities: str, name: str) -> Any:  # noqa: ANN401
         return rrb.TimeSeriesView(name=name, contents=[f"{entity}/**" for entity in entities])
 
+    said: dict[str, list[str]] = {}
+    for column in COLUMNS:
+        if column.rerun is not None:
+            entity, tab = column.rerun
+            said.setdefault(tab, []).append(f"policy/{entity}")
     kinds = ("action", "command") if with_commands else ("action",)
     return rrb.Blueprint(
         rrb.Horizontal(
@@ -86,9 +92,7 @@ def blueprint(*, with_commands: bool) -> Any:  # noqa: ANN401 - rerun may not be
                     *(curves(f"{kind}/base", name=f"{kind} of the base") for kind in kinds),
                 ),
                 rrb.Tabs(  # apart, for their scales are
-                    curves("policy/progress", "policy/skill_probability", name="policy"),
-                    curves("policy/skill_index", name="skill index"),
-                    curves("policy/latency", name="latency"),
+                    *(curves(*entities, name=tab) for tab, entities in said.items()),
                 ),
                 rrb.Tabs(
                     rrb.TextLogView(contents=["events", "policy/skill"], name="events"),

@@ -7,7 +7,7 @@ from typing import Any
 
 from b1k_eval.diagnosis.failures import Failure, label_failure
 from b1k_eval.records.loading import EpisodeData, read_trace
-from b1k_eval.records.trace_columns import DamagedTraceError
+from b1k_eval.records.trace_reading import DamagedTraceError
 from b1k_eval.report.timelines import timeline
 from b1k_eval.video.mp4 import DamagedVideoError, VideoIndex, read_index
 
@@ -56,7 +56,7 @@ def read_episode_page(episode: EpisodeData) -> EpisodePage:
         "distance_m": efficiency.get("agent_distance", {}).get("base"),
         "subgoals": len(episode.subgoals),
         "reached": sorted(step for step in episode.subgoals.values() if step is not None),
-        "q_course": [] if course is None else course["q"],
+        "q_course": [] if course is None else course["curves"]["q_score"]["changes"],
         "label": None if failure is None else failure.label,
         "why": _why(episode, failure),
         "video": video is not None,

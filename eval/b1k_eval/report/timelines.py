@@ -13,13 +13,20 @@ import numpy as np
 from b1k_envs.base import Float64Array
 from b1k_envs.tasks.course import spans
 from b1k_envs.tasks.subgoals import SUBGOALS
+from b1k_eval.records.columns import COLUMNS, PREDICATE_PREFIX
 from b1k_eval.records.loading import EpisodeData
-from b1k_eval.records.trace import PREDICATE_PREFIX
-from b1k_eval.records.trace_columns import Column, EpisodeTrace
+from b1k_eval.records.trace_reading import EpisodeTrace, Values
 from b1k_eval.video.layout import readable
 
 Changes = list[list[Any]]
 """Pairs of a step and the value from there on; None where there is none."""
+
+_CURVES = {
+    column.name: column.curve
+    for column in sorted(COLUMNS, key=lambda column: column.rerun is None)
+    if column.curve is not None
+}
+"""Label by column; first what the policy said, then what became of the goal."""
 
 
 def timeline(episode: EpisodeData, trace: EpisodeTrace) -> dict[str, Any]:
@@ -30,30 +37,28 @@ def timeline(episode: EpisodeData, trace: EpisodeTrace) -> dict[str, Any]:
         trace: Its trace.
 
     Returns:
-        `q`, `progress`, `skill_prob`: `Changes`. `skills`: first step, last step, name (None where
-        only its number is known), number (None where it has none). `predicates`, `subgoals`: a
-        `name`, a `label` and `spans` of first and last step each, in their order. `latency`:
-        step and seconds of each inference, None where it was not measured.
+        `curves`: by column a `label` and `changes`, the `Changes`. `skill_prob`: `Changes`.
+        `skills`: first step, last step, name (None where only its number is known), number (None
+        where it has none). `predicates`, `subgoals`: a `name`, a `label` and `spans` of first and
+        last step each, in their order. `latency`: step and seconds of each inference, None where
+        it was not measured.
 
     Raises:
         DamagedTraceError: A column is missing or cannot be read.
     """
     truths = {name: f"{PREDICATE_PREFIX}{name}" for name in episode.predicates}
     columns = trace.read(
-        "q_score",
-        "inference",
-        "latency_s",
-        "skill",
-        "skill_index",
-        "skill_prob",
-        "progress",
+        *("inference", "latency_s", "skill", "skill_index", "skill_prob"),
+        *_CURVES,
         *truths.values(),
     )
     labels = {subgoal.name: subgoal.label for subgoal in SUBGOALS.get(episode.key.task, ())}
     inferences = np.flatnonzero(columns["inference"])
     return {
-        "q": changes(columns["q_score"]),
-        "progress": changes(columns["progress"]),
+        "curves": {
+            name: {"label": label, "changes": changes(columns[name])}
+            for name, label in _CURVES.items()
+        },
         "skill_prob": changes(columns["skill_prob"]),
         "skills": _skills(columns["skill"], columns["skill_index"]),
         "predicates": [
@@ -77,7 +82,7 @@ def changes(values: Float64Array) -> Changes:
     return [[row + 1, _number(values[row])] for row in _starts(differs)]
 
 
-def _skills(names: Column, numbers: Column) -> list[list[Any]]:
+def _skills(names: Values, numbers: Values) -> list[list[Any]]:
     rows = _starts((names[1:] != names[:-1]) | (numbers[1:] != numbers[:-1]))
     return [
         [row + 1, end, names[row], None if numbers[row] < 0 else int(numbers[row])]
@@ -86,12 +91,12 @@ def _skills(names: Column, numbers: Column) -> list[list[Any]]:
     ]
 
 
-def _starts(differs: Column) -> list[int]:
+def _starts(differs: Values) -> list[int]:
     """Rows at which a stretch begins, from bool [steps - 1]: the next row differs."""
     return [0, *(np.flatnonzero(differs) + 1).tolist()]
 
 
-def _truth(name: str, label: str, truth: Column) -> dict[str, Any]:
+def _truth(name: str, label: str, truth: Values) -> dict[str, Any]:
     return {"name": name, "label": label, "spans": [list(span) for span in spans(truth)]}
 
 

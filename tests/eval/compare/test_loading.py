@@ -23,7 +23,7 @@ from b1k_eval.loop.strategy import build_chunking
 from b1k_eval.records.episode import EpisodeKey, EpisodeRecord
 from b1k_eval.records.loading import read_run_data, read_trace
 from b1k_eval.records.store import open_run
-from b1k_eval.records.trace_columns import DamagedTraceError
+from b1k_eval.records.trace_reading import DamagedTraceError
 from b1k_eval.run.episode import Assembly
 from b1k_eval.run.executor import Assignment, Executor
 from b1k_eval.run.launch import plan_episodes
@@ -380,6 +380,16 @@ def test_what_the_policy_did_not_say_is_told_from_what_it_said(path):
     np.testing.assert_allclose(columns["progress"][4:], [0.04] * 4 + [0.08] * 2, rtol=1e-6)
     assert np.isnan(columns["progress"][:4]).all()
     assert np.isnan(columns["latency_s"]).tolist() == [i % 4 != 0 for i in range(10)]
+
+
+def test_a_column_that_an_older_version_did_not_write_is_read_as_nulls(path):
+    episode = by_instance(read_run_data(path))[0]
+    columns = pq.read_table(episode.trace)
+    pq.write_table(columns.drop_columns(["not_finite"]), episode.trace)
+    assert read_trace(episode).read("not_finite")["not_finite"].tolist() == [-1] * 10
+    pq.write_table(columns.drop_columns(["q_score"]), episode.trace)
+    with pytest.raises(DamagedTraceError, match="has no column 'q_score'"):
+        read_trace(episode).read("q_score")
 
 
 def test_subgoals_come_under_their_own_names(path):

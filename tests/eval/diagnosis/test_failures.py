@@ -15,7 +15,7 @@ from twin_bench import make_twin
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
 from b1k_eval.diagnosis.failures import LABELS, label_failure, label_failures
 from b1k_eval.records.loading import read_trace
-from b1k_eval.records.trace_columns import DamagedTraceError
+from b1k_eval.records.trace_reading import DamagedTraceError
 from b1k_eval.report.episodes import read_episode_page
 
 SLOW = ("leaves the door ajar", "washes one glove only")

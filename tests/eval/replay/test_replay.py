@@ -31,7 +31,7 @@ from b1k_eval.records.loading import read_run_data
 from b1k_eval.records.scoring import ScoreKeeper
 from b1k_eval.records.store import StorageError
 from b1k_eval.records.trace import Trace
-from b1k_eval.records.trace_columns import DamagedTraceError
+from b1k_eval.records.trace_reading import DamagedTraceError
 from b1k_eval.replay.recorded import Recorded, find_episode, read_recorded, world_settings
 from b1k_eval.replay.retrace import compare, execute
 from b1k_eval.replay.rrd import RrdWriter, check_target
@@ -224,17 +224,17 @@ def test_a_replay_executes_the_recorded_actions_from_a_reset_world(toy_recorded)
     assert env.calls == ["reset"] + ["step"] * 10
     np.testing.assert_array_equal(np.array(env.actions)[:, 0], np.ones(10))
     assert seen == list(range(11))
-    assert compare(toy_recorded.course, replay).equal
-    np.testing.assert_array_equal(replay.course.positions[:, 0], np.arange(1, 11) * 0.125)
-    half_way = replay.course.truths[f"predicate:{PREDICATES[0]}"]
+    assert compare(toy_recorded.states, replay).equal
+    np.testing.assert_array_equal(replay.states.numbers["base_x"], np.arange(1, 11) * 0.125)
+    half_way = replay.states.truths[f"predicate:{PREDICATES[0]}"]
     assert half_way.tolist() == [False] * 5 + [True] * 6
 
 
 def test_what_held_at_the_start_is_no_difference(episode, tmp_path):
     recorded = record(ToyEnv(start=1.0), episode, tmp_path / "run")
     assert len(recorded.actions) == 2
-    assert compare(recorded.course, execute(ToyEnv(start=1.0), recorded)).equal
-    found = compare(recorded.course, execute(ToyEnv(start=0.5), recorded))
+    assert compare(recorded.states, execute(ToyEnv(start=1.0), recorded)).equal
+    found = compare(recorded.states, execute(ToyEnv(start=0.5), recorded))
     assert found.first_step == 0
     assert {(d.what, d.recorded, d.replayed) for d in found.first} == {
         (f"predicate:{PREDICATES[0]}", True, False),
@@ -244,7 +244,7 @@ def test_what_held_at_the_start_is_no_difference(episode, tmp_path):
 
 def test_a_world_that_fails_in_the_replay_differs_there(toy_recorded):
     replay = execute(BreakingEnv(hook="step", at_step=6), toy_recorded)
-    found = compare(toy_recorded.course, replay)
+    found = compare(toy_recorded.states, replay)
     assert (found.first_step, found.replayed_steps, found.differing_states) == (7, 6, 4)
     (difference,) = found.first
     assert (difference.what, difference.replayed) == ("world", "the simulator fell over")
@@ -256,7 +256,7 @@ def test_a_difference_before_the_world_fails_comes_first(toy_recorded):
             super().reset(instance, rollout, seed)
             self.x = 0.125
 
-    found = compare(toy_recorded.course, execute(Shifted(hook="step", at_step=6), toy_recorded))
+    found = compare(toy_recorded.states, execute(Shifted(hook="step", at_step=6), toy_recorded))
     assert (found.first_step, found.differing_states) == (1, 10)
     assert {difference.what for difference in found.first} == {
         "base_x",
@@ -272,7 +272,7 @@ def test_a_goal_of_other_predicates_differs_at_step_0(toy_recorded):
             held = super().subgoals()
             return {"arrived" if name == "there" else name: v for name, v in held.items()}
 
-    found = compare(toy_recorded.course, execute(Renamed(), toy_recorded))
+    found = compare(toy_recorded.states, execute(Renamed(), toy_recorded))
     assert found.first_step == 0
     assert {(d.what, d.recorded, d.replayed) for d in found.first} == {
         ("subgoal:there", False, None),
@@ -560,7 +560,7 @@ def test_a_world_that_fails_in_the_first_step_still_gives_a_file(
     monkeypatch.setattr(twin_2026, "step", fall_over)
     begun = writer()
     replay = execute(twin_2026, recorded, watch=begun.watch)
-    begun.finish(replay, compare(recorded.course, replay))
+    begun.finish(replay, compare(recorded.states, replay))
     begun.close()
     found = Read(tmp_path / "x.rrd")
     assert found.steps("/world/base") == [0]
@@ -585,7 +585,7 @@ def test_a_disk_that_fills_up_is_an_error_and_leaves_no_file(
     begun.watch(0)
     size_limit(50_000)
     with pytest.raises(StorageError, match=r"x\.rrd cannot be written"):
-        begun.finish(replay, compare(recorded.course, replay))
+        begun.finish(replay, compare(recorded.states, replay))
     begun.close()
     assert not list(tmp_path.iterdir())
 

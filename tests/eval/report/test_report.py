@@ -169,8 +169,10 @@ def test_a_timeline_tells_every_value_of_the_trace_at_every_step(made):
 
     for place, step in enumerate(trace["step"]):
         line = trace.iloc[place]
-        for name, key in (("q_score", "q"), ("progress", "progress"), ("skill_prob", "skill_prob")):
-            assert told(course[key], step) == pytest.approx(line[name], abs=5e-5)
+        for name in ("q_score", "progress"):
+            found = told(course["curves"][name]["changes"], step)
+            assert found == pytest.approx(line[name], abs=5e-5)
+        assert told(course["skill_prob"], step) == pytest.approx(line["skill_prob"], abs=5e-5)
         (skill,) = [s for s in course["skills"] if s[0] <= step <= s[1]]
         assert skill[2:] == [line["skill"], line["skill_index"]]
         for kind, entries in (("subgoal", "subgoals"), ("predicate", "predicates")):
@@ -278,7 +280,7 @@ def test_a_damaged_trace_and_a_torn_video_are_named_and_everything_else_works(ru
     assert details_of(run, first)["video"]["frames"] == 52
     assert str(trace) in first["problems"][0]
     assert details_of(run, second)["video"] is None
-    assert details_of(run, second)["course"]["q"]
+    assert details_of(run, second)["course"]["curves"]["q_score"]["changes"]
     assert "torn off" in second["problems"][0]
     assert third["problems"] == []
     assert third["video"] is False

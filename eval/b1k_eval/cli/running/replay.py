@@ -119,7 +119,7 @@ def _replay(
             tell(step)
 
         replayed = execute(env, recorded, watch=watch)
-        comparison = compare(recorded.course, replayed)
+        comparison = compare(recorded.states, replayed)
         if writer is not None:
             writer.finish(replayed, comparison)
         return comparison
@@ -134,7 +134,7 @@ def _teller(recorded: Recorded, send: Callable[[Any], None]) -> Callable[[int], 
     from b1k_eval.run.progress import UPDATE_INTERVAL_S, Snapshot
 
     due = monotonic()
-    scores, skills = recorded.course.q_score, recorded.words["skill"]
+    scores, skills = recorded.states.numbers["q_score"], recorded.words["skill"]
 
     def tell(step: int) -> None:
         nonlocal due

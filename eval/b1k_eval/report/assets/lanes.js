@@ -49,12 +49,11 @@ B1K.Lanes = (function () {
           return found ? `${skillName(found)}${sure === null ? "" : ` ${Math.round(100 * sure)} %`}` : "-";
         });
       }
-      if (course.progress.some(([, value]) => value !== null)) {
-        this.add("curve", "Progress", "progress", this.curve(course.progress, "progress"), (step) =>
-          B1K.number(B1K.at(course.progress, step), 2));
+      for (const [name, { label, changes }] of Object.entries(course.curves)) {
+        if (changes.some(([, value]) => value !== null)) {
+          this.add("curve", label, name, this.curve(changes, name), (step) => B1K.number(B1K.at(changes, step), 2));
+        }
       }
-      this.add("curve", "q-score", "q", this.curve(course.q, "q"), (step) =>
-        B1K.number(B1K.at(course.q, step), 2));
       for (const entry of course.predicates) {
         this.truth(entry, "predicate", detail.initial_predicates[entry.name]);
       }
@@ -101,13 +100,14 @@ B1K.Lanes = (function () {
     curve(changes, kind) {
       let path = "";
       let open = false;
+      const most = Math.max(1, ...changes.map(([, value]) => value ?? 0));  // shares have the whole height
       changes.forEach(([step, value], i) => {
         const end = i + 1 < changes.length ? changes[i + 1][0] - 1 : this.row.steps;
         if (value === null) {
           open = false;
           return;
         }
-        path += `${open ? "L" : "M"}${step - 1} ${1 - value}H${end}`;
+        path += `${open ? "L" : "M"}${step - 1} ${1 - value / most}H${end}`;
         open = true;
       });
       return [this.svg(-0.06, 1.12, h("path", { class: `line ${kind}`, d: path }))];

@@ -1,6 +1,6 @@
 """The trace of one episode, opened for analysis: columns as numpy, read when they are asked for.
 
-What the columns mean is said in `b1k_eval.records.trace`, which writes them.
+What the columns mean is said in `b1k_eval.records.columns`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from b1k_envs.errors import B1kEvalError
 from b1k_envs.parquet import require_pyarrow
-from b1k_eval.records.trace import SUBGOAL_PREFIX
+from b1k_eval.records.columns import NEWER, SUBGOAL_PREFIX
 
-Column = npt.NDArray[Any]
+Values = npt.NDArray[Any]
 """A column of a trace, one value a control step; `EpisodeTrace.read` says of which dtype."""
 
 
@@ -45,7 +45,7 @@ class EpisodeTrace:
 
         self.path = path
         self._subgoals = tuple(subgoals)
-        self._cache: dict[str, Column] = {}
+        self._cache: dict[str, Values] = {}
         try:
             # Not by its name: pyarrow takes only such as are UTF-8.
             self._file = pq.ParquetFile(pa.BufferReader(path.read_bytes()))
@@ -56,20 +56,24 @@ class EpisodeTrace:
         if rows != steps:
             raise DamagedTraceError(f"{path} has {rows} rows, the episode {steps} steps")
 
-    def read(self, *names: str) -> dict[str, Column]:
+    def read(self, *names: str) -> dict[str, Values]:
         """Columns by name, each [steps] and read-only; a column is read once.
 
         Floats become float64, NaN where the trace has null; integers int64, -1 where it has null
         (no column has a negative number of its own); truths bool; text object, None for null.
+
+        Of what was not recorded yet when the trace was written (`columns.NEWER`), all is null.
 
         Raises:
             DamagedTraceError: A column is missing or cannot be read, or a truth is null.
         """
         import pyarrow as pa
 
-        missing = [name for name in names if name not in self.names]
-        if missing:
-            raise DamagedTraceError(f"{self.path} has no column {missing[0]!r}")
+        for name in {*names}.difference(self.names, self._cache):
+            if name not in NEWER:
+                raise DamagedTraceError(f"{self.path} has no column {name!r}")
+            nulls = pa.nulls(self._file.metadata.num_rows, pa.type_for_alias(NEWER[name]))
+            self._cache[name] = _column(pa.chunked_array([nulls]))
         new = [name for name in names if name not in self._cache]
         if new:
             try:
@@ -83,7 +87,7 @@ class EpisodeTrace:
                 self._cache[name] = _column(column)
         return {name: self._cache[name] for name in names}
 
-    def subgoals(self) -> dict[str, Column]:
+    def subgoals(self) -> dict[str, Values]:
         """Truth of each sub-goal after each step, bool [steps], by the sub-goal's name.
 
         Raises:
@@ -99,11 +103,11 @@ class EpisodeTrace:
         return {name: columns[SUBGOAL_PREFIX + name] for name in names}
 
 
-def _column(column: Any) -> Column:  # noqa: ANN401 - pyarrow has no types
+def _column(column: Any) -> Values:  # noqa: ANN401 - pyarrow has no types
     import pyarrow as pa
 
     kind = column.type
-    values: Column
+    values: Values
     if pa.types.is_boolean(kind):
         values = _numbers(column, pa.uint8(), np.uint8, 0).view(np.bool_)
     elif pa.types.is_integer(kind):
@@ -116,7 +120,7 @@ def _column(column: Any) -> Column:  # noqa: ANN401 - pyarrow has no types
     return values
 
 
-def _numbers(column: Any, kind: Any, dtype: type, missing: float) -> Column:  # noqa: ANN401
+def _numbers(column: Any, kind: Any, dtype: type, missing: float) -> Values:  # noqa: ANN401
     """The numbers of a column, by its memory: `to_numpy` would import pandas, which takes long."""
     import pyarrow as pa
 
@@ -126,5 +130,5 @@ def _numbers(column: Any, kind: Any, dtype: type, missing: float) -> Column:  # 
     if column.null_count:
         column = column.fill_null(missing)
     array = pa.concat_arrays(column.chunks)
-    whole: Column = np.frombuffer(array.buffers()[1], dtype=dtype)
+    whole: Values = np.frombuffer(array.buffers()[1], dtype=dtype)
     return whole[array.offset : array.offset + len(array)]

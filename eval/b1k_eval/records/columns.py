@@ -1,0 +1,214 @@
+"""The columns of a trace, declared once: what each is, where its value comes from, how it is used.
+
+A new column is an entry in `COLUMNS`, which also says whether the page draws it, a replay is held
+against it, and the Rerun file has it; its value comes from what the loop tells in a `StepEvent`.
+All describe the state after the step unless said otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from b1k_envs.base import GoalStatus
+from b1k_envs.r1pro import ACTION_DIM
+from b1k_eval.loop.events import StepEvent
+
+Kind = Literal["bool", "int8", "int32", "float32", "float64", "string"]
+
+PREDICATE_PREFIX = "predicate:"
+SUBGOAL_PREFIX = "subgoal:"
+"""In front of the name in a column of truths."""
+
+
+def _none(event: StepEvent) -> None:
+    """Of truths, which `TraceColumn.truths` gives."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TraceColumn:
+    """A column of the trace, or several of one kind.
+
+    Attributes:
+        name: Its name; of several, what their names begin with.
+        kind: Type in the file.
+        meaning: What it says, with unit and frame.
+        value: Its value of a step: None for null; of several, an array of one value each.
+        ends: What the names of several end with; empty for a single one and for truths.
+        truths: Of bool columns whose names are the episode's own: name to truth, of any state.
+        with_noise: It is there only in runs with action noise.
+        newer: Traces of older versions may lack it: it is read as nulls there.
+        tolerance: A replay may differ by this much and is still equal; None: not compared.
+        curve: Label of its curve on the page, which is drawn from 0 upwards; None: no curve.
+        rerun: Its entity below `policy/` in the Rerun file, and the tab that shows it; None: not
+            there by itself.
+    """
+
+    name: str
+    kind: Kind
+    meaning: str
+    value: Callable[[StepEvent], Any] = _none
+    ends: tuple[str, ...] = ()
+    truths: Callable[[GoalStatus, Mapping[str, bool]], Mapping[str, bool]] | None = None
+    with_noise: bool = False
+    newer: bool = False
+    tolerance: float | None = None
+    curve: str | None = None
+    rerun: tuple[str, str] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names in the file, but for truths, whose names are the episode's."""
+        return tuple(f"{self.name}{end}" for end in self.ends) or (self.name,)
+
+
+_ACTION = tuple(map(str, range(ACTION_DIM)))
+_SAME_M = 1e-6
+"""A contact that goes another way soon makes it more [m]."""
+_SAME_Q = 1e-6
+"""The q-score is a fraction of a few predicates, in float32."""
+
+_POSITIONS = (
+    TraceColumn(
+        name="base_",
+        kind="float64",
+        meaning="the base [m], world frame; what the official AgentMetric integrates, as the hands",
+        value=lambda event: event.result.agent.base,
+        ends=("x", "y", "z"),
+        tolerance=_SAME_M,
+    ),
+    TraceColumn(
+        name="left_eef_",
+        kind="float64",
+        meaning="the left hand [m], world frame",
+        value=lambda event: event.result.agent.left_eef,
+        ends=("x", "y", "z"),
+        tolerance=_SAME_M,
+    ),
+    TraceColumn(
+        name="right_eef_",
+        kind="float64",
+        meaning="the right hand [m], world frame",
+        value=lambda event: event.result.agent.right_eef,
+        ends=("x", "y", "z"),
+        tolerance=_SAME_M,
+    ),
+)
+
+COLUMNS: tuple[TraceColumn, ...] = (
+    TraceColumn(name="step", kind="int32", meaning="from 1", value=lambda event: event.result.step),
+    TraceColumn(
+        name="time",
+        kind="float64",
+        meaning="simulated [s]",
+        value=lambda event: event.result.time,
+    ),
+    TraceColumn(
+        name="action_",
+        kind="float32",
+        meaning="the executed action; units as in `b1k_envs.r1pro`",
+        value=lambda event: event.action,
+        ends=_ACTION,
+    ),
+    TraceColumn(
+        name="command_",
+        kind="float32",
+        meaning="what the policy asked for; units as in `b1k_envs.r1pro`",
+        value=lambda event: event.command,
+        ends=_ACTION,
+        with_noise=True,
+    ),
+    TraceColumn(
+        name="q_score",
+        kind="float32",
+        meaning="in [0, 1]",
+        value=lambda event: event.goal.q_score,
+        tolerance=_SAME_Q,
+        curve="q-score",
+    ),
+    TraceColumn(
+        name=PREDICATE_PREFIX,
+        kind="bool",
+        meaning="each predicate of the goal",
+        truths=lambda goal, _: goal.predicates,
+    ),
+    TraceColumn(
+        name=SUBGOAL_PREFIX,
+        kind="bool",
+        meaning="each sub-goal of the task",
+        truths=lambda _, subgoals: subgoals,
+    ),
+    TraceColumn(
+        name="not_finite",
+        kind="int8",
+        meaning="1 where the observation made right before the step had a NaN or an infinity in "
+        "proprio or camera poses, else 0; null where none was made",
+        value=lambda event: None if event.not_finite is None else int(event.not_finite),
+        newer=True,
+    ),
+    TraceColumn(
+        name="inference",
+        kind="bool",
+        meaning="the policy was asked right before the step",
+        value=lambda event: event.inference,
+    ),
+    TraceColumn(
+        name="skill",
+        kind="string",
+        meaning="the policy's last word on its skill; null where it has none",
+        value=lambda event: None if event.skill is None else event.skill.name,
+    ),
+    TraceColumn(
+        name="skill_index",
+        kind="int32",
+        meaning="its number, from 0; null where it has none",
+        value=lambda event: None if event.skill is None else event.skill.index,
+        rerun=("skill_index", "skill index"),
+    ),
+    TraceColumn(
+        name="skill_prob",
+        kind="float32",
+        meaning="how sure the policy is of it, in [0, 1]; null where it does not say",
+        value=lambda event: None if event.skill is None else event.skill.probability,
+        rerun=("skill_probability", "policy"),
+    ),
+    TraceColumn(
+        name="progress",
+        kind="float32",
+        meaning="the policy's last word on its progress, in [0, 1]; null where it has none",
+        value=lambda event: event.progress,
+        curve="Progress",
+        rerun=("progress", "policy"),
+    ),
+    TraceColumn(
+        name="latency_s",
+        kind="float32",
+        meaning="wall time of the inference [s], null where none was: the one column that differs "
+        "between equal runs",
+        value=lambda event: event.latency_s,
+        rerun=("latency", "latency"),
+    ),
+    *_POSITIONS,
+)
+"""In the order of the file."""
+
+TRUTHS: tuple[TraceColumn, ...] = tuple(column for column in COLUMNS if column.truths)
+POSITIONS: tuple[str, ...] = tuple(name for column in _POSITIONS for name in column.names)
+COMPARED: Mapping[str, TraceColumn] = {
+    name: column for column in COLUMNS if column.tolerance is not None for name in column.names
+}
+"""What a replay must reproduce besides the truths, by name in the file."""
+NEWER: Mapping[str, Kind] = {
+    name: column.kind for column in COLUMNS if column.newer for name in column.names
+}
+
+
+def truths_of(goal: GoalStatus, subgoals: Mapping[str, bool]) -> dict[str, bool]:
+    """Predicates and sub-goals of a state, by the name of their column."""
+    return {
+        f"{column.name}{name}": holds
+        for column in TRUTHS
+        if column.truths is not None
+        for name, holds in column.truths(goal, subgoals).items()
+    }
