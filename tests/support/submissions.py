@@ -68,9 +68,11 @@ def submittable(folder: Path, *, video, outcomes=OUTCOMES, **changes) -> Path:
                 },
                 "notes": [],
             }
-        (episode / "result.json").write_text(json.dumps(result))
         if video is not None:
-            shutil.copyfile(video(steps), episode / "video.mp4")
+            made = shutil.copyfile(video(steps), episode / "video.mp4")
+            size = made.stat().st_size
+            result["recording"] = {"frames": steps + 1, "fps": 30.0, "bytes": size}
+        (episode / "result.json").write_text(json.dumps(result))
     (run / "episodes.jsonl").write_text("".join(f"{line}\n" for line in lines))
     return run
 

@@ -22,7 +22,7 @@ from b1k_envs.tasks.table import TIME_LIMIT_FACTORS, get_task
 from b1k_envs.tracks import FORBIDDEN_PROPRIO, Track
 from b1k_eval.compare.comparable import differences
 from b1k_eval.records.loading import EpisodeData, RunData
-from b1k_eval.video.mp4 import DamagedVideoError, read_index
+from b1k_eval.video.recording import DamagedVideoError, recording_of
 
 TestSet = Literal["public", "hidden"]
 
@@ -192,17 +192,17 @@ def _video_problem(episode: EpisodeData) -> str | None:
     if episode.video is None:
         return None
     try:
-        index = read_index(episode.video)
+        found = recording_of(episode.video, episode.recording)
     except DamagedVideoError as error:
         return f"cannot be read ({error}): run the episode again"
-    if index.every != 1:
+    if found.every != 1:
         return (
-            f"has {index.fps:g} pictures a second, and one per step at {VIDEO_FPS:g} is wanted: "
+            f"has {found.fps:g} pictures a second, and one per step at {VIDEO_FPS:g} is wanted: "
             f"run it with --video-fps {VIDEO_FPS:g}"
         )
-    if not index.fits(episode.steps):
+    if not found.fits(episode.steps):
         return (
-            f"has {index.frames} pictures for {episode.steps} steps, and one per step is wanted: "
+            f"has {found.frames} pictures for {episode.steps} steps, and one per step is wanted: "
             "run the episode again"
         )
     return None

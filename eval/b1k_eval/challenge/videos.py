@@ -26,8 +26,8 @@ import numpy as np
 from b1k_eval.files import TEMP_PREFIX
 from b1k_eval.records.store import StorageError
 from b1k_eval.video.layout import RED, VIEW_BOXES, import_cv2
-from b1k_eval.video.mp4 import read_index
 from b1k_eval.video.recorder import ffmpeg_exe
+from b1k_eval.video.recording import measured
 
 OFFICIAL_HEIGHT, OFFICIAL_WIDTH = 448, 672
 
@@ -68,7 +68,7 @@ def official_video(source: Path, target: Path, *, steps: int | None, draft: bool
         full = os.strerror(errno.ENOSPC) in said
         advice = "free some space" if full else "the video is damaged; run its episode again"
         raise StorageError(f"{source} cannot be turned into {target} ({said}): {advice}")
-    if steps and (frames := read_index(partial).frames) != steps:
+    if steps and (frames := measured(partial).frames) != steps:
         partial.unlink()
         raise StorageError(
             f"{source} has pictures of {frames} of {steps} steps: the video is damaged; run its "

@@ -69,8 +69,8 @@ class EpisodeRecord:
         subgoals: First step after which each sub-goal held, in the task's order; 0 at the start,
             None never. Empty if the task has none.
         efficiency: Official time and distance figures; None for an error.
-        recording: `frames` and `fps` of video.mp4, as it was made; None where there is none. In
-            result.json only where there is one; older versions did not record it.
+        recording: `frames`, `fps` and `bytes` of video.mp4, as it was made; None where there is
+            none. In result.json only where there is one; older versions did not record it.
         timing: Wall times [s]; empty where they are not known.
     """
 

@@ -173,7 +173,7 @@ def episode_record(
         result: How it ended.
         keeper: Listened to it.
         human: What its figures are relative to.
-        recording: `frames` and `fps` of its video; None if it has none.
+        recording: `frames`, `fps` and `bytes` of its video; None if it has none.
     """
     episode, goal = result.episode, result.goal
     scored = result.outcome != "error"

@@ -9,7 +9,7 @@ from b1k_eval.diagnosis.failures import Failure, label_failure
 from b1k_eval.records.loading import EpisodeData, read_trace
 from b1k_eval.records.trace_reading import DamagedTraceError
 from b1k_eval.report.timelines import timeline
-from b1k_eval.video.mp4 import DamagedVideoError, VideoIndex, read_index
+from b1k_eval.video.recording import DamagedVideoError, Recording, recording_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,13 +20,13 @@ class EpisodePage:
         row: For the list and the tables, known at once.
         detail: For the episode's own view, loaded with it. Where its video is, is still missing.
         failure: Why it failed; None for a success or an error, and where that cannot be told.
-        video: The video's index; None where there is no video, or none that plays.
+        video: What the video has; None where there is no video, or none that plays.
     """
 
     row: dict[str, Any]
     detail: dict[str, Any]
     failure: Failure | None
-    video: VideoIndex | None
+    video: Recording | None
 
 
 def read_episode_page(episode: EpisodeData) -> EpisodePage:
@@ -78,20 +78,20 @@ def read_episode_page(episode: EpisodeData) -> EpisodePage:
     return EpisodePage(row=row, detail=detail, failure=failure, video=video)
 
 
-def _video(episode: EpisodeData, problems: list[str]) -> VideoIndex | None:
+def _video(episode: EpisodeData, problems: list[str]) -> Recording | None:
     if episode.video is None:
         return None
     try:
-        index = read_index(episode.video)
+        found = recording_of(episode.video, episode.recording)
     except DamagedVideoError as error:
         problems.append(f"The video cannot be shown: {error}.")
         return None
-    if not index.fits(episode.steps):
+    if not found.fits(episode.steps):
         problems.append(
-            f"The video has {index.frames} pictures at {index.fps:g} a second, which does not fit "
+            f"The video has {found.frames} pictures at {found.fps:g} a second, which does not fit "
             f"{episode.steps} steps: what it shows and the cursor may not agree."
         )
-    return index
+    return found
 
 
 def _why(episode: EpisodeData, failure: Failure | None) -> str | None:

@@ -171,8 +171,8 @@ def _write_data(temp: Path, out: Path, found: Findings, *, copy_videos: bool) ->
 def _video(page: EpisodePage, source: str | None) -> dict[str, Any] | None:
     if page.video is None or source is None:
         return None
-    index = page.video
-    return {"src": source, "fps": index.fps, "frames": index.frames, "every": index.every}
+    video = page.video
+    return {"src": source, "fps": video.fps, "frames": video.frames, "every": video.every}
 
 
 def _link(video: Path, out: Path) -> str:

@@ -239,7 +239,8 @@ class VideoRecorder:
             self.abort()
             raise
         self._discard()
-        self.recording = {"frames": self.frames_added, "fps": self.fps}
+        size = self.path.stat().st_size
+        self.recording = {"frames": self.frames_added, "fps": self.fps, "bytes": size}
 
     def abort(self) -> None:
         """Stop, and remove what was written; never raises, safe at any time."""

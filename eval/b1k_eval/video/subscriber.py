@@ -91,7 +91,7 @@ class VideoSubscriber(Subscriber):
 
     @property
     def recording(self) -> dict[str, float] | None:
-        """`frames` and `fps` of the file; None where there is none."""
+        """`frames`, `fps` and `bytes` of the file; None where there is none."""
         return self._recorder.recording
 
     def close(self) -> None:

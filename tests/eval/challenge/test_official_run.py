@@ -20,7 +20,7 @@ from b1k_eval.challenge.rules import objections
 from b1k_eval.cli.main import app
 from b1k_eval.cli.resolving import resolve_execution, resolve_settings
 from b1k_eval.records.loading import read_run_data
-from b1k_eval.video.mp4 import read_index
+from b1k_eval.video.recording import measured
 
 GIVEN = {"task": "31", "policy": "hold"}
 OFFICIAL = ["run", "--task", 31, "--official", "--policy", "hold"]
@@ -114,7 +114,7 @@ def test_an_official_run_is_exported_and_taken_by_the_scorer(cli, tmp_path, monk
     assert (exported["files"], exported["objections"]) == (10, [])
     folder = tmp_path / exported["folder"]
     for file in (folder / "videos").iterdir():
-        assert read_index(file).frames == limit + 1  # a picture of each of the episode's steps
+        assert measured(file).frames == limit + 1  # a picture of each of the episode's steps
     names = [task.name for task in TASKS if task.in_2025 or year == "2026"]
     ids = PUBLIC_IDS_2025 if year == "2025" else None
     (scores,) = score_all(folder.parent, names, year=year, ids=ids).values()

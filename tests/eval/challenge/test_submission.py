@@ -25,7 +25,7 @@ from b1k_eval.challenge.package import package_files
 from b1k_eval.challenge.rules import objections
 from b1k_eval.cli.main import app
 from b1k_eval.records.loading import read_run_data
-from b1k_eval.video.mp4 import read_index
+from b1k_eval.video.recording import measured
 
 OTHER = "make_pizza"
 
@@ -244,8 +244,8 @@ def test_an_exported_video_has_one_picture_a_step_at_the_control_rate(
         episode.video.write_bytes(made_anew.read_bytes())
     done = export_runs([run], entry(), tmp_path / "out")
     for number, episode in zip((301, 302), run.episodes, strict=True):
-        index = read_index(done.folder / "videos" / f"{TASK}_{number}_0.mp4")
-        assert (index.frames, index.fps) == (episode.steps, pytest.approx(30.0))
+        found = measured(done.folder / "videos" / f"{TASK}_{number}_0.mp4")
+        assert (found.frames, found.fps) == (episode.steps, pytest.approx(30.0))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
+import imageio_ffmpeg
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,7 +23,7 @@ from report_runs import NAMES, TASK, TalkingPolicy, make_run, steps_in
 from typer.testing import CliRunner
 
 from b1k_eval.cli.main import app
-from b1k_eval.video.mp4 import DamagedVideoError, frame_of_step, read_index, step_of_frame
+from b1k_eval.video.recording import DamagedVideoError, Recording, measured, recording_of
 from b1k_policies.contract.presets import V4, V17
 
 EVIL = '</script><script>alert(1)</script><img src=x onerror="alert(2)"> & $x$ "'
@@ -108,32 +110,49 @@ def test_every_picture_shows_the_step_that_the_page_takes_it_for(tmp_path, fps):
     late = make_run(tmp_path / "late", policy=TalkingPolicy(vx=0.05), max_steps=96, fps=fps)
     checked = []
     for video in [*run.rglob("video.mp4"), *late.rglob("video.mp4")]:
-        steps = json.loads((video.parent / "result.json").read_text())["steps"]
-        shown = steps_in(video)
-        index = read_index(video)
-        assert (index.frames, index.fps) == (len(shown), fps)
-        assert index.fits(steps)
-        assert [step_of_frame(n, index.every, steps) for n in range(index.frames)] == shown
-        for step in range(steps + 1):
-            frame = frame_of_step(step, index.every, steps, index.frames)
-            assert shown[frame] == max(s for s in shown if s <= step)
+        result = json.loads((video.parent / "result.json").read_text())
+        steps, shown = result["steps"], steps_in(video)
+        recording = recording_of(video, result["recording"])
+        assert (recording.frames, recording.fps) == (len(shown), fps)
+        assert recording.fits(steps)
+        assert [min(n * recording.every, steps) for n in range(len(shown))] == shown
         checked.append(steps)
     assert set(checked) == {31, 97, 100}
 
 
-@pytest.mark.slow
-def test_a_video_of_another_length_does_not_fit(made):
-    index = read_index(made[0] / "episodes" / f"{TASK}-0-0" / "video.mp4")
-    assert [steps for steps in range(90, 110) if index.fits(steps)] == [100, 101, 102, 103]
+def test_what_is_recorded_of_a_video_is_what_ffmpeg_and_opencv_find_in_it(made):
+    for video in made[0].rglob("video.mp4"):
+        recorded = json.loads((video.parent / "result.json").read_text())["recording"]
+        frames, seconds = imageio_ffmpeg.count_frames_and_secs(video)
+        assert recorded["frames"] == frames > 1
+        assert recorded["fps"] == pytest.approx(frames / seconds, rel=0.01)
+        assert recorded["bytes"] == len(video.read_bytes())
+        assert measured(video) == Recording(frames=frames, fps=recorded["fps"])
+        assert recording_of(video, None) == recording_of(video, recorded) == measured(video)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.002, 0.5, 0.999])
-def test_a_torn_video_is_named(made, tmp_path, share):
-    whole = (made[0] / "episodes" / f"{TASK}-0-0" / "video.mp4").read_bytes()
+def test_a_video_of_another_length_does_not_fit():
+    recording = Recording(frames=52, fps=15)
+    assert [steps for steps in range(90, 110) if recording.fits(steps)] == [100, 101, 102, 103]
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "of an older version"])
+@pytest.mark.parametrize("share", [0.0, 0.002, 0.5, 0.98])
+def test_a_torn_video_is_named(made, tmp_path, share, recorded):
+    folder = made[0] / "episodes" / f"{TASK}-0-0"
+    result = json.loads((folder / "result.json").read_text())
+    whole = (folder / "video.mp4").read_bytes()
     torn = tmp_path / "torn.mp4"
     torn.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(DamagedVideoError, match=re.escape(str(torn))):
-        read_index(torn)
+        recording_of(torn, result["recording"] if recorded else None)
+
+
+def test_a_video_put_in_place_of_the_recorded_one_is_looked_at_itself(made, tmp_path):
+    video = made[0] / "episodes" / f"{TASK}-0-0" / "video.mp4"
+    other = Path(shutil.copyfile(video, tmp_path / os.fsdecode(b"\xff.mp4")))
+    recorded = {"frames": 7, "fps": 30.0, "bytes": 1}
+    assert recording_of(other, recorded) == measured(video)
 
 
 # --- data ---------------------------------------------------------------------------------------
