@@ -36,7 +36,7 @@ from b1k_envs.r1pro import CAMERAS, PROPRIO_DIM
 from b1k_envs.tasks.table import get_task
 from b1k_policies.base import Query
 from b1k_policies.remote.wire.codec import pack, unpack
-from b1k_policies.remote.wire.messages import Told, read_answer, reset_message, to_wire
+from b1k_policies.remote.wire.messages import Announcement, read_answer, reset_message, to_wire
 from b1k_policies.remote.wire.poses import camera_poses
 from b1k_policies.seeding import inference_seed
 from b1k_policies.xvla.files.checkpoint import CheckpointRequest
@@ -118,7 +118,7 @@ def play(url: str, client: int, expected: np.ndarray, end: float, ledger: Ledger
         with connect(url, compression=None, max_size=None) as socket:
             socket.recv(timeout=ANSWER_S)
             while time.monotonic() < end:
-                socket.send(pack(reset_message(Told(seed=client, instance=0, rollout=0))))
+                socket.send(pack(reset_message(Announcement(seed=client, instance=0, rollout=0))))
                 for message, chunk in zip(messages, expected, strict=True):
                     began = time.monotonic()
                     socket.send(message)

@@ -100,9 +100,9 @@ def observations() -> list[bytes]:
 def resets() -> list[bytes]:
     """Return resets as evaluators and our own client send them."""
     from b1k_policies.remote.wire.codec import pack
-    from b1k_policies.remote.wire.messages import Told, reset_message
+    from b1k_policies.remote.wire.messages import Announcement, reset_message
 
-    told = Told(seed=5, instance=2, rollout=1, inference=3, step=40)
+    told = Announcement(seed=5, instance=2, rollout=1, inference=3, step=40)
     return [pack(reset_message()), pack(reset_message(told))]
 
 

@@ -34,7 +34,7 @@ from websockets.exceptions import ConnectionClosedOK
 if TYPE_CHECKING:
     from b1k_envs.base import Observation
     from b1k_policies.base import ActionChunk, EpisodeInfo
-    from b1k_policies.remote.wire.limits import Limits
+    from b1k_policies.remote.wire.limits import MessageLimits
 
 MOST_S = 1.0
 """Most processor time for one input [s]."""
@@ -43,7 +43,7 @@ _ERRORS = 2**16
 _HANDLING = 2**19
 """Memory of a connection, its tasks and its answers besides the messages [bytes]."""
 _PER_VALUE = 250
-"""Memory of one value; `Limits` says about 200 [bytes]."""
+"""Memory of one value; `MessageLimits` says about 200 [bytes]."""
 
 
 class BrokenInvariantError(AssertionError):
@@ -81,8 +81,8 @@ class Meter:
 METER = Meter()
 
 
-def room_for(length: int, limits: Limits) -> int:
-    """Return what reading a message of a length may allocate by its `Limits` [bytes]."""
+def room_for(length: int, limits: MessageLimits) -> int:
+    """Return what reading a message of a length may allocate by its `MessageLimits` [bytes]."""
     return (
         min(length, limits.size)
         + 4 * min(length, limits.text)
@@ -103,7 +103,7 @@ class CodecTarget:
 
         self._codec = codec
         self._granted = Quota(envs=2).wire
-        self._tight = codec.Limits(size=2048, depth=3, elements=48, text=192)
+        self._tight = codec.MessageLimits(size=2048, depth=3, elements=48, text=192)
 
     def close(self) -> None:
         """Do nothing: the target holds nothing."""
@@ -124,7 +124,7 @@ class CodecTarget:
         if self._codec.pack(self._codec.unpack(again)) != again:
             raise BrokenInvariantError("what was read cannot be sent and read again")
 
-    def _read(self, data: bytes, limits: Limits) -> tuple[Any, bool]:
+    def _read(self, data: bytes, limits: MessageLimits) -> tuple[Any, bool]:
         with METER.held_to(data, room_for(len(data), limits)):
             try:
                 return self._codec.unpack(data, limits), True

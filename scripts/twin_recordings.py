@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from b1k_envs.r1pro import ACTION_DIM, CONTROL_HZ
 from b1k_envs.tasks.table import Task, get_task
-from b1k_eval.qualify.demos import Demo, Entry, behavior_number
+from b1k_eval.qualify.demos import Demo, DemoEntry, behavior_number
 from b1k_eval.qualify.replays import execute_and_read
 from b1k_eval.records.loading import read_run_data
 from b1k_eval.replay.recorded import read_recorded, world_settings
@@ -57,7 +57,9 @@ def record(run: Path) -> list[Demo]:
             states = execute_and_read(env, actions)
             instance = simulators.twin_number(settings.split, key.instance)
             number = behavior_number(task, instance, key.rollout)
-            entry = Entry(number=number, episode_index=number, instance_id=instance, file=Path())
+            entry = DemoEntry(
+                number=number, episode_index=number, instance_id=instance, file=Path()
+            )
             demos.append(
                 Demo(
                     entry=entry,

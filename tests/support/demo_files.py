@@ -9,7 +9,7 @@ import numpy as np
 from b1k_envs.base import Protocol
 from b1k_envs.r1pro import ACTION_DIM, PROPRIO_DIM
 from b1k_envs.tasks.table import Task, get_task
-from b1k_eval.qualify.demos import Demo, Entry, behavior_number
+from b1k_eval.qualify.demos import Demo, DemoEntry, behavior_number
 
 TASK = get_task(31)
 
@@ -21,7 +21,7 @@ def made_demo(
     rng = np.random.default_rng(instance)
     number = behavior_number(task, instance, 0)
     return Demo(
-        entry=Entry(number=number, episode_index=number, instance_id=instance, file=Path()),
+        entry=DemoEntry(number=number, episode_index=number, instance_id=instance, file=Path()),
         actions=rng.uniform(-1, 1, (steps, ACTION_DIM)).astype(np.float32),
         states=rng.uniform(-1, 1, (steps, PROPRIO_DIM[layout])).astype(np.float32),
         layout=layout,

@@ -19,7 +19,7 @@ from b1k_eval.records.store import open_run
 from b1k_eval.run.episode import Assembly
 from b1k_eval.run.launch import launch, plan_episodes
 from b1k_eval.run.progress import Reporter
-from b1k_eval.run.watchdog import Limits
+from b1k_eval.run.watchdog import CallLimits
 
 TASK = get_task(31)
 RECORD = {"format": 1, "identity": {"settings": {}}, "sessions": [{"started_at": "-"}]}
@@ -130,7 +130,7 @@ def run_stuck(
     assembly = Assembly(
         make_worlds=partial(stuck_worlds, num_envs, independent, **options),
         num_envs=num_envs,
-        limits=limits or Limits(start_s=60, reset_s=60, step_s=60, observe_s=60, close_s=60),
+        limits=limits or CallLimits(start_s=60, reset_s=60, step_s=60, observe_s=60, close_s=60),
         make_policy=policy or RandomWalkPolicy,
         make_chunking=partial(RecedingHorizon, 4),
         human=human_stats(TASK),

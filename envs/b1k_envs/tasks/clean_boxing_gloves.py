@@ -35,7 +35,7 @@ import numpy as np
 from b1k_envs.base import Float64Array
 from b1k_envs.r1pro import ARMS, CONTROL_HZ, GRIPPER_OPEN
 from b1k_envs.tasks.course import STILL, WORKING, Course, holds_of, last_step, spans
-from b1k_envs.tasks.description import Description, Finding, Holds, Skill, StageRule, SubGoal
+from b1k_envs.tasks.description import Description, FailureFound, Holds, Skill, StageRule, SubGoal
 
 AT_PICK_UP = 0.30
 """A glove let go with the hand this close to where it was taken lies where it lay before [m]."""
@@ -150,7 +150,7 @@ class _Gloves:
 
     # --- the decision -----------------------------------------------------------------------
 
-    def finding(self) -> Finding:
+    def finding(self) -> FailureFound:
         return (
             self._lost()
             or self.course.working(_ACHIEVED)
@@ -159,7 +159,7 @@ class _Gloves:
             or self._after_the_gloves()
         )
 
-    def _lost(self) -> Finding | None:
+    def _lost(self) -> FailureFound | None:
         lost = [
             (hold.let_go, hold.taken, glove)
             for glove, holds in self.holds.items()
@@ -171,7 +171,7 @@ class _Gloves:
         let_go, taken, glove = min(lost)
         return self._lost_glove(glove, taken, let_go)
 
-    def _lost_glove(self, glove: int, taken: int, let_go: int) -> Finding:
+    def _lost_glove(self, glove: int, taken: int, let_go: int) -> FailureFound:
         hand = self._hand(taken, let_go)
         seen = f"glove {glove}, taken at step {taken}, was let go at step {let_go}"
         if hand is not None:
@@ -205,7 +205,7 @@ class _Gloves:
         places = [self.motion.bodies[f"{arm}_eef"][opened - 1] for arm in ARMS]
         return any(np.hypot(*(hand[step - 1] - place)[:2]) <= AT_WASHER for place in places)
 
-    def _before_the_gloves(self) -> Finding | None:
+    def _before_the_gloves(self) -> FailureFound | None:
         far = self.course.never_near("near_washer", "the washer", "never_reached_washer")
         if far is not None:
             return far
@@ -215,7 +215,7 @@ class _Gloves:
             return "door_not_opened", last_step(near) or self.steps, seen
         return None
 
-    def _with_the_gloves(self) -> Finding | None:
+    def _with_the_gloves(self) -> FailureFound | None:
         safe = [glove for glove in self.holds if self._safe(glove)]
         for glove, holds in self.holds.items():
             if glove not in safe and holds:
@@ -235,7 +235,7 @@ class _Gloves:
             return "one_glove_only", step, f"glove {done} is {how}, glove {3 - done} was never held"
         return None
 
-    def _after_the_gloves(self) -> Finding:
+    def _after_the_gloves(self) -> FailureFound:
         dusty = [glove for glove in self.holds if not self.course.now(f"glove_{glove}_clean")]
         if not dusty:
             raise ValueError("it ends with both gloves clean, and yet the episode failed")

@@ -76,7 +76,7 @@ class StageRule:
         return steps[self.needed - 1] if len(steps) >= self.needed else None
 
 
-Finding = tuple[str, int, str]
+FailureFound = tuple[str, int, str]
 """Why an episode failed: label, step, and what the trace shows there."""
 
 
@@ -96,4 +96,4 @@ class Description:
     subgoals: tuple[SubGoal, ...]
     stages: tuple[StageRule, ...]
     failures: Mapping[str, str]
-    find_failure: Callable[[Course], Finding | None]
+    find_failure: Callable[[Course], FailureFound | None]

@@ -17,7 +17,7 @@ from types import MappingProxyType
 
 from b1k_envs.r1pro import CONTROL_HZ
 from b1k_envs.tasks.course import WORKING, Course, last_step
-from b1k_envs.tasks.description import Description, Finding, StageRule, SubGoal
+from b1k_envs.tasks.description import Description, FailureFound, StageRule, SubGoal
 
 _AGENT, _RADIO, _TABLE = "agent.n.01_1", "radio_receiver.n.01_1", "table.n.02_1"
 
@@ -28,7 +28,7 @@ _SUBGOALS = (
 )
 
 
-def _find_failure(course: Course) -> Finding | None:
+def _find_failure(course: Course) -> FailureFound | None:
     found = (
         course.working({"radio_turned_on": "radio turned on"})
         or course.never_near("near_table", "the table", "never_reached_table")

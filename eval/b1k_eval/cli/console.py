@@ -23,7 +23,7 @@ from typer.core import TyperCommand
 from b1k_envs.errors import B1kEvalError, UsageError
 from b1k_eval.files import to_json
 from b1k_eval.streams import take_every_text
-from b1k_policies.contract.resolved import ContractConflictError, Difference, as_text
+from b1k_policies.contract.resolved import ConflictRow, ContractConflictError, as_text
 
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
@@ -113,7 +113,7 @@ def print_json(document: dict[str, Any]) -> None:
     sys.stdout.write(text)
 
 
-def show_differences(console: Console, differences: Sequence[Difference]) -> None:
+def show_differences(console: Console, differences: Sequence[ConflictRow]) -> None:
     """Print the table of what contract and checkpoint disagree on."""
     table = Table(title="Contract and checkpoint disagree", title_justify="left")
     for name in ("field", "stated by", "value", "but", "value"):

@@ -52,7 +52,7 @@ _POLICY: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class RunDifference:
     """One thing in which two runs differ.
 
     Attributes:
@@ -79,9 +79,9 @@ class Differences:
         contract: Fields of the evaluation contracts, where both runs have one.
     """
 
-    blocking: tuple[Difference, ...]
-    notable: tuple[Difference, ...]
-    contract: tuple[Difference, ...]
+    blocking: tuple[RunDifference, ...]
+    notable: tuple[RunDifference, ...]
+    contract: tuple[RunDifference, ...]
 
 
 def differences(first: RunData, second: RunData) -> Differences:
@@ -109,7 +109,7 @@ def differences(first: RunData, second: RunData) -> Differences:
     )
 
 
-def settings_differences(settings: Mapping[str, Any], other: RunData) -> tuple[Difference, ...]:
+def settings_differences(settings: Mapping[str, Any], other: RunData) -> tuple[RunDifference, ...]:
     """What makes a run that is about to start another experiment than a finished one.
 
     Args:
@@ -155,24 +155,24 @@ def stopped_early(first: RunData, second: RunData) -> bool:
 
 def _of(
     first: Mapping[str, Any], second: Mapping[str, Any], names: Mapping[str, str]
-) -> list[Difference]:
+) -> list[RunDifference]:
     found = []
     for name, words in names.items():
         one, two = (side.get(name) for side in (first, second))
         if one != two:
-            found.append(Difference(name=words, first=one, second=two))
+            found.append(RunDifference(name=words, first=one, second=two))
     return found
 
 
-def _is_unknown(difference: Difference) -> bool:
+def _is_unknown(difference: RunDifference) -> bool:
     return UNKNOWN in (difference.first, difference.second)
 
 
-def _numbers(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[Difference]:
+def _numbers(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[RunDifference]:
     """Indices of both runs that stand for other official instances in one than in the other."""
     first, second = (side.get("instance_ids") or {} for side in (one, two))
     return [
-        Difference(
+        RunDifference(
             name=f"official number of instance {index}", first=first[index], second=second[index]
         )
         for index in first
@@ -185,23 +185,23 @@ def _without_instances(env: Mapping[str, Any]) -> dict[str, Any]:
     return {f"world: {name}": value for name, value in env["settings"].items()}
 
 
-def _instances(first: RunData, second: RunData) -> list[Difference]:
+def _instances(first: RunData, second: RunData) -> list[RunDifference]:
     """The instances that the runs are of; until something is decided is as long as it takes."""
     one, two = (sorted(run.identity["settings"]["instances"]) for run in (first, second))
     if one == two or stopped_early(first, second):
         return []
-    return [Difference(name="instances", first=_ranges(one), second=_ranges(two))]
+    return [RunDifference(name="instances", first=_ranges(one), second=_ranges(two))]
 
 
-def _scored(first: RunData, second: RunData) -> list[Difference]:
+def _scored(first: RunData, second: RunData) -> list[RunDifference]:
     """Instances with a score: errors, and a run still being written, leave some out."""
     one, two = (sorted({e.key.instance for e in run.scored}) for run in (first, second))
     if one == two:
         return []
-    return [Difference(name="instances scored", first=_ranges(one), second=_ranges(two))]
+    return [RunDifference(name="instances scored", first=_ranges(one), second=_ranges(two))]
 
 
-def _contracts(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[Difference]:
+def _contracts(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[RunDifference]:
     """Fields that differ, as recorded: versions of this package may know others than we do."""
     documents = [identity["policy"].get("contract") for identity in (one, two)]
     if None in documents:
@@ -213,7 +213,7 @@ def _contracts(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[Differenc
     return _of(first, second, fields)
 
 
-def _surroundings(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[Difference]:
+def _surroundings(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[RunDifference]:
     """What outside a checkpoint's folder its code may have computed otherwise with.
 
     Runs of before it was recorded say nothing of it.

@@ -67,7 +67,7 @@ class Significance:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class PairedComparison:
     """Run a against run b in one measure.
 
     Attributes:
@@ -113,7 +113,7 @@ def compare_success(
     *,
     seed: int,
     level: float = 0.95,
-) -> Comparison | None:
+) -> PairedComparison | None:
     """Compare success rates on the shared instances.
 
     Args:
@@ -148,7 +148,7 @@ def compare_scores(
     *,
     seed: int,
     level: float = 0.95,
-) -> Comparison | None:
+) -> PairedComparison | None:
     """Compare mean q-scores on the shared instances.
 
     Args:
@@ -171,7 +171,7 @@ def compare_scores(
 
 def compare_unpaired_success(
     successes_a: int, trials_a: int, successes_b: int, trials_b: int, *, level: float = 0.95
-) -> Comparison | None:
+) -> PairedComparison | None:
     """Compare success rates of runs that share no instances; far weaker than a paired comparison.
 
     The trials must be independent, one rollout an instance. Barnard's test takes time with the
@@ -198,7 +198,7 @@ def compare_unpaired_success(
         [trials_a - successes_a, trials_b - successes_b],
     ]
     p_value = float(stats.barnard_exact(table, alternative="two-sided").pvalue)
-    return Comparison(
+    return PairedComparison(
         measure="success_rate",
         mean_a=successes_a / trials_a,
         mean_b=successes_b / trials_b,
@@ -320,7 +320,7 @@ def _compare_means(
     *,
     seed: int,
     level: float,
-) -> Comparison | None:
+) -> PairedComparison | None:
     keys = _shared(a, b)
     if not keys:
         return None
@@ -339,10 +339,10 @@ def _comparison(
     b: Mapping[Key, Collection[float]],
     interval: Interval | None,
     test: Significance,
-) -> Comparison:
+) -> PairedComparison:
     keys = _shared(a, b)
     differences = _differences(a, b, keys)
-    return Comparison(
+    return PairedComparison(
         measure=measure,
         mean_a=float(np.mean([np.mean(list(a[key])) for key in keys])),
         mean_b=float(np.mean([np.mean(list(b[key])) for key in keys])),

@@ -20,7 +20,7 @@ from b1k_eval.compare.intervals import (
     wilson,
 )
 from b1k_eval.compare.paired import (
-    Comparison,
+    PairedComparison,
     Significance,
     compare_scores,
     compare_success,
@@ -223,8 +223,8 @@ def _unbroken(run: RunData) -> RunData:
 
 
 def _anytime_valid(
-    comparison: Comparison, differences: Float64Array, *, alpha: float
-) -> Comparison:
+    comparison: PairedComparison, differences: Float64Array, *, alpha: float
+) -> PairedComparison:
     """The same comparison with a p-value and an interval that hold wherever one stops."""
     e_value = float(betting_path(differences, alpha).e_values.max())  # decided once, for good
     return replace(
@@ -236,7 +236,7 @@ def _anytime_valid(
 
 def _unpaired(
     two: dict[int, list[float]], one: dict[int, list[float]], *, level: float
-) -> Comparison | None:
+) -> PairedComparison | None:
     """No shared instance: what is left, where every instance has one rollout."""
     if any(len(group) > 1 for group in (*one.values(), *two.values())):
         return None
@@ -249,7 +249,7 @@ def _judge(pairs: list[dict[str, Any]], names: Sequence[str], *, alpha: float) -
     judged = [pair for pair in pairs if pair["comparison"] is not None]
     adjusted = holm([pair["comparison"].p_value for pair in judged])
     for pair, p_value in zip(judged, adjusted, strict=True):
-        comparison: Comparison = pair["comparison"]
+        comparison: PairedComparison = pair["comparison"]
         pair["p_adjusted"] = p_value
         pair["decided"] = p_value < alpha
         pair["verdict"] = verdict(
@@ -266,7 +266,7 @@ def _judge(pairs: list[dict[str, Any]], names: Sequence[str], *, alpha: float) -
             }
 
 
-def _comparison(comparison: Comparison | None) -> dict[str, Any] | None:
+def _comparison(comparison: PairedComparison | None) -> dict[str, Any] | None:
     if comparison is None:
         return None
     return {

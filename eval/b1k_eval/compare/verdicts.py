@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from b1k_eval.compare.intervals import Interval
-from b1k_eval.compare.paired import Comparison
+from b1k_eval.compare.paired import PairedComparison
 from b1k_eval.compare.power import more_pairs, planning_discordance, smallest_detectable
 
 USEFUL_DIFFERENCE = 0.25
@@ -11,7 +11,7 @@ USEFUL_DIFFERENCE = 0.25
 
 
 def verdict(
-    comparison: Comparison, name_a: str, name_b: str, *, p_value: float, alpha: float
+    comparison: PairedComparison, name_a: str, name_b: str, *, p_value: float, alpha: float
 ) -> str:
     """One sentence on success rates.
 
@@ -35,7 +35,7 @@ def verdict(
     return f"cannot tell: {seen}, {_p(p_value)}, {basis}{_plan(comparison, alpha)}"
 
 
-def _plan(comparison: Comparison, alpha: float) -> str:
+def _plan(comparison: PairedComparison, alpha: float) -> str:
     """What more instances would show; nothing where rollouts or pairs do not fit the plan."""
     pairs = comparison.n_pairs
     if not pairs or comparison.n_rollouts_a != pairs or comparison.n_rollouts_b != pairs:

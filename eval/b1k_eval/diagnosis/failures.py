@@ -26,7 +26,7 @@ import numpy as np
 from b1k_envs.r1pro import ACTION_SLICES, ARMS, Arm
 from b1k_envs.tasks.course import STILL, Course, Motion, last_step
 from b1k_envs.tasks.described import DESCRIPTIONS
-from b1k_envs.tasks.description import Description, Finding
+from b1k_envs.tasks.description import Description, FailureFound
 from b1k_eval.records.loading import Damaged, EpisodeData, RunData, read_trace
 from b1k_eval.records.trace_reading import DamagedTraceError, EpisodeTrace
 
@@ -128,7 +128,7 @@ def label_failure(episode: EpisodeData) -> Failure | None:
     return Failure(episode=episode.name, label=label, step=step, seen=seen)
 
 
-def _from_trace(episode: EpisodeData, trace: EpisodeTrace) -> Finding:
+def _from_trace(episode: EpisodeData, trace: EpisodeTrace) -> FailureFound:
     motion = _motion(trace)
     reach = motion.reach()
     if reach < STILL:
@@ -176,7 +176,7 @@ def _course(
     )
 
 
-def _any_task(episode: EpisodeData, trace: EpisodeTrace) -> Finding:
+def _any_task(episode: EpisodeData, trace: EpisodeTrace) -> FailureFound:
     held = trace.read(*(f"predicate:{name}" for name in episode.predicates))
     lost = [
         (step, name)

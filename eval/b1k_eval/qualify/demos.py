@@ -44,7 +44,7 @@ _TASK_FACTOR, _INSTANCE_FACTOR, _INSTANCES = 10_000, 10, 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class DemoEntry:
     """An episode of a data set that has not been read yet.
 
     Attributes:
@@ -81,7 +81,7 @@ class Demo:
         layout: Layout of the states.
     """
 
-    entry: Entry
+    entry: DemoEntry
     actions: Float32Array
     states: Float32Array
     layout: Protocol
@@ -101,7 +101,7 @@ class Found:
         remarks: What a person should know about the data set.
     """
 
-    entries: tuple[Entry, ...]
+    entries: tuple[DemoEntry, ...]
     remarks: tuple[str, ...]
 
 
@@ -141,7 +141,7 @@ def find_demos(folder: Path, task: Task) -> Found:
     return Found(entries=there, remarks=tuple(remarks))
 
 
-def _none_of(task: Task, entries: Sequence[Entry]) -> str:
+def _none_of(task: Task, entries: Sequence[DemoEntry]) -> str:
     if not entries:
         return "no episode is in it: neither data/**/episode_*.parquet nor rows of meta/episodes"
     tasks = Counter(entry.task_index for entry in entries)
@@ -174,7 +174,7 @@ def _read_info(folder: Path) -> Mapping[str, Any]:
     return info
 
 
-def _entries_v2(folder: Path) -> Iterator[Entry]:
+def _entries_v2(folder: Path) -> Iterator[DemoEntry]:
     """Yield entries by the files that are there: `episodes.jsonl` lists all, downloaded or not."""
     indices = {}
     for file in sorted((folder / "data").glob("*/episode_*.parquet")):
@@ -183,10 +183,12 @@ def _entries_v2(folder: Path) -> Iterator[Entry]:
             indices[int(match[1])] = file
     _refuse_counted_through(folder, sorted(indices))
     for index, file in indices.items():
-        yield Entry(number=index, episode_index=index, instance_id=_instance_of(index), file=file)
+        yield DemoEntry(
+            number=index, episode_index=index, instance_id=_instance_of(index), file=file
+        )
 
 
-def _entries_v3(folder: Path, info: Mapping[str, Any]) -> tuple[list[Entry], list[str]]:
+def _entries_v3(folder: Path, info: Mapping[str, Any]) -> tuple[list[DemoEntry], list[str]]:
     rows = _episode_rows(folder)
     template = str(info.get("data_path", ""))
     if "{chunk_index" not in template or "{file_index" not in template:
@@ -205,7 +207,7 @@ def _entries_v3(folder: Path, info: Mapping[str, Any]) -> tuple[list[Entry], lis
             chunk_index=int(row["data/chunk_index"]), file_index=int(row["data/file_index"])
         )
         entries.append(
-            Entry(
+            DemoEntry(
                 number=number,
                 episode_index=int(row["episode_index"]),
                 instance_id=instance,
@@ -270,7 +272,7 @@ def _instance_of(number: int) -> int:
     return number // _INSTANCE_FACTOR % _INSTANCES
 
 
-def read_demo(entry: Entry) -> Demo:
+def read_demo(entry: DemoEntry) -> Demo:
     """Read an episode.
 
     Raises:

@@ -26,7 +26,7 @@ from b1k_envs.errors import UnavailableError, UsageError
 from b1k_eval import __version__
 from b1k_eval.compare.intervals import wilson
 from b1k_eval.files import to_json, write_atomic
-from b1k_eval.qualify.courses import BOUNDS, Alignment, align
+from b1k_eval.qualify.alignment import BOUNDS, Alignment, align
 from b1k_eval.qualify.demos import Demo
 from b1k_eval.qualify.rungs import Rung
 from b1k_eval.records.store import storing
@@ -69,7 +69,7 @@ class Assigned:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class ReplayOutcome:
     """The result of one replay.
 
     Attributes:
@@ -118,7 +118,7 @@ def replays_rung(
         StorageError: A result cannot be written.
         EnvError: The world cannot be reset.
     """
-    told: list[Told] = []
+    told: list[ReplayOutcome] = []
     for number, each in enumerate(assigned, start=1):
         file = out / FOLDER / f"{each.demo.entry.name}.json"
         identity = _identity(env, each)
@@ -169,13 +169,13 @@ def _without_measurements(info: EnvInfo) -> dict[str, Any]:
     return plain
 
 
-def _kept(file: Path, identity: dict[str, Any]) -> Told | None:
+def _kept(file: Path, identity: dict[str, Any]) -> ReplayOutcome | None:
     """Return a kept result, if it is of the same recording in the same world."""
     with suppress(OSError, ValueError, TypeError, KeyError):
         kept = json.loads(file.read_text(encoding="utf-8"))
         # A world that failed says nothing about the recording, so that is tried again.
         if kept["identity"] == identity and kept["result"]["cause"] != "world failed":
-            return Told(**kept["result"])
+            return ReplayOutcome(**kept["result"])
     return None
 
 
@@ -227,7 +227,7 @@ def _on(env: Env, actions: Float32Array, instance: int) -> Executed:
     return execute_and_read(env, actions)
 
 
-def replay(env: Env, each: Assigned, candidates: Sequence[int]) -> Told:
+def replay(env: Env, each: Assigned, candidates: Sequence[int]) -> ReplayOutcome:
     """Replay one recording, and find out why if it does not go as recorded.
 
     Args:
@@ -255,7 +255,7 @@ def replay(env: Env, each: Assigned, candidates: Sequence[int]) -> Told:
         cause = "wrong instance"
     elif not course.success:
         cause = "other outcome" if alignment.parting is None else "diverged"
-    return Told(
+    return ReplayOutcome(
         name=demo.entry.name,
         instance=each.instance,
         success=course.success,
@@ -330,7 +330,9 @@ def _search(
     return None
 
 
-def _candidates(each: Assigned, assigned: Sequence[Assigned], told: Sequence[Told]) -> list[int]:
+def _candidates(
+    each: Assigned, assigned: Sequence[Assigned], told: Sequence[ReplayOutcome]
+) -> list[int]:
     """List initial states that may fit; after a find, only the one at the same distance."""
     # A data set that is counted otherwise is off by the same number for every recording.
     away = next((t.found_on - t.instance for t in told if t.found_on is not None), None)
@@ -346,7 +348,7 @@ def _candidates(each: Assigned, assigned: Sequence[Assigned], told: Sequence[Tol
 # --- all of them ---------------------------------------------------------------------------------
 
 
-def _judge(env: Env, told: Sequence[Told], count: int, remarks: Sequence[str]) -> Rung:
+def _judge(env: Env, told: Sequence[ReplayOutcome], count: int, remarks: Sequence[str]) -> Rung:
     successes = sum(each.success for each in told)
     interval = wilson(successes, len(told))
     details = {
@@ -399,7 +401,7 @@ def _judge(env: Env, told: Sequence[Told], count: int, remarks: Sequence[str]) -
     )
 
 
-def _advice(told: Sequence[Told]) -> str:
+def _advice(told: Sequence[ReplayOutcome]) -> str:
     causes = {each.cause for each in told}
     if "shifted" in causes:
         return (

@@ -37,7 +37,7 @@ class Replayed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class ReplayDifference:
     """One thing that is not as it was.
 
     Attributes:
@@ -52,7 +52,7 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class ReplayComparison:
     """Whether a replay is the episode again.
 
     Attributes:
@@ -69,7 +69,7 @@ class Comparison:
     steps: int
     replayed_steps: int
     first_step: int | None
-    first: tuple[Difference, ...]
+    first: tuple[ReplayDifference, ...]
     differing_states: int
     largest_position_m: float
 
@@ -166,7 +166,7 @@ def _numbers(event: StepEvent) -> list[float]:
     return [float(value) for value in np.concatenate(values)]
 
 
-def compare(recorded: WorldStates, replayed: Replayed) -> Comparison:
+def compare(recorded: WorldStates, replayed: Replayed) -> ReplayComparison:
     """Find what differs, and from which step on.
 
     Names that only one side has differ at step 0: the goal is another one.
@@ -181,11 +181,11 @@ def compare(recorded: WorldStates, replayed: Replayed) -> Comparison:
         differing[name] = np.concatenate(([False], by > COMPARED[name].tolerance))
     any_differs = np.any(list(differing.values()), axis=0)
     first_step: int | None = None
-    first: tuple[Difference, ...] = ()
+    first: tuple[ReplayDifference, ...] = ()
     if any_differs.any():
         step = first_step = int(np.argmax(any_differs))
         first = tuple(
-            Difference(
+            ReplayDifference(
                 what=name, recorded=_value(was, name, step), replayed=_value(now, name, step)
             )
             for name, where in differing.items()
@@ -193,8 +193,8 @@ def compare(recorded: WorldStates, replayed: Replayed) -> Comparison:
         )
     elif replayed.broke is not None:
         first_step = done + 1
-        first = (Difference(what="world", recorded="a step", replayed=replayed.broke),)
-    return Comparison(
+        first = (ReplayDifference(what="world", recorded="a step", replayed=replayed.broke),)
+    return ReplayComparison(
         steps=steps,
         replayed_steps=done,
         first_step=first_step,

@@ -37,7 +37,7 @@ from b1k_eval.files import TEMP_PREFIX
 from b1k_eval.records.columns import COLUMNS, SUBGOAL_PREFIX, TRUTHS
 from b1k_eval.records.store import StorageError
 from b1k_eval.replay.recorded import Recorded
-from b1k_eval.replay.retrace import Comparison, Replayed
+from b1k_eval.replay.retrace import ReplayComparison, Replayed
 from b1k_eval.replay.rrd_layout import (
     ACTION_NAMES,
     BASE,
@@ -133,7 +133,7 @@ class RrdWriter:
             )
             self._send(f"{camera(view)}/picture", [step], columns)
 
-    def finish(self, replayed: Replayed, comparison: Comparison) -> None:
+    def finish(self, replayed: Replayed, comparison: ReplayComparison) -> None:
         """Write everything but the pictures, and give the file its name.
 
         Raises:
@@ -240,7 +240,7 @@ class RrdWriter:
         ]
         self._send_log("policy/skill", [(step, skill, "INFO") for step, skill in changes])
 
-    def _send_events(self, replayed: Replayed, comparison: Comparison) -> None:
+    def _send_events(self, replayed: Replayed, comparison: ReplayComparison) -> None:
         events = [
             (int(np.argmax(holds)), f"{name[len(SUBGOAL_PREFIX) :]} reached", "INFO")
             for name, holds in replayed.states.truths.items()
@@ -251,7 +251,7 @@ class RrdWriter:
             events.append((comparison.first_step, f"not as recorded: {what}", "ERROR"))
         self._send_log("events", sorted(events))
 
-    def _document(self, comparison: Comparison) -> str:
+    def _document(self, comparison: ReplayComparison) -> str:
         episode = self._recorded.episode
         verdict = "the replay equals its trace"
         if comparison.first_step is not None:

@@ -29,8 +29,8 @@ from b1k_eval.records.run_files import parse_object
 from b1k_eval.records.scoring import ScoreKeeper, episode_record
 from b1k_eval.records.store import StorageError, disk_full, storing
 from b1k_eval.records.trace import Trace
-from b1k_eval.run.progress import ProgressSubscriber, Snapshot
-from b1k_eval.run.watchdog import Limits
+from b1k_eval.run.progress import EpisodeProgress, ProgressSubscriber
+from b1k_eval.run.watchdog import CallLimits
 from b1k_eval.video.recorder import RenderThread
 from b1k_eval.video.subscriber import VideoSubscriber
 from b1k_policies.base import EpisodeInfo, Policy, PrivilegedPolicy
@@ -69,7 +69,7 @@ class Assembly:
     video_fps: float | None = None
     title: str = ""
     privileged: bool = False
-    limits: Limits | None = None
+    limits: CallLimits | None = None
     num_envs: int = 1
     gpus: tuple[int, ...] = ()
 
@@ -103,7 +103,7 @@ def recorded_loop(
     policy: Policy,
     episode: EpisodeInfo,
     folder: Path,
-    send: Callable[[Snapshot], None],
+    send: Callable[[EpisodeProgress], None],
     thread: RenderThread | None,
 ) -> Loop[Finished]:
     """An episode's loop that also writes its files into the folder, result.json last.

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from b1k_envs.base import EnvInfo, Worlds
 from b1k_eval.loop.driver import Loop, drive
 from b1k_eval.run.episode import Assembly, Finished, broken_record, recorded_loop, write_record
-from b1k_eval.run.progress import Snapshot
+from b1k_eval.run.progress import EpisodeProgress
 from b1k_eval.run.watchdog import Guard, Phase, Watch, WatchedWorlds
 from b1k_eval.video.recorder import RenderThread
 from b1k_policies.base import EpisodeInfo, Policy
@@ -25,7 +25,7 @@ class Assignment(NamedTuple):
     folder: Path
 
 
-Post = Callable[[int, "Snapshot | Finished"], None]
+Post = Callable[[int, "EpisodeProgress | Finished"], None]
 """Told of the assignment that the n-th env has."""
 
 Following = Callable[[int], "Assignment | None"]

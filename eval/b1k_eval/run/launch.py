@@ -12,7 +12,7 @@ from b1k_eval.records.store import RunStore
 from b1k_eval.run.episode import Assembly, Finished
 from b1k_eval.run.executor import Assignment, Executor
 from b1k_eval.run.pool import Pool, commit, key_of
-from b1k_eval.run.progress import Reporter, Snapshot
+from b1k_eval.run.progress import EpisodeProgress, Reporter
 from b1k_policies.base import EpisodeInfo, Policy
 
 __all__ = ["episode_seed", "key_of", "launch", "plan_episodes"]
@@ -117,9 +117,9 @@ def _run_here(
         under_way[number] = Assignment(episode, store.begin(key_of(episode)))
         return under_way[number]
 
-    def heard(number: int, what: Snapshot | Finished) -> None:
+    def heard(number: int, what: EpisodeProgress | Finished) -> None:
         episode, folder = under_way[number]
-        if isinstance(what, Snapshot):
+        if isinstance(what, EpisodeProgress):
             reporter.step(key_of(episode), what)
         else:
             commit(store, reporter, key_of(episode), folder, what)

@@ -28,7 +28,7 @@ from b1k_eval.records.episode import EpisodeKey
 from b1k_eval.records.store import RunStore, StorageError
 from b1k_eval.run.episode import Assembly, Finished, broken_record, read_record, write_record
 from b1k_eval.run.executor import Assignment
-from b1k_eval.run.progress import Reporter, Snapshot
+from b1k_eval.run.progress import EpisodeProgress, Reporter
 from b1k_eval.run.watchdog import Watch
 from b1k_eval.run.worker import BatchDone, Wanting, WorldStarted, worker_main
 from b1k_policies.base import EpisodeInfo
@@ -233,9 +233,11 @@ class Pool:
         else:
             raise StorageError(str(message))
 
-    def _heard_of_episode(self, worker: _Worker, number: int, what: Snapshot | Finished) -> None:
+    def _heard_of_episode(
+        self, worker: _Worker, number: int, what: EpisodeProgress | Finished
+    ) -> None:
         episode, folder = worker.batch[number]
-        if isinstance(what, Snapshot):
+        if isinstance(what, EpisodeProgress):
             self._reporter.step(key_of(episode), what)
             return
         del worker.batch[number]

@@ -27,7 +27,7 @@ PLAIN_INTERVAL_S = 10.0
 OUTCOME_STYLES: Mapping[str, str] = {"success": "green", "failure": "yellow", "error": "red"}
 
 
-class Snapshot(NamedTuple):
+class EpisodeProgress(NamedTuple):
     """Where a running episode is: steps, q-score, and the policy's word on skill and progress.
 
     After the last step, `pictures_left` counts what the video still waits for; None until then.
@@ -45,7 +45,7 @@ class ProgressSubscriber(Subscriber):
 
     def __init__(
         self,
-        send: Callable[[Snapshot], None],
+        send: Callable[[EpisodeProgress], None],
         *,
         interval_s: float = UPDATE_INTERVAL_S,
         clock: Callable[[], float] = monotonic,
@@ -54,7 +54,7 @@ class ProgressSubscriber(Subscriber):
         self._interval_s = interval_s
         self._clock = clock
         self._due = clock()
-        self._end = Snapshot(0, 0.0, None, None)
+        self._end = EpisodeProgress(0, 0.0, None, None)
 
     def on_step(self, event: StepEvent) -> None:
         """Send, if it is time."""
@@ -67,16 +67,16 @@ class ProgressSubscriber(Subscriber):
     def on_end(self, result: EpisodeResult) -> None:
         """Keep where it ended, for `waiting_for_video`."""
         q_score = 0.0 if result.goal is None else result.goal.q_score
-        self._end = Snapshot(result.steps, q_score, None, None)
+        self._end = EpisodeProgress(result.steps, q_score, None, None)
 
     def waiting_for_video(self, pictures_left: int) -> None:
         """Tell that the loop is over and the video is not; the caller paces itself."""
         self._send(self._end._replace(pictures_left=pictures_left))
 
 
-def _snapshot(event: StepEvent) -> Snapshot:
+def _snapshot(event: StepEvent) -> EpisodeProgress:
     skill = None if event.skill is None else event.skill.label
-    return Snapshot(event.result.step, event.goal.q_score, skill, event.progress)
+    return EpisodeProgress(event.result.step, event.goal.q_score, skill, event.progress)
 
 
 class _Active:
@@ -85,12 +85,12 @@ class _Active:
     def __init__(self, number: int, now: float) -> None:
         self.number = number
         self.started = now
-        self.snapshot = Snapshot(0, 0.0, None, None)
+        self.snapshot = EpisodeProgress(0, 0.0, None, None)
         self.first: tuple[float, int] | None = None  # time and step of the first snapshot
         self.rate = 0.0  # control steps per second since then, so that the reset does not count
         self.last_line = now
 
-    def update(self, snapshot: Snapshot, now: float) -> None:
+    def update(self, snapshot: EpisodeProgress, now: float) -> None:
         self.snapshot = snapshot
         if self.first is None:
             self.first = (now, snapshot.step)
@@ -107,7 +107,7 @@ class Reporter:
     def episode_started(self, key: EpisodeKey) -> None:
         """An episode begins."""
 
-    def step(self, key: EpisodeKey, snapshot: Snapshot) -> None:
+    def step(self, key: EpisodeKey, snapshot: EpisodeProgress) -> None:
         """A running episode has come so far."""
 
     def episode_ended(self, record: EpisodeRecord) -> None:
@@ -140,7 +140,7 @@ class _Counting(Reporter):
         self.begun += 1
         self.active[key] = _Active(self.begun, self.clock())
 
-    def step(self, key: EpisodeKey, snapshot: Snapshot) -> None:
+    def step(self, key: EpisodeKey, snapshot: EpisodeProgress) -> None:
         self.active[key].update(snapshot, self.clock())
 
     def episode_ended(self, record: EpisodeRecord) -> None:
@@ -220,7 +220,7 @@ class PlainReporter(_Counting):
         super().episode_started(key)
         self._line(f"episode {self.begun} of {self.total}: {key.folder} started")
 
-    def step(self, key: EpisodeKey, snapshot: Snapshot) -> None:
+    def step(self, key: EpisodeKey, snapshot: EpisodeProgress) -> None:
         """One line every ten seconds."""
         super().step(key, snapshot)
         active = self.active[key]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from b1k_eval.compare.until_decided import Standing, UntilDecided
 
 
-class Session:
+class ReadyRun:
     """A run that is ready to go: checked, its env and policy built, its folder open.
 
     Attributes:

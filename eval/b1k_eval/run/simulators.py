@@ -18,7 +18,7 @@ from b1k_envs.tasks.table import (
     load_human_stats,
 )
 from b1k_envs.tracks import StandardTrackEnv
-from b1k_eval.run.watchdog import Limits
+from b1k_eval.run.watchdog import CallLimits
 from b1k_eval.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -186,9 +186,9 @@ def prepare_pictures() -> None:
     ensure_gl()
 
 
-def limits(settings: RunSettings) -> Limits | None:
+def limits(settings: RunSettings) -> CallLimits | None:
     """How long the simulator may take; None for one that needs no process of its own."""
-    return Limits() if settings.sim == "omnigibson" else None
+    return CallLimits() if settings.sim == "omnigibson" else None
 
 
 def make_env(settings: RunSettings, *, gpu: int | None = None, depth: bool = False) -> Env:

@@ -45,7 +45,7 @@ Guard = Callable[[Phase], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class CallLimits:
     """How long a call into the simulator may take [s].
 
     Attributes:
@@ -88,7 +88,7 @@ class Watch:
     Pass it among the arguments of a process that is being started, and in no other way.
     """
 
-    def __init__(self, limits: Limits, context: BaseContext) -> None:
+    def __init__(self, limits: CallLimits, context: BaseContext) -> None:
         self.limits = limits
         self._cell: Any = context.RawArray("d", 3)  # deadline (0: none), limit, index of the phase
 

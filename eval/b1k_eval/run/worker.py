@@ -23,7 +23,7 @@ from b1k_envs.base import EnvInfo
 from b1k_eval.records.store import StorageError
 from b1k_eval.run.episode import Assembly, Finished
 from b1k_eval.run.executor import Assignment, Executor
-from b1k_eval.run.progress import Snapshot
+from b1k_eval.run.progress import EpisodeProgress
 from b1k_eval.run.watchdog import Watch
 from b1k_eval.streams import take_every_text
 
@@ -59,7 +59,7 @@ def worker_main(
 ) -> None:
     """Run the batches that come through the pipe until it is closed.
 
-    Answers each with any number of (number, `Snapshot`), one (number, `Finished`) per assignment
+    Answers each with any number of (number, `EpisodeProgress`), one (number, `Finished`) per assignment
     and a `BatchDone`, or with the text of a StorageError. Before them a `WorldStarted` for every
     world that was built; between them a `Wanting` for each env that can go on at once.
 
@@ -95,7 +95,7 @@ def _serve(pipe: Connection, assembly: Assembly, watch: Watch | None) -> None:
         started=lambda info: pipe.send(WorldStarted(_as_json(info))),
     )
 
-    def post(number: int, what: Snapshot | Finished) -> None:
+    def post(number: int, what: EpisodeProgress | Finished) -> None:
         pipe.send((number, what))
 
     def following(number: int) -> Assignment | None:

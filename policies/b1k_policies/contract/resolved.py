@@ -47,7 +47,7 @@ def as_text(value: Any) -> str:  # noqa: ANN401 - any JSON value
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class ConflictRow:
     """One row of a conflict's table.
 
     Attributes:
@@ -78,7 +78,7 @@ class ContractConflictError(ContractMismatchError):
         differences: The table, one row a field.
     """
 
-    def __init__(self, folder: str, differences: Sequence[Difference], advice: str) -> None:
+    def __init__(self, folder: str, differences: Sequence[ConflictRow], advice: str) -> None:
         self.differences = tuple(differences)
         self._told = (folder, self.differences, advice)
         rows = "".join(f"\n  {difference};" for difference in differences)
@@ -130,7 +130,7 @@ class ResolvedContract:
     not_understood: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     remarks_by_field: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    forced: tuple[Difference, ...] = ()
+    forced: tuple[ConflictRow, ...] = ()
 
     @property
     def is_forced(self) -> bool:

@@ -32,8 +32,8 @@ from b1k_policies.contract.reading import (
     read_processor,
 )
 from b1k_policies.contract.resolved import (
+    ConflictRow,
     ContractConflictError,
-    Difference,
     FieldSource,
     ResolvedContract,
     as_text,
@@ -176,7 +176,7 @@ def resolve(
 
 def _choose(
     name: str, by_hand: _ByHand, says: Statement | None, base: _Base
-) -> tuple[Any, FieldSource, Difference | None]:
+) -> tuple[Any, FieldSource, ConflictRow | None]:
     """Return a field's value, where it comes from, and the conflict it causes, if any."""
     of_base = FieldSource(source=base.source, by_default=True)
     if name in by_hand.values:
@@ -323,10 +323,10 @@ def read_folder(folder: Path | None) -> tuple[Reading, Reading]:
 # --- conflicts and advice --------------------------------------------------------------------
 
 
-def _difference(says: Statement | None, other: Any, other_where: str) -> Difference | None:  # noqa: ANN401
+def _difference(says: Statement | None, other: Any, other_where: str) -> ConflictRow | None:  # noqa: ANN401
     if says is None:
         return None
-    return Difference(
+    return ConflictRow(
         name=says.name,
         stated=json_value(says.name, says.value),
         where=says.where,
@@ -335,7 +335,7 @@ def _difference(says: Statement | None, other: Any, other_where: str) -> Differe
     )
 
 
-def _among_themselves(statements: Sequence[Statement]) -> list[Difference]:
+def _among_themselves(statements: Sequence[Statement]) -> list[ConflictRow]:
     first: dict[str, Statement] = {}
     found = []
     for says in statements:
@@ -349,7 +349,7 @@ def _among_themselves(statements: Sequence[Statement]) -> list[Difference]:
 
 def _check_figures(
     statements: Sequence[Statement], contract: EvalContract, sources: dict[str, FieldSource]
-) -> list[Difference]:
+) -> list[ConflictRow]:
     """Compare stated figures with those that follow from the fields; `sources` is updated."""
     figures = contract.derived()
     for camera in contract.native_intrinsics:
@@ -377,7 +377,7 @@ def _check_figures(
             continue
         sources[about] = replace(source, forced=True)
         found.append(
-            Difference(
+            ConflictRow(
                 name=says.name,
                 stated=says.value,
                 where=says.where,

@@ -35,7 +35,7 @@ _YAW_LIMIT = 0.9  # [rad/s]
 
 
 @dataclass(frozen=True, eq=False)
-class Memory:
+class ExpertMemory:
     """The expert's memory after one control step.
 
     Attributes:
@@ -65,7 +65,7 @@ class ExpertPolicy(PrivilegedPolicy):
         self._arm = ArmKinematics("left")
         self._read: Callable[[], TwinTruth] | None = None
         self._task: TaskExpert | None = None
-        self._memories: list[Memory] = []
+        self._memories: list[ExpertMemory] = []
         self._last_step = 0
 
     def bind(self, privileged_state: Callable[[], Any]) -> None:
@@ -113,7 +113,7 @@ class ExpertPolicy(PrivilegedPolicy):
 
     # --- memory -----------------------------------------------------------------------------
 
-    def _recall(self, truth: TwinTruth) -> Memory:
+    def _recall(self, truth: TwinTruth) -> ExpertMemory:
         """Return the memory as of the last action that was executed.
 
         The runner may execute any number of a chunk's rows, so each row has a memory of its own.
@@ -129,9 +129,9 @@ class ExpertPolicy(PrivilegedPolicy):
             right=truth.arms["right"],
             grip=OPEN,
         )
-        return Memory(None, 0, 0, 0, start, np.zeros(3))
+        return ExpertMemory(None, 0, 0, 0, start, np.zeros(3))
 
-    def _replan(self, memory: Memory, truth: TwinTruth, belief: Belief) -> Memory:
+    def _replan(self, memory: ExpertMemory, truth: TwinTruth, belief: Belief) -> ExpertMemory:
         """Choose a stage anew when this one is done, has become pointless, or has failed."""
         stage = memory.stage
         if (
@@ -150,7 +150,7 @@ class ExpertPolicy(PrivilegedPolicy):
 
     # --- one control step -------------------------------------------------------------------
 
-    def _next(self, memory: Memory, belief: Belief) -> Memory:
+    def _next(self, memory: ExpertMemory, belief: Belief) -> ExpertMemory:
         stage = memory.stage
         assert stage is not None
         index, steps = memory.leg, memory.steps

@@ -26,7 +26,7 @@ from b1k_envs.r1pro import (
 )
 from b1k_policies.contract.consequences import column_name
 from b1k_policies.contract.contract import EvalContract
-from b1k_policies.inspection.findings import Finding
+from b1k_policies.inspection.findings import Notice
 
 _LIMIT_MARGIN = 0.01
 """How far beyond a limit a command may be before it is reported [rad, or part of the range]."""
@@ -175,7 +175,7 @@ def _beyond(actions: Float32Array, limits: Float64Array) -> Float64Array:
     return beyond
 
 
-def chunk_findings(chunk: ChunkFacts) -> Iterator[Finding]:
+def chunk_findings(chunk: ChunkFacts) -> Iterator[Notice]:
     """Yield findings about commands that the robot cannot follow."""
     executed = chunk.actions[chunk.skipped :]
     beyond = _beyond(executed, chunk.limits)
@@ -188,7 +188,7 @@ def chunk_findings(chunk: ChunkFacts) -> Iterator[Finding]:
         column = int(column) + columns.start
         low, high = chunk.limits[column]
         others = f" (and {count - 1} more of this part)" if count > 1 else ""
-        yield Finding(
+        yield Notice(
             level="doubt",
             field="chunk",
             text=f"{column_name(column)} is commanded to {executed[row, column]:.2f} at row "
@@ -197,7 +197,7 @@ def chunk_findings(chunk: ChunkFacts) -> Iterator[Finding]:
     yield from _jumps(chunk)
 
 
-def _jumps(chunk: ChunkFacts) -> Iterator[Finding]:
+def _jumps(chunk: ChunkFacts) -> Iterator[Notice]:
     """Yield a finding if a joint's first target is farther than it moves in `_LEAD_STEPS`."""
     step = np.abs(chunk.actions[chunk.skipped] - chunk.state)
     names = [*TRUNK_JOINTS, *ARM_JOINTS["left"], *ARM_JOINTS["right"]]
@@ -217,7 +217,7 @@ def _jumps(chunk: ChunkFacts) -> Iterator[Finding]:
     if far:
         distance, column = max(far)
         others = f" (and {len(far) - 1} more)" if len(far) > 1 else ""
-        yield Finding(
+        yield Notice(
             level="doubt",
             field="chunk",
             text=f"the first row to be executed puts {column_name(column)} {distance:.2f} rad from "

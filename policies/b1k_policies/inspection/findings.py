@@ -20,8 +20,8 @@ from b1k_policies.contract.consequences import shown
 from b1k_policies.contract.contract import EvalContract
 from b1k_policies.contract.fields import FIELDS, decode_value
 from b1k_policies.contract.resolved import (
+    ConflictRow,
     ContractConflictError,
-    Difference,
     ResolvedContract,
     fields_of_figure,
 )
@@ -51,7 +51,7 @@ _SAME = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
+class Notice:
     """One thing a person should know.
 
     Attributes:
@@ -100,7 +100,7 @@ def would_send(observation: Observation, contract: EvalContract) -> Sent:
 # --- stated --------------------------------------------------------------------------------------
 
 
-def contract_findings(found: ResolvedContract, reference: ResolvedContract | None) -> list[Finding]:
+def contract_findings(found: ResolvedContract, reference: ResolvedContract | None) -> list[Notice]:
     """List the fields in which the contract in force departs from the checkpoint's own.
 
     Args:
@@ -124,7 +124,7 @@ def contract_findings(found: ResolvedContract, reference: ResolvedContract | Non
         what, follows = FIELDS[name].consequence(found.contract, trained)
         by = found.sources[name].source
         findings.append(
-            Finding(
+            Notice(
                 level=_level([name], found, reference),
                 field=name,
                 text=f"{what} ({by}), {origin}: {follows}",
@@ -133,12 +133,12 @@ def contract_findings(found: ResolvedContract, reference: ResolvedContract | Non
         explained.add(name)
     for figure in figures:
         if not explained & set(fields_of_figure(figure.name)):
-            findings.append(Finding(level="wrong", field=figure.name, text=_of_figure(figure)))
+            findings.append(Notice(level="wrong", field=figure.name, text=_of_figure(figure)))
     return findings
 
 
 def _departures(
-    found: ResolvedContract, reference: ResolvedContract | None, own: Mapping[str, Difference]
+    found: ResolvedContract, reference: ResolvedContract | None, own: Mapping[str, ConflictRow]
 ) -> dict[str, Any]:
     """Return the trained value of every field in which the contract in force departs from it."""
     if reference is None:
@@ -151,7 +151,7 @@ def _departures(
     return departures
 
 
-def _of_figure(row: Difference) -> str:
+def _of_figure(row: ConflictRow) -> str:
     return (
         f"{row.where} says {shown(row.stated)}, but {shown(row.other)} follows from "
         f"{row.other_where}: contract and checkpoint are not of one piece"
@@ -183,12 +183,12 @@ def _level(
 
 def measured_findings(
     sent: Sent, observation: Observation, found: ResolvedContract, reference: ResolvedContract
-) -> Iterator[Finding]:
+) -> Iterator[Notice]:
     """Compare what is sent with what would be sent under the reference contract."""
     try:
         trained = would_send(observation, reference.contract)
     except UsageError as error:
-        yield Finding(level="doubt", field="proprio", text=f"cannot be compared: {error}")
+        yield Notice(level="doubt", field="proprio", text=f"cannot be compared: {error}")
         return
     for field, fields, text in (
         ("image_input", _IMAGE_FIELDS, _images_differ(sent, trained, found, reference)),
@@ -197,7 +197,7 @@ def measured_findings(
         ("proprio", _PROPRIO_FIELDS, _proprio_differs(sent, trained)),
     ):
         if text is not None:
-            yield Finding(level=_level(fields, found, reference), field=field, text=text)
+            yield Notice(level=_level(fields, found, reference), field=field, text=text)
 
 
 def _images_differ(
@@ -277,7 +277,7 @@ def _proprio_differs(sent: Sent, trained: Sent) -> str | None:
 
 def geometry_findings(
     images: Sequence[SeenImage], found: ResolvedContract, reference: ResolvedContract | None
-) -> Iterator[Finding]:
+) -> Iterator[Notice]:
     """Yield the pictures in which pose and K as sent do not put the grippers where they are.
 
     Args:
@@ -298,9 +298,9 @@ def geometry_findings(
         level: Level = "doubt"
         if reference is not None and not trained_so:
             level = _level([*_K_FIELDS, *_POSE_FIELDS], found, reference)
-        yield Finding(level=level, field="geometry", text=_off(image, max(wrong, key=_weight)))
+        yield Notice(level=level, field="geometry", text=_off(image, max(wrong, key=_weight)))
     if as_trained:
-        yield Finding(level="note", field="extrinsics_rows", text=_trained_so(as_trained, found))
+        yield Notice(level="note", field="extrinsics_rows", text=_trained_so(as_trained, found))
 
 
 def _weight(sighting: Sighting) -> tuple[bool, bool, float]:
@@ -345,10 +345,10 @@ def _trained_so(images: Sequence[SeenImage], found: ResolvedContract) -> str:
     )
 
 
-def no_reference(error: UsageError | ContractConflictError) -> Finding:
+def no_reference(error: UsageError | ContractConflictError) -> Notice:
     """Return the finding that says why there is no reference contract."""
     said = " ".join(str(error).split())
-    return Finding(
+    return Notice(
         level="doubt",
         field="contract",
         text=f"the checkpoint's files alone give no contract to compare with: {said}",

@@ -24,7 +24,7 @@ from b1k_policies.contract.resolving import resolve
 from b1k_policies.inspection.chunk import ChunkFacts, chunk_facts, chunk_findings
 from b1k_policies.inspection.findings import (
     LEVELS,
-    Finding,
+    Notice,
     Sent,
     contract_findings,
     geometry_findings,
@@ -86,7 +86,7 @@ class Inspection:
     skill: Skill | None
     progress: float | None
     progress_head: float | None
-    findings: tuple[Finding, ...]
+    findings: tuple[Notice, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -118,7 +118,7 @@ def inspect_policy(policy: XVLAPolicy, saved: SavedObservation) -> Inspection:
     sent, reference = _sent(batch), own_contract(policy.checkpoint.folder)
     reading = reference.contract if isinstance(reference, ResolvedContract) else found.contract
     images, findings = look_at(sent, observation, found, reference)
-    findings += [Finding(level="doubt", field=f, text=text) for f, text in policy.doubts.items()]
+    findings += [Notice(level="doubt", field=f, text=text) for f, text in policy.doubts.items()]
     findings += _remarks(policy, findings)
     chunk, answer, raw = None, None, None
     try:
@@ -129,7 +129,7 @@ def inspect_policy(policy: XVLAPolicy, saved: SavedObservation) -> Inspection:
         (answer,) = policy.read(prediction, [query])
     except (ActionError, CheckpointError) as error:
         text = f"the model gives no chunk: {error}"
-        findings.append(Finding(level="wrong", field="chunk", text=text))
+        findings.append(Notice(level="wrong", field="chunk", text=text))
     else:
         (absolute,) = policy.absolute(prediction, [query])
         chunk = chunk_facts(absolute, observation, found.contract)
@@ -148,7 +148,7 @@ def inspect_policy(policy: XVLAPolicy, saved: SavedObservation) -> Inspection:
     )
 
 
-def own_contract(folder: Path) -> ResolvedContract | Finding:
+def own_contract(folder: Path) -> ResolvedContract | Notice:
     """Return the contract that a checkpoint gets when nothing is given by hand, or why none."""
     try:
         return resolve(folder)
@@ -160,8 +160,8 @@ def look_at(
     sent: Sent,
     observation: Observation,
     found: ResolvedContract,
-    reference: ResolvedContract | Finding,
-) -> tuple[tuple[SeenImage, ...], list[Finding]]:
+    reference: ResolvedContract | Notice,
+) -> tuple[tuple[SeenImage, ...], list[Notice]]:
     """Examine what is sent, before any model is asked.
 
     Args:
@@ -176,7 +176,7 @@ def look_at(
         observation, contract.view_order, contract.image_size, sent.poses, sent.k,
         contract if own is None else own.contract,
     )  # fmt: skip
-    findings = [reference] if isinstance(reference, Finding) else []
+    findings = [reference] if isinstance(reference, Notice) else []
     findings += contract_findings(found, own)
     if own is not None:
         findings += measured_findings(sent, observation, found, own)
@@ -194,7 +194,7 @@ def _sent(batch: Batch) -> Sent:
     )
 
 
-def _remarks(policy: XVLAPolicy, said: Sequence[Finding]) -> Iterator[Finding]:
+def _remarks(policy: XVLAPolicy, said: Sequence[Notice]) -> Iterator[Notice]:
     """Yield the policy's remarks as findings, except those that a finding already covers."""
     by_field = policy.resolved.remarks_by_field
     said_already = {remark for finding in said for remark in by_field.get(finding.field, ())}
@@ -202,9 +202,9 @@ def _remarks(policy: XVLAPolicy, said: Sequence[Finding]) -> Iterator[Finding]:
         text = remark.removeprefix(_FORCED)
         if text != remark:
             heads = (name for name in (PROGRESS_HEAD, SKILL_HEAD) if text.startswith(name))
-            yield Finding(level="wrong", field=next(heads, "model"), text=f"in the model: {text}")
+            yield Notice(level="wrong", field=next(heads, "model"), text=f"in the model: {text}")
         elif remark not in said_already and remark not in {finding.text for finding in said}:
-            yield Finding(level="note", field="", text=remark)
+            yield Notice(level="note", field="", text=remark)
 
 
 def _facts(name: str, tensor: torch.Tensor) -> TensorFacts:

@@ -43,9 +43,9 @@ from b1k_policies.remote.wire.link import (
     require_websockets,
 )
 from b1k_policies.remote.wire.messages import (
+    Announcement,
     Answer,
     NoChunkError,
-    Told,
     read_answer,
     reset_message,
     to_wire,
@@ -123,7 +123,7 @@ class RemotePolicy(Policy):
         )
         self.remarks = self._remarks(of_depth)
         self.server_timing: Mapping[str, float] = {}
-        self._told: Told | None = None
+        self._told: Announcement | None = None
         self._reconnections = 0
         self._greeted = False
         if self.info is None and self._rows is not None:
@@ -141,7 +141,9 @@ class RemotePolicy(Policy):
         """
         self._reconnections = 0
         self._dialogue.forget_remarks()
-        self._told = Told(seed=episode.seed, instance=episode.instance, rollout=episode.rollout)
+        self._told = Announcement(
+            seed=episode.seed, instance=episode.instance, rollout=episode.rollout
+        )
         deadline = time.monotonic() + self._query_timeout_s
         try:
             self._persist(lambda: self._greet(deadline), deadline)

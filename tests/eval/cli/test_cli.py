@@ -27,7 +27,7 @@ from b1k_eval.records import store
 from b1k_eval.records.episode import EpisodeKey, EpisodeRecord
 from b1k_eval.records.run_files import read_episodes
 from b1k_eval.run import session, simulators
-from b1k_eval.run.progress import LiveReporter, PlainReporter, Snapshot, duration
+from b1k_eval.run.progress import EpisodeProgress, LiveReporter, PlainReporter, duration
 
 BASE = ["run", "--task", "31", "--policy", "hold", "--no-video", "--max-steps", "5"]
 
@@ -734,7 +734,7 @@ def test_plain_progress_is_a_line_per_start_end_and_ten_seconds(capsys):
     reporter.episode_started(KEY)
     for step in range(30):  # a snapshot a second, ten steps each
         clock.now = float(step)
-        reporter.step(KEY, Snapshot(step * 10, 0.5, "open door", 0.3))
+        reporter.step(KEY, EpisodeProgress(step * 10, 0.5, "open door", 0.3))
     reporter.episode_ended(RECORD)
     assert capsys.readouterr().out.splitlines() == [
         "2 episodes",
@@ -754,9 +754,9 @@ def test_live_progress_shows_episode_step_score_skill_speed_and_time_left(capsys
     reporter = LiveReporter(console, clock=clock)
     reporter.run_started(5, 2, 1000, 1)
     reporter.episode_started(KEY)
-    reporter.step(KEY, Snapshot(0, 0.0, None, None))
+    reporter.step(KEY, EpisodeProgress(0, 0.0, None, None))
     clock.now = 10.0
-    reporter.step(KEY, Snapshot(300, 0.5, "open door", 0.3))
+    reporter.step(KEY, EpisodeProgress(300, 0.5, "open door", 0.3))
     console.print(reporter._render())
     reporter.close()
     shown = capsys.readouterr().out

@@ -29,9 +29,9 @@ from b1k_eval.doctor import Check, Verdict
 from b1k_eval.files import to_json
 from b1k_eval.records.episode import EpisodeKey, EpisodeRecord
 from b1k_eval.records.loading import read_run_data
-from b1k_eval.run.progress import LiveReporter, PlainReporter, Snapshot
+from b1k_eval.run.progress import EpisodeProgress, LiveReporter, PlainReporter
 from b1k_eval.streams import take_every_text
-from b1k_policies.contract.resolved import Difference
+from b1k_policies.contract.resolved import ConflictRow
 from b1k_policies.contract.resolving import resolve
 
 ENCODINGS = ["ascii", "latin-1", "utf-8"]
@@ -102,9 +102,9 @@ def print_everything(text, comparison):
     console = output.out_console()
     output.say_remark(text)
     output.report_error(text, text, 2, wants_json=False)
-    difference = Difference(name=text, where=text, stated=text, other_where=text, other=text)
+    difference = ConflictRow(name=text, where=text, stated=text, other_where=text, other=text)
     output.show_differences(console, [difference])
-    checks = [smoke.Check(name=text, passed=True, detail=text, seconds=1.0)]
+    checks = [smoke.SmokeCheck(name=text, passed=True, detail=text, seconds=1.0)]
     smoke._report(checks, json_output=False)
     doctor._show(
         console,
@@ -143,7 +143,7 @@ def print_everything(text, comparison):
     ):
         reporter.run_started(1, 0, 10, 1)
         reporter.episode_started(key)
-        reporter.step(key, Snapshot(3, 0.5, text, 0.5))
+        reporter.step(key, EpisodeProgress(3, 0.5, text, 0.5))
         if isinstance(reporter, LiveReporter):
             console.print(reporter._render())
         reporter.note(text)

@@ -9,7 +9,7 @@ import pytest
 from stuck_worlds import run_stuck
 
 from b1k_eval.records.run_files import read_episodes
-from b1k_eval.run.watchdog import Limits
+from b1k_eval.run.watchdog import CallLimits
 
 
 def contents(folder):
@@ -70,7 +70,7 @@ def test_an_error_in_one_env_leaves_the_others_their_results(tmp_path, alone):
 @pytest.mark.parametrize("how", ["exit", "abort", "hang"])
 def test_a_simulator_that_dies_under_its_envs_costs_that_batch(tmp_path, alone, how):
     folder = tmp_path / "run"
-    limits = Limits(step_s=1.5)
+    limits = CallLimits(step_s=1.5)
     run_stuck(folder, 7, num_envs=3, limits=limits, phase="step", how=how, instances=[4])
     lines = outcomes(folder)
     errors = [i for i in range(7) if lines[i]["outcome"] == "error"]

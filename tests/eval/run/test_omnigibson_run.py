@@ -21,7 +21,7 @@ from b1k_eval.cli.main import app
 from b1k_eval.cli.resolving import resolve_settings
 from b1k_eval.records.run_files import read_episodes
 from b1k_eval.run import simulators
-from b1k_eval.run.watchdog import Limits
+from b1k_eval.run.watchdog import CallLimits
 
 STEPS = 4
 BASE = ["run", "--task", "31", "--sim", "omnigibson", "--policy", "hold", "--max-steps", str(STEPS)]
@@ -186,7 +186,7 @@ def test_a_fault_costs_one_episode_and_resume_makes_up_for_it(
     og.faults.plan(place, kind, after=after, times=2 if place == "get_obs" else 1)
     for name, value in og.faults.save(tmp_path / "faults.json").items():
         monkeypatch.setenv(name, value)
-    limits = Limits(start_s=300.0, reset_s=120.0, step_s=10.0, observe_s=120.0)
+    limits = CallLimits(start_s=300.0, reset_s=120.0, step_s=10.0, observe_s=120.0)
     monkeypatch.setattr(simulators, "limits", lambda settings: limits)
     result = cli(
         *BASE, "--no-video", *more, "--max-steps", limit, "--instances", "0-1", "--out", "r"

@@ -17,7 +17,7 @@ from b1k_envs.errors import EnvError, UnavailableError, UsageError
 from b1k_envs.tracks import StandardTrackEnv
 from b1k_eval.cli.resolving import resolve_settings
 from b1k_eval.run import simulators
-from b1k_eval.run.watchdog import Limits
+from b1k_eval.run.watchdog import CallLimits
 
 
 def given(**options):
@@ -113,7 +113,7 @@ def test_several_envs_a_process_are_refused_where_there_is_one_only():
 def test_only_omnigibson_is_held_to_limits_and_gets_a_process_of_its_own():
     twin = resolve_settings(given(sim="mujoco"))
     assert simulators.limits(twin) is None
-    assert simulators.limits(replace(twin, sim="omnigibson")) == Limits()
+    assert simulators.limits(replace(twin, sim="omnigibson")) == CallLimits()
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -13,9 +13,9 @@ from stuck_worlds import AbsentPolicy, StuckEnv, run_stuck
 from b1k_envs.base import Worlds
 from b1k_envs.errors import EnvError
 from b1k_eval.records.run_files import read_episodes
-from b1k_eval.run.watchdog import Limits, Watch, WatchedEnv, WatchedWorlds
+from b1k_eval.run.watchdog import CallLimits, Watch, WatchedEnv, WatchedWorlds
 
-SHORT = Limits(start_s=60, reset_s=60, step_s=1.5, observe_s=60, close_s=60)
+SHORT = CallLimits(start_s=60, reset_s=60, step_s=1.5, observe_s=60, close_s=60)
 
 
 def outcomes(folder):
@@ -41,10 +41,18 @@ def sound(tmp_path_factory):
 @pytest.mark.parametrize(
     ("phase", "limits", "words"),
     [
-        ("start", Limits(start_s=0.3), "starting the world took longer than 0.3 s"),
-        ("reset", Limits(reset_s=0.3), "resetting the world and loading the instance took longer"),
-        ("step", Limits(step_s=0.3), "a control step took longer than 0.3 s"),
-        ("observe", Limits(observe_s=0.3), "rendering or reading the world took longer than 0.3 s"),
+        ("start", CallLimits(start_s=0.3), "starting the world took longer than 0.3 s"),
+        (
+            "reset",
+            CallLimits(reset_s=0.3),
+            "resetting the world and loading the instance took longer",
+        ),
+        ("step", CallLimits(step_s=0.3), "a control step took longer than 0.3 s"),
+        (
+            "observe",
+            CallLimits(observe_s=0.3),
+            "rendering or reading the world took longer than 0.3 s",
+        ),
     ],
 )
 def test_a_call_that_hangs_is_ended_at_its_limit_and_named(tmp_path, phase, limits, words):
@@ -186,7 +194,7 @@ class DiesAfterItsResult:
 
 @pytest.fixture
 def watch():
-    limits = Limits(start_s=1000, reset_s=100, step_s=10, observe_s=20, close_s=5)
+    limits = CallLimits(start_s=1000, reset_s=100, step_s=10, observe_s=20, close_s=5)
     return Watch(limits, multiprocessing.get_context("spawn"))
 
 
@@ -250,7 +258,7 @@ def test_a_call_that_moves_several_worlds_has_the_time_that_one_has(watch, monke
 
 
 def test_the_limits_are_those_the_manual_states():
-    limits = Limits()
+    limits = CallLimits()
     assert [limits.of(p) for p in ("start", "reset", "step", "observe", "close")] == [
         1800.0,
         600.0,

@@ -248,8 +248,8 @@ def _policy_rung(
     """Run rung 5: run the policy, and compare its score with the published one.
 
     Raises:
-        UsageError: See `Session`.
-        UnavailableError: See `Session`.
+        UsageError: See `ReadyRun`.
+        UnavailableError: See `ReadyRun`.
         StorageError: A result cannot be written.
     """
     from b1k_eval.cli.resolving import resolve_settings
@@ -257,7 +257,7 @@ def _policy_rung(
     from b1k_eval.qualify.rungs import not_done
     from b1k_eval.records.run_files import RUN_FILE, read_run
     from b1k_eval.run.progress import make_reporter
-    from b1k_eval.run.session import Session, summarise
+    from b1k_eval.run.session import ReadyRun, summarise
 
     if score is None:
         return not_done(
@@ -275,7 +275,7 @@ def _policy_rung(
     folder = plan.out / POLICY_FOLDER
     resume = (folder / RUN_FILE).exists()
     settings = resolve_settings(given, read_run(folder) if resume else None)
-    session = Session(settings, Execution(), folder, argv=sys.argv, resume=resume)
+    session = ReadyRun(settings, Execution(), folder, argv=sys.argv, resume=resume)
     for remark in session.remarks:
         say_remark(remark)
     reporter = make_reporter(err_console())

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from b1k_envs.base import Env
     from b1k_eval.records.loading import RunData
     from b1k_eval.replay.recorded import Recorded
-    from b1k_eval.replay.retrace import Comparison
+    from b1k_eval.replay.retrace import ReplayComparison
     from b1k_eval.settings import RunSettings
 
 
@@ -94,7 +94,7 @@ def _replay(
     file: Path | None,
     every: int | None,
     settings: RunSettings,
-) -> Comparison:
+) -> ReplayComparison:
     """Execute the actions, compare, and write the file if one is wanted."""
     from b1k_eval.replay.retrace import compare, execute
     from b1k_eval.run.progress import make_reporter
@@ -131,7 +131,7 @@ def _replay(
 
 def _teller(recorded: Recorded, send: Callable[[Any], None]) -> Callable[[int], None]:
     """Return a function that now and then shows how far the replay is."""
-    from b1k_eval.run.progress import UPDATE_INTERVAL_S, Snapshot
+    from b1k_eval.run.progress import UPDATE_INTERVAL_S, EpisodeProgress
 
     due = monotonic()
     scores, skills = recorded.states.numbers["q_score"], recorded.words["skill"]
@@ -141,7 +141,7 @@ def _teller(recorded: Recorded, send: Callable[[Any], None]) -> Callable[[int], 
         if step == 0 or monotonic() < due:
             return
         due = monotonic() + UPDATE_INTERVAL_S
-        send(Snapshot(step, float(scores[step - 1]), skills[step - 1], None))
+        send(EpisodeProgress(step, float(scores[step - 1]), skills[step - 1], None))
 
     return tell
 
@@ -149,7 +149,7 @@ def _teller(recorded: Recorded, send: Callable[[Any], None]) -> Callable[[int], 
 def _document(
     run: RunData,
     recorded: Recorded,
-    comparison: Comparison,
+    comparison: ReplayComparison,
     remarks: tuple[str, ...],
     file: Path | None,
 ) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def _document(
     }
 
 
-def _show(recorded: Recorded, comparison: Comparison, file: Path | None) -> None:
+def _show(recorded: Recorded, comparison: ReplayComparison, file: Path | None) -> None:
     console = out_console()
     name, steps = recorded.episode.name, comparison.steps
     apart = comparison.largest_position_m
@@ -185,7 +185,7 @@ def _show(recorded: Recorded, comparison: Comparison, file: Path | None) -> None
         console.print(f"rerun   {file}", soft_wrap=True)
 
 
-def _table(comparison: Comparison) -> Table:
+def _table(comparison: ReplayComparison) -> Table:
     """Make the table of the first differences."""
     table = Table(title=f"Step {comparison.first_step}", title_justify="left")
     for column in ("what", "recorded", "replayed"):

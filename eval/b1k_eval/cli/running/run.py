@@ -32,7 +32,7 @@ from b1k_eval.records.episode import RESULT_FILE, TRACE_FILE, VIDEO_FILE
 from b1k_eval.records.run_files import EPISODES_FOLDER, RUN_FILE, read_run
 from b1k_eval.run.pool import session_remarks
 from b1k_eval.run.progress import OUTCOME_STYLES, duration, make_reporter
-from b1k_eval.run.session import Session, summarise
+from b1k_eval.run.session import ReadyRun, summarise
 from b1k_eval.settings import Execution, RunSettings
 from b1k_policies.options import consents, flag
 from b1k_policies.xvla.files.checkpoint import CheckpointRequest
@@ -91,7 +91,9 @@ def run(
     settings = resolve_settings(asked, recorded, official=official, most=max_instances)
     execution = resolve_execution(how, recorded, official=official)
     folder = proposed_folder(settings) if out is None else out
-    session = Session(settings, execution, folder, argv=sys.argv, resume=resume, beside=out is None)
+    session = ReadyRun(
+        settings, execution, folder, argv=sys.argv, resume=resume, beside=out is None
+    )
     for remark in session.remarks:
         say_remark(remark)
     reporter = make_reporter(err_console())
@@ -115,7 +117,7 @@ def run(
         raise typer.Exit(1)
 
 
-def _conclude(session: Session, *, json_output: bool, stop: KeyboardInterrupt | None) -> None:
+def _conclude(session: ReadyRun, *, json_output: bool, stop: KeyboardInterrupt | None) -> None:
     """Print the results: the table, or with `--json` the document."""
     store, settings = session.store, session.settings
     summary = summarise(store.episodes)
@@ -165,7 +167,7 @@ def _conclude(session: Session, *, json_output: bool, stop: KeyboardInterrupt | 
         console.print(f"{label:<8}{path}", soft_wrap=True)
 
 
-def _resuming(session: Session) -> str:
+def _resuming(session: ReadyRun) -> str:
     """Return the command that resumes a run, with the consents that must be given again."""
     words = ["b1k-eval run --resume --out", shell_word(session.store.path)]
     checkpoint = session.settings.checkpoint
@@ -175,7 +177,7 @@ def _resuming(session: Session) -> str:
     return " ".join(words)
 
 
-def _table(session: Session) -> Table:
+def _table(session: ReadyRun) -> Table:
     identity = session.store.record["identity"]
     settings = session.settings
     track = "" if settings.track is None else f", {settings.track} track"
@@ -205,7 +207,7 @@ def _table(session: Session) -> Table:
     return table
 
 
-def _places(session: Session) -> list[tuple[str, Path]]:
+def _places(session: ReadyRun) -> list[tuple[str, Path]]:
     """List the places of the results, with the first episode's files by name."""
     store = session.store
     places = [("run", store.path)]

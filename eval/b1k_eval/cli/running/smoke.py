@@ -25,7 +25,7 @@ from b1k_eval.records.episode import RESULT_FILE, TRACE_FILE, VIDEO_FILE
 from b1k_eval.records.run_files import EPISODES_FOLDER, read_episodes
 from b1k_eval.records.store import StorageError
 from b1k_eval.run.progress import make_reporter
-from b1k_eval.run.session import Session
+from b1k_eval.run.session import ReadyRun
 from b1k_eval.run.simulators import resolve_sim
 from b1k_eval.settings import Execution
 
@@ -34,7 +34,7 @@ SMOKE_STEPS = 40
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
+class SmokeCheck:
     """The result of one check.
 
     Attributes:
@@ -67,7 +67,7 @@ def smoke(
         {"task": task, "policy": policy, "sim": sim, "max_steps": SMOKE_STEPS}
     )
     with _temporary_folder() as temp:
-        session = Session(settings, Execution(), temp / "run", argv=sys.argv)
+        session = ReadyRun(settings, Execution(), temp / "run", argv=sys.argv)
         worlds = session.worlds
         try:
             checks = []
@@ -107,10 +107,10 @@ def _temporary_folder() -> Iterator[Path]:
         ) from error
 
 
-def _timed(name: str, check: Callable[[], tuple[bool, str]]) -> Check:
+def _timed(name: str, check: Callable[[], tuple[bool, str]]) -> SmokeCheck:
     begun = perf_counter()
     passed, detail = check()
-    return Check(name=name, passed=passed, detail=detail, seconds=perf_counter() - begun)
+    return SmokeCheck(name=name, passed=passed, detail=detail, seconds=perf_counter() - begun)
 
 
 def check_observation(env: Env) -> tuple[bool, str]:
@@ -157,7 +157,7 @@ def check_determinism(env: Env) -> tuple[bool, str]:
     return same and moved, "bit for bit" if same and moved else f"same={same}, moved={moved}"
 
 
-def _check_episode(session: Session) -> tuple[bool, str]:
+def _check_episode(session: ReadyRun) -> tuple[bool, str]:
     """Run the episode, then check the files in the run folder."""
     import pyarrow.parquet as pq
 
@@ -181,7 +181,7 @@ def _check_episode(session: Session) -> tuple[bool, str]:
     return passed, detail
 
 
-def _report(checks: list[Check], *, json_output: bool) -> None:
+def _report(checks: list[SmokeCheck], *, json_output: bool) -> None:
     if json_output:
         print_json(
             {

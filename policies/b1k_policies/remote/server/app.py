@@ -27,7 +27,7 @@ from b1k_policies.remote.server.batching import Batcher
 from b1k_policies.remote.server.client import Client, TextError
 from b1k_policies.remote.server.connection import GuardedConnection, peer_of
 from b1k_policies.remote.server.limits import Door, Quota
-from b1k_policies.remote.server.sessions import RefusedError, Session, Terms
+from b1k_policies.remote.server.sessions import RequestError, Session, Terms
 from b1k_policies.remote.wire import keys
 from b1k_policies.remote.wire.codec import pack
 from b1k_policies.remote.wire.limits import WireError
@@ -168,7 +168,7 @@ class PolicyServer:
             await client.talk(self._stopping)
         except ConnectionClosed:
             pass
-        except (WireError, RefusedError) as error:
+        except (WireError, RequestError) as error:
             LOG.warning("%s: refused: %s", peer, ascii(str(error)))
             with contextlib.suppress(ConnectionClosed):  # it did not wait to hear why
                 await guarded.refuse(CloseCode.POLICY_VIOLATION, str(error))

@@ -19,7 +19,7 @@ from b1k_policies.remote.server import limits
 from b1k_policies.remote.server.batching import Batcher, Reply
 from b1k_policies.remote.server.connection import GuardedConnection
 from b1k_policies.remote.server.limits import Quota, TokenBucket
-from b1k_policies.remote.server.sessions import RefusedError, Session
+from b1k_policies.remote.server.sessions import RequestError, Session
 from b1k_policies.remote.wire import keys
 from b1k_policies.remote.wire.codec import pack, unpack
 from b1k_policies.remote.wire.limits import WireError
@@ -158,7 +158,7 @@ class Client:
                 envs=self._quota.envs,
             )
         except ManyEnvsError as error:
-            raise RefusedError(f"{error}: {self._quota.envs_words}") from error
+            raise RequestError(f"{error}: {self._quota.envs_words}") from error
         del message
         following = self._read_ahead()
         answer = await self._answer(question)

@@ -17,7 +17,7 @@ from b1k_policies.seeding import inference_seed
 
 
 @dataclass(eq=False)
-class Memory:
+class EpisodeMemory:
     """What an engine keeps of one episode of one env; its own, and only on its thread."""
 
     policy: Policy | None = None
@@ -37,7 +37,7 @@ class Ask:
     observation: Observation
     episode: EpisodeInfo
     inference: int
-    memory: Memory = field(default_factory=Memory)
+    memory: EpisodeMemory = field(default_factory=EpisodeMemory)
 
 
 class Engine:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import CAMERAS
 from b1k_policies.remote.wire import keys
-from b1k_policies.remote.wire.limits import Limits
+from b1k_policies.remote.wire.limits import MessageLimits
 
 SHORTEST_KEY = 16
 
@@ -88,9 +88,9 @@ class Quota:
         return self.clients * MESSAGE_COPIES * self.message_bytes + _BASE_BYTES
 
     @property
-    def wire(self) -> Limits:
+    def wire(self) -> MessageLimits:
         """For reading one message."""
-        return Limits(size=self.message_bytes, elements=_ELEMENTS, text=_TEXT_BYTES)
+        return MessageLimits(size=self.message_bytes, elements=_ELEMENTS, text=_TEXT_BYTES)
 
 
 class TokenBucket:

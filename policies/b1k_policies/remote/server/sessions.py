@@ -18,14 +18,14 @@ from b1k_envs.base import Float32Array, Observation, Protocol
 from b1k_envs.errors import B1kEvalError, UsageError
 from b1k_envs.tasks.table import Task, check_protocol, get_task
 from b1k_policies.base import ActionChunk, EpisodeInfo
-from b1k_policies.remote.server.engine import Ask, Memory
-from b1k_policies.remote.wire.messages import Told
+from b1k_policies.remote.server.engine import Ask, EpisodeMemory
+from b1k_policies.remote.wire.messages import Announcement
 
 NOT_TOLD = -1
 """Instance of an episode whose evaluator does not say which it is."""
 
 
-class RefusedError(B1kEvalError):
+class RequestError(B1kEvalError):
     """What a client asks cannot be answered; the text is for the client's author."""
 
 
@@ -67,7 +67,7 @@ class Terms:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Answer:
+class SessionAnswer:
     """What goes back.
 
     Attributes:
@@ -86,7 +86,7 @@ class Answer:
 class _Env:
     episode: EpisodeInfo
     task_index: int
-    memory: Memory = field(default_factory=Memory)
+    memory: EpisodeMemory = field(default_factory=EpisodeMemory)
 
 
 def session_seed(seed: int, episode: int, env: int) -> int:
@@ -109,7 +109,7 @@ class Session:
         self._number = -1
         self.reset(None)
 
-    def reset(self, told: Told | None) -> None:
+    def reset(self, told: Announcement | None) -> None:
         """Begin an episode. A second reset before its first observation begins the same one.
 
         Args:
@@ -153,7 +153,7 @@ class Session:
             for one, env in zip(observations, self._envs, strict=True)
         ]
 
-    def answer(self, inferred: Sequence[ActionChunk], rows: int | None) -> Answer:
+    def answer(self, inferred: Sequence[ActionChunk], rows: int | None) -> SessionAnswer:
         """The next rows; from now on they count as played.
 
         Args:
@@ -168,7 +168,7 @@ class Session:
         self._row += count
         self.step = self._asked + count
         whole = rows is not None and rows == count
-        return Answer(
+        return SessionAnswer(
             action=stacked[:, 0],
             action_chunk=stacked if whole else None,
             chunks=self._chunks,
@@ -187,15 +187,15 @@ class Session:
     def _check(self, observations: Sequence[Observation]) -> None:
         terms, count = self.terms, len(observations)
         if self._envs and count != len(self._envs):
-            raise RefusedError(f"{count} envs after {len(self._envs)}, without a reset")
+            raise RequestError(f"{count} envs after {len(self._envs)}, without a reset")
         for one in observations:
             if terms.protocol is not None and one.protocol != terms.protocol:
-                raise RefusedError(
+                raise RequestError(
                     f"a proprio of {one.protocol}, this server takes {terms.protocol}"
                 )
         for env, one in zip(self._envs, observations, strict=False):
             if (one.task_index, one.protocol) != (env.task_index, env.episode.protocol):
-                raise RefusedError("another task or proprio within an episode, without a reset")
+                raise RequestError("another task or proprio within an episode, without a reset")
 
     def _begin(self, env: int, observation: Observation) -> _Env:
         told, terms = self._told, self.terms
@@ -203,7 +203,7 @@ class Session:
             task = terms.task or get_task(observation.task_index)
             check_protocol(task, observation.protocol)
         except UsageError as error:
-            raise RefusedError(str(error)) from error
+            raise RequestError(str(error)) from error
         if told is not None and env == 0:
             seed = told.seed
         else:

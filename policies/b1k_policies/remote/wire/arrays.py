@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from b1k_policies.remote.wire.limits import Limits, WireError
+from b1k_policies.remote.wire.limits import MessageLimits, WireError
 
 _ARRAY, _SCALAR, _TENSOR = b"__ndarray__", b"__npgeneric__", b"__torch__"
 _MARKERS = (_ARRAY, _SCALAR, _TENSOR)
@@ -72,7 +72,7 @@ def is_form(found: Mapping[str | bytes, Any]) -> bool:
     return any(marker in found for marker in _MARKERS)
 
 
-def from_form(found: Mapping[str | bytes, Any], limits: Limits) -> Any:  # noqa: ANN401 - or scalar
+def from_form(found: Mapping[str | bytes, Any], limits: MessageLimits) -> Any:  # noqa: ANN401 - or scalar
     """Return the array or scalar that a map describes.
 
     Args:
@@ -119,7 +119,7 @@ def _dtype(found: object, table: Mapping[str, np.dtype[Any]]) -> np.dtype[Any]:
 
 
 def _array(
-    data: object, dtype: np.dtype[Any], shape: object, limits: Limits
+    data: object, dtype: np.dtype[Any], shape: object, limits: MessageLimits
 ) -> npt.NDArray[np.generic]:
     if not isinstance(data, memoryview):
         raise WireError(f"an array's data must be bytes, got {type(data).__name__}")

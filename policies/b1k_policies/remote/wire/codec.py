@@ -19,15 +19,15 @@ from typing import Any
 import numpy as np
 
 from b1k_policies.remote.wire.arrays import array_form, from_form, is_form, scalar_form
-from b1k_policies.remote.wire.limits import DEFAULT_LIMITS, Limits, WireError
+from b1k_policies.remote.wire.limits import DEFAULT_LIMITS, MessageLimits, WireError
 
-__all__ = ["DEFAULT_LIMITS", "Limits", "WireError", "pack", "unpack"]
+__all__ = ["DEFAULT_LIMITS", "MessageLimits", "WireError", "pack", "unpack"]
 
 _MOST = 2**32 - 1
 """Greatest length of a text, bytes, list or map in the format."""
 
 
-def unpack(data: bytes, limits: Limits = DEFAULT_LIMITS) -> Any:  # noqa: ANN401 - any message
+def unpack(data: bytes, limits: MessageLimits = DEFAULT_LIMITS) -> Any:  # noqa: ANN401 - any message
     """Read the value in a message.
 
     Args:
@@ -88,7 +88,7 @@ _MAP = {0xDE: 2, 0xDF: 4}
 class _Reader:
     """The position in a message, and what is left of its limits."""
 
-    def __init__(self, data: memoryview, limits: Limits) -> None:
+    def __init__(self, data: memoryview, limits: MessageLimits) -> None:
         self.at = 0
         self._data = data
         self._limits = limits

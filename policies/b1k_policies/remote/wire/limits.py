@@ -14,7 +14,7 @@ class WireError(B1kEvalError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class MessageLimits:
     """The limits of one message.
 
     Besides the message itself, reading it allocates at most `size` bytes (unaligned arrays are
@@ -38,10 +38,10 @@ class Limits:
         for name in ("size", "depth", "elements", "text"):
             value = getattr(self, name)
             if value < 1:
-                raise ValueError(f"Limits: {name} must be at least 1, got {value}")
+                raise ValueError(f"MessageLimits: {name} must be at least 1, got {value}")
         if self.depth > _DEEPEST:  # the reader recurses, and Python's stack has an end
-            raise ValueError(f"Limits: depth may be {_DEEPEST} at most, got {self.depth}")
+            raise ValueError(f"MessageLimits: depth may be {_DEEPEST} at most, got {self.depth}")
 
 
-DEFAULT_LIMITS = Limits()
+DEFAULT_LIMITS = MessageLimits()
 """Enough for every message of the official evaluators with up to three envs."""

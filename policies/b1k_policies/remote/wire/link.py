@@ -21,12 +21,12 @@ from b1k_envs.errors import B1kEvalError, UnavailableError, UsageError
 from b1k_policies.remote.wire import keys
 from b1k_policies.remote.wire.address import Address
 from b1k_policies.remote.wire.codec import WireError, unpack
-from b1k_policies.remote.wire.limits import Limits
+from b1k_policies.remote.wire.limits import MessageLimits
 
 if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
 
-ANSWERS = Limits(size=16 * 2**20)
+ANSWERS = MessageLimits(size=16 * 2**20)
 """Limits of one message from a server."""
 
 HEALTH_TIMEOUT_S = 2.0

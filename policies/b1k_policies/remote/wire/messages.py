@@ -23,12 +23,12 @@ from b1k_policies.remote.wire.limits import WireError
 from b1k_policies.remote.wire.observations import ManyEnvsError, Question, from_wire, to_wire
 
 __all__ = [
+    "Announcement",
     "Answer",
     "ManyEnvsError",
     "NoActionError",
     "NoChunkError",
     "Question",
-    "Told",
     "answer_message",
     "from_wire",
     "is_reset",
@@ -50,7 +50,7 @@ class NoChunkError(PolicyFaultError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class Announcement:
     """What a client of ours says about the episode it begins, or continues on a new connection.
 
     Attributes:
@@ -88,7 +88,7 @@ class Answer:
 # --- Resets ---------------------------------------------------------------------------------
 
 
-def reset_message(told: Told | None = None) -> dict[str, Any]:
+def reset_message(told: Announcement | None = None) -> dict[str, Any]:
     """Return the message that begins an episode; `told` is for servers that understand it."""
     message: dict[str, Any] = {keys.RESET: True}
     if told is not None:
@@ -101,7 +101,7 @@ def is_reset(message: object) -> bool:
     return isinstance(message, dict) and keys.RESET in message
 
 
-def read_reset(message: Mapping[Any, Any]) -> Told | None:
+def read_reset(message: Mapping[Any, Any]) -> Announcement | None:
     """Read what a reset says about its episode; None from a client that is not ours.
 
     Raises:
@@ -110,13 +110,13 @@ def read_reset(message: Mapping[Any, Any]) -> Told | None:
     block = message.get(keys.EXTENSION)
     if block is None:
         return None
-    names = tuple(Told.__dataclass_fields__)
+    names = tuple(Announcement.__dataclass_fields__)
     if not isinstance(block, dict) or set(block) != set(names):
         raise WireError(f"a reset's {keys.EXTENSION} must be a map of {', '.join(names)}")
     for name, value in block.items():
         if type(value) is not int or not (-1 if name == "instance" else 0) <= value < 2**53:
             raise WireError(f"a reset's {name} must be a whole number, got {_shown(value)}")
-    return Told(**block)
+    return Announcement(**block)
 
 
 # --- Answers --------------------------------------------------------------------------------

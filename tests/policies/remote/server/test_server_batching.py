@@ -12,7 +12,7 @@ from serving import EPISODE, LedgerEngine, served, until
 
 from b1k_envs.errors import HostFaultError, PolicyFaultError
 from b1k_policies.remote.server.batching import Batcher
-from b1k_policies.remote.server.engine import Ask, Memory
+from b1k_policies.remote.server.engine import Ask, EpisodeMemory
 
 
 class Seen:
@@ -24,7 +24,7 @@ class Seen:
 
 
 def ask(number):
-    return Ask(observation=Seen(number), episode=EPISODE, inference=0, memory=Memory())
+    return Ask(observation=Seen(number), episode=EPISODE, inference=0, memory=EpisodeMemory())
 
 
 @pytest.fixture

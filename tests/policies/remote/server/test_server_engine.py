@@ -10,7 +10,7 @@ from serving import EPISODE
 from b1k_envs.errors import UsageError
 from b1k_policies.base import EpisodeInfo
 from b1k_policies.registry import make_policy
-from b1k_policies.remote.server.engine import Ask, Engine, Memory
+from b1k_policies.remote.server.engine import Ask, Engine, EpisodeMemory
 from b1k_policies.remote.server.sessions import Terms
 from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
@@ -26,7 +26,7 @@ def test_every_episode_has_a_policy_of_its_own(spec):
     first, second = (
         EpisodeInfo(**{**vars(EPISODE), "seed": seed, "rollout": seed}) for seed in (1, 2)
     )
-    memories = Memory(), Memory()
+    memories = EpisodeMemory(), EpisodeMemory()
     seen = [made_observation(number, "2026") for number in range(3)]
     found = {1: [], 2: []}
     for number, observation in enumerate(seen):  # taking turns

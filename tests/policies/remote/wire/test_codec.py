@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from openpi_client import msgpack_numpy
 
-from b1k_policies.remote.wire.codec import Limits, WireError, pack, unpack
+from b1k_policies.remote.wire.codec import MessageLimits, WireError, pack, unpack
 
 NUMBERS = [kind + width for kind in "iu" for width in "1248"] + ["f2", "f4", "f8", "b1"]
 DTYPES = [np.dtype(order + name) for name in NUMBERS for order in "<>"]
@@ -74,7 +74,7 @@ def test_lengths_change_form_where_msgpack_changes_it(length):
     for value in ("x" * length, b"x" * length, [None] * length, {str(n): n for n in range(length)}):
         data = pack(value)
         assert data == msgpack.packb(value)
-        assert unpack(data, Limits(elements=200_000)) == value
+        assert unpack(data, MessageLimits(elements=200_000)) == value
 
 
 @pytest.mark.parametrize("exponent", range(65))

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openpi_client import msgpack_numpy
 
-from b1k_policies.remote.wire.codec import Limits, WireError, unpack
+from b1k_policies.remote.wire.codec import MessageLimits, WireError, unpack
 
-SMALL = Limits(size=64 * 1024, depth=16, elements=2000, text=4096)
+SMALL = MessageLimits(size=64 * 1024, depth=16, elements=2000, text=4096)
 ROOM = 2 * SMALL.size + 4 * SMALL.text + 250 * SMALL.elements
-"""What `Limits` says, and the error itself."""
+"""What `MessageLimits` says, and the error itself."""
 
 OBSERVATION = msgpack_numpy.packb(
     {
@@ -53,7 +53,7 @@ def read(data: bytes) -> None:
     assert len(refusal) < 400
 
 
-def refused(data: bytes, text: str, limits: Limits = SMALL) -> None:
+def refused(data: bytes, text: str, limits: MessageLimits = SMALL) -> None:
     with little_memory(), pytest.raises(WireError, match=text):
         unpack(data, limits)
 
@@ -256,11 +256,11 @@ def test_nothing_may_follow_and_nothing_may_lack():
 
 @pytest.mark.parametrize("name", ["size", "depth", "elements", "text"])
 def test_limits_must_be_some(name):
-    with pytest.raises(ValueError, match=f"Limits: {name} must be at least 1, got 0"):
-        Limits(**{name: 0})
+    with pytest.raises(ValueError, match=f"MessageLimits: {name} must be at least 1, got 0"):
+        MessageLimits(**{name: 0})
 
 
 def test_depth_is_limited_by_the_reader_itself():
     with pytest.raises(ValueError, match="depth may be 64 at most, got 65"):
-        Limits(depth=65)
-    assert unpack(b"\x91" * 64 + b"\xc0", Limits(depth=64)) is not None
+        MessageLimits(depth=65)
+    assert unpack(b"\x91" * 64 + b"\xc0", MessageLimits(depth=64)) is not None

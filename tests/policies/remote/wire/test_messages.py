@@ -15,9 +15,9 @@ from b1k_envs.errors import ActionError, PolicyFaultError, UnavailableError
 from b1k_policies.base import ActionChunk, Resizing, Skill
 from b1k_policies.remote.wire.codec import WireError, pack, unpack
 from b1k_policies.remote.wire.messages import (
+    Announcement,
     NoActionError,
     NoChunkError,
-    Told,
     answer_message,
     from_wire,
     is_reset,
@@ -87,7 +87,7 @@ def test_a_reset_is_a_map_of_one():
 
 
 def test_a_reset_for_a_server_of_ours_tells_the_episode():
-    told = Told(seed=70000, instance=3, rollout=1, inference=2, step=20)
+    told = Announcement(seed=70000, instance=3, rollout=1, inference=2, step=20)
     assert pack(reset_message(told)) == (
         b"\x82\xa5reset\xc3\xa8b1k_eval\x85"
         b"\xa4seed\xce\x00\x01\x11\x70\xa8instance\x03\xa7rollout\x01\xa9inference\x02\xa4step\x14"
@@ -418,7 +418,7 @@ def test_a_reset_is_known_by_its_key_alone():
 
 
 def test_what_a_reset_tells_comes_back():
-    told = Told(seed=1, instance=-1, rollout=0, inference=3, step=30)
+    told = Announcement(seed=1, instance=-1, rollout=0, inference=3, step=30)
     assert read_reset(unpack(pack(reset_message(told)))) == told
     assert read_reset({"reset": True}) is None
 

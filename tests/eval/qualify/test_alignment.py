@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from b1k_envs.r1pro import PROPRIO_DIM, PROPRIO_LAYOUTS
-from b1k_eval.qualify.courses import align
+from b1k_eval.qualify.alignment import align
 
 STEPS = 200
 
