@@ -59,9 +59,10 @@ def worker_main(
 ) -> None:
     """Run the batches that come through the pipe until it is closed.
 
-    Answers each with any number of (number, `EpisodeProgress`), one (number, `Finished`) per assignment
-    and a `BatchDone`, or with the text of a StorageError. Before them a `WorldStarted` for every
-    world that was built; between them a `Wanting` for each env that can go on at once.
+    Answers each with any number of (number, `EpisodeProgress`), one (number, `Finished`) per
+    assignment and a `BatchDone`, or with the text of a StorageError. Before them a
+    `WorldStarted` for every world that was built; between them a `Wanting` for each env that can
+    go on at once.
 
     Args:
         pipe: Brings lists of `Assignment`.
