@@ -39,7 +39,7 @@ class Slow(doubles.ToyEnv):
 
 
 def make_slow(settings, **_):
-    """In place of `worlds.make_env`."""
+    """In place of `simulators.make_env`."""
     return Slow(max_steps=settings.max_steps)
 
 
@@ -59,8 +59,9 @@ ENDLESS = {
 }
 
 
+simulators.make_env = make_slow  # in the run's workers too, which import this file
+
 if __name__ == "__main__":
-    simulators.make_env = make_slow
     what = sys.argv[1]
     if what in ENDLESS:
         module, _, name = ENDLESS[what].rpartition(".")
