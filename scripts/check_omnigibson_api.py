@@ -29,13 +29,13 @@ from lib.og_calls import key, macro, refusal
 from lib.og_source import Absent, Class, Found, Missing, SourceTree, Unknown
 from lib.og_touchpoints import OWNERS, TOUCHPOINTS, Touchpoint
 
-from b1k_envs.base import Protocol
+from b1k_envs.base import ProtocolYear
 
 Status = Literal["ok", "missing", "differs", "not in this tree", "unknown"]
 ORDER: tuple[Status, ...] = ("missing", "differs", "not in this tree", "unknown", "ok")
 FAILURES: frozenset[Status] = frozenset({"missing", "differs", "not in this tree"})
 
-MARKS: dict[Protocol, str] = {"2025": "omnigibson.learning.eval", "2026": "omnigibson.eval"}
+MARKS: dict[ProtocolYear, str] = {"2025": "omnigibson.learning.eval", "2026": "omnigibson.eval"}
 """Package that only a tree of that generation has."""
 
 
@@ -62,7 +62,7 @@ class Answer:
     reason: str = ""
 
 
-def look_up(tree: SourceTree, row: Touchpoint, generation: Protocol) -> Answer:
+def look_up(tree: SourceTree, row: Touchpoint, generation: ProtocolYear) -> Answer:
     """Look up one row."""
     owner = OWNERS[row.owner][generation]
     status, place, reason = _look_up(tree, row, owner)
@@ -144,14 +144,14 @@ _WORDS = {
 """How an owner and its member are written, by kind; otherwise with a dot."""
 
 
-def check(tree: SourceTree, generation: Protocol) -> list[Answer]:
+def check(tree: SourceTree, generation: ProtocolYear) -> list[Answer]:
     """Look up every row of a generation, and list failures first."""
     rows = [row for row in TOUCHPOINTS if generation in row.generations]
     answers = [look_up(tree, row, generation) for row in rows]
     return sorted(answers, key=lambda answer: ORDER.index(answer.status))
 
 
-def generation_of(tree: SourceTree) -> Protocol:
+def generation_of(tree: SourceTree) -> ProtocolYear:
     """Return the generation of a tree, by the folder of its evaluator."""
     there = [year for year, name in MARKS.items() if tree.has(name)]
     if len(there) != 1:
@@ -198,7 +198,7 @@ def main(
             f"neither {source} nor a folder OmniGibson in it holds a package omnigibson",
             param_hint="--source",
         )
-    year: Protocol = generation_of(tree) if generation is Choice.AUTO else generation.value
+    year: ProtocolYear = generation_of(tree) if generation is Choice.AUTO else generation.value
     answers = check(tree, year)
     if as_json:
         report = {"generation": year, "answers": [asdict(answer) for answer in answers]}

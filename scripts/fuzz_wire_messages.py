@@ -19,7 +19,7 @@ import msgpack
 import numpy as np
 
 if TYPE_CHECKING:
-    from b1k_envs.base import Observation, Protocol
+    from b1k_envs.base import Observation, ProtocolYear
 
 NEXT = b"\xc1next\xc1"
 """Separates two messages of a sequence; msgpack never uses the byte 0xc1."""
@@ -45,7 +45,7 @@ def sequence(*messages: bytes) -> bytes:
 # --- honest ones ----------------------------------------------------------------------------------
 
 
-def tiny_observation(protocol: Protocol) -> Observation:
+def tiny_observation(protocol: ProtocolYear) -> Observation:
     """Return an observation with pictures of 2 x 2 px."""
     from b1k_envs.base import VIEWS, Observation
     from b1k_envs.r1pro import PROPRIO_DIM
@@ -66,7 +66,7 @@ def tiny_observation(protocol: Protocol) -> Observation:
 
 
 def honest_observation(
-    protocol: Protocol = "2026",
+    protocol: ProtocolYear = "2026",
     *,
     envs: int | None = 1,
     **more: Any,  # noqa: ANN401 - options of `to_wire`

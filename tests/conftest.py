@@ -18,7 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from doubles import DrivePolicy, ToyEnv
 
-from b1k_envs.base import Protocol
+from b1k_envs.base import ProtocolYear
 from b1k_policies.base import EpisodeInfo
 
 # No example fails for being slow: machines that test are shared.
@@ -58,7 +58,7 @@ def episode() -> EpisodeInfo:
     )
 
 
-def _twin(protocol: Protocol) -> Iterator[TwinEnv]:
+def _twin(protocol: ProtocolYear) -> Iterator[TwinEnv]:
     from b1k_envs.mujoco_twin.rendering.gl import ensure_gl
 
     ensure_gl()

@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-Protocol = Literal["2025", "2026"]
+ProtocolYear = Literal["2025", "2026"]
 Sim = Literal["mujoco", "omnigibson"]
 Split = Literal["train", "public-test", "hidden-test"]
 View = Literal["head", "left_wrist", "right_wrist"]
@@ -59,7 +59,7 @@ class Observation:
     camera_to_base: Mapping[View, Float32Array]
     cam_rel_poses: Float32Array
     proprio: Float32Array
-    protocol: Protocol
+    protocol: ProtocolYear
     task_index: int
     step: int
     time: float
@@ -129,7 +129,7 @@ class EnvInfo:
 
     sim: Sim
     sim_version: str
-    protocol: Protocol
+    protocol: ProtocolYear
     task: str
     task_index: int
     control_hz: float

@@ -19,7 +19,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 
-from b1k_envs.base import VIEWS, Float32Array, Float64Array, Observation, Protocol, View
+from b1k_envs.base import VIEWS, Float32Array, Float64Array, Observation, ProtocolYear, View
 from b1k_envs.errors import ActionError
 
 Arm = Literal["left", "right"]
@@ -165,10 +165,10 @@ PROPRIO_2026: Mapping[str, slice] = _layout(
 )
 """61 numbers, same units; `base_qvel` is vx, vy, wz in the robot frame (v3.9.x)."""
 
-PROPRIO_LAYOUTS: Mapping[Protocol, Mapping[str, slice]] = MappingProxyType(
+PROPRIO_LAYOUTS: Mapping[ProtocolYear, Mapping[str, slice]] = MappingProxyType(
     {"2025": PROPRIO_2025, "2026": PROPRIO_2026}
 )
-PROPRIO_DIM: Mapping[Protocol, int] = MappingProxyType({"2025": 256, "2026": 61})
+PROPRIO_DIM: Mapping[ProtocolYear, int] = MappingProxyType({"2025": 256, "2026": 61})
 
 # --- Cameras and observation keys -----------------------------------------------------------
 
@@ -270,7 +270,7 @@ def check_action(action: Float32Array) -> None:
 
 
 def hold_action(
-    proprio: Float32Array, protocol: Protocol, gripper_left: float, gripper_right: float
+    proprio: Float32Array, protocol: ProtocolYear, gripper_left: float, gripper_right: float
 ) -> Float32Array:
     """Return the action that keeps the robot where it is: base 0, joints as they are now.
 

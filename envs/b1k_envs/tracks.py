@@ -22,7 +22,7 @@ from b1k_envs.base import (
     Float32Array,
     GoalStatus,
     Observation,
-    Protocol,
+    ProtocolYear,
     StepResult,
     VideoFrame,
 )
@@ -47,7 +47,7 @@ _GLOBAL_POSE = (
 )
 
 
-def _forbidden(protocol: Protocol) -> dict[str, slice]:
+def _forbidden(protocol: ProtocolYear) -> dict[str, slice]:
     layout = PROPRIO_LAYOUTS[protocol]
     # In the fields of all joints only the base's joints say where the robot is.
     base = len(BASE_JOINTS)
@@ -59,7 +59,7 @@ def _forbidden(protocol: Protocol) -> dict[str, slice]:
     return heads | {name: layout[name] for name in _GLOBAL_POSE if name in layout}
 
 
-FORBIDDEN_PROPRIO: Mapping[Protocol, Mapping[str, slice]] = MappingProxyType(
+FORBIDDEN_PROPRIO: Mapping[ProtocolYear, Mapping[str, slice]] = MappingProxyType(
     {
         "2025": MappingProxyType(_forbidden("2025")),
         "2026": MappingProxyType(_forbidden("2026")),
@@ -68,7 +68,7 @@ FORBIDDEN_PROPRIO: Mapping[Protocol, Mapping[str, slice]] = MappingProxyType(
 """The columns that the standard track forbids, by name; none of the 61 numbers of 2026."""
 
 
-def mask(proprio: Float32Array, protocol: Protocol) -> Float32Array:
+def mask(proprio: Float32Array, protocol: ProtocolYear) -> Float32Array:
     """Return the proprioception with zeros in the columns that the standard track forbids.
 
     Args:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from b1k_envs.base import Protocol, Sim, Split
+from b1k_envs.base import ProtocolYear, Sim, Split
 from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import CONTROL_HZ
 from b1k_envs.tasks.table import Task, get_task
@@ -142,7 +142,7 @@ class RunSettings:
     checkpoint: CheckpointRequest | None = None
     sim: Annotated[Sim, Option(help="auto, mujoco or omnigibson.", default="auto")]
     protocol: Annotated[
-        Protocol,
+        ProtocolYear,
         Option(
             help="Challenge generation, 2025 or 2026.",
             default="2026, or OmniGibson's installed one",

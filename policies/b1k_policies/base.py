@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from b1k_envs.base import Float32Array, Observation, Protocol
+from b1k_envs.base import Float32Array, Observation, ProtocolYear
 from b1k_envs.errors import ActionError
 from b1k_envs.r1pro import ACTION_DIM
 
@@ -101,7 +101,7 @@ class EpisodeInfo:
     instance: int
     rollout: int
     seed: int
-    protocol: Protocol
+    protocol: ProtocolYear
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 
-from b1k_envs.base import Protocol
+from b1k_envs.base import ProtocolYear
 from b1k_envs.errors import UsageError
 from b1k_policies.base import Policy
 from b1k_policies.baselines import HoldPolicy, RandomPolicy, ReplayPolicy, ZeroPolicy
@@ -48,7 +48,7 @@ _BY_NAME: dict[str, Callable[[], Policy]] = {
 def make_policy(
     spec: str,
     checkpoint: CheckpointRequest | None = None,
-    protocol: Protocol = "2026",
+    protocol: ProtocolYear = "2026",
     instruction: str | None = None,
 ) -> Policy:
     """Make the policy that a word names.

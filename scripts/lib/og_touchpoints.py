@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from b1k_envs.base import Protocol
+from b1k_envs.base import ProtocolYear
 
 Kind = Literal["class", "function", "method", "attribute", "setting", "macro", "key", "foreign"]
 """`attribute` is read, `setting` is assigned; `macro` is a constant of a module's macros; `key` is
 a string that the owner's code must contain, such as a key of a dictionary it fills; `foreign` is
 of Isaac Sim, handed through, and in no text of OmniGibson."""
 
-BOTH: tuple[Protocol, ...] = ("2025", "2026")
+BOTH: tuple[ProtocolYear, ...] = ("2025", "2026")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +43,13 @@ class Touchpoint:
     kind: Kind
     use: str
     arguments: tuple[str, ...] = ()
-    generations: tuple[Protocol, ...] = BOTH
+    generations: tuple[ProtocolYear, ...] = BOTH
 
 
 def _owner(
     both: str | None = None, *, y2025: str | None = None, y2026: str | None = None
-) -> Mapping[Protocol, str]:
-    paths: dict[Protocol, str] = {}
+) -> Mapping[ProtocolYear, str]:
+    paths: dict[ProtocolYear, str] = {}
     if (path := y2025 or both) is not None:
         paths["2025"] = path
     if (path := y2026 or both) is not None:
@@ -57,7 +57,7 @@ def _owner(
     return MappingProxyType(paths)
 
 
-OWNERS: Mapping[str, Mapping[Protocol, str]] = MappingProxyType(
+OWNERS: Mapping[str, Mapping[ProtocolYear, str]] = MappingProxyType(
     {
         "package": _owner("omnigibson"),
         "macros": _owner("omnigibson.macros"),
@@ -105,12 +105,12 @@ OWNERS: Mapping[str, Mapping[Protocol, str]] = MappingProxyType(
 )
 """Dotted path of each owner, by the generations in which it exists."""
 
-_2025: tuple[Protocol, ...] = ("2025",)
-_2026: tuple[Protocol, ...] = ("2026",)
+_2025: tuple[ProtocolYear, ...] = ("2025",)
+_2026: tuple[ProtocolYear, ...] = ("2026",)
 
 
 def _rows(
-    owner: str, kind: Kind, use: str, *members: str, only: tuple[Protocol, ...] = BOTH
+    owner: str, kind: Kind, use: str, *members: str, only: tuple[ProtocolYear, ...] = BOTH
 ) -> tuple[Touchpoint, ...]:
     """Return the rows of one owner; a member is written `name`, or `name(argument other=)`."""
     rows = []

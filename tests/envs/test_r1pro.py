@@ -13,7 +13,7 @@ import pytest
 from urdf_chain import JOINTS
 
 from b1k_envs import r1pro
-from b1k_envs.base import VIEWS, Protocol
+from b1k_envs.base import VIEWS, ProtocolYear
 from b1k_envs.errors import ActionError
 
 LEFT_RANGE = (  # JOINT_RANGE of 2025 [rad]
@@ -142,7 +142,7 @@ def test_views_are_listed_head_first_and_recorded_head_last() -> None:
     ],
 )
 def test_hold_puts_present_joints_into_their_columns_and_zero_into_the_base(
-    protocol: Protocol, where: dict[str, int]
+    protocol: ProtocolYear, where: dict[str, int]
 ) -> None:
     """A vector that counts: each number tells which proprio column an action column came from."""
     proprio = np.arange(r1pro.PROPRIO_DIM[protocol], dtype=np.float32)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from b1k_envs.base import Protocol
+from b1k_envs.base import ProtocolYear
 from b1k_envs.r1pro import ACTION_DIM, PROPRIO_DIM
 from b1k_envs.tasks.table import Task, get_task
 from b1k_eval.qualify.demos import Demo, DemoEntry, behavior_number
@@ -15,7 +15,7 @@ TASK = get_task(31)
 
 
 def made_demo(
-    instance: int, *, steps: int = 6, layout: Protocol = "2026", task: Task = TASK
+    instance: int, *, steps: int = 6, layout: ProtocolYear = "2026", task: Task = TASK
 ) -> Demo:
     """A demonstration of made-up numbers."""
     rng = np.random.default_rng(instance)

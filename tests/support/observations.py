@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from b1k_envs.base import Env, Observation, Protocol, View
+from b1k_envs.base import Env, Observation, ProtocolYear, View
 
 Faults = list[str]
 Pictures = Mapping[View, np.ndarray]
@@ -69,7 +69,7 @@ CARDS = {
 }
 
 # The 23 numbers by index into the evaluator's vector; a pair is a gripper's two fingers.
-PROPRIO_INDICES: Mapping[Protocol, Sequence[int | tuple[int, int]]] = {
+PROPRIO_INDICES: Mapping[ProtocolYear, Sequence[int | tuple[int, int]]] = {
     "2025": [
         *(253, 254, 255),
         *(236, 237, 238, 239),
@@ -113,7 +113,7 @@ def natural_pictures() -> dict[View, np.ndarray]:
 
 
 def made_observation(
-    seed: int = 0, protocol: Protocol = "2025", pictures: Pictures | None = None
+    seed: int = 0, protocol: ProtocolYear = "2025", pictures: Pictures | None = None
 ) -> Observation:
     """No number twice: random poses and proprio, fingers within their travel, natural pictures."""
     random = np.random.default_rng(seed)

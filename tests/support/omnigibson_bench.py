@@ -13,7 +13,7 @@ from omnigibson_double.application import SET_BY_ISAAC
 from omnigibson_double.fixtures import Installed
 from scipy.spatial.transform import Rotation
 
-from b1k_envs.base import Protocol
+from b1k_envs.base import ProtocolYear
 from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_envs.mujoco_twin.robot.body import MODELLED_BASE_JOINTS
 from b1k_envs.omnigibson.env import OmniGibsonEnv
@@ -29,7 +29,7 @@ class Double:
 
     def __init__(self, installed: Installed) -> None:
         self.installed = installed
-        self.protocol: Protocol = installed.generation
+        self.protocol: ProtocolYear = installed.generation
         self.faults = installed.faults
 
     def env(self, **settings: Any) -> OmniGibsonEnv:

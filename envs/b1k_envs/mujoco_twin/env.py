@@ -21,7 +21,7 @@ from b1k_envs.base import (
     Float64Array,
     GoalStatus,
     Observation,
-    Protocol,
+    ProtocolYear,
     Split,
     StepResult,
     UInt8Array,
@@ -85,7 +85,7 @@ class TwinEnv(Env):
         self,
         task: Task,
         *,
-        protocol: Protocol,
+        protocol: ProtocolYear,
         split: Split,
         max_steps: int,
         render_quality: RenderQuality = "fast",
@@ -106,7 +106,7 @@ class TwinEnv(Env):
         """
         self._scene = require_twin_scene(task)
         self._task, self._split = task, split
-        self._protocol: Protocol = protocol
+        self._protocol: ProtocolYear = protocol
         self._quality: RenderQuality = render_quality
         self._max_steps = max_steps
         self._model = build_model(self._scene, render_quality)

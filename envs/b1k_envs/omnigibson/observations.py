@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from b1k_envs import r1pro
-from b1k_envs.base import VIEWS, Float32Array, Float64Array, Protocol, UInt8Array, View
+from b1k_envs.base import VIEWS, Float32Array, Float64Array, ProtocolYear, UInt8Array, View
 from b1k_envs.errors import EnvError
 from b1k_envs.poses import rotation_matrix
 
@@ -104,7 +104,7 @@ def _taken(observation: Mapping[str, Any], view: View, modality: str) -> npt.NDA
     return to_numpy(found)
 
 
-def proprio_vector(value: Any, protocol: Protocol) -> Float32Array:  # noqa: ANN401 - a tensor
+def proprio_vector(value: Any, protocol: ProtocolYear) -> Float32Array:  # noqa: ANN401 - a tensor
     """Return the proprioception as the policy gets it, float32 [256] or [61], read-only copy.
 
     Raises:

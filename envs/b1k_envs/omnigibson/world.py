@@ -24,7 +24,7 @@ from b1k_envs.base import (
     Float32Array,
     Float64Array,
     GoalStatus,
-    Protocol,
+    ProtocolYear,
     Split,
     UInt8Array,
     View,
@@ -115,7 +115,7 @@ class OmniGibsonWorld:
         self,
         task: Task,
         *,
-        protocol: Protocol,
+        protocol: ProtocolYear,
         split: Split,
         max_steps: int,
         render: RenderMode,
@@ -160,7 +160,7 @@ class OmniGibsonWorld:
             )
         data = find_task_data(generation, task, split)
         self.num_envs, self.max_steps = num_envs, max_steps
-        self._protocol: Protocol = protocol
+        self._protocol: ProtocolYear = protocol
         self.with_depth = depth
         self._render_mode: RenderMode = render
         self._data = data

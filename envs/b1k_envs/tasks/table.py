@@ -24,7 +24,7 @@ from statistics import fmean
 from types import MappingProxyType
 from typing import Any, get_args
 
-from b1k_envs.base import Protocol
+from b1k_envs.base import ProtocolYear
 from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import CONTROL_HZ
 
@@ -35,12 +35,12 @@ _EPISODE_INDEX = "episode_index"
 _EPISODES_PER_TASK = 10_000
 """Width of each task's range of `episode_index` in 2025."""
 
-_STATS_FILES: Mapping[Protocol, str] = MappingProxyType(
+_STATS_FILES: Mapping[ProtocolYear, str] = MappingProxyType(
     {"2025": "episodes.jsonl", "2026": "task.jsonl"}
 )
 """The evaluator's file of human demonstration figures, in its folder `metadata`."""
 
-_STATS_KEYS: Mapping[Protocol, tuple[str, ...]] = MappingProxyType(
+_STATS_KEYS: Mapping[ProtocolYear, tuple[str, ...]] = MappingProxyType(
     {"2025": (_EPISODE_INDEX,), "2026": ("task_name", "task_index")}
 )
 """Keys that say which task a line of that file is about."""
@@ -73,7 +73,7 @@ class Task:
     instruction: str
     instruction_exact: bool
 
-    def max_steps(self, protocol: Protocol) -> int:
+    def max_steps(self, protocol: ProtocolYear) -> int:
         """Return the default time limit as the evaluator computes it, `int(mean * factor)`.
 
         An episode that never succeeds lasts one action longer, see `base.StepResult.truncated`.
@@ -140,9 +140,9 @@ def check_protocol(task: Task, protocol: str) -> None:
     Raises:
         UsageError: The protocol is unknown, or it is 2025 and the task came in 2026.
     """
-    if protocol not in get_args(Protocol):
+    if protocol not in get_args(ProtocolYear):
         raise UsageError(
-            f"there is no protocol {protocol!r}: choose one of {', '.join(get_args(Protocol))}"
+            f"there is no protocol {protocol!r}: choose one of {', '.join(get_args(ProtocolYear))}"
         )
     if protocol == "2025" and not task.in_2025:
         raise UsageError(
@@ -161,7 +161,7 @@ def human_stats(task: Task) -> HumanStats:
     return HumanStats(length=float(task.human_steps), distance_traveled=known.get(task.index))
 
 
-def load_human_stats(path: str | Path, task: Task, protocol: Protocol) -> HumanStats:
+def load_human_stats(path: str | Path, task: Task, protocol: ProtocolYear) -> HumanStats:
     """Read the exact means of one task from the official metadata.
 
     Args:
@@ -221,7 +221,7 @@ def _parse_record(line: str, where: str) -> dict[str, Any]:
     return record
 
 
-def _check_year(record: Mapping[str, Any], protocol: Protocol, where: str) -> None:
+def _check_year(record: Mapping[str, Any], protocol: ProtocolYear, where: str) -> None:
     """Refuse the other year's file, whose means are of other demonstrations."""
     if any(key in record for key in _STATS_KEYS[protocol]):
         return

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from b1k_envs.base import Protocol, Split
+from b1k_envs.base import ProtocolYear, Split
 from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import CONTROL_HZ
 from b1k_envs.tasks.table import TIME_LIMIT_FACTORS, Task
@@ -40,7 +40,7 @@ from b1k_eval.records.store import START_AGAIN, RunStore, open_run, storing
 from b1k_eval.run.launch import episode_seed
 from b1k_eval.settings import IMPORTED, settled
 
-REMARKS: Mapping[Protocol, str] = {
+REMARKS: Mapping[ProtocolYear, str] = {
     "2025": (
         "files of 2025 do not say which set an instance is of, nor its index: taken for "
         "public-test, with the number in the file's name for the index"
@@ -58,7 +58,7 @@ def import_results(
     source: Path,
     out: Path,
     *,
-    protocol: Protocol | None = None,
+    protocol: ProtocolYear | None = None,
     name: str | None = None,
     argv: Sequence[str] = (),
     remark: Callable[[str], None] = lambda text: None,
@@ -156,7 +156,7 @@ def _exported(source: Path) -> dict[str, dict[str, Any]]:
 def _record(
     source: Path,
     files: Sequence[OfficialFile],
-    protocol: Protocol,
+    protocol: ProtocolYear,
     name: str | None,
     exported: Mapping[str, Any] | None,
     argv: Sequence[str],
@@ -217,7 +217,7 @@ def _record(
     }
 
 
-def _unknown_env(task: Task, protocol: Protocol, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _unknown_env(task: Task, protocol: ProtocolYear, settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "sim": "omnigibson",
         "sim_version": "unknown",
@@ -230,7 +230,7 @@ def _unknown_env(task: Task, protocol: Protocol, settings: Mapping[str, Any]) ->
     }
 
 
-def _split(ids: Sequence[int], protocol: Protocol) -> Split:
+def _split(ids: Sequence[int], protocol: ProtocolYear) -> Split:
     """Which set the numbers are of; those of 2025 do not tell, and are taken for the public one."""
     if protocol == "2025":
         return "public-test"
@@ -248,7 +248,7 @@ def _split(ids: Sequence[int], protocol: Protocol) -> Split:
 
 
 def _indices(
-    ids: Sequence[int], protocol: Protocol, exported: Mapping[str, Any] | None
+    ids: Sequence[int], protocol: ProtocolYear, exported: Mapping[str, Any] | None
 ) -> dict[int, int]:
     """Index within the split by number; for 2025 results of others the number itself."""
     if exported:

@@ -20,7 +20,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from b1k_envs.base import Protocol
+from b1k_envs.base import ProtocolYear
 from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import CONTROL_HZ
 from b1k_envs.tasks.table import HumanStats
@@ -51,7 +51,7 @@ def official_name(task: str, instance_id: int, rollout: int) -> str:
 
 
 def official_text(
-    record: EpisodeRecord, human: HumanStats, protocol: Protocol, instance_id: int
+    record: EpisodeRecord, human: HumanStats, protocol: ProtocolYear, instance_id: int
 ) -> str | None:
     """Content of an episode's file.
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from string import ascii_letters, digits
 from typing import Any
 
-from b1k_envs.base import Protocol
+from b1k_envs.base import ProtocolYear
 from b1k_envs.errors import UsageError
 from b1k_envs.omnigibson.observations import DEPTH, sensor_name
 from b1k_envs.omnigibson.setup.config import robot_config
@@ -55,7 +55,7 @@ class World:
         depth: Whether it was sent depth as well.
     """
 
-    protocol: Protocol
+    protocol: ProtocolYear
     base_mass_kg: float | None
     hidden: tuple[tuple[int, int], ...]
     depth: bool
@@ -98,7 +98,7 @@ def _one_world(runs: Sequence[RunData]) -> World:
 
 def _world(run: RunData) -> World:
     settings = run.identity["settings"]
-    protocol: Protocol = settings["protocol"]
+    protocol: ProtocolYear = settings["protocol"]
     forbidden = FORBIDDEN_PROPRIO[protocol] if settings.get("track") == "standard" else {}
     heavy = protocol == "2026" or settings["heavy_base"] is True
     return World(
@@ -216,7 +216,7 @@ def _without_hidden(obs):
     return {{**obs, "{robot}": {{**obs["{robot}"], "proprio": proprio}}}}
 '''
 
-_WRAPPERS: Mapping[Protocol, str] = {"2025": _WRAPPER_2025, "2026": _WRAPPER_2026}
+_WRAPPERS: Mapping[ProtocolYear, str] = {"2025": _WRAPPER_2025, "2026": _WRAPPER_2026}
 
 
 def _words(world: World) -> dict[str, Any]:
@@ -276,7 +276,7 @@ def _readme(runs: Sequence[RunData], entry: Entry, world: World, *, draft: bool)
     yield ""
 
 
-_EVALUATORS: Mapping[Protocol, str] = {
+_EVALUATORS: Mapping[ProtocolYear, str] = {
     "2025": (
         "PYTHONPATH=. python OmniGibson/omnigibson/learning/eval.py policy=websocket \\\n"
         "    task.name={task} env_wrapper._target_=wrapper.{wrapper} log_path=outputs/{task}"

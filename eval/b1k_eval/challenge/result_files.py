@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from b1k_envs.base import Protocol
+from b1k_envs.base import ProtocolYear
 from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import CONTROL_HZ
 from b1k_envs.tasks.table import HumanStats, Task, get_task, human_stats
@@ -134,9 +134,11 @@ def _check_name(content: Mapping[str, Any], task: str, number: int, rollout: int
             raise ValueError(f"{key} is {content[key]!r}, expected {value!r}")
 
 
-def year_of(files: Sequence[OfficialFile]) -> Protocol:
+def year_of(files: Sequence[OfficialFile]) -> ProtocolYear:
     """The 2026 evaluator writes what a result is of into it, that of 2025 does not."""
-    years: set[Protocol] = {"2026" if "instance_id" in file.content else "2025" for file in files}
+    years: set[ProtocolYear] = {
+        "2026" if "instance_id" in file.content else "2025" for file in files
+    }
     if len(years) != 1:
         raise UsageError("the results are of both years' evaluators: import them one by one")
     return years.pop()

@@ -15,7 +15,7 @@ from itertools import combinations
 from types import MappingProxyType
 from typing import Any, Literal
 
-from b1k_envs.base import Protocol, Split
+from b1k_envs.base import ProtocolYear, Split
 from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import CONTROL_HZ
 from b1k_envs.tasks.table import TIME_LIMIT_FACTORS, get_task
@@ -150,7 +150,7 @@ def _objections(run: RunData, track: Track) -> Iterator[str]:
     yield from _video_objections(run)
 
 
-def _limit_objections(run: RunData, protocol: Protocol) -> Iterator[str]:
+def _limit_objections(run: RunData, protocol: ProtocolYear) -> Iterator[str]:
     settings, human = run.identity["settings"], run.identity["human"]
     if any(human[name] is None for name in human):
         yield (

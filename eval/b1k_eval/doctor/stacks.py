@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from b1k_envs.base import Protocol
+from b1k_envs.base import ProtocolYear
 from b1k_envs.omnigibson.setup.data import DOWNLOADS
 from b1k_envs.omnigibson.setup.generation import Generation
 from b1k_eval.doctor.checks import Subject
@@ -34,7 +34,7 @@ class Stack:
     isaacsim: tuple[int, int]
 
 
-STACKS: Mapping[Protocol, Stack] = MappingProxyType(
+STACKS: Mapping[ProtocolYear, Stack] = MappingProxyType(
     {
         "2025": Stack(python=(3, 10), isaacsim=(4, 5)),
         "2026": Stack(python=(3, 11), isaacsim=(5, 1)),

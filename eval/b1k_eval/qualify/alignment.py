@@ -12,7 +12,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from b1k_envs.base import Float32Array, Float64Array, Protocol
+from b1k_envs.base import Float32Array, Float64Array, ProtocolYear
 from b1k_envs.r1pro import ARMS, PROPRIO_LAYOUTS
 
 
@@ -110,7 +110,7 @@ class Alignment:
 
 
 def align(
-    recorded: Float32Array, layout: Protocol, measured: Float32Array, protocol: Protocol
+    recorded: Float32Array, layout: ProtocolYear, measured: Float32Array, protocol: ProtocolYear
 ) -> Alignment:
     """Compare a replay's proprioception with that of its recording.
 
@@ -142,7 +142,7 @@ _Blocks = tuple[list[Float64Array], list[Float64Array], list[Quantity]]
 
 
 def _comparable(
-    recorded: Float32Array, layout: Protocol, measured: Float32Array, protocol: Protocol
+    recorded: Float32Array, layout: ProtocolYear, measured: Float32Array, protocol: ProtocolYear
 ) -> _Blocks:
     """Return the numbers of each quantity that both have, float64 [rows, n] each."""
     first, second = PROPRIO_LAYOUTS[layout], PROPRIO_LAYOUTS[protocol]

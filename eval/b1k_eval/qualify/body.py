@@ -16,7 +16,7 @@ from b1k_envs.base import (
     Float32Array,
     Float64Array,
     Observation,
-    Protocol,
+    ProtocolYear,
     StepResult,
     View,
 )
@@ -97,7 +97,7 @@ def _base_pose(
     return base, hands, apart
 
 
-def holding(proprio: Float32Array, protocol: Protocol) -> Float32Array:
+def holding(proprio: Float32Array, protocol: ProtocolYear) -> Float32Array:
     """Return the hold action after a reset, float32 [23]: joints kept, base 0, grippers open."""
     return hold_action(proprio, protocol, GRIPPER_OPEN, GRIPPER_OPEN)
 

@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 
-from b1k_envs.base import Float32Array, Protocol
+from b1k_envs.base import Float32Array, ProtocolYear
 from b1k_envs.errors import UsageError
 from b1k_envs.parquet import require_pyarrow
 from b1k_envs.r1pro import ACTION_DIM, CONTROL_HZ, PROPRIO_DIM
@@ -84,7 +84,7 @@ class Demo:
     entry: DemoEntry
     actions: Float32Array
     states: Float32Array
-    layout: Protocol
+    layout: ProtocolYear
 
     @cached_property
     def sha256(self) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from b1k_envs.base import AgentPositions, Protocol
+from b1k_envs.base import AgentPositions, ProtocolYear
 from b1k_envs.r1pro import CONTROL_HZ
 from b1k_envs.tasks.table import TIME_LIMIT_FACTORS, HumanStats
 from b1k_eval.loop.events import EpisodeResult, EpisodeStart, StepEvent, Subscriber
@@ -66,7 +66,7 @@ def efficiency(
     distance: Mapping[str, float],
     human: HumanStats,
     *,
-    forfeited: Protocol | None = None,
+    forfeited: ProtocolYear | None = None,
 ) -> dict[str, Any]:
     """Time and distances as the official files have them, and why a figure is missing.
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from b1k_envs.base import EnvInfo, Protocol, Worlds
+from b1k_envs.base import EnvInfo, ProtocolYear, Worlds
 from b1k_envs.errors import UsageError
 from b1k_envs.parquet import require_pyarrow
 from b1k_envs.tracks import mask
@@ -212,7 +212,7 @@ class ReadyRun:
 
 
 def _make_policy(
-    spec: str, protocol: Protocol, instruction: str, *, gpu: int | None = None
+    spec: str, protocol: ProtocolYear, instruction: str, *, gpu: int | None = None
 ) -> Policy:
     """`make_policy` for a worker, of what takes no GPU."""
     return make_policy(spec, None, protocol, instruction)

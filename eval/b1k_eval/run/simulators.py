@@ -6,7 +6,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from b1k_envs.base import Env, EnvInfo, Protocol, Sim, Split, Worlds, make_several
+from b1k_envs.base import Env, EnvInfo, ProtocolYear, Sim, Split, Worlds, make_several
 from b1k_envs.errors import UnavailableError, UsageError
 from b1k_envs.r1pro import CONTROL_HZ
 from b1k_envs.tasks.table import (
@@ -36,7 +36,7 @@ _MOST_TRAIN_INSTANCES = 1000
 def resolve_sim(
     choice: str,
     *,
-    protocol: Protocol | None = None,
+    protocol: ProtocolYear | None = None,
     policy: str | None = None,
     render_quality: str | None = None,
 ) -> Sim:
@@ -71,7 +71,7 @@ def resolve_sim(
     return "omnigibson"
 
 
-def default_protocol(sim: Sim) -> Protocol:
+def default_protocol(sim: Sim) -> ProtocolYear:
     """The challenge generation of a run that does not ask for one.
 
     Raises:
@@ -80,7 +80,7 @@ def default_protocol(sim: Sim) -> Protocol:
     return "2026" if sim == "mujoco" else _installed(None)
 
 
-def default_instance(sim: Sim, task: Task, protocol: Protocol, split: Split) -> int:
+def default_instance(sim: Sim, task: Task, protocol: ProtocolYear, split: Split) -> int:
     """The first instance of a split.
 
     Raises:
@@ -102,7 +102,7 @@ def default_instance(sim: Sim, task: Task, protocol: Protocol, split: Split) -> 
     return 0
 
 
-def default_max_steps(sim: Sim, task: Task, protocol: Protocol, split: Split) -> int:
+def default_max_steps(sim: Sim, task: Task, protocol: ProtocolYear, split: Split) -> int:
     """The official time limit, in OmniGibson from the exact human mean of the installed data.
 
     Raises:
@@ -347,7 +347,7 @@ def _make_omnigibson(settings: RunSettings, gpu: int | None, depth: bool) -> Env
     )
 
 
-def _installed(protocol: Protocol | None) -> Protocol:
+def _installed(protocol: ProtocolYear | None) -> ProtocolYear:
     from b1k_envs.omnigibson.setup.generation import installed_generation
 
     return installed_generation(protocol).protocol
@@ -359,14 +359,14 @@ def _require_scene_fixes(num_envs: int) -> None:
     require_scene_fixes(num_envs)
 
 
-def _task_data(task: Task, protocol: Protocol, split: Split) -> TaskData:
+def _task_data(task: Task, protocol: ProtocolYear, split: Split) -> TaskData:
     from b1k_envs.omnigibson.setup.data import find_data_path
 
     return _read_task_data(task.name, protocol, split, find_data_path())
 
 
 @lru_cache(maxsize=4)
-def _read_task_data(task: str, protocol: Protocol, split: Split, _: Path | None) -> TaskData:
+def _read_task_data(task: str, protocol: ProtocolYear, split: Split, _: Path | None) -> TaskData:
     """Kept, because a start asks several times, and the tables take a while to read."""
     from b1k_envs.omnigibson.setup.data import find_task_data
     from b1k_envs.omnigibson.setup.generation import installed_generation

@@ -100,7 +100,7 @@ class TaskExpert(Protocol):
 class Moves:
     """The pieces from which stages are built, for one arm and one grasp window."""
 
-    def __init__(self, arm: ArmKinematics, protocol: base.Protocol) -> None:
+    def __init__(self, arm: ArmKinematics, protocol: base.ProtocolYear) -> None:
         self.arm = arm
         # The window begins only when both fingers touch, hence the steps on top of it.
         self.grasp_patience = GRASP_WINDOW_STEPS[protocol] + 40

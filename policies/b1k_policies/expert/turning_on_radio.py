@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from b1k_envs.base import Float64Array, Protocol
+from b1k_envs.base import Float64Array, ProtocolYear
 from b1k_envs.mujoco_twin.scenes.turning_on_radio import layout as scene
 from b1k_envs.mujoco_twin.scenes.turning_on_radio.states import RadioTruth
 from b1k_policies.expert.belief import Belief
@@ -34,7 +34,7 @@ _PRESS = Posture(
 )
 
 
-def make_expert(arm: ArmKinematics, protocol: Protocol) -> RadioExpert:
+def make_expert(arm: ArmKinematics, protocol: ProtocolYear) -> RadioExpert:
     """Make the expert of this task for one episode."""
     return RadioExpert(arm, protocol)
 
@@ -42,7 +42,7 @@ def make_expert(arm: ArmKinematics, protocol: Protocol) -> RadioExpert:
 class RadioExpert:
     """See the module header and `TaskExpert`."""
 
-    def __init__(self, arm: ArmKinematics, protocol: Protocol) -> None:
+    def __init__(self, arm: ArmKinematics, protocol: ProtocolYear) -> None:
         self._moves = Moves(arm, protocol)
 
     def believe(self, truth: RadioTruth, velocity: Float64Array) -> Belief:

@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from b1k_envs.base import VIEWS, Float32Array, Observation, Protocol, UInt8Array, View
+from b1k_envs.base import VIEWS, Float32Array, Observation, ProtocolYear, UInt8Array, View
 from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import PROPRIO_DIM
 
@@ -98,7 +98,7 @@ def read_npz(path: Path) -> SavedObservation:
     problem = next(_problems(arrays), None)
     if problem is not None:
         raise UsageError(f"{path}: {problem}")
-    protocol: Protocol = "2025" if str(arrays["protocol"]) == "2025" else "2026"
+    protocol: ProtocolYear = "2025" if str(arrays["protocol"]) == "2025" else "2026"
     for array in arrays.values():
         array.setflags(write=False)
     return SavedObservation(
@@ -156,8 +156,8 @@ def _problems(arrays: Mapping[str, Any]) -> Iterator[str]:
         if arrays[name].dtype.kind not in kinds or arrays[name].ndim:
             yield f"{name} must be a number, got {arrays[name].dtype} {list(arrays[name].shape)}"
     protocol = str(arrays["protocol"])
-    if protocol not in get_args(Protocol):
-        yield f"protocol {protocol!r} is unknown: {' or '.join(get_args(Protocol))}"
+    if protocol not in get_args(ProtocolYear):
+        yield f"protocol {protocol!r} is unknown: {' or '.join(get_args(ProtocolYear))}"
         return
     lengths = {"cam_rel_poses": 21, "proprio": PROPRIO_DIM[protocol]}  # type: ignore[index]
     for name, length in lengths.items():

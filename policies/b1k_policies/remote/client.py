@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from b1k_envs.base import Observation, Protocol
+from b1k_envs.base import Observation, ProtocolYear
 from b1k_envs.errors import (
     B1kEvalError,
     EndsRunError,
@@ -80,7 +80,7 @@ class RemotePolicy(Policy):
     def __init__(
         self,
         spec: str,
-        protocol: Protocol = "2026",
+        protocol: ProtocolYear = "2026",
         *,
         query_timeout_s: float | None = None,
         retry_wait_s: float = RETRY_WAIT_S,
@@ -249,7 +249,7 @@ class RemotePolicy(Policy):
             )
         return wanted or self.info.chunk_length
 
-    def _try_chunk(self, protocol: Protocol) -> None:
+    def _try_chunk(self, protocol: ProtocolYear) -> None:
         """See on a made-up observation whether a server that is not ours gives chunks.
 
         Most do not, and chunks cannot be given up once a run has a horizon. The reset of the first

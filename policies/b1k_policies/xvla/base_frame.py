@@ -15,13 +15,13 @@ from typing import Literal
 
 import numpy as np
 
-from b1k_envs.base import Float64Array, Observation, Protocol
+from b1k_envs.base import Float64Array, Observation, ProtocolYear
 from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import PROPRIO_LAYOUTS
 from b1k_policies.contract.contract import EvalContract
 from b1k_policies.contract.fields import BaseFrame
 
-RECORDED: Mapping[Protocol, Literal["world", "robot"]] = MappingProxyType(
+RECORDED: Mapping[ProtocolYear, Literal["world", "robot"]] = MappingProxyType(
     {"2025": "world", "2026": "robot"}
 )
 """The frame of `base_qvel` in each protocol's proprio."""
@@ -29,7 +29,7 @@ _YAW = 2
 """Index of the yaw in the three numbers of `base_qpos`."""
 
 
-def needs_yaw(frame: BaseFrame, protocol: Protocol) -> bool:
+def needs_yaw(frame: BaseFrame, protocol: ProtocolYear) -> bool:
     """Whether the robot's heading is needed to have a proprio in a frame."""
     return frame not in ("as_recorded", RECORDED[protocol])
 
@@ -77,7 +77,7 @@ def in_frame(velocity: Float64Array, observation: Observation, frame: BaseFrame)
     return np.array([cosine * vx + sine * vy, -sine * vx + cosine * vy, yaw_rate])
 
 
-def frame_doubt(contract: EvalContract, protocol: Protocol) -> str | None:
+def frame_doubt(contract: EvalContract, protocol: ProtocolYear) -> str | None:
     """Return a warning if nobody stated the frame of `base_qvel` and it matters; else None.
 
     The cards of v4 and v17 say "23-dim extracted state, NOT raw 256", and 256 numbers are given by

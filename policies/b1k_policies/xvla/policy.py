@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from b1k_envs.base import Float32Array, Observation, Protocol
+from b1k_envs.base import Float32Array, Observation, ProtocolYear
 from b1k_envs.errors import ActionError, B1kEvalError, ContractMismatchError, HostFaultError
 from b1k_envs.r1pro import ACTION_DIM
 from b1k_policies.base import ActionChunk, EpisodeInfo, Policy, Query, Resizing
@@ -91,7 +91,7 @@ class XVLAPolicy(Policy):
     def __init__(
         self,
         request: CheckpointRequest,
-        protocol: Protocol = "2026",
+        protocol: ProtocolYear = "2026",
         *,
         instruction: str | None = None,
         keep_refusal: bool = False,
@@ -146,7 +146,7 @@ class XVLAPolicy(Policy):
             filter=contract.resize_filter,
             antialias=contract.resize_antialias,
         )
-        self._protocol: Protocol = protocol
+        self._protocol: ProtocolYear = protocol
         self._instruction = instruction
         self.remarks = self._preflight(
             protocol, instruction, keep_refusal=keep_refusal, tried=tried
@@ -374,7 +374,7 @@ class XVLAPolicy(Policy):
         return actions
 
     def _preflight(
-        self, protocol: Protocol, task: str | None, *, keep_refusal: bool, tried: bool
+        self, protocol: ProtocolYear, task: str | None, *, keep_refusal: bool, tried: bool
     ) -> tuple[str, ...]:
         """Compare model and contract, and try one inference on a made-up observation."""
         contract, request = self.contract, self.request
@@ -497,7 +497,7 @@ class XVLAPolicy(Policy):
 
 def _load_again(
     request: CheckpointRequest,
-    protocol: Protocol,
+    protocol: ProtocolYear,
     instruction: str | None,
     *,
     gpu: int | None = None,

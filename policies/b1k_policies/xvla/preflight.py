@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from b1k_envs.base import VIEWS, Float32Array, Observation, Protocol, UInt8Array, View
+from b1k_envs.base import VIEWS, Float32Array, Observation, ProtocolYear, UInt8Array, View
 from b1k_envs.errors import ContractMismatchError
 from b1k_envs.r1pro import CAMERAS, PROPRIO_DIM, PROPRIO_LAYOUTS
 from b1k_policies.contract.contract import EvalContract
@@ -200,7 +200,7 @@ def _out_features(module: torch.nn.Module | None) -> int | None:
     return int(leaves[-1].out_features)
 
 
-def probe_observation(protocol: Protocol) -> Observation:
+def probe_observation(protocol: ProtocolYear) -> Observation:
     """Make up an observation for one trial inference: grey ramps, cameras at a robot's height.
 
     No answer to it ever counts.

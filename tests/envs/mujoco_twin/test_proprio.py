@@ -16,7 +16,7 @@ import pytest
 from urdf_chain import base_pose, link_poses, random_joints, rotation_xyzw
 
 from b1k_envs import r1pro
-from b1k_envs.base import Protocol
+from b1k_envs.base import ProtocolYear
 from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_envs.mujoco_twin.robot.proprio import ProprioReader
 
@@ -74,7 +74,7 @@ SLICES_2026 = {
     "trunk_qpos": (53, 57),
     "trunk_qvel": (57, 61),
 }
-SLICES: dict[Protocol, dict[str, tuple[int, int]]] = {"2025": SLICES_2025, "2026": SLICES_2026}
+SLICES: dict[ProtocolYear, dict[str, tuple[int, int]]] = {"2025": SLICES_2025, "2026": SLICES_2026}
 SHARED = tuple(name for name in SLICES_2026 if name != "base_qvel")
 
 # joint_qpos and its like: left and right arm take turns
@@ -129,7 +129,7 @@ class State:
         return -value if name.endswith("finger_joint2") else value
 
 
-def fields(vector: np.ndarray, protocol: Protocol) -> dict[str, np.ndarray]:
+def fields(vector: np.ndarray, protocol: ProtocolYear) -> dict[str, np.ndarray]:
     return {name: vector[slice(*where)] for name, where in SLICES[protocol].items()}
 
 
@@ -162,7 +162,7 @@ def state(twin_2025: TwinEnv, request: pytest.FixtureRequest) -> State:
 
 @pytest.mark.parametrize(("protocol", "size"), [("2025", 256), ("2026", 61)])
 def test_slices_are_the_evaluators_and_cover_every_number_once(
-    protocol: Protocol, size: int
+    protocol: ProtocolYear, size: int
 ) -> None:
     layout = r1pro.PROPRIO_LAYOUTS[protocol]
     assert {name: (where.start, where.stop) for name, where in layout.items()} == SLICES[protocol]
@@ -179,7 +179,7 @@ def test_joints_are_ordered_with_the_arms_taking_turns() -> None:
 
 @pytest.mark.parametrize(("protocol", "size"), [("2025", 256), ("2026", 61)])
 def test_an_observation_carries_a_read_only_float32_vector(
-    protocol: Protocol, size: int, request: pytest.FixtureRequest
+    protocol: ProtocolYear, size: int, request: pytest.FixtureRequest
 ) -> None:
     env: TwinEnv = request.getfixturevalue(f"twin_{protocol}")
     seen = env.observe(images=False)

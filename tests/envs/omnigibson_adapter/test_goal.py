@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from omnigibson_bench import PUBLIC, TASK, Double
 
-from b1k_envs.base import Protocol
+from b1k_envs.base import ProtocolYear
 from b1k_envs.errors import EnvError
 from b1k_envs.omnigibson import goal_status
 from b1k_envs.omnigibson.dialects import dialect_2026
@@ -187,7 +187,7 @@ class Task:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["2025", "2026"])
-def test_twenty_thousand_options_cost_one_evaluation_per_distinct_literal(protocol: Protocol):
+def test_twenty_thousand_options_cost_one_evaluation_per_distinct_literal(protocol: ProtocolYear):
     kind = {"2025": Dialect2025, "2026": Dialect2026}[protocol]
     task, index = Task(MANY), {"2025": 0, "2026": 1}[protocol]
     task.true[index] = {*DISTINCT[:2]}

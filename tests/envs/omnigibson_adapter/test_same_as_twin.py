@@ -18,7 +18,7 @@ from jobs import run_jobs
 from omnigibson_bench import drive
 from twin_bench import episode_info, make_twin
 
-from b1k_envs.base import Env, Protocol
+from b1k_envs.base import Env, ProtocolYear
 from b1k_eval.loop.chunking import RecedingHorizon
 from b1k_eval.loop.events import StepEvent, Subscriber
 from b1k_eval.loop.runner import run_episode
@@ -59,7 +59,7 @@ class _Actions(Subscriber):
 
 
 @cache
-def recorded(protocol: Protocol) -> tuple[Row, ...]:
+def recorded(protocol: ProtocolYear) -> tuple[Row, ...]:
     """The actions of a successful expert episode."""
     twin, expert = make_twin(protocol), ExpertPolicy()
     actions = _Actions()
@@ -76,7 +76,7 @@ def recorded(protocol: Protocol) -> tuple[Row, ...]:
 
 
 @cache
-def in_the_twin(protocol: Protocol) -> Story:
+def in_the_twin(protocol: ProtocolYear) -> Story:
     twin = make_twin(protocol)
     twin.reset(0, 0, 0)
     story = Story()

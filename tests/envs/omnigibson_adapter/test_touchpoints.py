@@ -20,7 +20,7 @@ from lib.og_touchpoints import (
 from omnigibson_bench import PUBLIC, TASK, Double, drive, start_anew
 from omnigibson_double import touch
 
-from b1k_envs.base import Protocol
+from b1k_envs.base import ProtocolYear
 from b1k_envs.omnigibson import world
 from b1k_envs.omnigibson.dialects import dialect_2026
 from b1k_envs.omnigibson.world import OmniGibsonWorld, RenderMode
@@ -91,7 +91,7 @@ NOT_RECORDED = {
 """Rows of which no run on the double can tell that they are touched."""
 
 
-def declared(protocol: Protocol) -> set[tuple[str, str]]:
+def declared(protocol: ProtocolYear) -> set[tuple[str, str]]:
     return {(row.owner, row.member) for row in TOUCHPOINTS if protocol in row.generations}
 
 
@@ -267,7 +267,7 @@ def test_every_key_of_the_config_has_a_row(double: Double, monkeypatch: pytest.M
 # --- Against a run ----------------------------------------------------------------------------
 
 
-def run(protocol: Protocol, render: RenderMode, num_envs: int) -> None:
+def run(protocol: ProtocolYear, render: RenderMode, num_envs: int) -> None:
     """A short episode in a process that has not started OmniGibson yet."""
     start_anew()
     world = OmniGibsonWorld(
@@ -299,7 +299,7 @@ def owners_of(name: str) -> tuple[str, ...]:
     return DOUBLES.get(name.lstrip("_"), (name,))
 
 
-def touched(protocol: Protocol) -> set[tuple[str, str]]:
+def touched(protocol: ProtocolYear) -> set[tuple[str, str]]:
     """What was touched, in the words of the table."""
     pairs = set()
     groups = {path for path in DOUBLES if path.startswith("macros.")}

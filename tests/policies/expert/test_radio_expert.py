@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from b1k_envs.base import Protocol
+from b1k_envs.base import ProtocolYear
 from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_envs.tasks.table import get_task
 from b1k_eval.loop.chunking import RecedingHorizon
@@ -17,7 +17,7 @@ from b1k_policies.expert import ExpertPolicy
 LIMIT = 400
 
 
-def successes(protocol: Protocol, count: int, policy: Policy) -> int:
+def successes(protocol: ProtocolYear, count: int, policy: Policy) -> int:
     task = get_task(0)
     env = TwinEnv(task, protocol=protocol, split="public-test", max_steps=LIMIT)
     try:
@@ -40,7 +40,7 @@ def test_standing_still_turns_nothing_on():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["2025", "2026"])
-def test_it_succeeds_on_at_least_19_of_the_20_public_instances(protocol: Protocol):
+def test_it_succeeds_on_at_least_19_of_the_20_public_instances(protocol: ProtocolYear):
     assert successes(protocol, 20, ExpertPolicy()) >= 19
 
 

@@ -9,7 +9,7 @@ import pytest
 from doubles import ToyEnv
 from serving import LedgerEngine, served
 
-from b1k_envs.base import Env, Protocol
+from b1k_envs.base import Env, ProtocolYear
 from b1k_envs.errors import HostFaultError, PolicyFaultError
 from b1k_eval.loop.chunking import Chunking, RecedingHorizon, TemporalEnsemble
 from b1k_eval.loop.events import StepEvent, Subscriber
@@ -65,7 +65,9 @@ def info(engine: Engine, images: Images = "native") -> ServerInfo:
     )
 
 
-def through_server(env, engine, episode, chunking, protocol: Protocol = "2026", images="native"):
+def through_server(
+    env, engine, episode, chunking, protocol: ProtocolYear = "2026", images="native"
+):
     metadata = info(engine, images).as_metadata()
     with served(engine, metadata=metadata, horizon=engine.policy.chunk_length, most=1) as server:
         policy = RemotePolicy(server.url, protocol)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from b1k_envs.base import Protocol, Split
+from b1k_envs.base import ProtocolYear, Split
 from b1k_envs.mujoco_twin.robot.body import MODELLED_BASE_JOINTS
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.glove_looks import DUST_PARTICLES
@@ -44,12 +44,12 @@ HUMAN_STATS = {
 
 _FOR_FILES = -1  # a twin of its own: the scenes of a running environment are not disturbed
 
-ASSETS_VERSION: Mapping[Protocol, str] = {"2025": "3.7.2", "2026": "3.9.3"}
+ASSETS_VERSION: Mapping[ProtocolYear, str] = {"2025": "3.7.2", "2026": "3.9.3"}
 
 
 def write_data_folder(
     folder: Path,
-    generation: Protocol,
+    generation: ProtocolYear,
     *,
     assets_version: str | None = None,
     instances: Sequence[int] | None = None,
@@ -91,7 +91,7 @@ def instance_file_name(instance_id: int) -> str:
     return f"{SCENE_MODEL}_task_{TASK.name}_0_{instance_id}_template-tro_state.json"
 
 
-def instance_state(generation: Protocol, split: Split, number: int) -> dict[str, Any]:
+def instance_state(generation: ProtocolYear, split: Split, number: int) -> dict[str, Any]:
     """Content of an instance file: dumped states by BDDL instance, and `robot_poses`."""
     env = twin(generation, _FOR_FILES)
     env._split = split
@@ -154,7 +154,7 @@ def _places_2026(root: Path) -> Iterable[tuple[Split, int, Path]]:
             yield split, index, place  # type: ignore[misc]
 
 
-def _write_available_tasks(path: Path, generation: Protocol) -> None:
+def _write_available_tasks(path: Path, generation: ProtocolYear) -> None:
     env = twin(generation, _FOR_FILES)
     env._split = "train"
     env.reset(SEED_INSTANCE, 0, 0)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from b1k_envs.base import Protocol
+from b1k_envs.base import ProtocolYear
 from omnigibson_double.faults import faults
 from omnigibson_double.names import ROOMS, SCENE_MODEL
 from omnigibson_double.robot import Robot
@@ -51,7 +51,7 @@ class BaseEnvironment(Touched):
 
     owner = "Environment"
 
-    protocol: Protocol
+    protocol: ProtocolYear
     default_env: Mapping[str, Any] = {}
     robot_class: type[Robot]
     task_class: type[BehaviorTask]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from b1k_envs.base import Protocol
+from b1k_envs.base import ProtocolYear
 from omnigibson_double import touch
 from omnigibson_double.application import SET_BY_ISAAC
 from omnigibson_double.data import write_data_folder
@@ -39,7 +39,7 @@ class Installed:
         environment: Variables that other processes need to find the same double.
     """
 
-    generation: Protocol
+    generation: ProtocolYear
     folder: Path
     data: Path
     faults: Faults
@@ -92,7 +92,7 @@ def _og_data_2026(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def install(
-    monkeypatch: pytest.MonkeyPatch, folder: Path, generation: Protocol
+    monkeypatch: pytest.MonkeyPatch, folder: Path, generation: ProtocolYear
 ) -> Iterator[Installed]:
     """Put the double on the path of this process and of its children; undo all of it."""
     package = str(_HERE / f"omnigibson_{generation}")

@@ -16,7 +16,7 @@ from omnigibson_double.touch import Touched
 from omnigibson_double.world import Snapshot, TwinScene
 
 if TYPE_CHECKING:
-    from b1k_envs.base import Protocol
+    from b1k_envs.base import ProtocolYear
     from omnigibson_double.robot import Robot
 
 _KINDS = {"boxing_glove": Glove, "washer": Washer, "countertop": Thing, "floor": Floor}
@@ -33,7 +33,7 @@ class _ScenePrim(Touched):
 class Scene(Touched):
     """One of the clones; scene i > 0 stands aside in the world."""
 
-    def __init__(self, protocol: Protocol, index: int) -> None:
+    def __init__(self, protocol: ProtocolYear, index: int) -> None:
         self.physics = TwinScene(protocol, index)
         self.idx = index
         self.scene_model = SCENE_MODEL

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from b1k_envs import r1pro
-from b1k_envs.base import Protocol, Split
+from b1k_envs.base import ProtocolYear, Split
 from b1k_envs.mujoco_twin.engine import GROUP_OBJECT_COLLISION
 from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_envs.mujoco_twin.model import SUBSTEPS
@@ -56,8 +56,8 @@ PLACED = (
 )
 """Fields of the model that an instance, or a body put into another scene, writes."""
 
-_POOL: dict[tuple[Protocol, int], TwinEnv] = {}
-_NOMINAL: dict[tuple[Protocol, int], dict[str, Array]] = {}
+_POOL: dict[tuple[ProtocolYear, int], TwinEnv] = {}
+_NOMINAL: dict[tuple[ProtocolYear, int], dict[str, Array]] = {}
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Snapshot:
     at_rest: bool
 
 
-def twin(protocol: Protocol, index: int = 0) -> TwinEnv:
+def twin(protocol: ProtocolYear, index: int = 0) -> TwinEnv:
     """Give the compiled twin of scene `index`; compiled once a process, and used again."""
     key = (protocol, index)
     if key not in _POOL:
@@ -95,7 +95,7 @@ def _close_pool() -> None:
 class TwinScene:
     """One scene; see the module header. World coordinates are the twin's plus `offset`."""
 
-    def __init__(self, protocol: Protocol, index: int) -> None:
+    def __init__(self, protocol: ProtocolYear, index: int) -> None:
         self.protocol, self.index = protocol, index
         self.offset = np.array([SCENE_SPACING * index, 0.0, 0.0])
         self.env = twin(protocol, index)

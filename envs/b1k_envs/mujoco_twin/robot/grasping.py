@@ -25,12 +25,12 @@ from types import MappingProxyType
 import numpy as np
 
 from b1k_envs import r1pro
-from b1k_envs.base import Float32Array, Float64Array, Protocol
+from b1k_envs.base import Float32Array, Float64Array, ProtocolYear
 from b1k_envs.mujoco_twin.engine import GROUP_OBJECT_COLLISION, mujoco
 from b1k_envs.mujoco_twin.robot.body import EEF_OFFSET, PAD_HALF, PAD_INNER
 from b1k_envs.mujoco_twin.robot.control import GRIPPER_COLUMN, Controller
 
-GRASP_WINDOW_STEPS: Mapping[Protocol, int] = MappingProxyType({"2025": 6, "2026": 9})
+GRASP_WINDOW_STEPS: Mapping[ProtocolYear, int] = MappingProxyType({"2025": 6, "2026": 9})
 """Control steps a candidate must persist: 23 and 36 substeps at four a step, rounded up."""
 
 MASS_LIMIT = 10.0
@@ -85,7 +85,9 @@ class _Hand:
 class AssistedGrasp:
     """The grasp state of both hands on one model."""
 
-    def __init__(self, model: mujoco.MjModel, controller: Controller, protocol: Protocol) -> None:
+    def __init__(
+        self, model: mujoco.MjModel, controller: Controller, protocol: ProtocolYear
+    ) -> None:
         self._model = model
         self._controller = controller
         self._window = GRASP_WINDOW_STEPS[protocol]

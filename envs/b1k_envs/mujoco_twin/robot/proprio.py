@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from b1k_envs import r1pro
-from b1k_envs.base import Float32Array, Float64Array, Protocol
+from b1k_envs.base import Float32Array, Float64Array, ProtocolYear
 from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.robot.body import BASE_BODY, EEF_SITE, MODELLED_BASE_JOINTS
 
@@ -16,7 +16,7 @@ _FINGERS = {name for pair in r1pro.FINGER_JOINTS.values() for name in pair}
 class ProprioReader:
     """Reads the proprioception of one model's state, by fields that both layouts share."""
 
-    def __init__(self, model: mujoco.MjModel, protocol: Protocol) -> None:
+    def __init__(self, model: mujoco.MjModel, protocol: ProtocolYear) -> None:
         self._layout = r1pro.PROPRIO_LAYOUTS[protocol]
         self._size = r1pro.PROPRIO_DIM[protocol]
         self._protocol = protocol

@@ -29,7 +29,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from b1k_envs.base import Protocol, Split
+from b1k_envs.base import ProtocolYear, Split
 from b1k_envs.errors import UnavailableError
 
 ACTION_HZ = 30
@@ -109,7 +109,7 @@ class Generation:
         download: The function of `omnigibson.utils.asset_utils` that downloads the instances.
     """
 
-    protocol: Protocol
+    protocol: ProtocolYear
     tag: str
     release: tuple[int, int, int]
     vectorised: bool
@@ -133,7 +133,7 @@ _TABLE = "metadata/available_tasks.yaml"
 _DATA_2025 = "2025-challenge-task-instances"
 _DATA_2026 = "2026-challenge-task-instances"
 
-GENERATIONS: Mapping[Protocol, Generation] = MappingProxyType(
+GENERATIONS: Mapping[ProtocolYear, Generation] = MappingProxyType(
     {
         "2025": Generation(
             protocol="2025",
@@ -303,7 +303,7 @@ def require_scene_fixes(num_envs: int) -> None:
     )
 
 
-def installed_generation(protocol: Protocol | None = None) -> Generation:
+def installed_generation(protocol: ProtocolYear | None = None) -> Generation:
     """Return the generation that is installed, without importing it.
 
     A state between the tags v3.9.2 and v3.9.3 calls itself 3.9.2 and has the vectorised API; it

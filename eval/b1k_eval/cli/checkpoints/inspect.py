@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from b1k_envs.base import Protocol
+from b1k_envs.base import ProtocolYear
 from b1k_envs.errors import UnavailableError, UsageError
 from b1k_eval.cli.checkpoints.contract import show_contract
 from b1k_eval.cli.console import out_console, print_json, say_remark
@@ -149,7 +149,7 @@ def _first_observation(settings: RunSettings) -> SavedObservation:
 def _inspect(
     request: CheckpointRequest, source: SavedObservation | RunSettings
 ) -> tuple[dict[str, Any], Inspection, ResolvedContract, SavedObservation]:
-    protocol: Protocol = (
+    protocol: ProtocolYear = (
         source.protocol if isinstance(source, RunSettings) else source.observation.protocol
     )
     # A checkpoint that is overruled may well refuse what it is sent; that is worth showing, too.

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, cast, get_args
 
 import typer
 
-from b1k_envs.base import Protocol
+from b1k_envs.base import ProtocolYear
 from b1k_envs.errors import HostFaultError, UsageError
 from b1k_envs.tasks.table import Task, check_protocol, get_task
 from b1k_eval.cli.console import err_console, say_remark
@@ -226,7 +226,7 @@ class _Wanted:
     policy: str
     task: Task | None
     prompt: str | None
-    protocol: Protocol | None
+    protocol: ProtocolYear | None
 
     @classmethod
     def checked(
@@ -242,12 +242,12 @@ class _Wanted:
             raise UsageError("what is to be served? Give --ckpt, or --policy zero, hold, random")
         if policy is not None and policy.startswith(("ws://", "wss://")):
             raise UsageError(f"--policy {policy} is a server already")
-        if protocol not in ("auto", *get_args(Protocol)):
+        if protocol not in ("auto", *get_args(ProtocolYear)):
             raise UsageError(f"--protocol {protocol!r} is unknown: choose auto, 2025 or 2026")
         if prompt is not None and not prompt.strip():
             raise UsageError("--prompt needs the task in words")
         entry = None if task is None else get_task(task)
-        layout = None if protocol == "auto" else cast("Protocol", protocol)
+        layout = None if protocol == "auto" else cast("ProtocolYear", protocol)
         if entry is not None and layout is not None:
             check_protocol(entry, layout)
         return cls(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from b1k_envs.base import Float64Array, Protocol
+from b1k_envs.base import Float64Array, ProtocolYear
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.states import GloveTruth
 from b1k_policies.expert.clean_boxing_gloves.belief import GloveBelief
@@ -21,7 +21,7 @@ DOOR_WIDE_OPEN = 1.35
 """From this opening on the hand can reach the drum past the door [rad]."""
 
 
-def make_expert(arm: ArmKinematics, protocol: Protocol) -> GloveExpert:
+def make_expert(arm: ArmKinematics, protocol: ProtocolYear) -> GloveExpert:
     """Make the expert of this task for one episode."""
     return GloveExpert(arm, protocol)
 
@@ -29,7 +29,7 @@ def make_expert(arm: ArmKinematics, protocol: Protocol) -> GloveExpert:
 class GloveExpert:
     """See the module header and `TaskExpert`."""
 
-    def __init__(self, arm: ArmKinematics, protocol: Protocol) -> None:
+    def __init__(self, arm: ArmKinematics, protocol: ProtocolYear) -> None:
         self._moves = GloveMoves(arm, protocol)
 
     def believe(self, truth: GloveTruth, velocity: Float64Array) -> GloveBelief:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from b1k_envs.base import Float32Array, Observation, Protocol
+from b1k_envs.base import Float32Array, Observation, ProtocolYear
 from b1k_envs.errors import B1kEvalError, UsageError
 from b1k_envs.tasks.table import Task, check_protocol, get_task
 from b1k_policies.base import ActionChunk, EpisodeInfo
@@ -48,7 +48,7 @@ class Terms:
     seed: int = 0
     task: Task | None = None
     prompt: str | None = None
-    protocol: Protocol | None = None
+    protocol: ProtocolYear | None = None
     images: bool = True
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from b1k_envs.base import VIEWS, Float32Array, Observation, Protocol, UInt8Array, View
+from b1k_envs.base import VIEWS, Float32Array, Observation, ProtocolYear, UInt8Array, View
 from b1k_envs.r1pro import (
     CAM_REL_POSES_KEY,
     CAMERAS,
@@ -239,7 +239,7 @@ def _recorded_poses(message: Mapping[Any, Any], batched: bool, count: int) -> Fl
     return found if batched else found[None]
 
 
-def _protocol(proprio: Float32Array) -> Protocol:
+def _protocol(proprio: Float32Array) -> ProtocolYear:
     for protocol, length in PROPRIO_DIM.items():
         if proprio.shape[1] == length:
             return protocol
