@@ -22,23 +22,48 @@ class ContractValueError(UsageError, ValueError):
     """A contract, or a setting of one, is not valid. Exit code 2."""
 
 
+def _json_or_raw(text: str) -> Any:  # noqa: ANN401 - any JSON value
+    # What is no JSON stays text, so that `decode` refuses it and says what the field expects.
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return {"true": True, "yes": True, "false": False, "no": False}.get(text.lower(), text)
+
+
+def _split(text: str) -> Any:  # noqa: ANN401 - any JSON value
+    if text.lstrip().startswith(("[", "{", "null")):
+        return _json_or_raw(text)
+    return [_json_or_raw(part.strip()) for part in text.split(",")]
+
+
 @dataclass(frozen=True)
 class Codec:
     """Reads, checks and writes the values of one kind of field.
 
     Attributes:
         decode: Returns the canonical value, or raises `ValueError`.
-        from_text: Turns typed text into a value for `decode`.
         form: How a value is written in JSON, for people.
+        from_text: Turns typed text into a value for `decode`.
         encode: Turns the canonical value into JSON.
         options: The words allowed for a value, or for each of its entries; () for any.
     """
 
     decode: Callable[[Any], Any]
-    from_text: Callable[[str], Any]
     form: str
+    from_text: Callable[[str], Any] = _json_or_raw
     encode: Callable[[Any], Any] = lambda value: value
     options: tuple[str, ...] = ()
+
+
+def optional(inner: Codec) -> Codec:
+    """Codec of a value of another codec, or none."""
+    return Codec(
+        lambda value: None if value is None else inner.decode(value),
+        f"{inner.form} | null",
+        lambda text: None if text.lower() in ("none", "null") else inner.from_text(text),
+        lambda value: None if value is None else inner.encode(value),
+        inner.options,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,44 +87,20 @@ def near_miss(word: str, known: Sequence[str]) -> str:
     return f"; did you mean {' or '.join(near)}?" if near else f"; choose from {', '.join(known)}"
 
 
-def spelled(text: str) -> str:
-    """Normalise a text for the look-up of spellings: lower case, words joined by `_`.
-
-    A text with digits keeps its punctuation: in `[-1, 1]` the dash is a minus, not a hyphen.
-    """
-    text = " ".join(text.lower().split())
-    if any(character.isdigit() for character in text):
-        return text
-    return text.replace("-", "_").replace(" ", "_")
+def is_whole(value: object) -> bool:
+    """Whether a JSON value is a whole number: to Python `true` is an int, too."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
-# --- text ------------------------------------------------------------------------------------
+def is_number(value: object) -> bool:
+    """Whether a JSON value is a number, which may be infinite."""
+    return is_whole(value) or isinstance(value, float)
 
 
-def _json_or_raw(text: str) -> Any:  # noqa: ANN401 - any JSON value
-    # What is no JSON stays text, so that `decode` refuses it and says what the field expects.
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return {"true": True, "yes": True, "false": False, "no": False}.get(text.lower(), text)
-
-
-def _json_or_none(text: str) -> Any:  # noqa: ANN401 - any JSON value
-    return None if text.lower() in ("none", "null") else _json_or_raw(text)
-
-
-def _raw_or_none(text: str) -> str | None:
-    return None if text.lower() in ("none", "null") else text
-
-
-def _split(text: str) -> Any:  # noqa: ANN401 - any JSON value
-    if text.lstrip().startswith(("[", "{", "null")):
-        return _json_or_raw(text)
-    return [_json_or_raw(part.strip()) for part in text.split(",")]
-
-
-def _split_or_none(text: str) -> Any:  # noqa: ANN401 - any JSON value
-    return None if text.lower() in ("none", "null") else _split(text)
+def _items(value: Any, expects: str) -> list[Any]:  # noqa: ANN401 - judged here
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"expects {expects}, got {value!r}")
+    return list(value)
 
 
 # --- codecs ----------------------------------------------------------------------------------
@@ -110,14 +111,22 @@ def whole(low: int, high: int | None = None) -> Codec:
     expects = f"a whole number from {low}" + (f" to {high}" if high is not None else " up")
 
     def decode(value: Any) -> int:  # noqa: ANN401 - judged here
-        # A bool is an int to Python: without this, `true` would pass as 1.
-        if isinstance(value, bool) or not isinstance(value, int):
+        if not is_whole(value) or value < low or (high is not None and value > high):
             raise ValueError(f"expects {expects}, got {value!r}")
-        if value < low or (high is not None and value > high):
-            raise ValueError(f"expects {expects}, got {value}")
-        return value
+        return int(value)
 
-    return Codec(decode, _json_or_raw, "WHOLE NUMBER")
+    return Codec(decode, "WHOLE NUMBER")
+
+
+def real(low: float, high: float) -> Codec:
+    """Codec of a number in [low, high]; its text allows none, see `optional`."""
+
+    def decode(value: Any) -> float:  # noqa: ANN401 - judged here
+        if not is_number(value) or not low <= value <= high:
+            raise ValueError(f"expects a number from {low:g} to {high:g}, or none, got {value!r}")
+        return float(value)
+
+    return Codec(decode, "NUMBER")
 
 
 def _decode_flag(value: Any) -> bool:  # noqa: ANN401 - judged here
@@ -126,7 +135,16 @@ def _decode_flag(value: Any) -> bool:  # noqa: ANN401 - judged here
     return value
 
 
-FLAG = Codec(_decode_flag, _json_or_raw, "true | false")
+FLAG = Codec(_decode_flag, "true | false")
+
+
+def _decode_text(value: Any) -> str:  # noqa: ANN401 - judged here
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"expects a text that is not empty, got {value!r}")
+    return value
+
+
+TEXT = Codec(_decode_text, '"TEXT"', str)
 
 
 def choice(*options: str) -> Codec:
@@ -138,26 +156,7 @@ def choice(*options: str) -> Codec:
             raise ValueError(f"expects one of {', '.join(options)}, got {value!r}{hint}")
         return value
 
-    form = " | ".join(f'"{option}"' for option in options)
-    return Codec(decode, lambda text: text.lower(), form, options=options)
-
-
-def _decode_text(value: Any) -> str:  # noqa: ANN401 - judged here
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"expects a text that is not empty, got {value!r}")
-    return value
-
-
-TEXT = Codec(_decode_text, lambda text: text, '"TEXT"')
-OPTIONAL_TEXT = Codec(
-    lambda value: None if value is None else _decode_text(value), _raw_or_none, '"TEXT" | null'
-)
-
-
-def _items(value: Any, expects: str) -> list[Any]:  # noqa: ANN401 - judged here
-    if not isinstance(value, (list, tuple)):
-        raise ValueError(f"expects {expects}, got {value!r}")
-    return list(value)
+    return Codec(decode, " | ".join(map(json.dumps, options)), str.lower, options=options)
 
 
 def real_triple(low: float, high: float, *, positive: bool = False) -> Codec:
@@ -165,26 +164,24 @@ def real_triple(low: float, high: float, *, positive: bool = False) -> Codec:
     bounds = f"in {'(' if positive else '['}{low:g}, {high:g}]"
     expects = f"three numbers {bounds}, in the order of the colours"
 
-    def decode(value: Any) -> tuple[float, float, float]:  # noqa: ANN401 - judged here
+    def decode(value: Any) -> tuple[float, ...]:  # noqa: ANN401 - judged here
         numbers = _items(value, expects)
         if len(numbers) != 3:
             raise ValueError(f"expects {expects}, got {len(numbers)} of them")
         for number in numbers:
-            if isinstance(number, bool) or not isinstance(number, (int, float)):
+            # A comparison with NaN is false, so NaN and infinity are outside, too.
+            if not is_number(number) or not low <= number <= high or (positive and number <= 0):
                 raise ValueError(f"expects {expects}, got {number!r}")
-            inside = math.isfinite(number) and low <= number <= high
-            if not inside or (positive and number <= 0):
-                raise ValueError(f"expects {expects}, got {number}")
-        return (float(numbers[0]), float(numbers[1]), float(numbers[2]))
+        return tuple(map(float, numbers))
 
-    return Codec(decode, _split, "[NUMBER, NUMBER, NUMBER]", list)
+    return Codec(decode, "[NUMBER, NUMBER, NUMBER]", _split, list)
 
 
 def names(known: Sequence[str], *, all_of_them: bool = False) -> Codec:
     """Codec of distinct names out of `known`, in order; `all_of_them` asks for every one."""
+    expects = f"{'every one' if all_of_them else 'some'} of {', '.join(known)}, in order"
 
     def decode(value: Any) -> tuple[str, ...]:  # noqa: ANN401 - judged here
-        expects = f"{'every one' if all_of_them else 'some'} of {', '.join(known)}, in order"
         found = _items(value, expects)
         for name in found:
             if name not in known or not isinstance(name, str):
@@ -198,13 +195,10 @@ def names(known: Sequence[str], *, all_of_them: bool = False) -> Codec:
         return tuple(found)
 
     few = [json.dumps(name) for name in known] if len(known) < 7 else ['"NAME"', "..."]
-    form = f"[{', '.join(few)}] in its order"
-    return Codec(decode, _split, form, list, tuple(known))
+    return Codec(decode, f"[{', '.join(few)}] in its order", _split, list, tuple(known))
 
 
-def _decode_optional_names(value: Any) -> tuple[str, ...] | None:  # noqa: ANN401 - judged here
-    if value is None:
-        return None
+def _decode_any_names(value: Any) -> tuple[str, ...]:  # noqa: ANN401 - judged here
     found = _items(value, "a list of names, or none")
     for name in found:
         if not isinstance(name, str) or not name.strip():
@@ -214,12 +208,7 @@ def _decode_optional_names(value: Any) -> tuple[str, ...] | None:  # noqa: ANN40
     return tuple(found)
 
 
-OPTIONAL_NAMES = Codec(
-    _decode_optional_names,
-    _split_or_none,
-    '["NAME", ...] | null',
-    lambda value: None if value is None else list(value),
-)
+ANY_NAMES = Codec(_decode_any_names, '["NAME", ...]', _split, list)
 
 
 def _decode_bool_mask(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - judged here
@@ -227,7 +216,7 @@ def _decode_bool_mask(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - judged h
     # Merged, so that two spellings of one mask are equal: contracts are compared by value.
     merged: list[int] = []
     for run in _items(value, "runs of columns such as -3, 3, -1"):
-        if isinstance(run, bool) or not isinstance(run, int) or run == 0:
+        if not is_whole(run) or run == 0:
             raise ValueError(f"expects whole numbers other than 0, got {run!r}")
         if merged and (merged[-1] > 0) == (run > 0):
             merged[-1] += run
@@ -238,14 +227,14 @@ def _decode_bool_mask(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - judged h
     return tuple(merged)
 
 
-BOOL_MASK = Codec(_decode_bool_mask, _split, "[RUN, ...]", list)
+BOOL_MASK = Codec(_decode_bool_mask, "[RUN, ...]", _split, list)
 
 
 def _decode_columns(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - judged here
     """Decode indices of columns to ascending order, so that equal sets are equal values."""
     columns = _items(value, "indices of columns such as 0, 1, 2, or none")
     for column in columns:
-        if isinstance(column, bool) or not isinstance(column, int) or column < 0:
+        if not is_whole(column) or column < 0:
             raise ValueError(f"expects indices of columns from 0 up, got {column!r}")
     if len(set(columns)) != len(columns):
         raise ValueError(f"names columns {', '.join(map(str, columns))}: one occurs twice")
@@ -254,42 +243,18 @@ def _decode_columns(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - judged her
 
 COLUMNS = Codec(
     _decode_columns,
-    lambda text: [] if text.lower() in ("none", "[]") else _split(text),
     "[COLUMN, ...]",
+    lambda text: [] if text.lower() == "none" else _split(text),
     list,
 )
 
 
-def optional_real(low: float, high: float) -> Codec:
-    """Codec of a number in [low, high], or none."""
-
-    def decode(value: Any) -> float | None:  # noqa: ANN401 - judged here
-        if value is None:
-            return None
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not low <= value <= high:
-            raise ValueError(f"expects a number from {low:g} to {high:g}, or none, got {value!r}")
-        return float(value)
-
-    return Codec(decode, _json_or_none, "NUMBER | null")
-
-
-def optional_whole(low: int, high: int) -> Codec:
-    """Codec of a whole number from `low` to `high`, or none."""
-    inner = whole(low, high)
-    return Codec(
-        lambda value: None if value is None else inner.decode(value),
-        _json_or_none,
-        f"{inner.form} | null",
-    )
-
-
 def _decode_cameras(value: Any) -> tuple[NativeCamera, ...]:  # noqa: ANN401 - judged here
-    expects = 'an object such as {"head": {"size": 720, "focal": 306.0}, ...}'
     if isinstance(value, (tuple, list)) and all(isinstance(c, NativeCamera) for c in value):
-        value = {camera.view: {"size": camera.size, "focal": camera.focal} for camera in value}
+        value = _encode_cameras(value)
     if not isinstance(value, Mapping):
-        raise ValueError(f"expects {expects}, got {value!r}")
+        example = '{"head": {"size": 720, "focal": 306.0}, ...}'
+        raise ValueError(f"expects an object such as {example}, got {value!r}")
     for view, camera in value.items():
         if view not in VIEWS:
             raise ValueError(f"{view!r} is no view{near_miss(str(view), VIEWS)}")
@@ -297,9 +262,9 @@ def _decode_cameras(value: Any) -> tuple[NativeCamera, ...]:  # noqa: ANN401 - j
             raise ValueError(f"{view}: expects size and focal, got {camera!r}")
         whole(1).decode(camera["size"])
         focal = camera["focal"]
-        if isinstance(focal, bool) or not isinstance(focal, (int, float)):
+        if not is_number(focal):
             raise ValueError(f"{view}: focal expects a number of pixels, got {focal!r}")
-        if not math.isfinite(focal) or focal <= 0:
+        if not 0 < focal < math.inf:
             raise ValueError(f"{view}: focal expects a number of pixels above 0, got {focal}")
     # In the order of VIEWS, whatever the file's order: equal cameras must be equal values.
     return tuple(
@@ -309,9 +274,8 @@ def _decode_cameras(value: Any) -> tuple[NativeCamera, ...]:  # noqa: ANN401 - j
     )
 
 
-CAMERAS = Codec(
-    _decode_cameras,
-    _json_or_raw,
-    '{"VIEW": {"size": PX, "focal": PX}, ...}',
-    lambda value: {c.view: {"size": c.size, "focal": c.focal} for c in value},
-)
+def _encode_cameras(cameras: Sequence[NativeCamera]) -> dict[str, Any]:
+    return {c.view: {"size": c.size, "focal": c.focal} for c in cameras}
+
+
+CAMERAS = Codec(_decode_cameras, '{"VIEW": {"size": PX, "focal": PX}, ...}', encode=_encode_cameras)

@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 Words = tuple[str, str]
 """(what is done, what that does to the model or the robot)."""
 Wrong = Words | Callable[["EvalContract", Any], Words]
-"""Texts with {ours} and {trained} to fill in, or a function that makes them from the contract in
-force and the field's value in training."""
+"""Texts with {ours} (in capitals: {OURS}) and {trained} to fill in, or a function that makes them
+from the contract in force and the field's value in training."""
+
+SENT: Words = ("{ours} is sent", "the model is shown something else than it was trained on")
+USED: Words = ("{ours} is used", "the model's numbers are read as something that they do not mean")
+"""What is said of a field without words of its own."""
 
 
 def shown(value: Any) -> str:  # noqa: ANN401 - any JSON value
@@ -62,13 +66,6 @@ def resize_antialias(sent: EvalContract, trained: bool) -> Words:
     return (
         "pictures are shrunk with antialiasing, as PIL does",
         "they are smoother than those of the training, which were shrunk as OpenCV does",
-    )
-
-
-def colour_order(sent: EvalContract, trained: str) -> Words:
-    return (
-        f"{sent.colour_order.upper()} is sent",
-        "red and blue are swapped: the model takes an orange thing for a blue one",
     )
 
 

@@ -10,7 +10,6 @@ and maximum to [-1, 1], with 1e-8.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from b1k_envs.base import Float32Array, Float64Array
-from b1k_policies.contract.codecs import Codec
+from b1k_policies.contract.codecs import Codec, is_number, optional
 
 Kind = Literal["mean_std", "quantiles", "min_max"]
 
@@ -69,11 +68,9 @@ class Normalisation:
         return ((values.astype(np.float64) - offset) * divisor + subtrahend).astype(np.float32)
 
 
-def _decode(value: Any) -> Normalisation | None:  # noqa: ANN401 - judged here
+def _decode(value: Any) -> Normalisation:  # noqa: ANN401 - judged here
     if isinstance(value, Normalisation):
         value = _encode(value)
-    if value is None:
-        return None
     if isinstance(value, str) and value in STATISTICS:
         raise ValueError(
             f"expects the numbers with the kind: {_example(value)}; the kind alone is enough after "
@@ -105,8 +102,7 @@ def _decode(value: Any) -> Normalisation | None:  # noqa: ANN401 - judged here
 def _numbers(value: Any, name: str) -> tuple[float, ...]:  # noqa: ANN401 - judged here
     plain = isinstance(value, (list, tuple)) and bool(value)
     for number in value if plain else ():
-        good = isinstance(number, (int, float)) and not isinstance(number, bool)
-        if not good or not math.isfinite(number):
+        if not is_number(number) or not math.isfinite(number):
             raise ValueError(f"{name} expects finite numbers, got {number!r} in it")
     if not plain:
         raise ValueError(f"{name} expects a list of numbers, one a column, got {value!r}")
@@ -118,9 +114,7 @@ def _example(kind: str) -> str:
     return f'{{"kind": "{kind}", "{first}": [...], "{second}": [...], "epsilon": 1e-6}}'
 
 
-def _encode(value: Normalisation | None) -> dict[str, Any] | None:
-    if value is None:
-        return None
+def _encode(value: Normalisation) -> dict[str, Any]:
     first, second = STATISTICS[value.kind]
     return {
         "kind": value.kind,
@@ -130,14 +124,5 @@ def _encode(value: Normalisation | None) -> dict[str, Any] | None:
     }
 
 
-def _from_text(text: str) -> Any:  # noqa: ANN401 - any JSON value
-    if text.lower() in ("none", "null"):
-        return None
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError:
-        return text
-
-
-NORMALISATION = Codec(_decode, _from_text, f"{_example('mean_std')} | null", _encode)
+NORMALISATION = optional(Codec(_decode, _example("mean_std"), encode=_encode))
 """Codec of a `Normalisation`, or none."""

@@ -33,8 +33,8 @@ from b1k_policies.contract.reading import (
     Statement,
     Unread,
     read_json,
-    snake,
 )
+from b1k_policies.contract.spellings import snake
 
 FIELDS_OF_STATISTICS = ("proprio_normalisation", "action_normalisation")
 BUFFERS = re.compile(r"(?:^|\.)(?:un)?normali[sz]e_\w+\.")

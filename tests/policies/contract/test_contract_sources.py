@@ -11,8 +11,8 @@ import pytest
 
 from b1k_envs.errors import ContractMismatchError, UsageError
 from b1k_policies.contract import fitting as contract_fitting
-from b1k_policies.contract import reading as contract_reading
 from b1k_policies.contract import resolving as contract_sources
+from b1k_policies.contract import spellings as contract_spellings
 from b1k_policies.contract.contract import EvalContract
 from b1k_policies.contract.fields import FIELDS
 from b1k_policies.contract.presets import V4, V17
@@ -128,7 +128,7 @@ def test_a_size_that_fits_no_preset_asks_for_a_contract(folder):
 def a_v18_of_v17s_size(monkeypatch):
     v18 = dataclasses.replace(V17, name="v18", first_action=2)
     presets = {"v4": V4, "v17": V17, "v18": v18}
-    for module in (contract_sources, contract_reading, contract_fitting):
+    for module in (contract_sources, contract_spellings, contract_fitting):
         monkeypatch.setattr(module, "PRESETS", presets)
     return v18
 
@@ -841,13 +841,13 @@ def test_the_line_to_add_settles_the_field(folder, tmp_path):
 
 
 def test_every_spelling_of_a_field_is_understood_and_no_key_stands_for_two():
-    keys = [key for info in FIELDS.values() for key in (info.name, *info.keys)]
+    keys = [key for row in FIELDS.values() for key in row.spellings]
     assert len(set(keys)) == len(keys)
     for info in FIELDS.values():
         if info.name in ("name", "native_intrinsics"):
             continue
         value = info.codec.encode(getattr(V4, info.name))
-        for key in (info.name, *info.keys):
+        for key in info.spellings:
             stated = {s.name: s.value for s in read_contract_file({key: value}).statements}
             assert stated.get(info.name) == getattr(V4, info.name), key
 
