@@ -24,8 +24,9 @@ from urdf_chain import MOVING, base_pose, link_poses  # noqa: E402
 
 from b1k_envs import r1pro  # noqa: E402
 from b1k_envs.base import Observation, View  # noqa: E402
+from b1k_envs.mujoco_twin import model as twin_model  # noqa: E402
 from b1k_envs.mujoco_twin.env import TwinEnv  # noqa: E402
-from b1k_envs.mujoco_twin.robot import looks as robot_looks  # noqa: E402
+from b1k_envs.mujoco_twin.looks import add_looks  # noqa: E402
 from b1k_envs.tasks.table import get_task  # noqa: E402
 
 MAGENTA = (255, 0, 255)
@@ -148,10 +149,11 @@ class Stage:
 def marked_stage() -> Iterator[Stage]:
     """Compile a twin with the markers in it; close it at the end."""
     markers = [*room_markers(), *robot_markers()]
-    dress = robot_looks.add_robot_looks
 
-    def dress_and_mark(spec: mujoco.MjSpec) -> None:
-        dress(spec)
+    def dress_and_mark(spec: mujoco.MjSpec, name: str) -> None:
+        add_looks(spec, name)
+        if name != "robot":
+            return
         spec.add_material(name="marker", rgba=[1, 0, 1, 1], emission=1, specular=0, shininess=0)
         for index, marker in enumerate(markers):
             spec.body(marker.link).add_geom(
@@ -167,7 +169,7 @@ def marked_stage() -> Iterator[Stage]:
             )
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(robot_looks, "add_robot_looks", dress_and_mark)
+        patch.setattr(twin_model, "add_looks", dress_and_mark)
         env = TwinEnv(get_task(31), protocol="2025", split="public-test", max_steps=100_000)
     env.reset(0, 0, 0)
     model = env._model

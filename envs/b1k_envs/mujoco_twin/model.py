@@ -16,8 +16,8 @@ import numpy as np
 from b1k_envs import r1pro
 from b1k_envs.mujoco_twin.engine import GROUP_VISUAL, mujoco
 from b1k_envs.mujoco_twin.instances import Instance
+from b1k_envs.mujoco_twin.looks import add_looks
 from b1k_envs.mujoco_twin.robot import body as robot
-from b1k_envs.mujoco_twin.robot import looks as robot_looks
 from b1k_envs.mujoco_twin.robot.grasping import add_grasp_constraints
 from b1k_envs.mujoco_twin.scenes.base import Scene
 
@@ -55,7 +55,7 @@ def _compiled(scene: Scene, render_quality: RenderQuality) -> mujoco.MjModel:
     robot.add_robot(spec)
     scene.build(spec)
     add_grasp_constraints(spec, free_bodies=tuple(scene.things), jointed_links=scene.links)
-    robot_looks.add_robot_looks(spec)
+    add_looks(spec, "robot")
     scene.dress(spec)
 
     # znear and zfar are multiples of the extent: with a room's extent, what is near a wrist

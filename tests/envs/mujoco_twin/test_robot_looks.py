@@ -17,8 +17,8 @@ import mujoco  # noqa: E402 - after the choice of GL
 from b1k_envs import r1pro  # noqa: E402
 from b1k_envs.base import VIEWS  # noqa: E402
 from b1k_envs.errors import UsageError  # noqa: E402
+from b1k_envs.mujoco_twin.looks import add_looks  # noqa: E402
 from b1k_envs.mujoco_twin.robot import body as robot  # noqa: E402
-from b1k_envs.mujoco_twin.robot import looks as robot_looks  # noqa: E402
 
 ARMS_RAISED = {"left": (-0.3, 0.25, 0, -1.3, 0, 0, 0), "right": (-0.3, -0.25, 0, -1.3, 0, 0, 0)}
 
@@ -29,7 +29,7 @@ def build(looks: bool = True) -> mujoco.MjModel:
     spec.visual.map.znear = 0.002
     robot.add_robot(spec)
     if looks:
-        robot_looks.add_robot_looks(spec)
+        add_looks(spec, "robot")
     return spec.compile()
 
 
@@ -87,10 +87,8 @@ def test_every_link_of_the_kinematics_wears_something(model: mujoco.MjModel) -> 
 
 
 def test_looks_before_the_robot_are_refused_with_the_call_to_make() -> None:
-    with pytest.raises(
-        UsageError, match=r"no body 'base_link'.*call robot.add_robot\(spec\) first"
-    ):
-        robot_looks.add_robot_looks(mujoco.MjSpec())
+    with pytest.raises(UsageError, match=r"no body 'base_link' to dress with robot\.xml: add"):
+        add_looks(mujoco.MjSpec(), "robot")
 
 
 def test_shells_never_collide(model: mujoco.MjModel) -> None:

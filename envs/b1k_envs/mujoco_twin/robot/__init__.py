@@ -1,1 +1,1 @@
-"""The R1Pro in the twin: body, control, proprioception, grasping, looks."""
+"""The R1Pro in the twin: body, control, proprioception, grasping."""

@@ -3,7 +3,7 @@
 Joint names, origins, axes, limits, masses and inertias are the URDF's (`r1pro.kinematics`). As in
 OmniGibson the base is holonomic: virtual joints x, y, rz in the world-fixed frame (z, rx, ry are
 not modelled and read 0) and a base mass of 250 kg in both protocols; steering and wheels are
-rigid. Collision shapes are primitives of our own; `robot.looks` adds the visible geoms.
+rigid. Collision shapes are primitives of our own; `looks` adds the visible geoms.
 
 The mass matters although the base takes velocities, because its servos are limited in force: a base
 of 47.63 kg (the URDF's, which OmniGibson 2025 keeps where it is not asked for 250) is up to 33 mm

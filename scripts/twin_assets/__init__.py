@@ -1,0 +1,1 @@
+"""What `make_twin_assets.py` draws: the robot, and one module or more per room."""
