@@ -1,1 +1,1 @@
-"""The episode loop: chunking, real time, noise, and what it tells its listeners."""
+"""The episode loop: chunking, real time, action noise, and the events it emits."""

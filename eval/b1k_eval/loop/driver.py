@@ -1,9 +1,9 @@
 """Drives the loops of one or many episodes in one process, on one thread.
 
-A loop is a generator. It yields what it wants - a reset, an inference, a step - and is sent what
-came of it. It goes on until it wants again, so that what it reads of its env, and what its
-subscribers do, happens between two wants. Once all loops want something, the inferences of all of
-them go to the policy in one call; when none is left the worlds move, all with one call.
+A loop is a generator: it yields a request (a reset, an inference or a step) and is sent the
+answer. Between two requests it reads its env and calls its subscribers. Once every loop has a
+request, all inferences go to the policy in one call; when none is left, all worlds move with one
+call.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from b1k_policies.base import Policy, Query
 
 @dataclass(frozen=True, eq=False)
 class Reset:
-    """Wants its env in an initial state; once, before everything else."""
+    """Request to put the env into an initial state; once, before everything else."""
 
     start: Start
 
 
 @dataclass(frozen=True, eq=False)
 class Infer:
-    """Wants an answer of its policy; `alone` where how long that takes is part of the answer."""
+    """Request for an inference; `alone` if its latency matters, so that it shares no call."""
 
     policy: Policy
     query: Query
@@ -36,17 +36,17 @@ class Infer:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """Wants its env moved by an action, float32 [23]."""
+    """Request to apply an action, float32 [23], to the env."""
 
     action: Float32Array
 
 
 class Had(NamedTuple):
-    """What came of a want.
+    """The answer to a request.
 
     Attributes:
-        value: Nothing of a reset, an `ActionChunk`, a `StepResult`.
-        took_s: Wall time of the call [s], which may have been for several loops.
+        value: None for a reset, an `ActionChunk` for an inference, a `StepResult` for a step.
+        took_s: Wall time of the call [s], which may have served several loops.
     """
 
     value: Any
@@ -56,7 +56,7 @@ class Had(NamedTuple):
 Want = Reset | Infer | Step
 R = TypeVar("R")
 Loop = Generator[Want, Had, R]
-"""Gives a result at its end. What goes wrong with a want is raised where it was yielded."""
+"""Returns a result at its end. If a request fails, the error is raised where it was yielded."""
 
 
 def drive(
@@ -69,11 +69,11 @@ def drive(
     Args:
         loops: By the index of their env.
         worlds: The envs.
-        ended: Told of each loop's result; gives the next loop of that env, or None. A next one
-            needs worlds that are independent.
+        ended: Called with each loop's result; returns the next loop for that env, or None. A next
+            loop needs worlds that are independent.
 
     Raises:
-        BaseException: What a loop or `ended` raised; the loops that are left are closed then.
+        BaseException: What a loop or `ended` raised; the remaining loops are closed.
     """
     running = dict(loops)
     wants: dict[int, Want] = {}
@@ -107,7 +107,9 @@ def drive(
 
 
 def _round(wants: Mapping[int, Want], worlds: Worlds) -> dict[int, Had | Exception]:
-    """Serve the wants of one kind: inferences, else resets, else steps."""
+    """Serve the requests of one kind: inferences, else resets, else steps."""
+    # Inferences first: a loop that has its answer goes on to want a step, so that in the end all
+    # loops want a step and one call moves all worlds.
     asking = {i: want for i, want in wants.items() if isinstance(want, Infer)}
     if asking:
         return _inferred(asking)
@@ -126,24 +128,24 @@ def _moved(
     begun = perf_counter()
     try:
         found = move(wants)
-    except Exception as error:  # noqa: BLE001 - every loop hears of it
+    except Exception as error:  # noqa: BLE001 - raised in every loop
         return {index: _again(error) for index in wants}
     took = perf_counter() - begun
     return {i: had if isinstance(had, Exception) else Had(had, took) for i, had in found.items()}
 
 
 def _again(error: Exception) -> Exception:
-    """The same for another loop: an exception carries one traceback only."""
+    """Copy an exception for another loop: one object would collect the tracebacks of all."""
     try:
         other = type(error)(*error.args)
-    except Exception:  # noqa: BLE001 - its class wants something else
+    except Exception:  # noqa: BLE001 - its class takes other arguments
         return error
     other.__cause__ = error.__cause__
     return other.with_traceback(error.__traceback__)
 
 
 def _inferred(asking: Mapping[int, Infer]) -> dict[int, Had | Exception]:
-    """One call of each policy: a stateless one serves all loops, another one its own."""
+    """Call each policy once: a stateless one serves all loops, any other only its own."""
     together: dict[tuple[int, int | None], dict[int, Infer]] = {}
     for index, want in asking.items():
         call = id(want.policy), index if want.alone else None
@@ -155,7 +157,7 @@ def _inferred(asking: Mapping[int, Infer]) -> dict[int, Had | Exception]:
 
 
 def _answered(wants: dict[int, Infer]) -> dict[int, Had | Exception]:
-    """One call for all; should it fail, one for each, so that one cannot spoil the others."""
+    """Answer all with one call; if it fails, one call each, so that one cannot spoil the rest."""
     policy = next(iter(wants.values())).policy
     begun = perf_counter()
     try:

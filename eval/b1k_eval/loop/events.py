@@ -1,7 +1,7 @@
-"""What the episode loop tells those who listen: trace, score, video, progress.
+"""The events of the episode loop, for its subscribers: trace, score, video, progress.
 
-The loop knows nothing of files or screens; a listener is a `Subscriber`. Events are handed on as
-they are, without copies: what a subscriber wants to keep beyond the call, it copies.
+The loop knows nothing of files or screens. Events are passed without copies: a subscriber copies
+what it keeps beyond the call.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from b1k_envs.base import Float32Array, GoalStatus, StepResult
 from b1k_policies.base import EpisodeInfo, Skill
 
 Outcome = Literal["success", "failure", "error"]
-"""`failure` is the robot's or the policy's, `error` the simulator's or ours and unscored."""
+"""`failure` is the fault of robot or policy; `error` that of simulator or harness, not scored."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +23,8 @@ class EpisodeStart:
 
     Attributes:
         episode: What the policy was told.
-        goal: Goal on the initial state.
-        subgoals: Sub-goals on the initial state, name to truth.
+        goal: Goal in the initial state.
+        subgoals: Truth of each sub-goal in the initial state.
     """
 
     episode: EpisodeInfo
@@ -34,19 +34,19 @@ class EpisodeStart:
 
 @dataclass(slots=True, kw_only=True)  # not frozen: one per control step, and that costs 3 us
 class StepEvent:
-    """One control step: why, what, and what came of it.
+    """One control step.
 
     Attributes:
-        result: What the env said; `result.step` counts from 1.
-        action: float32 [23], what was executed.
-        command: float32 [23], what the policy asked for; the same array without action noise.
+        result: The env's result; `result.step` counts from 1.
+        action: float32 [23], as executed.
+        command: float32 [23], as the policy gave it; the same array if there is no action noise.
         goal: Goal after the step.
         subgoals: Sub-goals after the step.
         inference: Whether the policy was asked right before this step.
-        not_finite: Whether a number of the observation made right before this step was not
-            finite; None where none was made.
-        skill: The policy's last word on its skill; None if it has none.
-        progress: The policy's last word on its progress in [0, 1]; None if it has none.
+        not_finite: Whether the observation made right before this step had a number that is not
+            finite; None if none was made.
+        skill: The policy's latest skill report; None if it has none.
+        progress: The policy's latest progress report in [0, 1]; None if it has none.
         latency_s: Wall time of the inference [s]; None where `inference` is False.
     """
 
@@ -64,12 +64,12 @@ class StepEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class NotFinite:
-    """Observations with numbers that are not finite, which the world made and the policy saw.
+    """Observations with numbers that are not finite, as the policy saw them.
 
     Attributes:
         observations: How many.
         first_step: Control steps executed before the first of them.
-        parts: What was not finite, in the order in which it came up: proprio fields, poses.
+        parts: Proprio fields and poses that were not finite, in order of appearance.
     """
 
     observations: int
@@ -77,7 +77,7 @@ class NotFinite:
     parts: tuple[str, ...]
 
     def words(self) -> str:
-        """One sentence without a full stop."""
+        """Return a sentence without a full stop."""
         several = "" if self.observations == 1 else "s"
         return (
             f"the simulator gave numbers that are not finite in {self.observations} "
@@ -87,7 +87,7 @@ class NotFinite:
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeTiming:
-    """Wall time by receiver [s]; never part of a comparison between runs.
+    """Wall times [s]; never part of a comparison between runs.
 
     Attributes:
         wall_s: The whole episode, reset included.
@@ -116,16 +116,16 @@ class EpisodeResult:
         terminated: The goal was reached.
         truncated: The time limit was reached.
         inferences: How often the policy was asked.
-        stalled_steps: Steps at which no action was at hand, as the policy was still thinking.
-        privileged: The policy read the simulator's truth.
-        goal: Goal at the end; None if the episode did not get as far as a goal.
+        stalled_steps: Steps with no action ready, as the policy had not answered yet.
+        privileged: The policy read the simulator's state.
+        goal: Goal at the end; None if it was never evaluated.
         failure_reason: Machine-readable cause where the policy is at fault, else None.
-        message: The fault or error in words, and what the simulator did wrong, else None.
-        not_finite: Numbers that are not finite in observations; None if there were none.
-        traceback: Where the fault or error came from, else None.
+        message: The fault or error in words, and numbers that were not finite; else None.
+        not_finite: Observations that were not finite; None if there were none.
+        traceback: Of the fault or error, else None.
         timing: Wall times.
-        remarks: What a person should read before trusting it.
-        ends_run: No further episode would be worth anything, for the reason in `message`.
+        remarks: What a reader should know before trusting the result.
+        ends_run: No further episode can succeed, for the reason in `message`.
     """
 
     episode: EpisodeInfo
@@ -148,9 +148,9 @@ class EpisodeResult:
 
 
 class Subscriber:
-    """Hears of an episode; every hook does nothing until overridden.
+    """Receives the events of an episode; every hook does nothing until overridden.
 
-    An exception out of a hook ends the episode as an `error`: a run without its trace is no run.
+    An exception in a hook ends the episode as an `error`, as its trace would be incomplete.
     """
 
     def on_start(self, start: EpisodeStart) -> None:
@@ -160,10 +160,10 @@ class Subscriber:
         """`Env.observe` has just made the pictures of the present state."""
 
     def on_step(self, event: StepEvent) -> None:
-        """A control step was executed. Called at 30 per simulated second: be quick."""
+        """A control step was executed; called 30 times per simulated second, so be quick."""
 
     def on_end(self, result: EpisodeResult) -> None:
         """The episode is over, whatever its outcome; not called on Ctrl-C."""
 
     def close(self) -> None:
-        """Let go of files and threads, after `on_end` or instead of it; safe to call twice."""
+        """Release files and threads, after `on_end` or instead of it; safe to call twice."""

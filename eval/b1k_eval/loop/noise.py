@@ -1,4 +1,4 @@
-"""Disturbance of the executed actions, to see how a policy recovers: `--action-noise`.
+"""Disturbance of the executed actions, to test how a policy recovers: `--action-noise`.
 
 Two parts are added to the command of every control step, grippers untouched:
 
@@ -7,9 +7,9 @@ Two parts are added to the command of every control step, grippers untouched:
 - kicks: at random moments, about KICK_RATE_HZ per simulated second, a constant offset drawn
   uniformly from [-KICK, KICK] per column for `KICK_STEPS` control steps.
 
-Both are multiplied by `COLUMN_SCALE`, because one number cannot be right for a velocity command
-and a joint of a long lever at once. The sum is not clipped: the simulator's controllers treat it
-as they treat any command. Everything is drawn from the episode's seed.
+Both are multiplied by `column_scale`, because one number cannot suit both a velocity command and
+a joint with a long lever. The sum is not clipped: the simulator's controllers limit it like any
+command. Everything is drawn from the episode's seed.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ DEFAULT_CORRELATION_S = 0.3
 DEFAULT_KICK_IN_SIGMAS = 5.0
 
 MAX_UNITS = 10.0
-"""Largest SIGMA or KICK: 10 rad on an arm's joint is beyond anything that can be meant."""
+"""Largest SIGMA or KICK: more than 10 rad on an arm's joint can only be a mistake."""
 
 _STREAM = 0x6E6F697365  # "noise": keeps the draws apart from the policy's, which share the seed
 
 
 def column_scale() -> Float64Array:
-    """Offset per unit of SIGMA or KICK, float64 [23].
+    """Return the offset per unit of SIGMA or KICK, float64 [23].
 
     Base 5 (SIGMA 0.02 is then 0.1 of the velocity command: 0.075 m/s, 0.1 rad/s), trunk 0.5
     (0.01 rad about 1 m below the hands, 1 cm), arms 1 (0.02 rad), grippers 0.
@@ -56,8 +56,8 @@ class NoiseSpec:
 
     Attributes:
         sigma: Standard deviation of the noise, in units of `column_scale`.
-        correlation_s: Correlation time [s]; 0 is white noise.
-        kick_rate_hz: Kicks per simulated second; 0 is none.
+        correlation_s: Correlation time [s]; 0 for white noise.
+        kick_rate_hz: Kicks per simulated second; 0 for none.
         kick: Largest offset of a kick, in units of `column_scale`.
     """
 
@@ -70,7 +70,7 @@ class NoiseSpec:
     def parse(cls, text: str) -> NoiseSpec:
         """Read `SIGMA[,CORRELATION_S[,KICK_RATE_HZ[,KICK]]]`.
 
-        Left out: correlation 0.3 s, no kicks, and kicks of 5 SIGMA where a rate is given.
+        Defaults: correlation 0.3 s, no kicks, and kicks of 5 SIGMA where a rate is given.
 
         Raises:
             UsageError: Not one to four finite numbers >= 0; kicks more often than every step, or
@@ -119,12 +119,12 @@ class NoiseSpec:
         return spec
 
     def describe(self) -> dict[str, Any]:
-        """The parameters and the fixed parts, for run.json."""
+        """Return the parameters and the constants, for run.json."""
         return {**asdict(self), "kick_steps": KICK_STEPS, "column_scale": column_scale().tolist()}
 
 
 class ActionNoise:
-    """The disturbance of one episode after another. Stateful: one call per control step."""
+    """Applies the disturbance; call once per control step."""
 
     def __init__(self, spec: NoiseSpec) -> None:
         self.spec = spec
@@ -138,14 +138,14 @@ class ActionNoise:
         self.reset(0)
 
     def reset(self, seed: int) -> None:
-        """Start the episode's own stream, in the stationary distribution."""
+        """Start an episode's random numbers, in the stationary distribution."""
         self._rng = np.random.default_rng([seed, _STREAM])
         self._state = self.spec.sigma * self._rng.standard_normal(ACTION_DIM)
         self._kick = np.zeros(ACTION_DIM)
         self._kick_left = 0
 
     def apply(self, command: Float32Array) -> Float32Array:
-        """The disturbed action, float32 [23], a new array; `command` is left as it was."""
+        """Return the disturbed action, float32 [23], a new array."""
         offset = self._state
         if self._kick_left > 0:
             self._kick_left -= 1
@@ -154,6 +154,7 @@ class ActionNoise:
             self._kick_left = KICK_STEPS - 1
         else:
             self._kick[:] = 0.0
+        # The state is drawn by `reset` and advanced after use: the first action is disturbed too.
         disturbed = command + self._scale * (offset + self._kick)
         drawn = self._rng.standard_normal(ACTION_DIM)
         self._state = self._decay * self._state + self._innovation * drawn

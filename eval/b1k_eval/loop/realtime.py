@@ -1,14 +1,13 @@
-"""The world goes on while the policy thinks: asynchronous chunk execution.
+"""Asynchronous chunk execution: the world goes on while the policy computes.
 
-A chunk that is asked for at step s and takes d control steps to compute arrives at step s + d.
-Until then the chunk before it is executed, and the new one is entered at row d: the row that was
-meant for that moment, as its first row was meant for s. One inference at a time: the policy is
-asked again once its last answer has arrived and `horizon` steps have passed since the last
-question. Where the old chunk runs out before the new one arrives the robot stalls: its joints and
-grippers keep their last command and its base stands still.
+A chunk that is requested at step s and takes d control steps to compute arrives at step s + d.
+Until then the previous chunk is executed. The new one is entered at row d, the row meant for that
+moment. One inference runs at a time: the policy is asked again once its last answer has arrived
+and `horizon` steps have passed since the last request. If the old chunk runs out before the new
+one arrives, the robot stalls: joints and grippers keep their last command, the base stops.
 
-The simulator does not run in wall time: latency counts in control steps, rounded up, as a robot
-can only use an answer at its next control step.
+The simulator does not run in wall time: latency is counted in control steps, rounded up, because
+a robot can use an answer only at its next control step.
 """
 
 from __future__ import annotations
@@ -24,26 +23,26 @@ from b1k_envs.r1pro import ACTION_SLICES, CONTROL_HZ
 from b1k_eval.loop.chunking import Chunking, check_horizon
 
 _ROUNDING = 1e-9
-"""Part of a step that a latency may exceed a whole number of steps by: 100 ms are 3 steps."""
+"""Steps by which a latency may exceed a whole number, so that 100 ms are 3 steps and not 4."""
 
 
 def delay_steps(latency_s: float) -> int:
-    """Control steps until an answer that took so long can be used."""
+    """Return the control steps until an answer with this latency can be used."""
     return max(0, math.ceil(latency_s * CONTROL_HZ - _ROUNDING))
 
 
 class RealTime(Chunking):
-    """Receding horizon with a policy that takes time; with latency 0 it is `RecedingHorizon`."""
+    """Receding horizon with latency; with latency 0 it equals `RecedingHorizon`."""
 
     needs_hold = True
 
     def __init__(self, horizon: int, chunk_length: int, latency_s: float | None) -> None:
-        """Fix h and the latency.
+        """Set horizon and latency.
 
         Args:
-            horizon: Fewest steps between two questions.
+            horizon: Fewest steps between two requests.
             chunk_length: T of every chunk.
-            latency_s: How long every inference takes [s]; None for what each was measured to take.
+            latency_s: Latency of every inference [s]; None to use what each was measured to take.
 
         Raises:
             UsageError: Not 1 <= horizon <= chunk_length, or the latency negative or not finite.
@@ -65,28 +64,28 @@ class RealTime(Chunking):
         self._last: Float32Array | None = None
 
     def reset(self) -> None:
-        """Forget the chunk in hand and the one on its way."""
+        """Drop the current chunk and the one on its way."""
         self._forget()
 
     def hold(self, action: Float32Array) -> None:
-        """What to do until the first chunk arrives."""
+        """Set the action to send until the first chunk arrives."""
         self._last = action
 
     def wants_inference(self, step: int) -> bool:
-        """When the policy is free, and `horizon` steps have passed since it was asked."""
+        """Return True if the policy is idle and `horizon` steps have passed since it was asked."""
         self._arrive(step)
         if self._coming is not None:
             return False
         return self._asked is None or step - self._asked >= self.horizon
 
     def add(self, step: int, actions: Float32Array, latency_s: float = 0.0) -> None:
-        """Take the chunk that is asked for now and arrives later."""
+        """Take the chunk requested at `step`; it arrives `latency_s` later."""
         delay = delay_steps(latency_s if self.latency_s is None else self.latency_s)
         self._asked = step
         self._coming = (step + delay, step, actions)
 
     def action(self, step: int) -> Float32Array:
-        """The row of the chunk in hand that is meant for `step`; where there is none, a stall."""
+        """Return the current chunk's row for `step`; where it has none, stall."""
         self._arrive(step)
         row = step - self._start
         if row < len(self._actions):
@@ -96,12 +95,12 @@ class RealTime(Chunking):
             if self._last is None:
                 raise RuntimeError("action before hold")
             action = self._last.copy()
-            action[ACTION_SLICES["base"]] = 0.0
+            action[ACTION_SLICES["base"]] = 0.0  # a velocity: repeated, it would drive on blindly
         self._last = action
         return action
 
     def describe(self) -> dict[str, Any]:
-        """Name, h and latency [ms]."""
+        """See `Chunking.describe`."""
         latency = "measured" if self.latency_s is None else 1e3 * self.latency_s
         return {"name": "realtime", "horizon": self.horizon, "latency_ms": latency}
 

@@ -1,12 +1,12 @@
-"""The episode loop, and nothing else.
+"""The episode loop.
 
-Three outcomes. What a policy does wrong (it raises, it returns something that is not a finite
-chunk of the length it declared) is a `failure` with q = 0, as the 2026 challenge rules have it
-(docs/challenge of StanfordVL/BEHAVIOR-1K). What the simulator, a subscriber or this loop does
-wrong is an `error` and is not scored. Ctrl-C is neither and passes through.
+A fault of the policy (it raises, or returns something other than a finite chunk of the declared
+length) is a `failure` with q = 0, as in the 2026 challenge rules (docs/challenge of
+StanfordVL/BEHAVIOR-1K). A fault of the simulator, a subscriber or this loop is an `error` and is
+not scored. Ctrl-C is neither and passes through.
 
-A number in an observation that is not finite is none of the three: as in the official evaluators
-the policy sees it and the episode goes on. It is counted, and the result says so.
+If an observation has a number that is not finite, the episode goes on and the policy sees it, as
+in the official evaluators. Such observations are counted in the result.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ from b1k_policies.base import ActionChunk, EpisodeInfo, Policy, PrivilegedPolicy
 from b1k_policies.seeding import inference_seed
 
 Render = Literal["on-demand", "every-step"]
-"""`every-step` renders and observes all cameras before every action, as the official evaluator
-does; `on-demand` only when the policy is asked, and only if it looks at pictures."""
+"""`every-step` renders all cameras before every action, as the official evaluator does;
+`on-demand` only when the policy is asked, and only if it uses pictures."""
 
 
 def run_episode(
@@ -66,7 +66,7 @@ def run_episode(
     noise: ActionNoise | None = None,
     render: Render = "on-demand",
 ) -> EpisodeResult:
-    """One episode in one world, to its end; see `episode_loop`."""
+    """Run one episode in one world; see `episode_loop`."""
     results: list[EpisodeResult] = []
     loop = episode_loop(
         env, policy, episode, chunking, subscribers=subscribers, noise=noise, render=render
@@ -85,20 +85,20 @@ def episode_loop(
     noise: ActionNoise | None = None,
     render: Render = "on-demand",
 ) -> Loop[EpisodeResult]:
-    """Have the world reset and drive it with the policy until success, the time limit, or a fault.
+    """Run an episode until success, the time limit, or a fault; a generator for `drive`.
 
     Args:
-        env: To read the world by; counts the steps and knows the limit.
-        policy: Asked when `chunking` wants.
-        episode: Which instance and rollout, and what the policy is told.
-        chunking: Fresh or used; it is reset.
-        subscribers: Told of start, every step and end, in this order. Not closed here.
+        env: The env, which counts the steps and has the time limit; only read here.
+        policy: Asked when `chunking` says so.
+        episode: Instance and rollout, and what the policy is told.
+        chunking: Reset first.
+        subscribers: Called at start, every step and end, in this order. Not closed here.
         noise: Added to the executed actions; reset with the episode's seed.
         render: When to observe.
 
     Returns:
-        To be driven by `drive`; gives the outcome. Nothing but KeyboardInterrupt, SystemExit and
-        their like is raised, except what a subscriber's `on_end` raises.
+        The outcome. Only KeyboardInterrupt, SystemExit and the like are raised, and what a
+        subscriber's `on_end` raises.
     """
     loop = _Loop(env, policy, episode, chunking, subscribers, noise, render)
     started = perf_counter()
@@ -149,7 +149,7 @@ def episode_loop(
 
 
 class _Loop:
-    """The loop's state, so that an episode that breaks off still says how far it came."""
+    """The loop's state, kept apart so that a broken episode can still report how far it got."""
 
     def __init__(
         self,
@@ -181,7 +181,7 @@ class _Loop:
         self.reset_s = self.step_s = self.observe_s = self.policy_s = 0.0
 
     def run(self) -> Loop[None]:
-        """From reset to the last step."""
+        """Run from reset to the last step."""
         env, chunking, noise, subscribers = self.env, self.chunking, self.noise, self.subscribers
         yield from self._reset()
         images = self.every_step or self.policy.needs_images
@@ -207,13 +207,14 @@ class _Loop:
             self.goal = goal = env.goal()
             self.steps, self.time = result.step, result.time
             self.terminated, self.truncated = result.terminated, result.truncated
+            # Two sources of one fact: the score uses the goal, the loop ends by `terminated`.
             if result.terminated != goal.success:
                 raise EnvError(
                     f"step {result.step}: the env says terminated={result.terminated} and its "
                     f"goal success={goal.success}; this is a bug of the env"
                 )
             if not subscribers:
-                continue
+                continue  # sub-goals are evaluated for the event only
             event = StepEvent(
                 result=result,
                 action=action,
@@ -230,7 +231,7 @@ class _Loop:
                 subscriber.on_step(event)
 
     def not_finite(self) -> NotFinite | None:
-        """What of the observations so far was not finite."""
+        """Summarise the observations so far that were not finite; None if all were."""
         if not self.strange_at:
             return None
         return NotFinite(
@@ -240,7 +241,7 @@ class _Loop:
         )
 
     def _strange(self, step: int, observation: Observation) -> bool:
-        """Note what of an observation is not finite."""
+        """Note the parts of an observation that are not finite; return whether there are any."""
         parts = not_finite(observation)
         if parts:
             self.strange_at.append(step)
@@ -291,24 +292,24 @@ class _Loop:
 
 
 def _hold(observation: Observation) -> Float32Array:
-    """The action that keeps the robot as it was reset; a reset leaves the grippers open.
+    """Return the action that keeps the robot as it was reset, with open grippers.
 
-    Where the proprio is not finite it is the posture that a reset aims at: this action is the
-    loop's own, and must not be taken for the policy's.
+    Where the proprio is not finite the nominal reset posture is used: a bad action from here
+    would be counted as the policy's fault.
     """
     action = hold_action(observation.proprio, observation.protocol, GRIPPER_OPEN, GRIPPER_OPEN)
-    reset = np.zeros_like(action)  # of the arms
+    reset = np.zeros_like(action)  # base and arms are reset to 0
     first = JOINT_ORDER.index(TRUNK_JOINTS[0])
     reset[ACTION_SLICES["trunk"]] = RESET_JOINT_POSITION[first : first + len(TRUNK_JOINTS)]
     return np.where(np.isfinite(action), action, reset)
 
 
 class _WorldFailedError(Exception):
-    """Tells the world's failure from an EnvError that a policy raises itself."""
+    """The world failed inside a policy's call: not an EnvError that the policy itself raised."""
 
 
 def _reader(env: Env) -> Callable[[], Any]:
-    """The reader of the privileged state that a policy may call at any time."""
+    """Return the function by which a policy reads the privileged state at any time."""
 
     def read() -> Any:  # noqa: ANN401 - each simulator has its own type
         try:
@@ -337,11 +338,11 @@ def _disturbed(noise: ActionNoise, command: Float32Array) -> Float32Array:
 
 @contextmanager
 def _policys_fault() -> Iterator[None]:
-    """Around a call of the policy: what it raises is its fault, unless the world failed under it.
+    """Guard a call of the policy: an exception is its fault, unless the world failed under it.
 
     Raises:
         PolicyFaultError: The policy's own, or any other exception wrapped in one.
-        EnvError: The simulator failed while its privileged state was read, or the machine.
+        EnvError: The simulator failed while its privileged state was read, or the machine failed.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""The chunking strategy that a run or a server is asked for, made for a policy's chunks."""
+"""Building the chunking strategy that the options of a run or a server name."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def build_chunking(
     realtime: bool = False,
     latency_s: float | None = None,
 ) -> Chunking:
-    """The strategy for a policy's chunk length.
+    """Build the strategy for a policy's chunk length.
 
-    A horizon may count the rows that a model's chunk has before the first executable one: the
-    whole of such a chunk is its executable rows.
+    A horizon may include the `skipped_rows` of a model's chunk that come before the first
+    executable one; it then means all executable rows.
 
     Raises:
         UsageError: A parameter does not fit the chunk length.

@@ -1,1 +1,1 @@
-"""From settings to episodes: simulators, sessions, workers, progress."""
+"""Running episodes: simulators, sessions, workers, progress."""

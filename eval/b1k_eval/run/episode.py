@@ -1,4 +1,4 @@
-"""One episode with its files: what is built around the loop, here or in a worker."""
+"""One episode with its files: the loop plus trace, score, video and result.json."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from b1k_policies.base import EpisodeInfo, Policy, PrivilegedPolicy
 
 @dataclass(frozen=True, kw_only=True)
 class Assembly:
-    """How to build what an episode needs; picklable, so that a worker can do it too.
+    """How to build what an episode needs; picklable, for workers.
 
     Attributes:
         make_worlds: Builds the envs.
@@ -50,13 +50,13 @@ class Assembly:
         render: When to observe.
         video_fps: Pictures per simulated second; None for no video.
         title: First line below the video's picture; the instance is added.
-        privileged: Whether the policy reads the simulator's truth.
-        limits: Of a simulator that can hang or crash, and that a process can start only once: it
-            never runs in this process, is held to these limits, and after an error its process is
-            replaced. None for a world that any process can build, again and again.
-        num_envs: How many `make_worlds` builds: so many episodes run at once in a process.
-        gpus: GPUs to share out among the workers, who get `gpu=` for `make_worlds` and for
-            `make_policy`; empty to leave the choice to simulator and policy.
+        privileged: Whether the policy reads the simulator's state.
+        limits: Time limits for a simulator that can hang or crash and that a process can start
+            only once. It then always runs in a worker, which is replaced after an error. None for
+            a world that any process can build repeatedly.
+        num_envs: Envs that `make_worlds` builds, and so episodes that run at once in a process.
+        gpus: GPUs to distribute over the workers, as `gpu=` of `make_worlds` and `make_policy`;
+            empty to leave the choice to simulator and policy.
     """
 
     make_worlds: Callable[..., Worlds]
@@ -74,7 +74,7 @@ class Assembly:
     gpus: tuple[int, ...] = ()
 
     def for_worker(self, number: int) -> Assembly:
-        """The same for the n-th worker, from 0: on its GPU."""
+        """Return the assembly for the n-th worker, from 0, on its GPU."""
         if not self.gpus:
             return self
         gpu = self.gpus[number % len(self.gpus)]
@@ -86,10 +86,10 @@ class Assembly:
 
 
 class Finished(NamedTuple):
-    """An episode whose files lie in its folder.
+    """A finished episode.
 
     Attributes:
-        record: What result.json says.
+        record: The content of result.json.
         stop: Why no further episode should be tried, else None.
     """
 
@@ -106,15 +106,15 @@ def recorded_loop(
     send: Callable[[EpisodeProgress], None],
     thread: RenderThread | None,
 ) -> Loop[Finished]:
-    """An episode's loop that also writes its files into the folder, result.json last.
+    """Run `episode_loop` and write the episode's files into the folder, result.json last.
 
     Args:
-        assembly: What goes with env and policy.
-        env: To read the world by.
-        policy: Asked.
-        episode: Which.
+        assembly: Everything but env and policy.
+        env: See `episode_loop`.
+        policy: See `episode_loop`.
+        episode: See `episode_loop`.
         folder: Empty; the caller gives it its final name.
-        send: Told now and then how far it is.
+        send: Receives progress.
         thread: Renders and encodes the video; None for no video.
 
     Raises:
@@ -138,7 +138,7 @@ def recorded_loop(
             noise=None if assembly.noise is None else ActionNoise(assembly.noise),
             render=assembly.render,
         )
-        # Finished even after an error: what led to the crash is worth having.
+        # Also after an error: the files show what led to it.
         finishers: list[Callable[[], None]] = [lambda: trace.write(folder / TRACE_FILE)]
         if video is not None:
             finishers.append(partial(video.finish, progress.waiting_for_video))
@@ -184,7 +184,7 @@ def _video(
 
 
 def _as_error(result: EpisodeResult, error: BaseException) -> EpisodeResult:
-    """The result of an episode whose files could not be written; the first error is kept."""
+    """Turn a result into an error because its files could not be written; keep an earlier one."""
     if result.outcome == "error":
         return result
     return replace(
@@ -199,7 +199,7 @@ def _as_error(result: EpisodeResult, error: BaseException) -> EpisodeResult:
 def broken_record(
     assembly: Assembly, episode: EpisodeInfo, message: str, trace: str | None = None
 ) -> EpisodeRecord:
-    """The result.json of an episode that never got as far as a world: an `error`."""
+    """Return the record of an episode that never started: an `error`."""
     result = EpisodeResult(
         episode=episode,
         outcome="error",
@@ -219,7 +219,7 @@ def broken_record(
 
 
 def read_record(folder: Path) -> EpisodeRecord | None:
-    """The result.json that lies in a folder; None where there is none, or none that can be read."""
+    """Read the result.json of a folder; None if it is missing or cannot be read."""
     try:
         return EpisodeRecord.from_json(parse_object((folder / RESULT_FILE).read_bytes()))
     except (OSError, DamagedRecordError):
@@ -237,5 +237,5 @@ def write_record(folder: Path, record: EpisodeRecord) -> None:
 
 
 def is_privileged(policy: Policy) -> bool:
-    """Whether a policy reads the simulator's truth."""
+    """Return whether a policy reads the simulator's state."""
     return isinstance(policy, PrivilegedPolicy)

@@ -1,4 +1,4 @@
-"""Runs the episodes of a process: as many at once as it has envs, with one policy or several."""
+"""Runs the episodes of a process, as many at once as it has envs."""
 
 from __future__ import annotations
 
@@ -26,24 +26,22 @@ class Assignment(NamedTuple):
 
 
 Post = Callable[[int, "EpisodeProgress | Finished"], None]
-"""Told of the assignment that the n-th env has."""
+"""Receives progress and the result of the n-th env's assignment."""
 
 Following = Callable[[int], "Assignment | None"]
-"""Gives the n-th env its next assignment, once it has done one; None where there is none."""
+"""Returns the n-th env's next assignment once it has finished one, or None."""
 
 Started = Callable[[EnvInfo], None]
-"""Told what a world is that has just been built."""
+"""Receives the info of a world that has just been built."""
 
 
 class Executor:
-    """Owns envs and policies, and runs one batch of episodes after another with them.
+    """Owns envs and policies and runs batches of episodes with them.
 
-    A policy that is stateless is built once and serves all envs; of another one each env has its
-    own.
+    A stateless policy is built once and serves all envs; of any other policy each env has its own.
 
     Attributes:
-        spent: After an error of a world that a process can build only once: this process is of no
-            further use.
+        spent: The world failed and a process can build it only once: this process is useless now.
     """
 
     def __init__(
@@ -59,10 +57,10 @@ class Executor:
 
         Args:
             assembly: How to build them, and what else an episode needs.
-            worlds: Built already.
-            policy: The same.
+            worlds: The envs, if they exist already.
+            policy: The policy, if it exists already.
             watch: Where the deadlines of the world's calls are written.
-            started: Told of the world that was built here.
+            started: Called when a world was built here.
         """
         self._assembly = assembly
         self._worlds = worlds
@@ -78,10 +76,10 @@ class Executor:
         """Run assignments side by side; each is posted as it ends.
 
         Args:
-            batch: At most as many as there are envs, one each.
-            post: Told of progress and results. What it raises ends the batch and is passed on.
-            following: Asked where an env need not wait for the others; not after an error, as then
-                all envs are built anew.
+            batch: One per env, at most as many as there are envs.
+            post: Receives progress and results. What it raises ends the batch and is passed on.
+            following: Asked for an env's next assignment where worlds are independent; not after
+                an error, as all envs are then rebuilt.
 
         Raises:
             StorageError: Not even a result.json can be written.
@@ -94,7 +92,7 @@ class Executor:
             return
         try:
             policies = self._one_each(len(batch))
-        except Exception as error:  # noqa: BLE001 - the world is as it was, and is kept
+        except Exception as error:  # noqa: BLE001 - the world is not touched, and is kept
             self._all_broken(batch, error, post)
             return
         if self._thread is None and self._assembly.video_fps is not None:
@@ -131,7 +129,7 @@ class Executor:
             thread.close()
 
     def _built(self) -> Worlds:
-        if self._worlds is None:  # before the policy: a simulator may want to choose the GPU
+        if self._worlds is None:  # before the policy: the simulator may choose the GPU
             with guard_of(self._watch)("start"):
                 worlds = self._assembly.make_worlds()
             watch = self._watch
@@ -153,9 +151,9 @@ class Executor:
             post(number, broken(self._assembly, assignment, error))
 
     def _give_up(self) -> None:
-        """After an error nothing is known about their state: the next batch builds all anew."""
+        """Discard everything: after an error its state is unknown, so the next batch rebuilds."""
         if self._assembly.limits is not None:
-            self.spent = True  # in another process; a crashed simulator is not asked to close
+            self.spent = True  # not closed: a crashed simulator would hang
         else:
             self._drop()
 
@@ -169,7 +167,7 @@ class Executor:
 
 
 def guard_of(watch: Watch | None) -> Guard:
-    """The guard of a watch; without one, none."""
+    """Return the guard of a watch; without a watch, a guard that does nothing."""
 
     def unguarded(_: Phase) -> nullcontext[None]:
         return nullcontext()
@@ -178,7 +176,7 @@ def guard_of(watch: Watch | None) -> Guard:
 
 
 def broken(assembly: Assembly, assignment: Assignment, error: BaseException) -> Finished:
-    """Write the result of an episode that never got as far as a world.
+    """Write the result of an episode for which no world or policy could be built.
 
     Raises:
         StorageError: It cannot be written.

@@ -1,4 +1,4 @@
-"""Many episodes: in this process, or in several that each own an env and a policy."""
+"""Running many episodes, in this process or in workers with their own envs and policies."""
 
 from __future__ import annotations
 
@@ -19,10 +19,8 @@ __all__ = ["episode_seed", "key_of", "launch", "plan_episodes"]
 
 
 def episode_seed(run_seed: int, task: str, instance: int, rollout: int) -> int:
-    """The seed of an episode, in [0, 2^31), from the run's seed and what the episode is.
-
-    Hashed, so that it does not depend on which other episodes are in the run.
-    """
+    """Return the seed of an episode, in [0, 2^31)."""
+    # Hashed, so that it does not depend on which other episodes are in the run.
     text = f"b1k-eval/{run_seed}/{task}/{instance}/{rollout}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
@@ -34,7 +32,7 @@ def plan_episodes(
     seed: int,
     protocol: Any,  # noqa: ANN401
 ) -> list[EpisodeInfo]:
-    """Every episode of a run, instance by instance, rollout by rollout."""
+    """List all episodes of a run, by instance and then rollout."""
     return [
         EpisodeInfo(
             task=task.name,
@@ -61,24 +59,24 @@ def launch(
     policy: Policy | None = None,
     enough: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Run what is missing of a plan.
+    """Run the missing episodes of a plan. What is finished is kept, whatever is raised.
 
     Args:
         assembly: How to build envs and a policy, here or in a worker.
-        plan: All episodes of the run, those done included.
-        store: Where results go; its leftovers are cleared first.
-        reporter: Told of everything; not closed here.
-        workers: 1 runs in this process, more in as many spawned ones; a world with
-            `Assembly.limits` always in spawned ones.
-        worlds: Envs that are built already, for workers = 1; closed here.
+        plan: All episodes of the run, finished ones included.
+        store: Where results go; leftovers are cleared first.
+        reporter: Receives progress; not closed here.
+        workers: 1 runs in this process, more in as many spawned ones. A world with
+            `Assembly.limits` always runs in spawned ones.
+        worlds: Envs that exist already, for workers = 1; closed here.
         policy: The same for the policy.
-        enough: Asked before every episode; once true, none is started any more.
+        enough: Asked before every episode; once true, no further one is started.
 
     Raises:
-        UsageError: The folder has a line of an episode that is not of the plan.
-        StorageError: A result cannot be written; what is done so far is kept.
-        EnvError: The world cannot be started, see `Pool`; what is done so far is kept.
-        KeyboardInterrupt: Passed through; what is done so far is kept.
+        UsageError: The folder has an episode that is not in the plan.
+        StorageError: A result cannot be written.
+        EnvError: The world cannot be started, see `Pool`.
+        KeyboardInterrupt: Passed through.
     """
     keys = [key_of(episode) for episode in plan]
     store.clean(keys)

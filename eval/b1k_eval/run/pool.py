@@ -1,8 +1,8 @@
 """Workers: processes that each own a world and its policies.
 
-The parent alone writes episodes.jsonl and renames folders; a worker fills temporary folders and
-says so. A worker that dies, or is killed because its simulator hangs, takes the episodes it was
-busy with along as `error`s, not the run; what it had finished stays.
+Only the parent writes episodes.jsonl and renames folders; a worker fills temporary folders. If a
+worker dies, or is killed because its simulator hangs, its unfinished episodes become `error`s and
+the run goes on.
 """
 
 from __future__ import annotations
@@ -34,29 +34,29 @@ from b1k_eval.run.worker import BatchDone, Wanting, WorldStarted, worker_main
 from b1k_policies.base import EpisodeInfo
 
 LOGS_FOLDER = "logs"
-"""Folder below the run's with what simulators said, a file per process."""
+"""Folder below the run folder for the output of simulators, a file per process."""
 
 MAX_FAILED_STARTS = 3
-"""After so many worlds in a row that did not come up, no further one is tried."""
+"""The run ends after this many failed starts in a row: each may take minutes."""
 
-_STOP_GRACE_S = 5.0
-_LAST_WORDS_S = 1.0
-_LOOK_INTERVAL_S = 0.5
+_STOP_GRACE_S = 5.0  # for a process to end by itself before it is killed
+_LAST_WORDS_S = 1.0  # for a hanging process to write its stack traces
+_LOOK_INTERVAL_S = 0.5  # between looks at deadlines, the shortest of which is 60 s
 
 
 def key_of(episode: EpisodeInfo) -> EpisodeKey:
-    """The episode's name in the run folder."""
+    """Return the episode's key in the run folder."""
     return EpisodeKey(episode.task, episode.instance, episode.rollout)
 
 
 def commit(
     store: RunStore, reporter: Reporter, key: EpisodeKey, folder: Path, finished: Finished
 ) -> None:
-    """Make a finished episode part of the run, and its remarks known.
+    """Add a finished episode to the run and report its remarks.
 
     Raises:
         StorageError: It cannot be written.
-        B1kEvalError: Why no further episode should be tried.
+        B1kEvalError: `finished.stop`, the reason why no further episode should be tried.
     """
     store.commit(folder, finished.record)
     reporter.episode_ended(finished.record)
@@ -72,23 +72,23 @@ def commit(
 
 
 def session_remarks(store: RunStore) -> list[str]:
-    """What was remarked on episodes of the present session, each once."""
+    """Return the remarks on episodes of the present session, each once."""
     found: list[str] = store.record["sessions"][-1].get("remarks", [])
     return found
 
 
 @dataclass(eq=False)
 class _Worker:
-    """A process, and what it is busy with.
+    """A worker process and its unfinished assignments.
 
     Attributes:
-        number: From 0, of its place among the workers that live at one time.
+        number: Its place among the living workers, from 0.
         process: The process.
         pipe: Our end.
-        watch: Of a world that can hang.
-        log: Where the output goes; None where it goes where ours does.
-        started: Whether its world ever came up.
-        batch: Assignments by the number of their env, as long as they have no result.
+        watch: For a world that can hang.
+        log: File of its output; None to share ours.
+        started: Whether its world ever started.
+        batch: Unfinished assignments by env number.
         killed: Why it was killed; None if it was not.
     """
 
@@ -125,11 +125,11 @@ class Pool:
         self._queue: deque[EpisodeInfo] = deque()
 
     def run(self, todo: Iterable[EpisodeInfo]) -> None:
-        """All of them, as workers come free.
+        """Run all episodes, as workers become free.
 
         Raises:
             StorageError: A result cannot be written.
-            EnvError: `MAX_FAILED_STARTS` worlds in a row did not come up.
+            EnvError: `MAX_FAILED_STARTS` worlds in a row did not start.
         """
         queue = self._queue = deque(todo)
         try:
@@ -143,7 +143,7 @@ class Pool:
             self._stop()
 
     def _listen(self) -> None:
-        """Wait for the next word of a worker, or for the next look at the watches."""
+        """Wait for the next message of a worker, or until deadlines are to be checked."""
         watched = self._assembly.limits is not None
         waited = [w.pipe for w in self._busy], [w.process.sentinel for w in self._busy]
         ready = set(wait([*waited[0], *waited[1]], _LOOK_INTERVAL_S if watched else None))
@@ -155,7 +155,7 @@ class Pool:
             overdue = worker.watch and worker.watch.overdue(now)
             if overdue and worker.killed is None:
                 worker.killed = overdue.words()
-                self._kill(worker)  # what it still said is heard before it counts as lost
+                self._kill(worker)  # not `_lost` yet: messages in its pipe are read first
 
     # --- one worker -----------------------------------------------------------------------------
 
@@ -164,11 +164,11 @@ class Pool:
         self._busy.append(worker)
         for number in range(min(self._assembly.num_envs, len(self._queue))):
             self._begin(worker, number)
-        with suppress(OSError):  # it is gone: heard of at the next look
+        with suppress(OSError):  # it died: `_listen` sees its sentinel
             worker.pipe.send(list(worker.batch.values()))
 
     def _begin(self, worker: _Worker, number: int) -> Assignment:
-        """The next episode for an env of a worker."""
+        """Give an env of a worker the next episode."""
         episode = self._queue.popleft()
         worker.batch[number] = Assignment(episode, self._store.begin(key_of(episode)))
         self._reporter.episode_started(key_of(episode))
@@ -187,7 +187,8 @@ class Pool:
             name="b1k-eval-worker",
             daemon=True,
         )
-        resource_tracker.ensure_running()  # its own start, inside of ours, would undo the mask
+        # Started inside the `with`, the tracker would unblock SIGINT again for the process.
+        resource_tracker.ensure_running()
         with deaf_to_ctrl_c():
             process.start()
         theirs.close()
@@ -206,7 +207,7 @@ class Pool:
 
     def _hear(self, worker: _Worker) -> None:
         try:
-            if not worker.pipe.poll():  # only its sentinel: it died without a last word
+            if not worker.pipe.poll():  # only the sentinel is ready: it died without a message
                 self._lost(worker)
                 return
             message = worker.pipe.recv()
@@ -244,17 +245,18 @@ class Pool:
         commit(self._store, self._reporter, key_of(episode), folder, what)
 
     def _lost(self, worker: _Worker) -> None:
-        """The worker is gone: what it was busy with is an error, the next gets a new worker."""
+        """Turn the unfinished episodes of a dead worker into errors."""
         self._busy.remove(worker)
         worker.process.join(_STOP_GRACE_S)
         if worker.process.exitcode == -signal.SIGTERM:
-            sleep(_LAST_WORDS_S)  # what ends a whole group of processes comes to this one as well
+            # A SIGTERM to the whole process group reaches us too: end by it, record no errors.
+            sleep(_LAST_WORDS_S)
         why = worker.killed or f"the worker process died (exit code {worker.process.exitcode})"
         if worker.log is not None:
             why += f"; its output is in {LOGS_FOLDER}/{worker.log.name}"
         for episode, folder in worker.batch.values():
             key = key_of(episode)
-            record = read_record(folder)  # finished, and died before it could say so
+            record = read_record(folder)  # it may have finished and died before it could say so
             if record is None:
                 record = broken_record(self._assembly, episode, why)
                 folder = self._store.begin(key)
@@ -275,7 +277,7 @@ class Pool:
             )
 
     def _record_world(self, info: dict[str, Any]) -> None:
-        """Record what a world of this session was made of; say what is not official in it."""
+        """Record the info of a world of this session; report what is not official in it."""
         worlds = self._store.record["sessions"][-1].setdefault("worlds", [])
         if info in worlds:
             return
@@ -291,7 +293,7 @@ class Pool:
     # --- the end --------------------------------------------------------------------------------
 
     def _kill(self, worker: _Worker) -> None:
-        """End a worker that is not asked any more, after a word on where it was."""
+        """End a worker; one that hangs is first made to write its stack traces to the log."""
         if worker.killed is not None and worker.process.pid is not None:
             with suppress(ProcessLookupError):
                 os.kill(worker.process.pid, signal.SIGUSR1)
@@ -320,7 +322,7 @@ class Pool:
 
 
 def _differences(info: Mapping[str, Any]) -> list[str]:
-    """What the checks at a world's start found that an official run does not have."""
+    """List what the checks at a world's start found different from an official run."""
     return [
         f"not as in an official run: {each['name']}: expected {each['expected']}, found "
         f"{each['found']}"
@@ -330,7 +332,7 @@ def _differences(info: Mapping[str, Any]) -> list[str]:
 
 
 def without_process(info: dict[str, Any]) -> dict[str, Any]:
-    """What a world was made of, without the variables of its process, such as its own folder."""
+    """Drop the process's environment variables from a world's info: they differ by process."""
     settings = dict(info["settings"])
     if isinstance(settings.get("applied"), dict):
         settings["applied"] = {**settings["applied"], "environment": None}

@@ -1,6 +1,6 @@
-"""What a person sees while a run goes on: a live display, or plain lines without a terminal.
+"""Progress display of a run: a live display, or plain lines without a terminal.
 
-Everything goes to the console it is given, which is standard error.
+Everything goes to the given console, which is standard error.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from b1k_eval.loop.events import EpisodeResult, StepEvent, Subscriber
 from b1k_eval.records.episode import EpisodeKey, EpisodeRecord
 
 UPDATE_INTERVAL_S = 0.25
-"""How often a running episode reports; the loop itself only looks at a clock."""
+"""Time between reports of a running episode [s]; in between the loop only reads a clock."""
 
 PLAIN_INTERVAL_S = 10.0
-"""How often a line is written per running episode where there is no terminal."""
+"""Time between lines per running episode where there is no terminal [s]."""
 
 OUTCOME_STYLES: Mapping[str, str] = {"success": "green", "failure": "yellow", "error": "red"}
 
 
 class EpisodeProgress(NamedTuple):
-    """Where a running episode is: steps, q-score, and the policy's word on skill and progress.
+    """Progress of a running episode: steps, q-score, and the policy's skill and progress reports.
 
-    After the last step, `pictures_left` counts what the video still waits for; None until then.
+    After the last step, `pictures_left` counts pictures still to be encoded; None until then.
     """
 
     step: int
@@ -41,7 +41,7 @@ class EpisodeProgress(NamedTuple):
 
 
 class ProgressSubscriber(Subscriber):
-    """Sends a snapshot now and then."""
+    """Sends a snapshot every `interval_s`."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class ProgressSubscriber(Subscriber):
         self._end = EpisodeProgress(0, 0.0, None, None)
 
     def on_step(self, event: StepEvent) -> None:
-        """Send, if it is time."""
+        """Send a snapshot if one is due."""
         now = self._clock()
         if now < self._due:
             return
@@ -65,12 +65,12 @@ class ProgressSubscriber(Subscriber):
         self._send(_snapshot(event))
 
     def on_end(self, result: EpisodeResult) -> None:
-        """Keep where it ended, for `waiting_for_video`."""
+        """Keep the final state for `waiting_for_video`."""
         q_score = 0.0 if result.goal is None else result.goal.q_score
         self._end = EpisodeProgress(result.steps, q_score, None, None)
 
     def waiting_for_video(self, pictures_left: int) -> None:
-        """Tell that the loop is over and the video is not; the caller paces itself."""
+        """Report that the loop is over and the video is not; not rate-limited here."""
         self._send(self._end._replace(pictures_left=pictures_left))
 
 
@@ -80,7 +80,7 @@ def _snapshot(event: StepEvent) -> EpisodeProgress:
 
 
 class _Active:
-    """A running episode, as the display keeps it."""
+    """The display's state of a running episode."""
 
     def __init__(self, number: int, now: float) -> None:
         self.number = number
@@ -99,29 +99,29 @@ class _Active:
 
 
 class Reporter:
-    """Told of a run by `launch`; this one says nothing."""
+    """Receives the events of a run from `launch`. The base class displays nothing."""
 
     def run_started(self, total: int, done: int, max_steps: int, workers: int) -> None:
-        """`total` episodes are planned, `done` of them are there already."""
+        """`total` episodes are planned, of which `done` are finished."""
 
     def episode_started(self, key: EpisodeKey) -> None:
         """An episode begins."""
 
     def step(self, key: EpisodeKey, snapshot: EpisodeProgress) -> None:
-        """A running episode has come so far."""
+        """A running episode made progress."""
 
     def episode_ended(self, record: EpisodeRecord) -> None:
         """An episode ended."""
 
     def note(self, text: str) -> None:
-        """Something a person should know."""
+        """Show a message to the user."""
 
     def close(self) -> None:
-        """Leave the terminal as it was; safe to call twice."""
+        """Restore the terminal; safe to call twice."""
 
 
 class _Counting(Reporter):
-    """What both displays keep: counts, running episodes, and an estimate of the time left."""
+    """State of both displays: counts, running episodes, and an estimate of the time left."""
 
     def __init__(self, console: Console, *, clock: Callable[[], float] = monotonic) -> None:
         self.console = console
@@ -150,10 +150,10 @@ class _Counting(Reporter):
         self.durations.append(self.clock() - ended.started)
 
     def time_left_s(self) -> float | None:
-        """Seconds to the end of the run; None before there is anything to go by.
+        """Estimate the time to the end of the run [s]; None before anything was measured.
 
-        By the mean duration of finished episodes where there are any, else an upper bound by the
-        speed of the running one and the step limit.
+        From the mean duration of finished episodes; before the first has finished, an upper bound
+        from the speed of the running ones and the step limit.
         """
         remaining = self.total - self.done
         if self.durations:
@@ -169,7 +169,7 @@ class _Counting(Reporter):
         return steps / rate
 
     def left_text(self) -> str:
-        """The time left in words."""
+        """Return the time left in words."""
         left = self.time_left_s()
         if left is None:
             return "time left unknown"
@@ -178,7 +178,7 @@ class _Counting(Reporter):
 
 
 def duration(seconds: float) -> str:
-    """`42 s`, `3 min 20 s` or `2 h 05 min`."""
+    """Format as `42 s`, `3 min 20 s` or `2 h 05 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -188,12 +188,12 @@ def duration(seconds: float) -> str:
 
 
 def finishing(pictures_left: int) -> str:
-    """What an episode does whose loop is over."""
+    """Describe an episode whose loop is over and whose video is not."""
     return f"finishing the video, {pictures_left} picture{'' if pictures_left == 1 else 's'} left"
 
 
 def ending(record: EpisodeRecord) -> str:
-    """One line on how an episode ended."""
+    """Describe in one line how an episode ended."""
     q = "-" if record.q_score is None else f"{record.q_score:.2f}"
     text = f"{record.outcome}, q {q}, {record.steps} steps"
     wall = record.timing.get("wall_s")
@@ -207,21 +207,21 @@ def ending(record: EpisodeRecord) -> str:
 
 
 class PlainReporter(_Counting):
-    """A line per start, per end, and per ten seconds."""
+    """Writes a line per start, per end, and every ten seconds."""
 
     def run_started(self, total: int, done: int, max_steps: int, workers: int) -> None:
-        """Say what is to be done."""
+        """Write the number of episodes."""
         super().run_started(total, done, max_steps, workers)
         there = f", {done} of them done already" if done else ""
         self._line(f"{total} episode{'' if total == 1 else 's'}{there}")
 
     def episode_started(self, key: EpisodeKey) -> None:
-        """One line."""
+        """Write a line."""
         super().episode_started(key)
         self._line(f"episode {self.begun} of {self.total}: {key.folder} started")
 
     def step(self, key: EpisodeKey, snapshot: EpisodeProgress) -> None:
-        """One line every ten seconds."""
+        """Write a line every ten seconds."""
         super().step(key, snapshot)
         active = self.active[key]
         if self.clock() - active.last_line < PLAIN_INTERVAL_S:
@@ -238,13 +238,13 @@ class PlainReporter(_Counting):
         )
 
     def episode_ended(self, record: EpisodeRecord) -> None:
-        """One line."""
+        """Write a line."""
         number = self.active[record.key].number
         super().episode_ended(record)
         self._line(f"episode {number} of {self.total}: {record.name} {ending(record)}")
 
     def note(self, text: str) -> None:
-        """One line."""
+        """Write a line."""
         self._line(text)
 
     def _line(self, text: str) -> None:
@@ -252,7 +252,7 @@ class PlainReporter(_Counting):
 
 
 class LiveReporter(_Counting):
-    """A display that is redrawn in place: two lines per running episode, one for the run."""
+    """Redraws in place: two lines per running episode, one for the run."""
 
     def __init__(self, console: Console, *, clock: Callable[[], float] = monotonic) -> None:
         super().__init__(console, clock=clock)
@@ -266,14 +266,14 @@ class LiveReporter(_Counting):
         self._live.start()
 
     def episode_ended(self, record: EpisodeRecord) -> None:
-        """Leave a line above the display."""
+        """Write a line above the display."""
         super().episode_ended(record)
         line = Text(f"{record.name} ")
         line.append(ending(record), style=OUTCOME_STYLES[record.outcome])
         self.console.print(line)
 
     def note(self, text: str) -> None:
-        """A line above the display."""
+        """Write a line above the display."""
         self.console.print(text, markup=False)
 
     def close(self) -> None:
@@ -305,5 +305,5 @@ class LiveReporter(_Counting):
 
 
 def make_reporter(console: Console) -> Reporter:
-    """A live display on a terminal, lines elsewhere."""
+    """Return a live display on a terminal, plain lines elsewhere."""
     return LiveReporter(console) if console.is_terminal else PlainReporter(console)

@@ -1,4 +1,4 @@
-"""What a person should read before trusting a run, known before its first episode."""
+"""Remarks on a run that are known before its first episode: what limits its meaning."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from b1k_policies.base import Policy
 
 
 def run_remarks(settings: RunSettings, execution: Execution, policy: Policy) -> tuple[str, ...]:
-    """All of them, a sentence each; those of the policy first."""
+    """Return all remarks, a sentence each; those of the policy first."""
     return (
         *policy.remarks,
         *_horizon_remark(settings, policy),

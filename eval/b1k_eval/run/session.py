@@ -1,4 +1,4 @@
-"""From settings to a run folder with results: what `run` and `smoke` have in common."""
+"""From settings to a run folder with results, for `run` and `smoke`."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 
 class ReadyRun:
-    """A run that is ready to go: checked, its env and policy built, its folder open.
+    """A run that is ready to start: checked, env and policy built, folder open.
 
     Attributes:
         settings: What is run.
-        store: Where it goes.
-        worlds: The envs of this process; None for a simulator that gets processes of its own.
+        store: The run folder.
+        worlds: The envs of this process; None for a simulator that runs in its own processes.
         policy: The policy of this process.
-        remarks: What a person should read before trusting a result.
+        remarks: See `run_remarks`.
     """
 
     def __init__(
@@ -54,15 +54,15 @@ class ReadyRun:
 
         Args:
             settings: What to run.
-            execution: How.
+            execution: How to run it.
             out: The run folder.
-            argv: For the record.
-            resume: Take up the run in `out`.
-            beside: `out` is only a proposal: where it is there already, take another name.
+            argv: Command line, for the record.
+            resume: Continue the run in `out`.
+            beside: Choose another name if `out` exists.
 
         Raises:
-            UsageError: The request cannot be meant; see `worlds`, `registry` and `store`.
-            UnavailableError: No simulator, no data of it, no OpenGL, no ffmpeg, no pyarrow.
+            UsageError: The settings are invalid; see `simulators`, `registry` and `store`.
+            UnavailableError: No simulator, no data for it, no OpenGL, no ffmpeg, no pyarrow.
             StorageError: The disk is full.
         """
         self.settings = settings
@@ -79,6 +79,7 @@ class ReadyRun:
             from b1k_eval.video.recorder import ffmpeg_exe
 
             ffmpeg_exe()
+        # Before the policy: a missing OpenGL should be found before a checkpoint is loaded.
         in_twin = settings.sim == "mujoco"
         pictures = execution.video or settings.render == "every-step"
         if in_twin and (pictures or settings.checkpoint is not None):
@@ -129,7 +130,7 @@ class ReadyRun:
             raise
 
     def _record(self, argv: Sequence[str]) -> dict[str, Any]:
-        """Content of run.json: `identity` must not change on resume."""
+        """Return the content of run.json; `identity` must not change on resume."""
         info: EnvInfo = (
             simulators.describe_omnigibson(self.settings)
             if self.worlds is None
@@ -156,19 +157,14 @@ class ReadyRun:
         }
 
     def _numbers(self) -> dict[str, Any]:
-        """The instances' official numbers, which official files are named by; the twin has none."""
+        """Return the instances' official numbers, which name official files; the twin has none."""
         if self.settings.sim != "omnigibson":
             return {}
         ids = simulators.instance_ids(self.settings)
         return {"instance_ids": {str(index): number for index, number in ids.items()}}
 
     def run(self, reporter: Reporter) -> None:
-        """Do what is missing.
-
-        Raises:
-            StorageError: See `launch`.
-            KeyboardInterrupt: Passed through; `--resume` goes on from there.
-        """
+        """Run the missing episodes; see `launch` for errors."""
         settings, workers = self.settings, self._execution.workers
         plan = plan_episodes(
             settings.task_entry(),
@@ -192,7 +188,7 @@ class ReadyRun:
         )
 
     def standing(self) -> Standing | None:
-        """How the comparison with `settings.against` stands; None without one."""
+        """Return the state of the comparison with `settings.against`; None without one."""
         return None if self._until is None else self._until.standing(self.store.episodes)
 
     def _decided(self) -> bool:
@@ -214,7 +210,7 @@ class ReadyRun:
 def _make_policy(
     spec: str, protocol: ProtocolYear, instruction: str, *, gpu: int | None = None
 ) -> Policy:
-    """`make_policy` for a worker, of what takes no GPU."""
+    """Call `make_policy` in a worker, for a policy that needs no GPU."""
     return make_policy(spec, None, protocol, instruction)
 
 
@@ -227,7 +223,7 @@ def _until_decided(settings: RunSettings) -> UntilDecided | None:
 
 
 def _check_track(settings: RunSettings, policy: Policy) -> None:
-    """Refuse what would be found out by the first observation only: a heading that is hidden."""
+    """Refuse a policy that needs hidden proprioception, before its first observation."""
     if settings.track == "standard":
         policy.check_masked(partial(mask, protocol=settings.protocol))
 
@@ -248,11 +244,9 @@ def _check_privileges(settings: RunSettings, policy: Policy) -> None:
 
 
 def summarise(episodes: dict[EpisodeKey, dict[str, Any]]) -> dict[str, Any]:
-    """Counts of the three outcomes, and rates over the scored episodes.
+    """Count the outcomes, and compute `success_rate` and `mean_q_score` of scored episodes.
 
-    Returns:
-        `counts` by outcome; `success_rate` and `mean_q_score` over successes and failures, None
-        where there is neither: an error is no evidence either way.
+    Both are None if no episode was scored: an error is no evidence either way.
     """
     lines = list(episodes.values())
     counts = {

@@ -1,4 +1,4 @@
-"""Which simulators there are, and how a run gets its env. Simulators are imported at use."""
+"""Choosing a simulator and building a run's envs. Simulators are imported where they are used."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 SimChoice = Literal["auto", "mujoco", "omnigibson"]
 
 EXPERT = "expert"
-"""The policy that reads the twin's truth, and can therefore drive in the twin only."""
+"""The policy that reads the twin's state, so that it runs in the twin only."""
 
 _MOST_TRAIN_INSTANCES = 1000
-"""The numbers of training instances are below this (`episode_index` has three digits for them)."""
+"""Training instances have numbers below this (`episode_index` has three digits for them)."""
 
 
 def resolve_sim(
@@ -40,20 +40,20 @@ def resolve_sim(
     policy: str | None = None,
     render_quality: str | None = None,
 ) -> Sim:
-    """Which simulator a word means here.
+    """Resolve `--sim`.
 
-    `auto` is OmniGibson where a version is installed that fits the protocol, else the twin; and
-    the twin for what only the twin has.
+    `auto` means OmniGibson if a version that fits the protocol is installed, else the twin; and
+    always the twin for a policy or a render quality that only the twin has.
 
     Args:
         choice: `auto`, `mujoco` or `omnigibson`.
-        protocol: Challenge generation that was asked for, if any.
-        policy: Policy that was asked for, if any.
-        render_quality: The same for the quality of pictures.
+        protocol: `--protocol`, if given.
+        policy: `--policy`, if given.
+        render_quality: `--render-quality`, if given.
 
     Raises:
-        UsageError: Unknown word.
-        UnavailableError: OmniGibson was asked for and cannot be had.
+        UsageError: Unknown choice.
+        UnavailableError: OmniGibson was asked for and is not available.
     """
     if choice not in get_args(SimChoice):
         raise UsageError(
@@ -72,7 +72,7 @@ def resolve_sim(
 
 
 def default_protocol(sim: Sim) -> ProtocolYear:
-    """The challenge generation of a run that does not ask for one.
+    """Return the protocol of a run without `--protocol`.
 
     Raises:
         UnavailableError: OmniGibson is not installed.
@@ -81,7 +81,7 @@ def default_protocol(sim: Sim) -> ProtocolYear:
 
 
 def default_instance(sim: Sim, task: Task, protocol: ProtocolYear, split: Split) -> int:
-    """The first instance of a split.
+    """Return the first instance of a split.
 
     Raises:
         UsageError: The protocol does not have the task.
@@ -98,12 +98,12 @@ def default_instance(sim: Sim, task: Task, protocol: ProtocolYear, split: Split)
         except UnavailableError:
             continue
         return index
-    data.instance_file(0)  # says what is missing
+    data.instance_file(0)  # raises, and its message says what is missing
     return 0
 
 
 def default_max_steps(sim: Sim, task: Task, protocol: ProtocolYear, split: Split) -> int:
-    """The official time limit, in OmniGibson from the exact human mean of the installed data.
+    """Return the official time limit, in OmniGibson from the human mean of the installed data.
 
     Raises:
         UsageError: The protocol does not have the task.
@@ -115,7 +115,7 @@ def default_max_steps(sim: Sim, task: Task, protocol: ProtocolYear, split: Split
 
 
 def human_stats_of(settings: RunSettings) -> HumanStats:
-    """What the normalised figures of a run are relative to.
+    """Return the human figures that a run's normalised figures are relative to.
 
     Raises:
         UsageError: `--human-stats` cannot be used.
@@ -129,7 +129,7 @@ def human_stats_of(settings: RunSettings) -> HumanStats:
 
 
 def has_twin_scene(task: Task) -> bool:
-    """Whether the MuJoCo twin has a room for the task."""
+    """Return whether the MuJoCo twin has a room for the task."""
     from b1k_envs.tasks.described import TWIN_TASKS
 
     return task.name in TWIN_TASKS
@@ -138,15 +138,11 @@ def has_twin_scene(task: Task) -> bool:
 def check_world(settings: RunSettings, num_envs: int = 1) -> None:
     """Refuse what the simulator does not have, before anything is built or written.
 
-    Args:
-        settings: What is to be run.
-        num_envs: How many envs are wanted in one process.
-
     Raises:
-        UsageError: No such task in the protocol or the twin, an instance out of range, a policy
-            that knows the twin only, or more envs than a process can have.
-        UnavailableError: The simulator or its data are not there, its build gets several scenes
-            wrong, or MUJOCO_GL names a backend that is not there.
+        UsageError: The protocol or the twin lacks the task, an instance is out of range, the
+            policy is for the twin only, or a process cannot have `num_envs` envs.
+        UnavailableError: The simulator or its data are missing, its build gets several scenes
+            wrong, or MUJOCO_GL names a missing backend.
     """
     task = settings.task_entry()
     check_protocol(task, settings.protocol)
@@ -176,10 +172,10 @@ def check_world(settings: RunSettings, num_envs: int = 1) -> None:
 
 
 def prepare_pictures() -> None:
-    """Make sure that the twin can render; call it before `make_env` where pictures are wanted.
+    """Make sure that the twin can render; call it before `make_env` if pictures are wanted.
 
     Raises:
-        UnavailableError: No OpenGL; says how to get it.
+        UnavailableError: No OpenGL; the message says how to get it.
     """
     from b1k_envs.mujoco_twin.rendering.gl import ensure_gl
 
@@ -187,21 +183,21 @@ def prepare_pictures() -> None:
 
 
 def limits(settings: RunSettings) -> CallLimits | None:
-    """How long the simulator may take; None for one that needs no process of its own."""
+    """Return the simulator's time limits; None for one that needs no process of its own."""
     return CallLimits() if settings.sim == "omnigibson" else None
 
 
 def make_env(settings: RunSettings, *, gpu: int | None = None, depth: bool = False) -> Env:
-    """The env of a run.
+    """Build the env of a run.
 
     Args:
         settings: What is run.
-        gpu: Which GPU OmniGibson is to take; None for its own choice.
-        depth: Whether its observations have depth as well.
+        gpu: GPU for OmniGibson; None for its own choice.
+        depth: Whether observations have depth.
 
     Raises:
         UsageError: See `check_world`.
-        UnavailableError: The simulator cannot be had.
+        UnavailableError: The simulator is not available.
     """
     if settings.sim == "omnigibson":
         env = _make_omnigibson(settings, gpu, depth)
@@ -211,16 +207,9 @@ def make_env(settings: RunSettings, *, gpu: int | None = None, depth: bool = Fal
 
 
 def make_worlds(settings: RunSettings, count: int = 1, **options: Any) -> Worlds:  # noqa: ANN401
-    """The envs of a process: several of one OmniGibson, or so many twins.
+    """Build the `count` envs of a process: one OmniGibson with several, or as many twins.
 
-    Args:
-        settings: What is run.
-        count: How many.
-        options: As of `make_env`.
-
-    Raises:
-        UsageError: See `check_world`.
-        UnavailableError: The simulator cannot be had.
+    `options` and errors are those of `make_env`.
     """
     if settings.sim != "omnigibson" or count == 1:
         return make_several(partial(make_env, settings), count, **options)
@@ -241,9 +230,9 @@ def make_worlds(settings: RunSettings, count: int = 1, **options: Any) -> Worlds
 
 
 def describe_omnigibson(settings: RunSettings) -> EnvInfo:
-    """What a run's world will be, without starting it: what must not change on resume.
+    """Describe a run's world without starting it, by what must not change on resume.
 
-    What the started world was made of is in the record of the session.
+    The info of the started world is recorded with the session.
 
     Raises:
         UnavailableError: OmniGibson or its data are not there.
@@ -272,7 +261,7 @@ def describe_omnigibson(settings: RunSettings) -> EnvInfo:
 
 
 def instance_ids(settings: RunSettings) -> dict[int, int]:
-    """The official number of each instance of an OmniGibson run, by its index.
+    """Return the official number of each instance of an OmniGibson run, by index.
 
     Raises:
         UsageError: An index is out of range.
@@ -283,18 +272,14 @@ def instance_ids(settings: RunSettings) -> dict[int, int]:
 
 
 def twin_number(split: Split, index: int) -> int:
-    """The number of a twin's initial state in recordings: as OmniGibson counts them in 2026."""
+    """Return a twin instance's number in recordings, as OmniGibson numbers them in 2026."""
     from b1k_envs.omnigibson.setup.data import FIRST_IDS
 
     return FIRST_IDS[split] + index
 
 
 def instance_index(settings: RunSettings, number: int) -> int | None:
-    """The index of an initial state within the split; None where the split does not have it.
-
-    Args:
-        settings: Simulator, protocol, task and split.
-        number: The state's official number.
+    """Return the index within the split of an instance's official number; None if it has none.
 
     Raises:
         UnavailableError: OmniGibson or its data are not there.
@@ -312,7 +297,7 @@ def instance_index(settings: RunSettings, number: int) -> int | None:
             if data.instance_id(index) == number:
                 data.instance_file(index)
                 return index
-        except (UsageError, UnavailableError):  # no more ids, or not this file
+        except (UsageError, UnavailableError):  # past the last id, or its file is missing
             return None
     return None
 
@@ -367,7 +352,7 @@ def _task_data(task: Task, protocol: ProtocolYear, split: Split) -> TaskData:
 
 @lru_cache(maxsize=4)
 def _read_task_data(task: str, protocol: ProtocolYear, split: Split, _: Path | None) -> TaskData:
-    """Kept, because a start asks several times, and the tables take a while to read."""
+    """Cached: a start asks several times, and reading the tables takes a while."""
     from b1k_envs.omnigibson.setup.data import find_task_data
     from b1k_envs.omnigibson.setup.generation import installed_generation
 
@@ -375,7 +360,7 @@ def _read_task_data(task: str, protocol: ProtocolYear, split: Split, _: Path | N
 
 
 def _before_twin_import() -> None:
-    """Say in a sentence what a wrong MUJOCO_GL would make of `import mujoco`."""
+    """Check MUJOCO_GL first: a wrong value makes `import mujoco` fail with a traceback."""
     from b1k_envs.mujoco_twin.rendering.gl import before_mujoco_import
 
     before_mujoco_import()

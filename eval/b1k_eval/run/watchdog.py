@@ -1,11 +1,11 @@
-"""Knowing that a simulator hangs: deadlines in shared memory.
+"""Detecting that a simulator hangs: deadlines in shared memory.
 
-OmniGibson can stop for ever in a call, while it loads a scene as well as in a step, and then no
-thread of its own process can be relied on to notice. So the process that runs it writes, before
-each call, by when it will be back, and erases that afterwards. Its parent reads, and kills it when
-the time has passed. Both read one clock: `time.monotonic` counts from the start of the machine.
+OmniGibson can hang in any call, and then no thread of its own process can be relied on to notice.
+So before each call its process writes a deadline, and erases it afterwards. The parent reads it,
+and kills the process when the time has passed. Both use one clock: `time.monotonic` counts from
+the start of the machine.
 
-Only the simulator is held to limits. How long a policy takes is the policy's affair.
+Only the simulator has limits; a policy may take as long as it needs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _WORDS: dict[Phase, str] = {
 }
 
 Guard = Callable[[Phase], AbstractContextManager[None]]
-"""Put around a call into the simulator."""
+"""Context manager around a call into the simulator."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,19 +63,19 @@ class CallLimits:
     close_s: float = 60.0
 
     def of(self, phase: Phase) -> float:
-        """The limit of a phase [s]."""
+        """Return the limit of a phase [s]."""
         limit: float = getattr(self, f"{phase}_s")
         return limit
 
 
 class Overdue(NamedTuple):
-    """A call that is not back in time."""
+    """A call that has passed its deadline."""
 
     phase: Phase
     limit_s: float
 
     def words(self) -> str:
-        """What happened, in a sentence."""
+        """Return what happened, in a sentence."""
         return (
             f"the simulator hangs: {_WORDS[self.phase]} took longer than {self.limit_s:g} s "
             "(watchdog)"
@@ -85,7 +85,7 @@ class Overdue(NamedTuple):
 class Watch:
     """The shared memory of one worker: the worker writes, its parent reads.
 
-    Pass it among the arguments of a process that is being started, and in no other way.
+    It can be passed only among the arguments of a process that is being started.
     """
 
     def __init__(self, limits: CallLimits, context: BaseContext) -> None:
@@ -93,19 +93,20 @@ class Watch:
         self._cell: Any = context.RawArray("d", 3)  # deadline (0: none), limit, index of the phase
 
     def expect(self, phase: Phase) -> None:
-        """Promise to be back within the limit of a phase."""
+        """Set the deadline of a call."""
         limit = self.limits.of(phase)
+        # The deadline last: it makes the other two valid.
         self._cell[1] = limit
         self._cell[2] = _PHASES.index(phase)
         self._cell[0] = monotonic() + limit
 
     def clear(self) -> None:
-        """Say that nothing is running that could hang."""
+        """Remove the deadline."""
         self._cell[0] = 0.0
 
     @contextmanager
     def phase(self, phase: Phase) -> Iterator[None]:
-        """`expect` and `clear` around a call; a `Guard`."""
+        """Put `expect` and `clear` around a call; a `Guard`."""
         self.expect(phase)
         try:
             yield
@@ -113,16 +114,16 @@ class Watch:
             self.clear()
 
     def overdue(self, now: float) -> Overdue | None:
-        """What should have been done by `now` and is not; None where all is well."""
+        """Return the call that has passed its deadline by `now`, or None."""
         seen = tuple(self._cell)
         deadline, limit, index = seen
         if deadline == 0.0 or now < deadline or tuple(self._cell) != seen:
-            return None  # unequal: it came back while we were reading
+            return None  # unequal: the call returned while we were reading
         return Overdue(_PHASES[int(index)], limit)
 
 
 class WatchedEnv(Env):
-    """An env whose every call is put under a guard."""
+    """An env with a guard around every call."""
 
     def __init__(self, env: Env, guard: Guard) -> None:
         self._env = env
@@ -130,48 +131,48 @@ class WatchedEnv(Env):
         self.info = env.info
 
     def reset(self, instance: int, rollout: int, seed: int) -> None:
-        """As the env does."""
+        """See `Env`."""
         with self._guard("reset"):
             self._env.reset(instance, rollout, seed)
 
     def step(self, action: Float32Array) -> StepResult:
-        """As the env does."""
+        """See `Env`."""
         with self._guard("step"):
             return self._env.step(action)
 
     def observe(self, *, images: bool = True) -> Observation:
-        """As the env does."""
+        """See `Env`."""
         with self._guard("observe"):
             return self._env.observe(images=images)
 
     def goal(self) -> GoalStatus:
-        """As the env does."""
+        """See `Env`."""
         with self._guard("observe"):
             return self._env.goal()
 
     def subgoals(self) -> dict[str, bool]:
-        """As the env does."""
+        """See `Env`."""
         with self._guard("observe"):
             return self._env.subgoals()
 
     def frame(self, *, light: bool = False) -> VideoFrame:
-        """As the env does."""
+        """See `Env`."""
         with self._guard("observe"):
             return self._env.frame(light=light)
 
     def privileged_state(self) -> Any:  # noqa: ANN401 - each simulator has its own type
-        """As the env does."""
+        """See `Env`."""
         with self._guard("observe"):
             return self._env.privileged_state()
 
     def close(self) -> None:
-        """As the env does."""
+        """See `Env`."""
         with self._guard("close"):
             self._env.close()
 
 
 class WatchedWorlds(Worlds):
-    """Worlds whose every call is put under a guard; one limit holds for all envs of a call."""
+    """Worlds with a guard around every call; a call has one limit for all its envs."""
 
     def __init__(self, worlds: Worlds, guard: Guard) -> None:
         super().__init__([WatchedEnv(env, guard) for env in worlds.envs])
@@ -180,16 +181,16 @@ class WatchedWorlds(Worlds):
         self._guard = guard
 
     def reset(self, starts: Mapping[int, Start]) -> dict[int, Exception | None]:
-        """As the worlds do."""
+        """See `Worlds`."""
         with self._guard("reset"):
             return self._worlds.reset(starts)
 
     def step(self, actions: Mapping[int, Float32Array]) -> dict[int, StepResult | Exception]:
-        """As the worlds do."""
+        """See `Worlds`."""
         with self._guard("step"):
             return self._worlds.step(actions)
 
     def close(self) -> None:
-        """As the worlds do."""
+        """See `Worlds`."""
         with self._guard("close"):
             self._worlds.close()

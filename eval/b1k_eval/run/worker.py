@@ -1,8 +1,8 @@
-"""The other end of the pool's pipes: a process that owns a world and its policies.
+"""A worker process: the other end of the pool's pipe, with a world and its policies.
 
-A process whose world can hang or crash writes what it and its native libraries say to a log file
-(a simulator prints thousands of lines, some of them to standard output), and ends without the
-interpreter's and the libraries' exit handlers, which have been seen to hang as well.
+A process whose world can hang or crash writes its output and that of its native libraries to a
+log file (a simulator prints thousands of lines, some to standard output). It ends without exit
+handlers, as those have been seen to hang.
 """
 
 from __future__ import annotations
@@ -39,17 +39,13 @@ class WorldStarted(NamedTuple):
 
 
 class Wanting(NamedTuple):
-    """An env has done its assignment while others go on: answered by its next, or None."""
+    """An env has finished while others go on; the answer is its next assignment, or None."""
 
     number: int
 
 
 class BatchDone(NamedTuple):
-    """All assignments of a batch were posted.
-
-    Attributes:
-        spent: The worker must not be given another one.
-    """
+    """All assignments of a batch were posted; if `spent`, the worker cannot take another batch."""
 
     spent: bool
 
@@ -59,16 +55,15 @@ def worker_main(
 ) -> None:
     """Run the batches that come through the pipe until it is closed.
 
-    Answers each with any number of (number, `EpisodeProgress`), one (number, `Finished`) per
-    assignment and a `BatchDone`, or with the text of a StorageError. Before them a
-    `WorldStarted` for every world that was built; between them a `Wanting` for each env that can
-    go on at once.
+    Each is answered by any number of (env number, `EpisodeProgress`), one (env number, `Finished`)
+    per assignment and a `BatchDone`, or by the text of a StorageError. A `WorldStarted` is sent for
+    every world built, and a `Wanting` for each env that can go on at once.
 
     Args:
-        pipe: Brings lists of `Assignment`.
+        pipe: Receives lists of `Assignment`.
         assembly: What to build.
-        watch: Of a world that can hang; None for others.
-        log: Where its output goes; None leaves it as it is.
+        watch: For a world that can hang; None for others.
+        log: File for the output; None to leave it as it is.
     """
     die_with_parent()
     take_every_text()
@@ -83,7 +78,7 @@ def worker_main(
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
-    except BaseException:  # noqa: BLE001 - the log is the last place where it can be said
+    except BaseException:  # noqa: BLE001 - the log is the last place to report it
         sys.excepthook(*sys.exc_info())
     finally:
         exit_at_once(code)
@@ -121,32 +116,32 @@ def _serve(pipe: Connection, assembly: Assembly, watch: Watch | None) -> None:
 
 
 def _as_json(info: EnvInfo) -> dict[str, Any]:
-    """An `EnvInfo` that can be recorded, whatever was measured: NaN as a word, too."""
+    """Return an `EnvInfo` as strict JSON: a measured NaN becomes the string "NaN"."""
     document = {**asdict(info), "settings": dict(info.settings)}
     recorded: dict[str, Any] = json.loads(json.dumps(document, default=str), parse_constant=str)
     return recorded
 
 
 def redirect_output(log: Path) -> None:
-    """Send standard output and error to a file, those of native code too."""
+    """Redirect standard output and error to a file, including those of native code."""
     log.parent.mkdir(exist_ok=True)
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(file, stream)
     os.close(file)
-    faulthandler.enable()  # for what native code does
-    faulthandler.register(signal.SIGUSR1)  # sent before a process that hangs is killed
+    faulthandler.enable()  # stack traces of crashes in native code
+    faulthandler.register(signal.SIGUSR1)  # and on the signal that the pool sends before it kills
 
 
 def exit_at_once(code: int) -> None:
-    """End this process without exit handlers, which have been seen to hang."""
+    """End this process without running exit handlers."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
 def die_with_parent() -> None:
-    """From now on, end at once when the parent is gone: nobody would read what an orphan writes."""
+    """From now on, end when the parent is gone: nobody would read an orphan's results."""
     threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 
