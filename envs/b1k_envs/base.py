@@ -1,8 +1,8 @@
 """The interface between a simulator and everything above it.
 
 Stepping and observing are two calls because a policy that executes ten actions of a chunk needs
-one picture, not ten. Nothing privileged is in an Observation; what a scripted expert may read
-comes through `Env.privileged_state` and marks the run.
+one picture, not ten. An Observation has nothing privileged; a scripted expert reads
+`Env.privileged_state`, which marks the run.
 
 Conventions: lengths in m, angles in rad, time in s; world and base frames are right-handed with
 z up, x forward; poses are 4x4 `float32` matrices taking frame coordinates to base coordinates;
@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 ProtocolYear = Literal["2025", "2026"]
+"""Year of the BEHAVIOR challenge, whose rules and evaluator are in force."""
 Sim = Literal["mujoco", "omnigibson"]
 Split = Literal["train", "public-test", "hidden-test"]
 View = Literal["head", "left_wrist", "right_wrist"]
@@ -41,18 +42,17 @@ class Observation:
 
     Attributes:
         images: Per view, uint8 [H, W, 3], RGB, row 0 on top.
-        camera_to_base: Per view, float32 [4, 4], camera frame (USD axes) to robot base frame, of
-            the frame in `images`, not of a newer state.
+        camera_to_base: Per view, float32 [4, 4], camera frame (USD axes) to robot base frame, at
+            the time of the picture in `images`.
         cam_rel_poses: float32 [21], the same poses as the evaluator records them: blocks
             left_wrist, right_wrist, head, each position [m] and quaternion x, y, z, w.
         proprio: float32 [256] (2025) or [61] (2026), slices in `r1pro.PROPRIO_LAYOUTS`.
-        protocol: Which of the two layouts `proprio` has.
+        protocol: Year of the layout of `proprio`.
         task_index: Index of the task in the challenge table.
         step: Control steps since reset.
         time: Simulated time since reset [s].
-        depth: Per view of `images`, float32 [H, W], how far what is seen there is from the camera
-            along its axis [m] (distance to the image plane, as OmniGibson's `depth_linear`), inf
-            where nothing is; of the same frame. None from an env that was not asked for it.
+        depth: Per view of `images`, float32 [H, W], distance along the camera's axis [m] (as
+            OmniGibson's `depth_linear`), inf where nothing is. None if the env has no depth.
     """
 
     images: Mapping[View, UInt8Array]
@@ -68,10 +68,10 @@ class Observation:
 
 @dataclass(frozen=True, kw_only=True)
 class GoalStatus:
-    """The BDDL goal, now.
+    """State of the BDDL goal.
 
     Attributes:
-        predicates: Every literal of the ground goal options by name, true when satisfied, e.g.
+        predicates: Truth of each literal of the ground goal options by name, e.g.
             `not covered boxing_glove.n.01_1 dust.n.01_1`.
         q_score: Official partial score in [0, 1]; see `goals.GoalTracker`.
         success: Whole goal satisfied.
@@ -84,7 +84,7 @@ class GoalStatus:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AgentPositions:
-    """Positions the official AgentMetric integrates, float64 [3] each, world frame [m]."""
+    """Positions for the official AgentMetric, float64 [3] each, world frame [m]."""
 
     base: Float64Array
     left_eef: Float64Array
@@ -93,10 +93,10 @@ class AgentPositions:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StepResult:
-    """What one control step did.
+    """Result of one control step.
 
     Attributes:
-        step: Actions applied since reset, this one included.
+        step: Actions applied since reset, including this one.
         time: Simulated time since reset [s].
         terminated: The goal is satisfied (termination condition `predicate`).
         truncated: The time limit was reached (termination condition `timeout`). As in the
@@ -114,17 +114,17 @@ class StepResult:
 
 @dataclass(frozen=True, kw_only=True)
 class EnvInfo:
-    """What an Env is, for run.json.
+    """Description of an Env for run.json.
 
     Attributes:
-        sim: Which simulator.
+        sim: Simulator.
         sim_version: Version of the simulator package.
-        protocol: Challenge generation whose semantics are in force.
+        protocol: Year whose rules are in force.
         task: Task name.
         task_index: Task index.
         control_hz: Control steps per simulated second.
-        max_steps: The time limit handed to the `timeout` condition.
-        settings: Everything else that was applied and could change a number (JSON values).
+        max_steps: Time limit, as given to the `timeout` condition.
+        settings: Everything else that could change a result (JSON values).
     """
 
     sim: Sim
@@ -139,12 +139,12 @@ class EnvInfo:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VideoFrame:
-    """A picture to be had later: redeemed once, on the recorder's thread.
+    """A video picture that may be rendered later, once, on the recorder's thread.
 
     Attributes:
-        redeem: Gives the views, uint8 [H, W, 3] RGB each, at any size.
-        holds_pictures: Whether the pictures exist already, so that many waiting frames cost
-            memory; otherwise it is a ticket of about a kilobyte.
+        redeem: Returns the views, uint8 [H, W, 3] RGB each, at any size.
+        holds_pictures: Whether the pictures exist already, so that waiting frames cost memory;
+            otherwise it is a ticket of about a kilobyte.
     """
 
     redeem: Callable[[], Mapping[View, UInt8Array]]
@@ -154,20 +154,20 @@ class VideoFrame:
 class Env(ABC):
     """One robot, one task, one episode at a time.
 
-    Errors: `step` raises `ActionError` on a malformed action (the policy's fault); everything
-    else that goes wrong raises `EnvError` or a subclass (ours).
+    `step` raises `ActionError` on a malformed action (the policy's fault); all other failures
+    raise `EnvError` or a subclass (not the policy's fault).
     """
 
     info: EnvInfo
 
     @abstractmethod
     def reset(self, instance: int, rollout: int, seed: int) -> None:
-        """Put the world into the numbered initial state.
+        """Put the world into an initial state, which depends on the instance alone.
 
         Args:
             instance: Index within the env's split.
-            rollout: Try number on this instance; the initial state does not depend on it.
-            seed: For whatever the simulator draws; the initial state does not depend on it.
+            rollout: Number of the attempt on this instance.
+            seed: Seed for anything the simulator draws.
         """
 
     @abstractmethod
@@ -179,30 +179,29 @@ class Env(ABC):
         """Render and read the current state; a second call at the same step costs nothing.
 
         Args:
-            images: False skips the rendering and leaves `images` empty, for policies that
-                declare that they read no picture.
+            images: False skips rendering and leaves `images` empty.
         """
 
     @abstractmethod
     def goal(self) -> GoalStatus:
-        """Evaluate the BDDL goal on the current state."""
+        """Evaluate the BDDL goal in the current state."""
 
     @abstractmethod
     def subgoals(self) -> dict[str, bool]:
-        """Truth of each sub-goal of the task now, in the order of `subgoals.SUBGOALS`."""
+        """Return the current truth of each sub-goal, in the order of `subgoals.SUBGOALS`."""
 
     @abstractmethod
     def frame(self, *, light: bool = False) -> VideoFrame:
-        """A picture of the current state for the video, redeemed off the loop.
+        """Return a picture of the current state for the video.
 
         Args:
-            light: Prefer a ticket, rendered anew, over pictures that `observe` has made: where
-                few steps are observed, tickets may wait without limit and the loop need not.
+            light: Prefer a ticket over pictures that `observe` has made. Tickets are small, so any
+                number may wait and the loop is never held up by the video.
         """
 
     @abstractmethod
     def privileged_state(self) -> Any:  # noqa: ANN401 - each simulator has its own type
-        """A read-only copy of the simulator's truth, for scripted experts only."""
+        """Return a read-only copy of the simulator's state, for scripted experts only."""
 
     @abstractmethod
     def close(self) -> None:
@@ -214,13 +213,13 @@ Start = tuple[int, int, int]
 
 
 class Worlds:
-    """The envs of one process, started and moved together, on one thread.
+    """The envs of one process, reset and stepped together, on one thread.
 
-    This class is of envs that have nothing in common. A simulator that moves all its envs with one
-    call overrides `reset`, `step` and `close`.
+    This class serves envs that share nothing. A simulator that moves all its envs with one call
+    overrides `reset`, `step` and `close`.
 
     Attributes:
-        envs: What to read each by; they are reset and stepped through the methods below only.
+        envs: The envs, for reading only; reset and step them through the methods below.
         independent: Whether one can be reset while the others are in the middle of an episode.
     """
 
@@ -232,16 +231,16 @@ class Worlds:
         self.envs = tuple(envs)
 
     def reset(self, starts: Mapping[int, Start]) -> dict[int, Exception | None]:
-        """Put envs into numbered initial states; see `Env.reset`.
+        """Reset envs; see `Env.reset`.
 
         Args:
-            starts: By index of the env.
+            starts: By env index.
 
         Returns:
-            For the same envs: what went wrong with this one alone, else None.
+            By env index, an error that concerns this env alone, or None.
 
         Raises:
-            Exception: What went wrong for all of them.
+            Exception: An error that concerns all of them.
         """
         return {
             index: _tried(lambda i=index, s=start: self.envs[i].reset(*s))  # type: ignore[misc]
@@ -252,13 +251,13 @@ class Worlds:
         """Apply one action to each of these envs; the robots of the others hold still.
 
         Args:
-            actions: By index of the env; see `Env.step`.
+            actions: By env index; see `Env.step`.
 
         Returns:
-            For the same envs: the result, or what went wrong with this one alone.
+            By env index, the result or an error that concerns this env alone.
 
         Raises:
-            Exception: What went wrong for all of them.
+            Exception: An error that concerns all of them.
         """
         return {
             index: _tried(lambda i=index, a=action: self.envs[i].step(a))  # type: ignore[misc]
@@ -274,12 +273,12 @@ class Worlds:
 def _tried(call: Callable[[], T]) -> T | Exception:
     try:
         return call()
-    except Exception as error:  # noqa: BLE001 - handed to whoever drives the env
+    except Exception as error:  # noqa: BLE001 - returned to the caller, who raises it in one loop
         return error
 
 
 def make_several(make_env: Callable[..., Env], count: int = 1, **options: Any) -> Worlds:  # noqa: ANN401
-    """Envs that have nothing in common; those made are closed where a later one fails."""
+    """Build envs that share nothing; if one fails, those before it are closed."""
     with ExitStack() as made:
         envs = []
         for _ in range(count):

@@ -1,9 +1,8 @@
 """The challenge's tracks: what a policy may know.
 
-The standard track allows what the robot's own sensors could measure, the privileged track anything.
-Only the 2025 evaluator gives more than the standard track allows: some of its 256 numbers of
-proprioception say where in the house the robot is. A policy of the standard track must not use
-them; here they are zero, so that it cannot.
+The standard track allows what the robot's own sensors could measure, the privileged track allows
+anything. Only the 2025 evaluator gives more than the standard track allows: some of its 256 numbers
+of proprioception are the robot's pose in the house. Here they are set to zero.
 
 Sources: StanfordVL/BEHAVIOR-1K, `docs/challenge/evaluation.md` (2025: robot global poses are not
 allowed in the standard track) and `PROPRIOCEPTION_INDICES` of
@@ -32,7 +31,7 @@ from b1k_envs.r1pro import BASE_JOINTS, PROPRIO_LAYOUTS
 Track = Literal["standard", "privileged"]
 
 _JOINT_BLOCKS = ("joint_qpos", "joint_qpos_sin", "joint_qpos_cos")
-"""Fields with all 28 joints, of which the virtual joints of the base come first."""
+"""Fields with all 28 joints, the virtual joints of the base first."""
 
 _GLOBAL_POSE = (
     "robot_pos",
@@ -49,7 +48,7 @@ _GLOBAL_POSE = (
 
 def _forbidden(protocol: ProtocolYear) -> dict[str, slice]:
     layout = PROPRIO_LAYOUTS[protocol]
-    # In the fields of all joints only the base's joints say where the robot is.
+    # In the fields of all joints only the base's joints give the robot's global pose.
     base = len(BASE_JOINTS)
     heads = {
         f"{name}, first {base}": slice(layout[name].start, layout[name].start + base)
@@ -65,7 +64,7 @@ FORBIDDEN_PROPRIO: Mapping[ProtocolYear, Mapping[str, slice]] = MappingProxyType
         "2026": MappingProxyType(_forbidden("2026")),
     }
 )
-"""The columns that the standard track forbids, by name; none of the 61 numbers of 2026."""
+"""Columns that the standard track forbids, by name; none of the 61 of 2026."""
 
 
 def mask(proprio: Float32Array, protocol: ProtocolYear) -> Float32Array:
@@ -76,7 +75,7 @@ def mask(proprio: Float32Array, protocol: ProtocolYear) -> Float32Array:
         protocol: Which of the two layouts it has.
 
     Returns:
-        float32 of the same shape: a new read-only array, or the same one where nothing is hidden.
+        float32 of the same shape: a new read-only array, or `proprio` if nothing is hidden.
     """
     forbidden = FORBIDDEN_PROPRIO[protocol]
     if not forbidden:
@@ -89,45 +88,41 @@ def mask(proprio: Float32Array, protocol: ProtocolYear) -> Float32Array:
 
 
 class StandardTrackEnv(Env):
-    """An env as the standard track shows it: no global pose, no simulator state."""
+    """An env for the standard track: no global pose, no simulator state."""
 
     def __init__(self, env: Env) -> None:
         self._env = env
         self.info = env.info
 
     def reset(self, instance: int, rollout: int, seed: int) -> None:
-        """As the env does."""
+        """See `Env`."""
         self._env.reset(instance, rollout, seed)
 
     def step(self, action: Float32Array) -> StepResult:
-        """As the env does."""
+        """See `Env`."""
         return self._env.step(action)
 
     def observe(self, *, images: bool = True) -> Observation:
-        """Observe the env, with zeros in the proprio columns that the track forbids."""
+        """Observe, with zeros in the proprio columns that the track forbids."""
         seen = self._env.observe(images=images)
         return replace(seen, proprio=mask(seen.proprio, seen.protocol))
 
     def goal(self) -> GoalStatus:
-        """As the env does; the goal scores the policy and is not shown to it."""
+        """See `Env.goal`; for scoring, not shown to the policy."""
         return self._env.goal()
 
     def subgoals(self) -> dict[str, bool]:
-        """As the env does; sub-goals are not shown to the policy either."""
+        """See `Env.subgoals`; for diagnosis, not shown to the policy."""
         return self._env.subgoals()
 
     def frame(self, *, light: bool = False) -> VideoFrame:
-        """As the env does."""
+        """See `Env`."""
         return self._env.frame(light=light)
 
     def privileged_state(self) -> Any:  # noqa: ANN401 - each simulator has its own type
-        """Refuse to give the simulator's state, which this track does not allow.
-
-        Raises:
-            EnvError: Always.
-        """
+        """Raise EnvError: this track does not allow it."""
         raise EnvError("--track standard: the simulator's state is not for policies of this track")
 
     def close(self) -> None:
-        """As the env does."""
+        """See `Env`."""
         self._env.close()

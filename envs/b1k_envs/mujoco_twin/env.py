@@ -1,7 +1,7 @@
 """The MuJoCo twin as an Env: one robot, a task's room, the real BDDL problem.
 
-A pass here proves a policy's interface, its control loop and its behaviour in that room; it does
-not prove a benchmark score: pixels and contacts are not OmniGibson's.
+A success here proves a policy's interface, its control loop and its behaviour in that room. It
+does not prove a benchmark score: pixels and contacts differ from OmniGibson's.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ _SETTLE_SUBSTEPS = 50
 
 
 def require_twin_scene(task: Task) -> Scene:
-    """The twin's room for a task.
+    """Return the twin's room for a task.
 
     Raises:
-        UsageError: Names the tasks that have one, and the way to the others.
+        UsageError: There is none; the message names the tasks that have one.
     """
     if task.name not in TWIN_TASKS:
         raise UsageError(
@@ -79,7 +79,7 @@ def require_twin_scene(task: Task) -> Scene:
 
 
 class TwinEnv(Env):
-    """See the module header. Not thread-safe, but for the tickets that `frame` hands out."""
+    """See the module header. Not thread-safe, except for the tickets that `frame` returns."""
 
     def __init__(
         self,
@@ -95,11 +95,11 @@ class TwinEnv(Env):
 
         Args:
             task: Task with a twin scene.
-            protocol: Challenge generation: proprio layout and grasp window.
-            split: Which set `reset` takes its instances from.
+            protocol: Challenge year: proprio layout and grasp window.
+            split: Set that `reset` takes its instances from.
             max_steps: Time limit; an episode lasts one action more, as in the evaluator.
             render_quality: `fast` or `high`.
-            depth: Whether observations with pictures have depth as well.
+            depth: Whether observations with pictures have depth.
 
         Raises:
             UsageError: The task has no twin scene.
@@ -151,7 +151,7 @@ class TwinEnv(Env):
     # --- Env --------------------------------------------------------------------------------
 
     def reset(self, instance: int, rollout: int, seed: int) -> None:
-        """Put the world into the numbered initial state; rollout and seed change nothing here."""
+        """See `Env.reset`; rollout and seed have no effect."""
         self._instance = make_instance(self._scene, self._split, instance)
         model, data = self._model, self._data
         mujoco.mj_resetData(model, data)
@@ -162,7 +162,7 @@ class TwinEnv(Env):
         self._states.reset()
         mujoco.mj_forward(model, data)
         self._controller.hold(data)
-        # As the evaluator does after loading an instance: let things come to rest.
+        # As the evaluator does after loading an instance: let things come to rest, here for 0.2 s.
         mujoco.mj_step(model, data, _SETTLE_SUBSTEPS)
         data.qvel[:] = 0.0
         data.time = 0.0
@@ -174,7 +174,7 @@ class TwinEnv(Env):
         self._forget_step()
 
     def step(self, action: Float32Array) -> StepResult:
-        """Apply one action for 1/30 s of physics; see `Env.step`."""
+        """See `Env.step`."""
         r1pro.check_action(action)
         if self._instance is None:
             raise EnvError("step was called before reset")
@@ -207,7 +207,7 @@ class TwinEnv(Env):
         )
 
     def observe(self, *, images: bool = True) -> Observation:
-        """Render and read the current state; see `Env.observe`."""
+        """See `Env.observe`."""
         if self._instance is None:
             raise EnvError("observe was called before reset")
         if self._closed:  # a new GL context would be made, and never freed
@@ -233,17 +233,17 @@ class TwinEnv(Env):
         )
 
     def goal(self) -> GoalStatus:
-        """The BDDL goal now, evaluated once per step."""
+        """See `Env.goal`; evaluated once per step."""
         if self._goal_now is None:
             self._goal_now = self._goal.status()
         return self._goal_now
 
     def subgoals(self) -> dict[str, bool]:
-        """Truth of each sub-goal now."""
+        """See `Env.subgoals`."""
         return subgoals.evaluate(self._task.name, self._states)
 
     def frame(self, *, light: bool = False) -> VideoFrame:
-        """The pictures of this step if a policy has read them, else a ticket; see `Env.frame`."""
+        """Return this step's pictures if they exist, else a ticket; see `Env.frame`."""
         if self._instance is None:
             raise EnvError("frame was called before reset")
         if self._pictures is not None and not light:
@@ -252,7 +252,7 @@ class TwinEnv(Env):
         return self._video.ticket(self._instance, self._look, self._data.qpos.copy())
 
     def privileged_state(self) -> TwinTruth:
-        """A copy of the truth, for the scripted expert."""
+        """Return a copy of the simulator's state, for the scripted expert."""
         data, model = self._data, self._model
         base = [model.joint(name).qposadr[0] for name in MODELLED_BASE_JOINTS]
         held: dict[r1pro.Arm, str | None] = {}
@@ -271,7 +271,7 @@ class TwinEnv(Env):
         )
 
     def close(self) -> None:
-        """Free the GL contexts, and end the process that renders for the video."""
+        """Free the GL contexts and end the process that renders the video."""
         if not self._closed:
             self._closed = True
             self._rig.close()
@@ -311,7 +311,7 @@ def _joint_positions(
 
 
 def _diverged(data: mujoco.MjData) -> bool:
-    """MuJoCo answers each of these by resetting the simulation, and goes on."""
+    """Return whether MuJoCo found bad state: it then resets the simulation and goes on."""
     kind = mujoco.mjtWarning
     fatal = (kind.mjWARN_BADQPOS, kind.mjWARN_BADQVEL, kind.mjWARN_BADQACC)
     return any(data.warning[number].number for number in fatal)

@@ -1,8 +1,8 @@
-"""Compile the twin's MuJoCo model, and place an instance into it.
+"""Compile the twin's MuJoCo model, and write an instance into it.
 
-One model serves every instance: what an instance changes (furniture, colours, lights) are plain
-fields of the compiled model, so no instance costs a new compile or a new GL upload. The twins of a
-process share one compile, which takes 1 s; a copy takes 7 ms.
+One model serves all instances: what an instance changes (furniture, colours, lights) are fields of
+the compiled model, so no instance needs another compile or GL upload. The twins of a process share
+one compile, which takes 1 s; a copy takes 7 ms.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ _HIDDEN_GROUP = 5
 
 
 def build_model(scene: Scene, render_quality: RenderQuality = "fast") -> mujoco.MjModel:
-    """Robot, room and looks in one compiled model, the caller's own.
+    """Return a compiled model of robot, room and looks, owned by the caller.
 
     Args:
         scene: The room.
-        render_quality: `fast` has no shadows and no multisampling, which on a software renderer
-            is 5-10 times quicker; `high` has both, for videos people look at.
+        render_quality: `fast` has no shadows and no multisampling, which makes a software renderer
+            5-10 times faster; `high` has both, for videos.
     """
     return copy.copy(_compiled(scene, render_quality))
 
 
 @lru_cache(maxsize=4)
 def _compiled(scene: Scene, render_quality: RenderQuality) -> mujoco.MjModel:
-    """The model that copies are made of; 9 MB, and never changed."""
+    """Compile the model that copies are made of; 9 MB, never changed."""
     spec = mujoco.MjSpec()
     spec.modelname = "b1k_twin"
     spec.compiler.degree = False
     spec.option.timestep = 1.0 / PHYSICS_HZ
-    # Euler tracks 4 cm off with these servos, and says nothing.
+    # Euler has a tracking error of 4 cm with these servos, and MuJoCo gives no warning.
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.option.cone = mujoco.mjtCone.mjCONE_PYRAMIDAL
     spec.option.iterations = 20
@@ -58,8 +58,8 @@ def _compiled(scene: Scene, render_quality: RenderQuality) -> mujoco.MjModel:
     add_looks(spec, "robot")
     scene.dress(spec)
 
-    # znear and zfar are multiples of the extent: with a room's extent, what is near a wrist
-    # camera would be clipped away.
+    # znear and zfar are multiples of the extent: with the room's own extent, objects near a wrist
+    # camera would be clipped.
     spec.stat.extent = 1.0
     spec.stat.center = [0.0, 0.5, 0.8]
     spec.visual.map.znear = 0.02
@@ -74,7 +74,7 @@ def _compiled(scene: Scene, render_quality: RenderQuality) -> mujoco.MjModel:
 
 
 class Dresser:
-    """Writes instances and looks into a compiled model, always from the nominal values."""
+    """Writes instances and looks into a compiled model, starting from the nominal values."""
 
     def __init__(self, model: mujoco.MjModel, scene: Scene) -> None:
         self._model = model
@@ -98,7 +98,7 @@ class Dresser:
         model.light_diffuse[:] = self._diffuse * instance.light
 
     def show(self, look: frozenset[str]) -> None:
-        """Turn these of the scene's switches on, and the others off."""
+        """Turn these switches of the scene on, and the others off."""
         for name, (geoms, switch) in self._switches.items():
             on = name in look
             if switch.off is None:

@@ -1,9 +1,9 @@
 """OmniGibson as an Env: the official simulator, one robot, one env.
 
-What an episode is made of follows the official evaluators of v3.7.2 (2025) and v3.9.3 (2026):
-initial states, physics, observations, termination at every action, goal and score are theirs.
-With `render="every-step"` so is the rendering, one picture per action that lags by a frame or two;
-`on-demand` renders a current picture when one is asked for and is no official protocol.
+Initial states, physics, observations, termination at every action, goal and score follow the
+official evaluators of v3.7.2 (2025) and v3.9.3 (2026). With `render="every-step"` so does the
+rendering: one picture per action, which lags by a frame or two. `on-demand` renders a current
+picture when one is requested and is not an official protocol.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ NO_PRIVILEGED_STATE = (
 
 
 class Episode:
-    """The episode of one env of a world: what is counted, and what is read only once a step.
+    """The episode of one env of a world: its step counter, and a cache of the present step.
 
-    To be used on the world's thread. Whoever owns the world loads and advances it, and says so
-    with `begin` and `stepped`.
+    Use it on the world's thread. The owner of the world loads and advances it, and then calls
+    `begin` or `stepped`.
     """
 
     def __init__(self, world: OmniGibsonWorld, index: int) -> None:
@@ -49,21 +49,21 @@ class Episode:
         self._step = 0
         self._success: bool | None = None
         self._pictures: Mapping[View, UInt8Array] | None = None
-        # Of the present step:
+        # Cache of the present step: OmniGibson computes goal, proprio and poses anew at each read.
         self._seen: Seen | None = None
         self._poses: CameraPoses | None = None
         self._proprio: Float32Array | None = None
         self._status: GoalStatus | None = None
 
     def begin(self) -> None:
-        """The env has been put into an initial state."""
+        """Start an episode: the env has been loaded."""
         self._goal = self._world.start_goal(self._index)
         self._step, self._success = 0, None
         self._pictures = None
         self._forget()
 
     def stepped(self, outcome: Stepped) -> StepResult:
-        """The env has made a step."""
+        """Count a step that the env has made, and return its result."""
         self._step += 1
         self._success = outcome.success
         self._forget()
@@ -102,19 +102,19 @@ class Episode:
         )
 
     def goal(self) -> GoalStatus:
-        """The goal now, evaluated once per step."""
+        """Return the goal's state, evaluated once per step."""
         goal = self._begun("goal")
         if self._status is None:
             self._status = self._world.goal_status(self._index, goal, self._success)
         return self._status
 
     def subgoals(self) -> dict[str, bool]:
-        """Truth of each sub-goal now."""
+        """See `Env.subgoals`."""
         self._begun("subgoals")
         return self._world.subgoals(self._index)
 
     def frame(self) -> VideoFrame:
-        """The pictures last observed; present ones where none has been in this episode."""
+        """Return the last observed pictures; render some if this episode has none yet."""
         self._begun("frame")
         if self._world.info.settings["render"] == "every-step":
             self._look()
@@ -146,7 +146,7 @@ class Episode:
 
 
 class OmniGibsonEnv(Env):
-    """See the module header. To be used on the thread that built it."""
+    """See the module header. Use it on the thread that built it."""
 
     def __init__(
         self,
@@ -180,18 +180,18 @@ class OmniGibsonEnv(Env):
 
     @property
     def findings(self) -> list[Finding]:
-        """What the checks at the start measured."""
+        """Results of the checks at the start."""
         return self._world.findings
 
     def reset(self, instance: int, rollout: int, seed: int) -> None:
-        """Put the world into the numbered initial state; rollout and seed change nothing here."""
+        """See `Env.reset`; rollout and seed have no effect."""
         self._open("reset")
         self._world.load({0: instance})
         self._episode.begin()
         self._begun = True
 
     def step(self, action: Float32Array) -> StepResult:
-        """Apply one action for 1/30 s; see `Env.step`. Renders with `every-step` only."""
+        """See `Env.step`; renders with `every-step` only."""
         r1pro.check_action(action)
         self._open("step")
         if not self._begun:
@@ -199,40 +199,35 @@ class OmniGibsonEnv(Env):
         return self._episode.stepped(self._world.advance({0: action})[0])
 
     def observe(self, *, images: bool = True) -> Observation:
-        """Read the current state, rendering it on demand; see `Env.observe`."""
+        """See `Env.observe`."""
         self._open("observe")
         return self._episode.observe(images=images)
 
     def goal(self) -> GoalStatus:
-        """The BDDL goal now."""
+        """See `Env.goal`."""
         self._open("goal")
         return self._episode.goal()
 
     def subgoals(self) -> dict[str, bool]:
-        """Truth of each sub-goal now."""
+        """See `Env.subgoals`."""
         self._open("subgoals")
         return self._episode.subgoals()
 
     def frame(self, *, light: bool = False) -> VideoFrame:
-        """Pictures that exist already: nothing can be rendered off the loop here.
+        """Return existing pictures, as OmniGibson cannot render on another thread.
 
-        With `on-demand` they are those of the last observation with pictures, so a video shows
-        steps in between as they looked then; where no policy has looked in this episode, the
-        present is rendered.
+        With `on-demand` they are those of the last observation, so the video repeats them for the
+        steps in between; if this episode has none yet, they are rendered now.
         """
         self._open("frame")
         return self._episode.frame()
 
     def privileged_state(self) -> Any:  # noqa: ANN401
-        """There is none.
-
-        Raises:
-            UnavailableError: Always: the scripted expert knows the twin only.
-        """
+        """Raise UnavailableError: the scripted expert works in the twin only."""
         raise UnavailableError(NO_PRIVILEGED_STATE)
 
     def close(self) -> None:
-        """Close the application; results must be on disk, as that may end the process."""
+        """Close the application. This may end the process, so results must be on disk."""
         if not self._closed:
             self._closed = True
             self._world.close()

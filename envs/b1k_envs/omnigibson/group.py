@@ -1,8 +1,8 @@
 """Several envs in one OmniGibson (v3.9.3): loaded together and stepped together.
 
-All envs share one physics: they are loaded with one call, and each step moves them all. Unlike the
-official evaluator, which sends zeros to an env that has finished - and so drives its arms to 0 rad
-and its grippers half open -, that robot holds the posture it ended in.
+All envs share one physics, and each step moves them all. The official evaluator sends zeros to a
+finished env, which drives its arms to 0 rad and its grippers half open; here that robot holds its
+last posture.
 """
 
 from __future__ import annotations
@@ -29,59 +29,46 @@ from b1k_envs.tasks.table import Task
 
 
 class SharedEnv(Env):
-    """One env of a world that has several: read by itself, moved with the others."""
+    """One env of a world that has several: read alone, moved with the others."""
 
     def __init__(self, world: OmniGibsonWorld, episode: Episode) -> None:
-        """Stand for the env of an episode."""
         self.info = world.info
         self._episode = episode
 
     def reset(self, instance: int, rollout: int, seed: int) -> None:
-        """Not by itself.
-
-        Raises:
-            EnvError: Always.
-        """
+        """Raise EnvError: see `Worlds.reset`."""
         raise EnvError("the envs of one OmniGibson are loaded together: see `Worlds.reset`")
 
     def step(self, action: Float32Array) -> StepResult:
-        """Not by itself.
-
-        Raises:
-            EnvError: Always.
-        """
+        """Raise EnvError: see `Worlds.step`."""
         raise EnvError("the envs of one OmniGibson move together: see `Worlds.step`")
 
     def observe(self, *, images: bool = True) -> Observation:
-        """Read the current state; what is rendered is rendered for all envs at once."""
+        """See `Env.observe`; rendering is for all envs at once."""
         return self._episode.observe(images=images)
 
     def goal(self) -> GoalStatus:
-        """The BDDL goal of this env now."""
+        """See `Env.goal`."""
         return self._episode.goal()
 
     def subgoals(self) -> dict[str, bool]:
-        """Truth of each sub-goal now."""
+        """See `Env.subgoals`."""
         return self._episode.subgoals()
 
     def frame(self, *, light: bool = False) -> VideoFrame:
-        """As `OmniGibsonEnv.frame`."""
+        """See `OmniGibsonEnv.frame`."""
         return self._episode.frame()
 
     def privileged_state(self) -> Any:  # noqa: ANN401
-        """There is none.
-
-        Raises:
-            UnavailableError: Always.
-        """
+        """Raise UnavailableError, like `OmniGibsonEnv.privileged_state`."""
         raise UnavailableError(NO_PRIVILEGED_STATE)
 
     def close(self) -> None:
-        """Nothing; the world is closed by whoever built it."""
+        """Do nothing: `OmniGibsonWorlds` closes the world."""
 
 
 class OmniGibsonWorlds(Worlds):
-    """See the module header. To be used on the thread that built it."""
+    """See the module header. Use it on the thread that built it."""
 
     independent = False
 
@@ -106,11 +93,11 @@ class OmniGibsonWorlds(Worlds):
 
     @property
     def findings(self) -> list[Finding]:
-        """What the checks at the start measured."""
+        """Results of the checks at the start."""
         return self._world.findings
 
     def reset(self, starts: Mapping[int, Start]) -> dict[int, Exception | None]:
-        """Load all envs that are named, once each is found to have such an instance."""
+        """See `Worlds.reset`; an env without such an instance is left out of the load."""
         self._open("reset")
         found: dict[int, Exception | None] = {}
         for index, (instance, _, _) in starts.items():
@@ -119,7 +106,7 @@ class OmniGibsonWorlds(Worlds):
                 found[index] = None
             except EnvError:
                 raise
-            except B1kEvalError as error:  # no such instance, no file of it: this env's own error
+            except B1kEvalError as error:  # no such instance or file: concerns this env alone
                 found[index] = error
         self._loaded = {index for index, error in found.items() if error is None}
         if self._loaded:
@@ -129,7 +116,7 @@ class OmniGibsonWorlds(Worlds):
         return found
 
     def step(self, actions: Mapping[int, Float32Array]) -> dict[int, StepResult | Exception]:
-        """One control step of the simulator; the robots of envs without an action hold still."""
+        """See `Worlds.step`."""
         self._open("step")
         found: dict[int, StepResult | Exception] = {}
         fit: dict[int, Float32Array] = {}
@@ -150,7 +137,7 @@ class OmniGibsonWorlds(Worlds):
         return found
 
     def close(self) -> None:
-        """Close the application; results must be on disk, as that may end the process."""
+        """Close the application. This may end the process, so results must be on disk."""
         if not self._closed:
             self._closed = True
             self._world.close()

@@ -1,8 +1,8 @@
-"""One running OmniGibson with one env or several: built, loaded, moved and looked at.
+"""One running OmniGibson with one env or several.
 
-Everything here must happen on the thread that built it: the application below OmniGibson is not
-thread-safe. Whatever OmniGibson raises comes out as an EnvError that says what was being done, and
-from then on the world refuses everything: after a failed step nothing is known of its state.
+Use it on the thread that built it: the application below OmniGibson is not thread-safe. Any
+exception of OmniGibson becomes an EnvError that says what was being done. From then on the world
+refuses every call, as its state is unknown.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ from b1k_envs.tasks import subgoals
 from b1k_envs.tasks.table import Task
 
 RenderMode = Literal["on-demand", "every-step"]
-"""`every-step` renders once with every action, as the official evaluators do; `on-demand` renders
-nothing with an action, and often enough for a current picture when one is asked for."""
+"""`every-step` renders once with every action, as the official evaluators do; `on-demand` only when
+a picture is requested, and then often enough for a current one."""
 
 _RENDER_PROTOCOLS: Mapping[RenderMode, str] = MappingProxyType(
     {
@@ -71,29 +71,18 @@ _RENDER_PROTOCOLS: Mapping[RenderMode, str] = MappingProxyType(
 
 
 SHUTDOWN_DEADLINE_S = 20.0
-"""OmniGibson may take minutes to close, or for ever; then the process ends without."""
+"""OmniGibson may hang while closing; after this time the process ends anyway [s]."""
 
 
 class CameraPoses(NamedTuple):
-    """Where the cameras were.
-
-    Attributes:
-        camera_to_base: As in `Observation`.
-        recorded: `cam_rel_poses`, as in `Observation`.
-    """
+    """Camera poses as in `Observation`; `recorded` is its `cam_rel_poses`."""
 
     camera_to_base: Mapping[View, Float32Array]
     recorded: Float32Array
 
 
 class Seen(NamedTuple):
-    """What the cameras of an env gave, all of the same frame.
-
-    Attributes:
-        pictures: `images` of an `Observation`.
-        depth: As in `Observation`; None where it is not asked for.
-        poses: Where the cameras were.
-    """
+    """Pictures, depth and camera poses of one frame, as in `Observation`."""
 
     pictures: Mapping[View, UInt8Array]
     depth: Mapping[View, Float32Array] | None
@@ -104,11 +93,11 @@ class OmniGibsonWorld:
     """See the module header. Envs are counted from 0.
 
     Attributes:
-        info: What it is, for run.json.
-        findings: What was measured at the start, see `startup_checks`.
-        num_envs: How many envs it has.
-        max_steps: The time limit of the task.
-        with_depth: Whether looks have depth.
+        info: Description for run.json.
+        findings: Results of `check_startup`.
+        num_envs: Number of envs.
+        max_steps: Time limit of the task.
+        with_depth: Whether `look` returns depth.
     """
 
     def __init__(
@@ -125,22 +114,22 @@ class OmniGibsonWorld:
         partial_scene: bool = False,
         heavy_base: bool = False,
     ) -> None:
-        """Start the application and build the scene; minutes.
+        """Start the application and build the scene, which takes minutes.
 
         Args:
             task: Any task of the challenge.
-            protocol: Challenge generation; must be the installed one.
-            split: Which set instances are taken from.
+            protocol: Challenge year; must be the installed one.
+            split: Set that instances are taken from.
             max_steps: Time limit; an episode lasts one action more, as in the evaluator.
             render: When cameras are rendered.
-            gpu: Which GPU, as CUDA counts; None for the one that CUDA sees first.
-            num_envs: How many envs, more than one with v3.9.3 only.
-            depth: Whether looks have depth as well.
-            partial_scene: Load the rooms of the task only; a choice in 2025, always so in 2026.
-            heavy_base: Give the base 250 kg; the same.
+            gpu: GPU, in CUDA's numbering; None for CUDA's first.
+            num_envs: Number of envs; more than one with v3.9.3 only.
+            depth: Whether `look` returns depth.
+            partial_scene: Load only the rooms of the task; a choice in 2025, always so in 2026.
+            heavy_base: Give the base 250 kg; likewise.
 
         Raises:
-            UnavailableError: OmniGibson, its data or the fitting version is not installed.
+            UnavailableError: OmniGibson, its data or the right version is not installed.
             UsageError: An option that this generation does not have.
             EnvError: OmniGibson failed, or a check at the start found wrong numbers.
         """
@@ -225,7 +214,7 @@ class OmniGibsonWorld:
     # --- moving ------------------------------------------------------------------------------
 
     def check_instance(self, instance: int) -> None:
-        """Find out whether an instance can be loaded, without touching the world.
+        """Check that an instance can be loaded, without touching the world.
 
         Raises:
             UsageError: The split has no such index.
@@ -235,30 +224,26 @@ class OmniGibsonWorld:
         self._data.instance_file(instance)
 
     def load(self, instances: Mapping[int, int]) -> None:
-        """Put envs into numbered initial states, all at once.
-
-        Args:
-            instances: By env index, the instance's index within the split.
-        """
+        """Load instances, given by env index, all at once."""
         words = ", ".join(f"instance {i} in env {env}" for env, i in sorted(instances.items()))
         with self._calling(f"loading {words}"):
             load_instances(
                 self._application, self._generation, self._env, self._data, dict(instances)
             )
             for index in instances:
-                self._history[index] = PoseHistory()  # no picture is of the episode before
+                self._history[index] = PoseHistory()  # no poses of the previous episode
                 self._hold[index] = None
                 self._grippers[index] = (r1pro.GRIPPER_OPEN, r1pro.GRIPPER_OPEN)
             self._moved()
 
     def advance(self, actions: Mapping[int, Float32Array]) -> dict[int, Stepped]:
-        """One control step for all envs; those without an action hold still.
+        """Make one control step for all envs; those without an action hold still.
 
         Args:
             actions: By env index, float32 [23].
 
         Returns:
-            What the task said, for the same envs.
+            The task's result for the same envs.
         """
         with self._calling("a step"):
             rows = np.empty((self.num_envs, r1pro.ACTION_DIM), dtype=np.float32)
@@ -281,9 +266,9 @@ class OmniGibsonWorld:
             return {index: stepped[index] for index in actions}
 
     def _holding(self, index: int) -> Float32Array:
-        """The action that keeps an env's robot where it was when it was first asked for.
+        """Return the action that keeps an env's robot where it was when first called.
 
-        Where that is not finite it is 0, as the official evaluator sends it to a finished env.
+        Columns that are not finite become 0, which the official evaluator sends to a finished env.
         """
         hold = self._hold[index]
         if hold is None:
@@ -302,12 +287,12 @@ class OmniGibsonWorld:
     # --- reading -----------------------------------------------------------------------------
 
     def proprio(self, index: int) -> Float32Array:
-        """Proprioception now, float32 [256] or [61], read-only."""
+        """Read proprioception, float32 [256] or [61], read-only."""
         with self._calling("reading proprioception"):
             return proprio_vector(self._dialect.proprio(index), self._protocol)
 
     def agent(self, index: int) -> AgentPositions:
-        """Positions now, world frame."""
+        """Read positions in the world frame."""
         with self._calling("reading positions"):
             return AgentPositions(
                 base=self._dialect.base_pose(index)[:3, 3].copy(),
@@ -316,34 +301,34 @@ class OmniGibsonWorld:
             )
 
     def episode_steps(self, index: int) -> int:
-        """The simulator's own count of an env's steps since it was loaded."""
+        """Read the simulator's own count of an env's steps since it was loaded."""
         with self._calling("reading the step counter"):
             return self._dialect.episode_steps(index)
 
     def start_goal(self, index: int) -> GoalRecord:
-        """The goal of an episode that starts now."""
+        """Return the goal record of an episode that starts now."""
         with self._calling("evaluating the goal"):
             goal = GoalRecord(self.options)
             goal.start(self._dialect.literal_truths(index))
             return goal
 
     def goal_status(self, index: int, goal: GoalRecord, success: bool | None) -> GoalStatus:
-        """The goal now; `success` as in `GoalRecord.status`."""
+        """Evaluate the goal; `success` as in `GoalRecord.status`."""
         with self._calling("evaluating the goal"):
             return goal.status(self._dialect.literal_truths(index), success)
 
     def subgoals(self, index: int) -> dict[str, bool]:
-        """Truth of each sub-goal of the task now."""
+        """Evaluate the sub-goals of the task."""
         with self._calling("evaluating the sub-goals"):
             return subgoals.evaluate(self.info.task, SimulatorStates(self._dialect, index))
 
     # --- looking -----------------------------------------------------------------------------
 
     def look(self, index: int) -> Seen:
-        """The pictures of an env, and where the cameras were when they were taken.
+        """Return the pictures of an env and the camera poses at that time.
 
-        On demand this renders all envs until their pictures show the present state, once for
-        however many envs look between two steps.
+        With `on-demand`, the first call after a step renders all envs until their pictures show
+        the present state.
         """
         with self._calling("rendering"):
             if self._render_mode == "on-demand" and not self._pictured:
@@ -371,12 +356,10 @@ class OmniGibsonWorld:
     def _frame_poses(
         self, index: int, present: Mapping[View, Float64Array], base: Float64Array
     ) -> Mapping[View, Float32Array]:
-        """Camera to base of the moment in the pictures.
-
-        2025 asks the renderer, as its evaluator does. v3.9.3 leaves `camera_parameters` alone,
-        whose annotators cost time at every render, and so does this: the moment is known from how
-        old pictures were found to be at the start, unless that was not as it should be.
-        """
+        """Return camera-to-base poses at the time of the pictures."""
+        # 2025 asks the renderer, as its evaluator does. v3.9.3 does not use `camera_parameters`,
+        # whose annotators cost time at every render; there the age of pictures is measured at the
+        # start, and the renderer is asked only if that measurement failed.
         if self._age is None:
             rendered = {view: self._dialect.rendered_camera_pose(index, view) for view in VIEWS}
             return frame_poses(rendered, present, base, self._history[index])
@@ -385,20 +368,20 @@ class OmniGibsonWorld:
         return self._history[index].ago(self._age)
 
     def camera_poses(self, index: int) -> CameraPoses:
-        """Where the cameras are now, whatever any picture shows."""
+        """Read the present camera poses, whatever the pictures show."""
         with self._calling("reading camera poses"):
             base = self._dialect.base_pose(index)
             poses = {view: in_base(self._dialect.camera_pose(index, view), base) for view in VIEWS}
             return CameraPoses(MappingProxyType(poses), recorded_poses(poses))
 
     def _remember(self) -> None:
-        """Before pictures are read: where base and cameras are, for when the picture lags."""
+        """Note the poses of base and cameras, for pictures that lag behind."""
         for index, history in enumerate(self._history):
             cameras = {view: self._dialect.camera_pose(index, view) for view in VIEWS}
             history.add(self._dialect.base_pose(index), cameras)
 
     def _switch_camera_poses_on(self) -> None:
-        """Have the renderer give them: its first time renders four times a camera, so not later."""
+        """Ask the renderer for camera poses once: the first time renders four times a camera."""
         for index in range(self.num_envs):
             for view in VIEWS:
                 self._dialect.rendered_camera_pose(index, view)
@@ -406,10 +389,8 @@ class OmniGibsonWorld:
     # --- ending ------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close the application, within seconds or not at all; the process is of no use after.
-
-        Closing may end the process. What has failed is left as it is: it would hang more likely.
-        """
+        """Close the application within `SHUTDOWN_DEADLINE_S`; this may end the process."""
+        # A world that failed is not closed: it would probably hang.
         if self._failure is None and threading.get_ident() == self._thread:
             self._failure = "it was closed"
             self._application.shutdown(SHUTDOWN_DEADLINE_S)
@@ -417,11 +398,7 @@ class OmniGibsonWorld:
     # --- failing -----------------------------------------------------------------------------
 
     def check_sound(self) -> None:
-        """Refuse what was read before a failure, too.
-
-        Raises:
-            EnvError: The world has failed.
-        """
+        """Raise EnvError if the world has failed; also for values that were cached before."""
         if self._failure is not None:
             raise EnvError(
                 f"OmniGibson has failed ({self._failure}) and can do nothing more in this process"
@@ -429,7 +406,7 @@ class OmniGibsonWorld:
 
     @contextmanager
     def _calling(self, doing: str) -> Iterator[None]:
-        """Guard calls into OmniGibson; see the module header."""
+        """Guard a call into OmniGibson; see the module header."""
         if threading.get_ident() != self._thread:
             raise EnvError(f"OmniGibson: {doing} was asked for on another thread than it lives on")
         self.check_sound()
@@ -438,9 +415,9 @@ class OmniGibsonWorld:
         except EnvError as error:
             self._failure = str(error)
             raise
-        except B1kEvalError:  # ours, before anything was touched: no such instance, no such file
+        except B1kEvalError:  # no such instance or file, found before anything was touched
             raise
-        except (Exception, SystemExit) as error:  # its own shutdown raises SystemExit
+        except (Exception, SystemExit) as error:  # OmniGibson's own shutdown raises SystemExit
             fault = _fault(doing, error)
             self._failure = str(fault)
             raise fault from error
@@ -450,7 +427,7 @@ class OmniGibsonWorld:
 
 
 def _fault(doing: str, error: BaseException) -> EnvError:
-    """What an exception of OmniGibson's means to us."""
+    """Turn an exception of OmniGibson into ours."""
     what = f"{type(error).__name__}: {error}".rstrip(": ")
     if "outofmemory" in type(error).__name__.lower() or "out of memory" in str(error).lower():
         return HostFaultError(
@@ -461,6 +438,6 @@ def _fault(doing: str, error: BaseException) -> EnvError:
 
 
 def _rooms(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Which part of the scene is loaded, by the config's own words; None means all."""
+    """Return the config's selection of rooms; None means all."""
     scene: Mapping[str, Any] = config["scene"]
     return {key: scene[key] for key in ("load_room_types", "load_room_instances") if key in scene}
