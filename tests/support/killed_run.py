@@ -1,7 +1,7 @@
 """A five-episode run that kills itself with SIGKILL at the n-th thing it does.
 
 `python killed_run.py FOLDER N`: N counts control steps, fsyncs, renames and removals; at N = 0 the
-run goes to its end. Prints how many such things it did.
+run goes to its end. Prints how many such things it did, and whether it has imported pandas.
 """
 
 from __future__ import annotations
@@ -76,4 +76,4 @@ if __name__ == "__main__":
     Path.mkdir = bomb.around(Path.mkdir)
     shutil.rmtree = bomb.around(shutil.rmtree)
     make_run(sys.argv[1])
-    sys.stdout.write(str(bomb.count))
+    sys.stdout.write(f"{bomb.count} {'pandas' in sys.modules}")

@@ -15,7 +15,7 @@ from b1k_envs.base import GoalStatus
 from b1k_envs.errors import EnvError
 from b1k_eval.files import write_atomic
 from b1k_eval.loop.events import EpisodeStart, StepEvent, Subscriber
-from b1k_eval.records.columns import COLUMNS, TRUTHS, TraceColumn
+from b1k_eval.records.columns import COLUMNS, TRUTHS, Kind, TraceColumn
 
 _NUMBERED = [column for column in COLUMNS if column.truths is None]
 
@@ -81,20 +81,18 @@ class Trace(Subscriber):
 
         # Encoded in memory (a few MB) so that the write to disk is one, and atomic.
         sink = pa.BufferOutputStream()
-        pq.write_table(pa.table(self._arrow_columns()), sink, compression="zstd")
+        columns = self._arrow_columns()
+        table = pa.Table.from_arrays(list(columns.values()), names=list(columns))
+        pq.write_table(table, sink, compression="zstd")
         write_atomic(path, memoryview(sink.getvalue()))
 
     def _arrow_columns(self) -> dict[str, Any]:
-        import pyarrow as pa
-
         single = dict(zip((column.name for column in self._single), self._values, strict=True))
         several = dict(zip((column.name for column in self._several), self._arrays, strict=True))
         table: dict[str, Any] = {}
         for column in COLUMNS:
             if column.name in single:
-                kind = pa.type_for_alias(column.kind)
-                # from_pandas: a NaN is null too.
-                table[column.name] = pa.array(single[column.name], kind, from_pandas=True)
+                table[column.name] = _nullable(single[column.name], column.kind)
             elif not self._started:
                 break  # it ended before the world was there: no rows, and no names yet
             elif column.truths is not None:
@@ -105,10 +103,32 @@ class Trace(Subscriber):
         return table
 
     def _split(self, column: TraceColumn, names: Any, rows: bytearray) -> dict[str, Any]:  # noqa: ANN401
-        import pyarrow as pa
-
         values = np.frombuffer(rows, column.kind).reshape(len(self), len(names))
-        return {name: pa.array(values[:, i]) for i, name in enumerate(names)}
+        return {name: _arrow(values[:, i], column.kind) for i, name in enumerate(names)}
+
+
+def _nullable(values: list[Any], kind: Kind) -> Any:  # noqa: ANN401
+    """An Arrow array with null for None and NaN."""
+    present = np.array([value is not None and value == value for value in values], bool)
+    if kind == "string":
+        return _arrow([value or "" for value in values], kind, present)
+    filled = [value if there else 0 for value, there in zip(values, present, strict=True)]
+    return _arrow(np.array(filled, kind), kind, present)
+
+
+def _arrow(values: Any, kind: Kind, present: Any = None) -> Any:  # noqa: ANN401
+    """An Arrow array from its buffers: `pa.array` would import pandas, which takes 0.5 s."""
+    import pyarrow as pa
+
+    bits = None if present is None or all(present) else np.packbits(present, bitorder="little")
+    if kind == "string":
+        texts = [text.encode() for text in values]
+        data = [np.cumsum([0, *map(len, texts)], dtype=np.int32), b"".join(texts)]
+    else:
+        plain = np.packbits(values, bitorder="little") if kind == "bool" else values.copy()
+        data = [plain]
+    buffers = [None if part is None else pa.py_buffer(part) for part in (bits, *data)]
+    return pa.Array.from_buffers(pa.type_for_alias(kind), len(values), buffers)
 
 
 def _truths(goal: GoalStatus, subgoals: Mapping[str, bool]) -> list[tuple[str, Mapping[str, bool]]]:

@@ -57,14 +57,20 @@ def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole") / "run"
     done = killed(folder, 0)
     assert done.returncode == 0, done.stderr
-    return contents(folder), int(done.stdout)
+    count, _, with_pandas = done.stdout.partition(" ")
+    return contents(folder), int(count), with_pandas
+
+
+def test_traces_are_written_without_pandas(uninterrupted):
+    """Its import takes 0.5 s, in every process of a run."""
+    assert uninterrupted[2] == "False"
 
 
 @pytest.mark.parametrize("moment", range(10))
 def test_a_run_killed_at_a_random_moment_and_resumed_equals_an_uninterrupted_one(
     tmp_path, uninterrupted, moment
 ):
-    whole, count = uninterrupted
+    whole, count, _ = uninterrupted
     at = random.Random(moment).randrange(1, count + 1)
     folder = tmp_path / "run"
     assert killed(folder, at).returncode == -signal.SIGKILL
@@ -73,7 +79,7 @@ def test_a_run_killed_at_a_random_moment_and_resumed_equals_an_uninterrupted_one
 
 
 def test_a_run_killed_again_and_again_still_gets_there(tmp_path, uninterrupted):
-    whole, _ = uninterrupted
+    whole, *_ = uninterrupted
     folder = tmp_path / "run"
     draw = random.Random(99)
     while (code := killed(folder, draw.randrange(40, 120)).returncode) != 0:
