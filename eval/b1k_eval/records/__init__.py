@@ -1,1 +1,1 @@
-"""What is kept of a run: scores, traces, the run folder, and reading it back."""
+"""Records of a run: scores, traces, the run folder, and reading it back."""

@@ -1,8 +1,8 @@
-"""The columns of a trace, declared once: what each is, where its value comes from, how it is used.
+"""The columns of a trace, declared once.
 
-A new column is an entry in `COLUMNS`, which also says whether the page draws it, a replay is held
-against it, and the Rerun file has it; its value comes from what the loop tells in a `StepEvent`.
-All describe the state after the step unless said otherwise.
+A new column is an entry in `COLUMNS`: how its value is taken from a `StepEvent`, whether the page
+draws it, whether a replay must reproduce it, and where the Rerun file has it. Columns describe the
+state after the step unless stated otherwise.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ Kind = Literal["bool", "int8", "int32", "float32", "float64", "string"]
 
 PREDICATE_PREFIX = "predicate:"
 SUBGOAL_PREFIX = "subgoal:"
-"""In front of the name in a column of truths."""
+"""Prefixes of the columns of truths."""
 
 
 def _none(event: StepEvent) -> None:
-    """Of truths, which `TraceColumn.truths` gives."""
+    """Stand in for the value of truths, which comes from `TraceColumn.truths`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TraceColumn:
-    """A column of the trace, or several of one kind.
+    """A column of the trace, or a group of columns.
 
     Attributes:
-        name: Its name; of several, what their names begin with.
+        name: Name, or the common prefix of a group.
         kind: Type in the file.
-        meaning: What it says, with unit and frame.
-        value: Its value of a step: None for null; of several, an array of one value each.
-        ends: What the names of several end with; empty for a single one and for truths.
-        truths: Of bool columns whose names are the episode's own: name to truth, of any state.
-        with_noise: It is there only in runs with action noise.
-        newer: Traces of older versions may lack it: it is read as nulls there.
-        tolerance: A replay may differ by this much and is still equal; None: not compared.
-        curve: Label of its curve on the page, which is drawn from 0 upwards; None: no curve.
-        rerun: Its entity below `policy/` in the Rerun file, and the tab that shows it; None: not
-            there by itself.
+        meaning: Meaning, with unit and frame.
+        value: Its value for a step, None for null; for a group, an array.
+        ends: Suffixes of a group's names; empty for a single column and for truths.
+        truths: For bool columns named by the episode: truth by name.
+        with_noise: Written only in runs with action noise.
+        newer: Traces of older versions may lack it; it is then read as nulls.
+        tolerance: Largest difference of an equal replay; None if not compared.
+        curve: Label of its curve on the page, drawn from 0 upwards; None for no curve.
+        rerun: Entity below `policy/` in the Rerun file, and the tab that shows it; None if it has
+            no entity of its own.
     """
 
     name: str
@@ -59,15 +59,15 @@ class TraceColumn:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names in the file, but for truths, whose names are the episode's."""
+        """Names in the file; not for truths, which the episode names."""
         return tuple(f"{self.name}{end}" for end in self.ends) or (self.name,)
 
 
 _ACTION = tuple(map(str, range(ACTION_DIM)))
 _SAME_M = 1e-6
-"""A contact that goes another way soon makes it more [m]."""
+"""Tolerance of positions [m]: a contact that goes another way soon exceeds it."""
 _SAME_Q = 1e-6
-"""The q-score is a fraction of a few predicates, in float32."""
+"""Tolerance of the q-score, a fraction of a few predicates in float32."""
 
 _POSITIONS = (
     TraceColumn(
@@ -191,21 +191,21 @@ COLUMNS: tuple[TraceColumn, ...] = (
     ),
     *_POSITIONS,
 )
-"""In the order of the file."""
+"""All columns in the order of the file."""
 
 TRUTHS: tuple[TraceColumn, ...] = tuple(column for column in COLUMNS if column.truths)
 POSITIONS: tuple[str, ...] = tuple(name for column in _POSITIONS for name in column.names)
 COMPARED: Mapping[str, TraceColumn] = {
     name: column for column in COLUMNS if column.tolerance is not None for name in column.names
 }
-"""What a replay must reproduce besides the truths, by name in the file."""
+"""Columns that a replay must reproduce besides the truths, by name in the file."""
 NEWER: Mapping[str, Kind] = {
     name: column.kind for column in COLUMNS if column.newer for name in column.names
 }
 
 
 def truths_of(goal: GoalStatus, subgoals: Mapping[str, bool]) -> dict[str, bool]:
-    """Predicates and sub-goals of a state, by the name of their column."""
+    """Return the predicates and sub-goals of a state, by column name."""
     return {
         f"{column.name}{name}": holds
         for column in TRUTHS

@@ -1,8 +1,8 @@
-"""One episode as its files have it: the schema of result.json and of its line in episodes.jsonl.
+"""The record of one episode: the schema of result.json and of its line in episodes.jsonl.
 
-Built once, where an episode ends (`b1k_eval.records.scoring.episode_record`) or is imported, and
-read by everything else. The fields of the dataclass are the schema: their types are what a file
-may hold, their order is that of the file. Those without a default are also in the line.
+It is built where an episode ends (`b1k_eval.records.scoring.episode_record`) or is imported. The
+fields of the dataclass are the schema, with types and order as in the file. Those without a default
+are also in the line.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OUTCOMES: tuple[Outcome, ...] = ("success", "failure", "error")
 
 
 class EpisodeKey(NamedTuple):
-    """Which episode of a run."""
+    """Identifies an episode of a run."""
 
     task: str
     instance: int
@@ -36,7 +36,7 @@ class EpisodeKey(NamedTuple):
 
 
 class DamagedRecordError(Exception):
-    """Why a record cannot be used, in words."""
+    """A record that cannot be used; the text says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,33 +45,33 @@ class EpisodeRecord:
 
     Attributes:
         task: Task name.
-        task_index: Its number in the table of tasks.
+        task_index: Index in the table of tasks.
         instance: Index within the split.
-        rollout: Try number.
+        rollout: Number of the attempt.
         seed: Seed of the episode.
         outcome: `success`, `failure` or `error`.
         success: None for an error.
         q_score: In [0, 1]; None for an error.
         failure_reason: Machine-readable cause where the policy was at fault, else None.
-        message: Fault or error in words, and what the simulator did wrong, else None.
-        not_finite: Numbers that are not finite in observations (`loop.events.NotFinite`).
-        traceback: Where the fault or error came from.
+        message: Fault or error in words, and numbers that were not finite; else None.
+        not_finite: As JSON values of `loop.events.NotFinite`.
+        traceback: Of the fault or error.
         steps: Control steps executed.
-        simulated_s: The same as simulated time [s].
+        simulated_s: Simulated time [s].
         terminated: The goal was reached.
         truncated: The time limit was reached.
         inferences: How often the policy was asked.
-        stalled_steps: Steps at which no action was at hand, as the policy was still thinking.
-        privileged: The policy read the simulator's truth.
-        remarks: What a person should read before trusting it.
+        stalled_steps: Steps with no action ready.
+        privileged: The policy read the simulator's state.
+        remarks: What a reader should know before trusting the result.
         initial_predicates: Truth of the goal's predicates before the first action.
-        predicates: The same after the last.
-        subgoals: First step after which each sub-goal held, in the task's order; 0 at the start,
-            None never. Empty if the task has none.
+        predicates: Truth of the goal's predicates after the last action.
+        subgoals: First step after which each sub-goal held, in the task's order; 0 for the start,
+            None for never. Empty if the task has none.
         efficiency: Official time and distance figures; None for an error.
-        recording: `frames`, `fps` and `bytes` of video.mp4, as it was made; None where there is
-            none. In result.json only where there is one; older versions did not record it.
-        timing: Wall times [s]; empty where they are not known.
+        recording: `frames`, `fps` and `bytes` of video.mp4; None, and not in result.json, if there
+            is no video or an older version made it.
+        timing: Wall times [s]; empty if unknown.
     """
 
     task: str
@@ -103,7 +103,7 @@ class EpisodeRecord:
 
     @property
     def key(self) -> EpisodeKey:
-        """Which episode of its run."""
+        """The key in its run."""
         return EpisodeKey(self.task, self.instance, self.rollout)
 
     @property
@@ -112,26 +112,26 @@ class EpisodeRecord:
         return self.key.folder
 
     def to_json(self) -> dict[str, Any]:
-        """Content of result.json."""
+        """Return the content of result.json."""
         values = {each.name: _plain(getattr(self, each.name)) for each in _FIELDS}
         if self.recording is None:
             del values["recording"]
         return {"format": FORMAT, **values}
 
     def line(self) -> dict[str, Any]:
-        """The episode's line in episodes.jsonl."""
+        """Return the episode's line in episodes.jsonl."""
         return {name: _plain(getattr(self, name)) for name in LINE_FIELDS}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any], *, line: bool = False) -> EpisodeRecord:
-        """Read result.json, or a line: of an error, whose files a retry is replacing.
+        """Read result.json, or the line of an error whose files a retry is replacing.
 
         Args:
             record: Its content.
-            line: Whether it is a line, which leaves out what has a default.
+            line: Whether it is a line, which lacks the fields with a default.
 
         Raises:
-            DamagedRecordError: A field is missing or of another kind, or they contradict each
+            DamagedRecordError: A field is missing or has a wrong type, or fields contradict each
                 other.
         """
         values = {}
@@ -168,7 +168,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
     "tuple": (list,),
     "None": (type(None),),
 }
-"""What JSON may have for a type, by the first word of its annotation."""
+"""Types of the JSON values of a field, by the first word of its annotation."""
 
 
 def _read(each: Field[Any], value: Any) -> Any:  # noqa: ANN401 - a JSON value
@@ -176,8 +176,9 @@ def _read(each: Field[Any], value: Any) -> Any:  # noqa: ANN401 - a JSON value
     if str(each.type).endswith("| None"):
         words.append("None")
     kinds = [kind for word in words for kind in _KINDS[word]]
+    # Not `isinstance`, for which true and false are integers.
     if type(value) not in kinds or (each.type == "Outcome" and value not in OUTCOMES):
-        raise DamagedRecordError(f"{each.name!r} is {value!r}")  # true and false are no numbers
+        raise DamagedRecordError(f"{each.name!r} is {value!r}")
     if isinstance(value, dict):
         return MappingProxyType(value)
     return tuple(value) if isinstance(value, list) else value

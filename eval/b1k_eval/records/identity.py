@@ -1,8 +1,8 @@
-"""What of a run may not change between its sessions, and what older versions recorded less of.
+"""Checking that a resumed run has the settings it was started with.
 
-`identity` in run.json holds everything that decides a result, and words that explain it: where a
-field of a contract came from, remarks. Only the former is compared, so that a version that says
-the same in other words takes up the run.
+`identity` in run.json holds everything that decides a result, and texts that explain it, such as
+remarks and the source of a contract's fields. Only what decides is compared, so that a version
+with other texts can resume the run.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from b1k_eval.settings import settled
 from b1k_policies.contract.fields import completed
 
 _WORDS = ("remarks",)
-"""Keys of a policy's description that explain and decide nothing."""
+"""Keys of a policy's description that only explain."""
 _NEWER = ("variables", "packages")
-"""Keys of it that the first runs did not have; what held then is not known."""
+"""Keys that the first runs did not record; not compared with those runs."""
 
 
 def check_identity(path: Path, known: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    """Hold a run that is to be resumed to what it was started as.
+    """Compare a run that is to be resumed with this session.
 
     Args:
         path: The run folder, for the message.
@@ -32,9 +32,9 @@ def check_identity(path: Path, known: Mapping[str, Any], asked: Mapping[str, Any
         asked: The record of this session.
 
     Raises:
-        UsageError: They differ; names every difference.
+        UsageError: They differ; the message names every difference.
     """
-    now = json.loads(to_json(asked["identity"]))  # tuples and lists are the same thing on disk
+    now = json.loads(to_json(asked["identity"]))  # tuples become lists, as on disk
     then = dict(known["identity"])
     for side in (then, now):
         if isinstance(side.get("settings"), dict):
@@ -53,7 +53,7 @@ def check_identity(path: Path, known: Mapping[str, Any], asked: Mapping[str, Any
 
 
 def _deciding(policy: Mapping[str, Any], unknown: list[str]) -> dict[str, Any]:
-    """A policy's description without words, and without what the other side cannot know."""
+    """Return a policy's description without texts and without keys unknown to the other side."""
     left_out = (*_WORDS, *unknown)
     deciding = {name: value for name, value in policy.items() if name not in left_out}
     found = deciding.get("contract")

@@ -1,11 +1,8 @@
-"""A run folder read for analysis: what is usable is kept, what is damaged is named and left out.
+"""Reading a run folder for analysis.
 
-Resuming a run must refuse any damage (`b1k_eval.records.run_files`); looking at one need not. An
-episode whose files cannot be trusted is listed under `RunData.damaged` with the reason, everything
-else counts. Nothing is repaired, and an `error` stays an error.
-
-Traces are not opened by `read_run_data`: `read_trace` reads one episode's, column by column, on
-demand.
+Resuming a run must refuse any damage (`b1k_eval.records.run_files`); analysis need not. An episode
+whose files are damaged is listed in `RunData.damaged` with the reason, and everything else counts.
+Nothing is repaired. Traces are opened one by one, by `read_trace`.
 """
 
 from __future__ import annotations
@@ -36,11 +33,10 @@ from b1k_eval.settings import settled
 
 @dataclass(frozen=True, kw_only=True)
 class Damaged:
-    """What was left out.
+    """An episode that was left out.
 
     Attributes:
-        name: The episode (TASK-INSTANCE-ROLLOUT), or the line of episodes.jsonl where it is not
-            known which one that is.
+        name: The episode (TASK-INSTANCE-ROLLOUT), or the number of a line that names none.
         why: What is wrong with it.
     """
 
@@ -50,41 +46,37 @@ class Damaged:
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeData(EpisodeRecord):
-    """A finished episode, and where its files lie.
-
-    Attributes:
-        folder: The episode's folder.
-    """
+    """A finished episode and the folder with its files."""
 
     folder: Path
 
     @property
     def trace(self) -> Path | None:
-        """trace.parquet; None if it is not there."""
+        """trace.parquet; None if missing."""
         return _present(self.folder / TRACE_FILE)
 
     @property
     def video(self) -> Path | None:
-        """video.mp4; None if it is not there."""
+        """video.mp4; None if missing."""
         return _present(self.folder / VIDEO_FILE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunData:
-    """A run as far as it is finished and undamaged.
+    """The finished and undamaged part of a run.
 
     Attributes:
         path: The run folder.
         name: Its name.
-        identity: What was run, as run.json has it.
-        sessions: When and where, as run.json has it.
+        identity: `identity` of run.json.
+        sessions: `sessions` of run.json.
         label: The policy for tables: its name, or a checkpoint's origin and contract, and in
             parentheses what its numbers depend on (privileged, forced).
-        plan: Every episode of the run, instance by instance, rollout by rollout.
+        plan: All episodes of the run, by instance and rollout.
         episodes: The finished ones, in the order of the plan.
-        pending: Those of the plan that have no line: the run is still being written, or was
-            stopped. An episode whose line cannot even be read counts here as well.
-        damaged: What was left out, and why.
+        pending: Those without a line, as the run is unfinished; also those whose line cannot be
+            read.
+        damaged: Episodes that were left out.
     """
 
     path: Path
@@ -105,7 +97,7 @@ class RunData:
 
     @property
     def scored(self) -> tuple[EpisodeData, ...]:
-        """Successes and failures; an error is no evidence either way."""
+        """Successes and failures."""
         return tuple(episode for episode in self.episodes if episode.outcome != "error")
 
     @property
@@ -115,18 +107,15 @@ class RunData:
 
     @property
     def privileged(self) -> bool:
-        """Whether the policy reads the simulator's truth."""
+        """Whether the policy reads the simulator's state."""
         return bool(self.identity.get("privileged"))
 
 
 def read_run_data(path: str | Path) -> RunData:
     """Read a run folder, finished or not.
 
-    Args:
-        path: The folder, with run.json.
-
     Raises:
-        UsageError: There is no run, or run.json is damaged: then nothing can be said of it.
+        UsageError: There is no run, or run.json is damaged.
     """
     path = Path(path)
     record = read_run(path)
@@ -163,10 +152,10 @@ def read_run_data(path: str | Path) -> RunData:
 
 
 def read_trace(episode: EpisodeData) -> EpisodeTrace:
-    """Open an episode's trace; its columns are read when they are asked for.
+    """Open an episode's trace; columns are read on demand.
 
     Raises:
-        DamagedTraceError: There is none, it cannot be read, or it has not one row a step.
+        DamagedTraceError: It is missing, cannot be read, or does not have one row per step.
     """
     if episode.trace is None:
         raise DamagedTraceError(f"{episode.folder} has no {TRACE_FILE}")
@@ -177,11 +166,11 @@ def read_trace(episode: EpisodeData) -> EpisodeTrace:
 
 
 _IN_BOTH = (*EpisodeKey._fields, "outcome", "steps")
-"""What an episode's line must have, equal to its result.json."""
+"""Fields that an episode's line must have, equal to its result.json."""
 
 
 def _plan(identity: Mapping[str, Any]) -> tuple[EpisodeKey, ...]:
-    """The episodes of a run, in the order in which `b1k-eval run` plans them."""
+    """Return the episodes of a run, in the order of `launch.plan_episodes`."""
     settings = identity["settings"]
     return tuple(
         EpisodeKey(settings["task"], instance, rollout)
@@ -207,7 +196,7 @@ def _label(identity: Mapping[str, Any]) -> str:
 def _lines(
     path: Path, plan: set[EpisodeKey]
 ) -> tuple[dict[EpisodeKey, dict[str, Any]], list[Damaged]]:
-    """The usable lines of episodes.jsonl, and what is wrong with the others."""
+    """Return the usable lines of episodes.jsonl, and what is wrong with the others."""
     lines: dict[EpisodeKey, dict[str, Any]] = {}
     seen: dict[EpisodeKey, int] = {}
     damaged = []
@@ -227,7 +216,7 @@ def _lines(
 
 
 def _episode(path: Path, key: EpisodeKey, line: dict[str, Any]) -> EpisodeData:
-    """What a line and its folder say together."""
+    """Combine a line and its folder."""
     folder = path / EPISODES_FOLDER / key.folder
     failed = line["outcome"] == "error"
     result: dict[str, Any] | None = None
@@ -237,7 +226,7 @@ def _episode(path: Path, key: EpisodeKey, line: dict[str, Any]) -> EpisodeData:
         if not failed:
             raise DamagedRecordError(f"{RESULT_FILE} cannot be read ({error.strerror})") from error
     if result is None or (failed and result.get("outcome") != "error"):
-        # A retry of the error is taking the place of its files, and has no line yet.
+        # A retry is replacing the files of the error and has no line yet.
         return EpisodeData(**vars(EpisodeRecord.from_json(line, line=True)), folder=folder)
     for name in _IN_BOTH:
         if result.get(name) != line[name]:

@@ -1,4 +1,4 @@
-"""Where a run came from: versions, machine, commit. Recorded per session, never compared.
+"""Provenance of a session: versions, machine, commit. Recorded, not compared on resume.
 
 The one version that is compared, that of b1k-eval, is in run.json's identity as well.
 """
@@ -29,22 +29,22 @@ PACKAGES: tuple[str, ...] = (
     "torch",
     "transformers",
 )
-"""Distributions whose version could change a number."""
+"""Distributions whose version could change a result."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """One process that worked on a run; a resumed run has several.
+    """One session of a run; a resumed run has several.
 
     Attributes:
         started_at: UTC, ISO 8601.
-        argv: The command as it was typed.
-        versions: Distribution to version; absent ones are left out.
+        argv: The command as typed.
+        versions: Version by distribution; only of installed ones.
         python: Version of Python.
-        platform: Operating system and libc, as `platform.platform()`.
+        platform: Operating system and libc, from `platform.platform()`.
         cpu: Model of the processor.
         cpu_count: Logical processors this process may use.
-        git_commit: Commit of the checkout this package is imported from; None if there is none.
+        git_commit: Commit of the checkout this package is imported from, if any.
         git_dirty: Whether that checkout differs from the commit.
     """
 
@@ -59,7 +59,7 @@ class Provenance:
     git_dirty: bool | None
 
     def as_json(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         return {**asdict(self), "argv": list(self.argv)}
 
 
@@ -99,7 +99,7 @@ def _cpu() -> str:
 
 
 def _git() -> tuple[str | None, bool | None]:
-    """Commit and dirty flag, only of a checkout this very package lies in as source."""
+    """Return commit and dirty flag of the checkout that holds this package's source, if any."""
     package = Path(b1k_eval.__file__).resolve().parent
     root = package.parent.parent
     if not (root / ".git").exists() or package != root / "eval" / "b1k_eval":

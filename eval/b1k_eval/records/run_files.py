@@ -1,4 +1,4 @@
-"""Reading a run folder, with suspicion: what is damaged is named, never repaired by guess.
+"""Reading the files of a run folder; damage is reported, never repaired by guess.
 
 The layout is described in `b1k_eval.records.store`, which writes it.
 """
@@ -58,9 +58,9 @@ class Line(NamedTuple):
     """A line of episodes.jsonl.
 
     Attributes:
-        number: Counted from 1.
-        key: Whose it is; None where it does not say.
-        content: What it holds, as far as it can be read.
+        number: From 1.
+        key: Its episode; None if it names none.
+        content: Its content, as far as it can be read.
         problem: Why it cannot be used; None if it can.
     """
 
@@ -71,7 +71,7 @@ class Line(NamedTuple):
 
 
 def read_lines(path: Path, needed: Sequence[str]) -> Iterator[Line]:
-    """Read episodes.jsonl; a torn last line is an episode that has none yet, and is left out.
+    """Read episodes.jsonl, without a torn last line: its episode counts as unfinished.
 
     Args:
         path: The run folder.
@@ -110,10 +110,10 @@ def read_lines(path: Path, needed: Sequence[str]) -> Iterator[Line]:
 
 
 def read_episodes(path: Path) -> dict[EpisodeKey, dict[str, Any]]:
-    """The lines of episodes.jsonl, in their order, to go on with the run.
+    """Read the lines of episodes.jsonl in order, for resuming the run.
 
     Raises:
-        UsageError: A line is damaged or occurs twice, or its files are not there.
+        UsageError: A line is damaged or occurs twice, or its files are missing.
     """
     episodes: dict[EpisodeKey, dict[str, Any]] = {}
     for number, key, line, problem in read_lines(path, LINE_FIELDS):
@@ -123,7 +123,7 @@ def read_episodes(path: Path) -> dict[EpisodeKey, dict[str, Any]]:
             raise UsageError(f"{where} is damaged ({problem}): {advice}")
         if key in episodes:
             raise UsageError(f"{where} repeats episode {key.folder}: {advice}")
-        # An error's files may be missing: killed while a retry was taking their place.
+        # An error's files may be missing, if a process was killed while a retry replaced them.
         present = (path / EPISODES_FOLDER / key.folder / RESULT_FILE).is_file()
         if not present and line["outcome"] != "error":
             raise UsageError(
@@ -134,10 +134,10 @@ def read_episodes(path: Path) -> dict[EpisodeKey, dict[str, Any]]:
 
 
 def parse_object(data: bytes) -> dict[str, Any]:
-    """A JSON object, without NaN and the infinities, which Python reads and JSON does not have.
+    """Parse a JSON object; NaN and infinities, which Python's parser accepts, are refused.
 
     Raises:
-        DamagedRecordError: It is none.
+        DamagedRecordError: It is not a JSON object.
     """
     try:
         value = json.loads(data.decode("utf-8"), parse_constant=_refuse)

@@ -1,9 +1,9 @@
 """The official figures of an episode: success, q-score, time and distances.
 
 Formulas: StanfordVL/BEHAVIOR-1K, `OmniGibson/omnigibson/metrics/task_metric.py` (time) and
-`agent_metric.py` (distances); what a policy's fault costs, from the 2026 evaluator. The q-score
-itself is the env's (`b1k_envs.tasks.goals`). JSON has no Infinity, which the official files write
-where the robot did not move: here that is None, and `notes` says why.
+`agent_metric.py` (distances); the penalty for a policy's fault is that of the 2026 evaluator. The
+q-score comes from the env (`b1k_envs.tasks.goals`). Where the robot did not move, the official
+files have Infinity, which JSON lacks; here it is None, and `notes` says why.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from b1k_eval.loop.events import EpisodeResult, EpisodeStart, StepEvent, Subscri
 from b1k_eval.records.episode import EpisodeRecord
 
 BODIES: tuple[str, ...] = ("base", "left", "right")
-"""Keys of the distances, as the official files have them; left and right are the hands."""
+"""Keys of the distances in the official files; left and right are the hands."""
 
 
 class ScoreKeeper(Subscriber):
-    """Adds up, over one episode after another, what the official metrics add up.
+    """Accumulates the official metrics of an episode.
 
     Attributes:
         initial_predicates: Truth of the goal predicates before the first action.
-        subgoal_steps: First step after which each sub-goal held; 0 at the start, None never.
+        subgoal_steps: First step after which each sub-goal held; 0 for the start, None for never.
         distance: Path length by body [m], world frame; a hand's includes the base's motion.
     """
 
@@ -39,18 +39,19 @@ class ScoreKeeper(Subscriber):
         self._last: tuple[list[float], ...] | None = None
 
     def on_start(self, start: EpisodeStart) -> None:
-        """Forget the last episode."""
+        """Reset for a new episode."""
         self.initial_predicates = dict(start.goal.predicates)
         self.subgoal_steps = {name: 0 if holds else None for name, holds in start.subgoals.items()}
         self.distance = dict.fromkeys(BODIES, 0.0)
         self._last = None
 
     def on_step(self, event: StepEvent) -> None:
-        """Add one step. The first only sets the positions: its displacement is not counted."""
+        """Add one step."""
         for name, holds in event.subgoals.items():
             if holds and self.subgoal_steps[name] is None:
                 self.subgoal_steps[name] = event.result.step
         now = _as_lists(event.result.agent)
+        # As in the official metric, the first step only sets the positions.
         if self._last is not None:
             for body, here, there in zip(BODIES, now, self._last, strict=True):
                 self.distance[body] += math.dist(here, there)
@@ -68,16 +69,16 @@ def efficiency(
     *,
     forfeited: ProtocolYear | None = None,
 ) -> dict[str, Any]:
-    """Time and distances as the official files have them, and why a figure is missing.
+    """Compute time and distances as in the official files, in JSON values.
 
     Args:
         steps: Control steps executed.
         distance: Path lengths by body [m], `ScoreKeeper.distance`.
         human: Means over the human demonstrations.
-        forfeited: Protocol, where the policy's fault ended the episode; see `official_figures`.
+        forfeited: Protocol, if the policy's fault ended the episode; see `official_figures`.
 
     Returns:
-        `official_figures` with None for what JSON does not have, and `notes` that say why.
+        `official_figures` with None for NaN and infinities, and `notes` that say why.
     """
     known = {body: way if math.isfinite(way) else math.nan for body, way in distance.items()}
     figures = official_figures(steps, known, human, forfeited=forfeited == "2026")
@@ -101,11 +102,11 @@ def efficiency(
 def official_figures(
     steps: int, distance: Mapping[str, float], human: HumanStats, *, forfeited: bool
 ) -> dict[str, dict[str, Any]]:
-    """The figures as the evaluator computes them, in the order of its files.
+    """Compute the figures as the evaluator does, in the order of its files.
 
     Args:
         steps: Control steps executed.
-        distance: Path lengths by body [m]; NaN where a position was none.
+        distance: Path lengths by body [m]; NaN if a position was not finite.
         human: Means over the human demonstrations.
         forfeited: The policy's fault ended the episode: the rules of 2026 then set the normalised
             distances to 0 and the time to that of the limit; 2025 has no such rule.
@@ -113,7 +114,7 @@ def official_figures(
     Returns:
         `agent_distance` and `normalized_agent_distance` by body and `time`, with
         `simulator_steps`, `simulator_time` [s] and `normalized_time`. A normalised figure is
-        infinite where the robot did not move and None where the human one is not published.
+        infinite if the robot did not move and None if the human one is not published.
     """
     theirs = (human.distance_traveled, human.left_eef_displacement, human.right_eef_displacement)
     normalized = {
@@ -145,7 +146,7 @@ def _ratio(human: float | None, measured: float) -> float | None:
 def _without_infinity(
     block: dict[str, Any], key: str, name: str, what: str, notes: list[str]
 ) -> None:
-    """Put None in place of what is no number, and say why."""
+    """Replace NaN or an infinity by None, and add a note that says why."""
     value = block[key]
     if value is None:
         notes.append(f"{name} is null: the human figure of this task is not published")
@@ -164,15 +165,15 @@ def episode_record(
     human: HumanStats,
     recording: Mapping[str, Any] | None = None,
 ) -> EpisodeRecord:
-    """What is kept of an episode.
+    """Build the record of an episode.
 
-    `success` and `q_score` are None for an `error`: it is not scored. A failure by the policy's
-    fault scores q = 0 whatever was reached before, as the 2026 rules have it.
+    An `error` is not scored: `success` and `q_score` are None. A failure by the policy's fault
+    scores q = 0 whatever was reached before, as in the 2026 rules.
 
     Args:
-        result: How it ended.
-        keeper: Listened to it.
-        human: What its figures are relative to.
+        result: Its result.
+        keeper: Its accumulated metrics.
+        human: Means over the human demonstrations.
         recording: `frames`, `fps` and `bytes` of its video; None if it has none.
     """
     episode, goal = result.episode, result.goal

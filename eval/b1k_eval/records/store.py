@@ -1,17 +1,15 @@
-"""The run folder: written atomically, resumable, read back with suspicion.
+"""Writing the run folder: atomic and resumable.
 
     RUN/run.json            what was asked and with what
         episodes.jsonl      one line per finished episode
         episodes/TASK-INSTANCE-ROLLOUT/{result.json,trace.parquet,video.mp4}
 
 An episode is written under a temporary name, flushed, renamed in one step, and only then gets its
-line, so a line means complete files. Killed at any moment, the folder holds at worst temporary
+line, so a line means complete files. A process killed at any moment leaves at worst temporary
 files, one episode folder without a line, and a last line without its newline; `--resume` clears
 all three away. Any other damage is reported, never repaired by guess. A later result for an
-episode whose line says `error` replaces that line.
-
-Lines are JSON, in the order of the plan once the run is complete; their fields are those of
-`EpisodeRecord` that have no default.
+episode whose line says `error` replaces that line. Once the run is complete, lines are in the
+order of the plan.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ from b1k_eval.records.run_files import (
 LOCK_FILE = ".lock"
 
 RESUME = "--resume"
-"""What to do about a run once it can be written again."""
+"""Advice of error messages once there is a run."""
 
 START_AGAIN = "start again, or choose another --out"
 """The same before there is a run."""
@@ -50,11 +48,11 @@ _PROBE_BYTES = 1 << 20
 
 
 class StorageError(B1kEvalError):
-    """The results folder cannot be written any more, e.g. because the disk is full."""
+    """The run folder cannot be written, e.g. because the disk is full."""
 
 
 def disk_full(error: BaseException | None) -> bool:
-    """Whether an exception, or what it was raised from, is a full disk."""
+    """Return whether an exception was caused by a full disk."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _FULL:
             return True
@@ -63,13 +61,13 @@ def disk_full(error: BaseException | None) -> bool:
 
 
 class RunStore:
-    """The one writer of a run folder. Has the folder's claim until `close`.
+    """The only writer of a run folder; it holds the folder's lock until `close`.
 
     Attributes:
         path: The folder.
         record: Content of run.json.
         episodes: The lines, by episode.
-        remark: What a person should know about the folder; None where all is as usual.
+        remark: A remark on the lock for the user, or None.
     """
 
     def __init__(
@@ -89,7 +87,7 @@ class RunStore:
         self._then = then
 
     def pending(self, plan: Iterable[EpisodeKey]) -> list[EpisodeKey]:
-        """The episodes of the plan that have no result yet, or only an error."""
+        """Return the episodes of the plan that have no result yet, or only an error."""
         return [
             key
             for key in plan
@@ -97,7 +95,7 @@ class RunStore:
         ]
 
     def begin(self, key: EpisodeKey) -> Path:
-        """An empty folder to write the episode's files into.
+        """Make an empty temporary folder for the episode's files.
 
         Raises:
             StorageError: It cannot be made.
@@ -109,11 +107,11 @@ class RunStore:
         return folder
 
     def commit(self, folder: Path, record: EpisodeRecord) -> None:
-        """Make the episode part of the run: files first, line last.
+        """Add the episode to the run: files first, line last.
 
         Args:
-            folder: From `begin`, with result.json and what else there is.
-            record: What result.json says.
+            folder: From `begin`, with all files of the episode.
+            record: The content of result.json.
 
         Raises:
             StorageError: Something cannot be written; the episode then has no line.
@@ -124,7 +122,7 @@ class RunStore:
             for file in folder.iterdir():
                 _fsync_file(file)
             fsync_folder(folder)
-            if final.exists():  # an error's files, or those of an episode that got no line
+            if final.exists():  # files of an error, or of an episode without a line
                 replaced = final.with_name(f"{TEMP_PREFIX}old-{key.folder}")
                 shutil.rmtree(replaced, ignore_errors=True)
                 final.replace(replaced)
@@ -145,7 +143,7 @@ class RunStore:
                 raise
 
     def finish(self, plan: Iterable[EpisodeKey]) -> None:
-        """Put the lines into the order of the plan, whatever order they were finished in."""
+        """Put the lines into the order of the plan."""
         order = [key for key in plan if key in self.episodes]
         if order != list(self.episodes):
             self.episodes = {key: self.episodes[key] for key in order}
@@ -153,17 +151,14 @@ class RunStore:
                 self._rewrite()
 
     def close(self) -> None:
-        """Let go of the lock; safe to call twice."""
+        """Release the lock; safe to call twice."""
         self._lock.close()
 
     def clean(self, plan: Iterable[EpisodeKey]) -> None:
-        """Remove what a killed process left: temporary files, folders and lines half written.
-
-        Args:
-            plan: All episodes of the run; a line of another one is damage.
+        """Remove what a killed process left: temporary files, folders and half-written lines.
 
         Raises:
-            UsageError: The folder has such a line; nothing is removed then.
+            UsageError: There is a line of an episode that is not in the plan; nothing is removed.
             StorageError: It cannot be removed.
         """
         plan = set(plan)
@@ -193,11 +188,8 @@ class RunStore:
     def write_record(self, then: str | None = None) -> None:
         """Write run.json.
 
-        Args:
-            then: What to do where that fails and the cause is put right; None as for the rest.
-
         Raises:
-            StorageError: It cannot be written.
+            StorageError: It cannot be written; `then` is the advice if it differs from the usual.
         """
         with storing(self.path / RUN_FILE, then or self._then):
             write_atomic(self.path / RUN_FILE, to_json(self.record).encode())
@@ -209,14 +201,14 @@ class RunStore:
         with file.open("ab", buffering=0) as out:
             length = out.seek(0, os.SEEK_END)
             try:
-                while left:  # a disk that is almost full takes a part, and refuses the rest
+                while left:  # an almost full disk writes a part and refuses the rest
                     written = os.write(out.fileno(), left)
                     if written == 0:
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
                     left = left[written:]
                 os.fsync(out.fileno())
             except OSError:
-                with suppress(OSError):  # else it is a torn last line, which a resume clears away
+                with suppress(OSError):  # otherwise a torn last line stays, which a resume removes
                     out.truncate(length)
                 raise
         if new:
@@ -235,21 +227,20 @@ def open_run(
     beside: bool = False,
     then: str = RESUME,
 ) -> RunStore:
-    """Start a run in a new or empty folder, or take up the one that is there.
+    """Start a run in a new or empty folder, or resume the one that is there.
 
     A start that fails leaves nothing behind.
 
     Args:
-        path: The run folder; made if need be.
+        path: The run folder; made if needed.
         record: Content of run.json for a new run. On resume, its `identity` must equal the
             recorded one, and its `sessions` are appended to the recorded ones.
-        resume: Take up a run; a folder without one is started anew.
-        beside: Where something is called `path` already, take a new folder of that name with a
-            number.
-        then: What to do where something cannot be written later on, once it can be.
+        resume: Resume a run; if there is none, start one.
+        beside: If `path` exists, use a new folder of that name with a number.
+        then: Advice of later error messages.
 
     Raises:
-        UsageError: The folder holds a run (without `resume`) or other things, cannot be written,
+        UsageError: The folder holds a run (without `resume`) or other files, cannot be written,
             is in use, is damaged, or was made with another identity.
         StorageError: The disk is full.
     """
@@ -261,12 +252,12 @@ def open_run(
         lock = _claim_folder(path)
     except BaseException:
         if made:
-            with suppress(OSError):  # it is not empty: somebody else was quicker
+            with suppress(OSError):  # not empty: another process was faster
                 path.rmdir()
         raise
-    exists = True  # until it was looked at
+    exists = True  # until checked, so that a failure deletes nothing
     try:
-        exists = check_folder(path, resume=resume)  # another process may have been quicker
+        exists = check_folder(path, resume=resume)  # again: only now the folder is locked
         if exists:
             known = read_run(path)
             check_identity(path, known, record)
@@ -279,20 +270,17 @@ def open_run(
         store.write_record(at_start)
     except BaseException:
         if made and not exists:
-            shutil.rmtree(path, ignore_errors=True)  # it has only what a start makes
+            shutil.rmtree(path, ignore_errors=True)  # it contains only what this start made
         lock.close()
         raise
     return store
 
 
 def check_folder(path: Path, *, resume: bool) -> bool:
-    """Refuse a folder that is not for this run, without touching it.
-
-    Returns:
-        Whether it holds a run.
+    """Refuse a folder that is not for this run, without touching it; return whether it has a run.
 
     Raises:
-        UsageError: See `open_run`; whether it is in use is not looked at.
+        UsageError: See `open_run`; the lock is not checked.
     """
     try:
         if not path.is_dir():
@@ -354,14 +342,14 @@ def _opening(path: Path) -> Iterator[None]:
 
 
 def _is_ours(entry: Path) -> bool:
-    """Whether an entry of a folder without run.json is what a start that was killed leaves."""
+    """Return whether a start that was killed may have left this entry."""
     if entry.name == EPISODES_FOLDER:
         return entry.is_dir() and not any(entry.iterdir())
     return entry.name.startswith((LOCK_FILE, TEMP_PREFIX))
 
 
 def _probe(path: Path) -> None:
-    """Write and remove a megabyte, to fail before the first episode rather than after it."""
+    """Write and remove a megabyte, so that a full disk is found before the first episode."""
     probe = path / f"{TEMP_PREFIX}probe"
     try:
         write_atomic(probe, bytes(_PROBE_BYTES))
@@ -371,15 +359,7 @@ def _probe(path: Path) -> None:
 
 @contextmanager
 def storing(path: Path, then: str = RESUME) -> Iterator[None]:
-    """Turn what the file system refuses into one sentence.
-
-    Args:
-        path: What is written.
-        then: What to do once that can be done.
-
-    Raises:
-        StorageError: In place of OSError.
-    """
+    """Turn an OSError from writing `path` into a StorageError with the advice `then`."""
     try:
         yield
     except OSError as error:

@@ -1,6 +1,6 @@
-"""What happened, step by step, one row per control step, written as parquet.
+"""Recording the trace, one row per control step, as parquet.
 
-`b1k_eval.records.columns` says which columns there are and what they mean.
+The columns are declared in `b1k_eval.records.columns`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,13 @@ _NUMBERED = [column for column in COLUMNS if column.truths is None]
 
 
 class Trace(Subscriber):
-    """Collects the rows of one episode after another; `write` puts the present one on disk."""
+    """Collects the rows of an episode.
+
+    Args:
+        with_command: Keep the command besides the executed action (runs with action noise).
+    """
 
     def __init__(self, *, with_command: bool = False) -> None:
-        """Prepare.
-
-        Args:
-            with_command: Keep the command beside the executed action (runs with action noise).
-        """
         columns = [column for column in _NUMBERED if with_command or not column.with_noise]
         self._single = [column for column in columns if not column.ends]
         self._several = [column for column in columns if column.ends]
@@ -38,16 +37,16 @@ class Trace(Subscriber):
         self._started = False
         self._names: dict[str, tuple[str, ...]] = {}  # of the truths, by column
         self._values: list[list[Any]] = [[] for _ in self._single]
-        # As bytes: an array of numpy each step would take several times their memory.
+        # As bytes: one numpy array per step would take several times the memory.
         self._arrays = [bytearray() for _ in self._several]
         self._truths = {column.name: bytearray() for column in TRUTHS}
 
     def __len__(self) -> int:
-        """Rows so far."""
+        """Return the number of rows so far."""
         return len(self._values[0])
 
     def on_start(self, start: EpisodeStart) -> None:
-        """Forget the last episode; fix the predicates and sub-goals of this one."""
+        """Reset for a new episode, and fix its predicates and sub-goals."""
         self._forget()
         self._started = True
         self._names = {name: tuple(found) for name, found in _truths(start.goal, start.subgoals)}
@@ -56,7 +55,7 @@ class Trace(Subscriber):
         """Add a row.
 
         Raises:
-            EnvError: The predicates or sub-goals changed their names within the episode.
+            EnvError: The names of predicates or sub-goals changed within the episode.
         """
         for name, found in _truths(event.goal, event.subgoals):
             if tuple(found) != self._names[name]:
@@ -71,7 +70,7 @@ class Trace(Subscriber):
             values.append(column.value(event))
 
     def write(self, path: Path) -> None:
-        """Write the rows so far as parquet, whole or not at all.
+        """Write the rows so far as parquet, atomically.
 
         Raises:
             OSError: The file cannot be written.
@@ -79,7 +78,7 @@ class Trace(Subscriber):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        # Encoded in memory (a few MB) so that the write to disk is one, and atomic.
+        # Encoded in memory (a few MB), so that the write to disk is atomic.
         sink = pa.BufferOutputStream()
         columns = self._arrow_columns()
         table = pa.Table.from_arrays(list(columns.values()), names=list(columns))
@@ -94,7 +93,7 @@ class Trace(Subscriber):
             if column.name in single:
                 table[column.name] = _nullable(single[column.name], column.kind)
             elif not self._started:
-                break  # it ended before the world was there: no rows, and no names yet
+                break  # the episode ended before its start: no rows, and no names of truths
             elif column.truths is not None:
                 names = [f"{column.name}{name}" for name in self._names[column.name]]
                 table.update(self._split(column, names, self._truths[column.name]))

@@ -1,6 +1,6 @@
-"""The trace of one episode, opened for analysis: columns as numpy, read when they are asked for.
+"""Reading a trace for analysis: columns as numpy arrays, on demand.
 
-What the columns mean is said in `b1k_eval.records.columns`.
+The columns are declared in `b1k_eval.records.columns`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from b1k_envs.parquet import require_pyarrow
 from b1k_eval.records.columns import NEWER, SUBGOAL_PREFIX
 
 Values = npt.NDArray[Any]
-"""A column of a trace, one value a control step; `EpisodeTrace.read` says of which dtype."""
+"""A column of a trace, one value per control step; dtypes as in `EpisodeTrace.read`."""
 
 
 class DamagedTraceError(B1kEvalError):
@@ -25,19 +25,19 @@ class DamagedTraceError(B1kEvalError):
 
 
 class EpisodeTrace:
-    """The trace of one episode, whose columns are read when they are asked for."""
+    """The trace of one episode; columns are read on demand."""
 
     def __init__(self, path: Path, *, steps: int, subgoals: Collection[str]) -> None:
-        """Open it; reads the list of columns and the count of rows only.
+        """Open the file; only the names of columns and the number of rows are read.
 
         Args:
             path: The file.
             steps: Rows that it must have.
-            subgoals: Names of the sub-goals that it must have, in their order.
+            subgoals: Names of its sub-goals, in order.
 
         Raises:
-            DamagedTraceError: It is not there, cannot be read, or has not one row a step.
-            UnavailableError: pyarrow does not import here.
+            DamagedTraceError: It is missing, cannot be read, or does not have one row per step.
+            UnavailableError: pyarrow cannot be imported.
         """
         require_pyarrow()
         import pyarrow as pa
@@ -47,7 +47,7 @@ class EpisodeTrace:
         self._subgoals = tuple(subgoals)
         self._cache: dict[str, Values] = {}
         try:
-            # Not by its name: pyarrow takes only such as are UTF-8.
+            # Read as bytes: pyarrow takes only file names that are UTF-8.
             self._file = pq.ParquetFile(pa.BufferReader(path.read_bytes()))
         except (pa.ArrowException, OSError) as error:
             raise DamagedTraceError(f"{path} cannot be read ({error})") from error
@@ -57,12 +57,11 @@ class EpisodeTrace:
             raise DamagedTraceError(f"{path} has {rows} rows, the episode {steps} steps")
 
     def read(self, *names: str) -> dict[str, Values]:
-        """Columns by name, each [steps] and read-only; a column is read once.
+        """Read columns by name, each [steps] and read-only; a column is read once.
 
-        Floats become float64, NaN where the trace has null; integers int64, -1 where it has null
-        (no column has a negative number of its own); truths bool; text object, None for null.
-
-        Of what was not recorded yet when the trace was written (`columns.NEWER`), all is null.
+        Floats become float64 with NaN for null, integers int64 with -1 for null (no column has
+        negative integers), truths bool, and text object with None for null. A column that older
+        versions did not record (`columns.NEWER`) is all null.
 
         Raises:
             DamagedTraceError: A column is missing or cannot be read, or a truth is null.
@@ -88,10 +87,10 @@ class EpisodeTrace:
         return {name: self._cache[name] for name in names}
 
     def subgoals(self) -> dict[str, Values]:
-        """Truth of each sub-goal after each step, bool [steps], by the sub-goal's name.
+        """Read the truth of each sub-goal after each step, bool [steps], by name.
 
         Raises:
-            DamagedTraceError: See `read`; also where they are not those of the result.
+            DamagedTraceError: See `read`; or they differ from those of the result.
         """
         names = self._subgoals
         found = tuple(n[len(SUBGOAL_PREFIX) :] for n in self.names if n.startswith(SUBGOAL_PREFIX))
@@ -121,7 +120,8 @@ def _column(column: Any) -> Values:  # noqa: ANN401 - pyarrow has no types
 
 
 def _numbers(column: Any, kind: Any, dtype: type, missing: float) -> Values:  # noqa: ANN401
-    """The numbers of a column, by its memory: `to_numpy` would import pandas, which takes long."""
+    """Read the numbers of a column from its memory."""
+    # Not `to_numpy`, which imports pandas, and that takes long.
     import pyarrow as pa
 
     if not len(column):
