@@ -1,4 +1,4 @@
-"""What a policy is, and what it hands to the runner.
+"""The interface of policies.
 
 A row of a chunk is one control step (1/30 s) of the robot's 23 columns; their kinds and units are
 in `b1k_envs.r1pro`. The kinds differ (velocities, positions, a gripper command), so neither a row
@@ -23,11 +23,11 @@ ResizeFilter = Literal["bicubic", "bilinear", "nearest"]
 
 @dataclass(frozen=True, kw_only=True)
 class Skill:
-    """What the policy says it is doing.
+    """A policy's report of its current skill.
 
     Attributes:
         index: Index in the policy's own list of skills; None if it only has names.
-        name: Name, when known from the checkpoint's own files.
+        name: Name, if the checkpoint's files give one.
         probability: The policy's confidence in [0, 1]; None if it gives none.
     """
 
@@ -37,7 +37,7 @@ class Skill:
 
     @property
     def label(self) -> str | None:
-        """What to call it for people: the name, else the index; None without either."""
+        """The name, else the index, for display; None without either."""
         if self.name is None and self.index is not None:
             return f"skill {self.index}"
         return self.name
@@ -50,8 +50,8 @@ class ActionChunk:
     Attributes:
         actions: float32 [T, 23], T >= 1, earliest step first, columns as in `b1k_envs.r1pro`.
             Owned by the chunk and made read-only.
-        skill: The policy's own word on the current skill; None if it has none.
-        progress: The policy's own estimate of task progress in [0, 1]; None if it has none.
+        skill: The policy's report of its current skill; None if it has none.
+        progress: The policy's estimate of task progress in [0, 1]; None if it has none.
         latency_s: Wall time of the inference [s]; None lets the runner measure it.
 
     Raises:
@@ -90,9 +90,9 @@ class EpisodeInfo:
         task_index: Task index in the challenge table.
         instruction: The task in words, as the demonstrations were annotated.
         instance: Instance index within the split.
-        rollout: Try number on the instance.
+        rollout: Number of the attempt on the instance.
         seed: Seed of this episode, derived from the run's; the only source of randomness.
-        protocol: Challenge generation, which fixes the proprio layout.
+        protocol: Challenge year, which fixes the proprio layout.
     """
 
     task: str
@@ -109,9 +109,9 @@ class Query:
     """One observation of one episode, to be answered by a chunk.
 
     Attributes:
-        observation: What the robot sees now.
+        observation: The present observation.
         instruction: The task in words.
-        seed: Of this inference's randomness; see `seeding.inference_seed`.
+        seed: Seed of this inference; see `seeding.inference_seed`.
     """
 
     observation: Observation
@@ -121,12 +121,12 @@ class Query:
 
 @dataclass(frozen=True, kw_only=True)
 class Resizing:
-    """What a policy does first with a picture; a client may do it, and send fewer bytes.
+    """A policy's first step with a picture; a client may do it instead, to send fewer bytes.
 
     Attributes:
         size: Height and width [px].
-        filter: As of the contract.
-        antialias: Likewise.
+        filter: As in the contract.
+        antialias: As in the contract.
     """
 
     size: int
@@ -142,17 +142,16 @@ class Policy(ABC):
         chunk_length: T of every chunk `infer` returns.
         needs_images: False lets the runner skip rendering; `infer` then gets an Observation
             whose `images` is empty.
-        needs_depth: Whether observations must have depth as well.
-        skipped_rows: Rows at the start of the model's own chunk that are no longer to be
-            executed and not in `infer`'s; a horizon may count them.
-        remarks: What a person should read before trusting a result; shown once a run.
-        stateless: Whether an answer follows from its `Query` alone. One such policy serves the
-            episodes of many worlds at once, all by `infer_batch`; of any other each world has its
-            own.
+        needs_depth: Whether observations must have depth.
+        skipped_rows: Rows at the start of the model's own chunk that are not executed and not
+            returned by `infer`; a horizon may count them.
+        remarks: What a reader should know before trusting a result; shown once per run.
+        stateless: Whether an answer depends on its `Query` alone. One such policy serves the
+            episodes of many worlds at once, by `infer_batch`; of any other each world has its own.
         prompt: Instruction that it follows instead of the task's; None for the task's.
-        resize: What it does first with a picture; None for what cannot be done elsewhere.
-        origin: A line about contract and device for people; None where there is nothing to say.
-        episode_remarks: Likewise, of the latest episode, and known only when it has been played.
+        resize: Its first step with a picture; None if a client cannot do it.
+        origin: A line about contract and device for display, or None.
+        episode_remarks: Remarks on the latest episode, known once it is over.
     """
 
     name: str
@@ -168,50 +167,47 @@ class Policy(ABC):
 
     @property
     def episode_remarks(self) -> tuple[str, ...]:
-        """None, unless a policy has some."""
+        """See the class; none by default."""
         return ()
 
     @abstractmethod
     def reset(self, episode: EpisodeInfo) -> None:
-        """Forget everything of the previous episode."""
+        """Clear all state of the previous episode."""
 
     @abstractmethod
     def infer(self, observation: Observation) -> ActionChunk:
-        """Decide the next `chunk_length` actions, the first to be executed right now."""
+        """Return the next `chunk_length` actions, the first for the present step."""
 
     def infer_batch(self, queries: Sequence[Query]) -> list[ActionChunk]:
-        """One chunk per query, in order; one by one, unless a policy can do better.
+        """Return one chunk per query, in order; by default computed one by one.
 
-        What is raised holds for all of them: to learn whose it is, ask for each alone.
+        An error concerns all of them: to find its query, ask for each alone.
         """
         return [self.infer(query.observation) for query in queries]
 
     def elsewhere(self) -> Callable[..., Policy] | None:
-        """What makes the same policy in another process, without trying it again.
+        """Return a function that makes the same policy in another process, without trial calls.
 
         Returns:
-            To be pickled; takes `gpu`, the number of the GPU to prefer. None for a policy that is
-            made from its word on the command line.
+            A picklable function with the argument `gpu`, the preferred GPU. None for a policy that
+            is made from its name on the command line.
         """
         return None
 
     def check_masked(self, mask: Callable[[Float32Array], Float32Array]) -> None:
-        """Refuse to be shown a proprioception of which parts are hidden, before it is.
-
-        Args:
-            mask: Hides them.
+        """Check that the policy can work with masked proprioception, before the first episode.
 
         Raises:
-            B1kEvalError: The policy reads what is hidden.
+            B1kEvalError: The policy needs what `mask` hides.
         """
         return None
 
     def describe(self) -> dict[str, Any]:
-        """What produced the actions, for run.json (JSON values)."""
+        """Describe the policy for run.json (JSON values)."""
         return {"name": self.name, "chunk_length": self.chunk_length}
 
     def describe_here(self) -> dict[str, Any]:
-        """What of this machine the policy uses: recorded per session, never compared."""
+        """Describe what the policy uses of this machine; recorded per session, not compared."""
         return {}
 
     def close(self) -> None:
@@ -220,10 +216,10 @@ class Policy(ABC):
 
 
 class PrivilegedPolicy(Policy):
-    """A policy that reads the simulator's truth. Its runs are marked `privileged`."""
+    """A policy that reads the simulator's state. Its runs are marked `privileged`."""
 
     needs_images = False
 
     @abstractmethod
     def bind(self, privileged_state: Callable[[], Any]) -> None:
-        """Take the reader of the simulator's state; called before every `reset`."""
+        """Receive the function that reads the simulator's state; called before every `reset`."""

@@ -1,4 +1,4 @@
-"""Making the policy that a word on the command line names."""
+"""Making the policy that `--policy` names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from b1k_policies.remote.wire.address import SCHEMES, is_address
 from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
 CHECKPOINT = "checkpoint"
-"""Word for a policy that a `CheckpointRequest` describes."""
+"""Name of a policy that a `CheckpointRequest` describes."""
 
 REPLAY = "replay:"
 """Prefix of the file of a recording."""
@@ -27,7 +27,7 @@ CHOICES: tuple[str, ...] = (
     "ws://HOST:PORT",
     "wss://HOST:PORT",
 )
-"""What `make_policy` understands, as shown to people."""
+"""What `make_policy` understands, for display."""
 
 
 def _expert() -> Policy:
@@ -51,16 +51,16 @@ def make_policy(
     protocol: ProtocolYear = "2026",
     instruction: str | None = None,
 ) -> Policy:
-    """Make the policy that a word names.
+    """Make a policy.
 
     Args:
         spec: One of `CHOICES`, or `checkpoint`.
-        checkpoint: The checkpoint that is meant by `checkpoint`.
-        protocol: Layout of the proprio that the policy will be shown.
+        checkpoint: The checkpoint, for `checkpoint`.
+        protocol: Layout of the proprio that the policy will be given.
         instruction: The task in words, if it is known already.
 
     Raises:
-        UsageError: There is no such policy; the text has the choices and the nearest name.
+        UsageError: There is no such policy; the message lists the choices and the nearest name.
         B1kEvalError: A checkpoint or a server cannot be used; see `XVLAPolicy`, `RemotePolicy`.
     """
     if checkpoint is not None:

@@ -1,13 +1,12 @@
 """A policy behind a WebSocket: any server of the official evaluator's protocol, or one of ours.
 
-Whose fault something is follows the 2026 rules (docs/challenge of StanfordVL/BEHAVIOR-1K): a server
-has 600 s for an answer, and three reconnections an episode, after which the observation is sent
-again but no reset. What the server does wrong is the policy's fault; that we cannot build a message
-is ours.
+Faults are attributed by the 2026 rules (docs/challenge of StanfordVL/BEHAVIOR-1K): a server has
+600 s for an answer and three reconnections per episode; after a reconnection the observation is
+sent again, but no reset. A server's error is the policy's fault; a message that we cannot build is
+ours.
 
-A server that says in its metadata that it is ours is told more: seed, step and how many inferences
-came before, so that an episode is the same as without a server, and goes on after a reconnection
-where it was.
+A server of ours, known by its metadata, is also sent seed, step and the number of previous
+inferences. So an episode is the same as without a server, and continues after a reconnection.
 """
 
 from __future__ import annotations
@@ -59,11 +58,11 @@ from b1k_policies.remote.wire.pictures import require_torch, resized
 from b1k_policies.xvla.preflight import probe_observation
 
 MOST_RECONNECTIONS = 3
-"""Of an episode."""
+"""Reconnections in an episode, by the 2026 rules."""
 RETRY_WAIT_S = 5.0
-"""Between two attempts to reconnect."""
+"""Wait between two attempts to reconnect [s]."""
 START_WAIT_S = 1.0
-"""Between two attempts to reach a server that may be starting."""
+"""Wait between two attempts to reach a server that may be starting [s]."""
 
 T = TypeVar("T")
 
@@ -72,9 +71,9 @@ class RemotePolicy(Policy):
     """A policy server, asked as the official evaluator asks it.
 
     Attributes:
-        address: Where it is.
-        info: What a server of ours says of itself; None for any other.
-        server_timing: The server's own figures for its latest answer, by name.
+        address: The server's address.
+        info: Metadata of a server of ours; None for any other.
+        server_timing: The server's timings of its latest answer, by name.
     """
 
     def __init__(
@@ -87,19 +86,19 @@ class RemotePolicy(Policy):
         start_wait_s: float = START_WAIT_S,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Wait for the server and hear what it says of itself.
+        """Wait for the server and read its metadata.
 
         Args:
             spec: `ws://HOST:PORT` or `wss://HOST:PORT`, options as in `wire.address`.
-            protocol: Of the run; decides about the leading dimension, see `Address.batch`.
-            query_timeout_s: How long an answer may take [s]; None for what the address says.
-            retry_wait_s: Between two attempts to reconnect [s].
-            start_wait_s: Between two attempts to reach a server that may be starting [s].
-            sleep: How to wait.
+            protocol: Protocol of the run; it decides on the leading dimension, see `Address.batch`.
+            query_timeout_s: Time limit of an answer [s]; None for that of the address.
+            retry_wait_s: See `RETRY_WAIT_S`.
+            start_wait_s: See `START_WAIT_S`.
+            sleep: Waits that many seconds.
 
         Raises:
-            UsageError: The address cannot be meant, or asks for a chunk that there is not.
-            UnavailableError: No server is there, it will not have us, or a package is missing.
+            UsageError: The address is invalid, or asks for longer chunks than the server has.
+            UnavailableError: There is no server, it refuses us, or a package is missing.
         """
         self.address = address = parse_address(spec)
         require_websockets()
@@ -135,8 +134,8 @@ class RemotePolicy(Policy):
         """Tell the server that an episode begins.
 
         Raises:
-            HostFaultError: It cannot be told: no server is there, and nothing has been asked of
-                the policy that it could have failed.
+            HostFaultError: There is no server. The policy was not asked anything yet, so this is
+                not its fault.
             EndsRunError: See `Dialogue`.
         """
         self._reconnections = 0
@@ -160,10 +159,10 @@ class RemotePolicy(Policy):
 
         Raises:
             PolicyFaultError: `policy_query_timeout`, `policy_connection_lost`, or `policy_error`
-                for an answer that is none.
-            ActionError: The answer is no finite action, or not of the right shape.
+                for an answer that cannot be read.
+            ActionError: The action is not finite or has a wrong shape.
             HostFaultError: The observation cannot be sent.
-            EndsRunError: The server's answers are not in step with the questions.
+            EndsRunError: The server's answers do not match the questions.
         """
         if self._told is None:
             raise RuntimeError("infer before reset")
@@ -174,7 +173,7 @@ class RemotePolicy(Policy):
         try:
             answer = self._answer(data, deadline)
         except BaseException:
-            self._link.drop()  # an answer that is still to come would be taken for the next one
+            self._link.drop()  # a late answer would be taken for the answer to the next question
             raise
         self._told = replace(self._told, inference=self._told.inference + 1)
         self.server_timing = answer.timing
@@ -187,11 +186,11 @@ class RemotePolicy(Policy):
 
     @property
     def episode_remarks(self) -> tuple[str, ...]:
-        """What the server did beside the protocol since the latest reset."""
+        """The server's deviations from the protocol since the latest reset."""
         return tuple(f"{self.address}: {text}" for text in self._dialogue.remarks)
 
     def describe(self) -> dict[str, Any]:
-        """The server's address and metadata; never the key."""
+        """Return the server's address and metadata; never the key."""
         return {
             "name": self.name,
             "chunk_length": self.chunk_length,
@@ -203,7 +202,7 @@ class RemotePolicy(Policy):
         }
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the connection."""
         self._link.close()
 
     # --- at the start -------------------------------------------------------------------------
@@ -237,7 +236,7 @@ class RemotePolicy(Policy):
         return info
 
     def _rows_to_ask(self) -> int | None:
-        """K to ask for; None to ask for one action as everybody else does."""
+        """Return the number of actions to ask for; None for one, as the official evaluator does."""
         wanted = self.address.chunk
         if self.info is None:
             return wanted if wanted is not None and wanted > 1 else None
@@ -250,10 +249,10 @@ class RemotePolicy(Policy):
         return wanted or self.info.chunk_length
 
     def _try_chunk(self, protocol: ProtocolYear) -> None:
-        """See on a made-up observation whether a server that is not ours gives chunks.
+        """Try on a made-up observation whether a server that is not ours returns chunks.
 
-        Most do not, and chunks cannot be given up once a run has a horizon. The reset of the first
-        episode makes the server forget it.
+        Most do not, and the chunk length cannot change once a run has a horizon. The reset of the
+        first episode makes the server forget this observation.
         """
         upright = np.tile(np.array([0, 0, 0, 0, 0, 0, 1], dtype=np.float32), 3)
         made_up = probe_observation(protocol)
@@ -287,10 +286,10 @@ class RemotePolicy(Policy):
     # --- questions and answers ------------------------------------------------------------------
 
     def _question(self, observation: Observation) -> bytes:
-        """The message of an observation.
+        """Build the message of an observation.
 
         Raises:
-            HostFaultError: It cannot be made.
+            HostFaultError: It cannot be built.
         """
         images = observation.images
         ours = self.info is not None
@@ -312,7 +311,7 @@ class RemotePolicy(Policy):
             raise HostFaultError(f"an observation cannot be sent: {error}") from error
 
     def _answer(self, data: bytes, deadline: float) -> Answer:
-        """Ask, and read the answer."""
+        """Send a question and read the answer."""
         try:
             found = self._persist(lambda: self._ask(data, deadline), deadline)
             if isinstance(found, str):
@@ -322,7 +321,7 @@ class RemotePolicy(Policy):
             raise PolicyFaultError(f"the server's answer cannot be read: {error}") from error
 
     def _reported(self, gist: str) -> B1kEvalError:
-        """The error that a server's text stands for; one of ours says whose fault it was."""
+        """Return the error that a server's text reports; ours begins with whose fault it was."""
         kind, colon, rest = gist.partition(": ")
         if self.info is not None and colon:
             if kind == keys.HOST_FAULT:
@@ -344,7 +343,7 @@ class RemotePolicy(Policy):
     # --- the connection -------------------------------------------------------------------------
 
     def _persist(self, step: Callable[[], T], deadline: float) -> T:
-        """Do something with the connection, again on a new one where it is lost.
+        """Do something with the connection; if it is lost, again on a new one.
 
         Raises:
             PolicyFaultError: `policy_connection_lost` or `policy_query_timeout`.
@@ -389,10 +388,10 @@ class RemotePolicy(Policy):
         ) from lost
 
     def _check_same(self, metadata: dict[Any, Any]) -> None:
-        """Hold a server that came back to what the run was begun with.
+        """Check that a server that came back is still the one the run was started with.
 
         Raises:
-            HostFaultError: It serves something else now.
+            HostFaultError: It now serves something else.
         """
         try:
             info = read_info(metadata)

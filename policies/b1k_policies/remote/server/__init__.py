@@ -1,7 +1,8 @@
 """A policy behind a WebSocket, for the official evaluators, openpi's client and our own.
 
-`engine` is what answers, `batching` the one thread that asks it, `sessions` what is remembered of a
-connection, `limits` what a peer may do, `app` the server itself. Only `app` needs websockets.
+`engine` computes answers, `batching` has the one thread that calls it, `sessions` the state of a
+connection, `limits` what a peer may do, `app` the server itself. `app`, `client` and `connection`
+need websockets.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ INSTALL = "pip install 'b1k-eval[server]'"
 
 
 def require_websockets() -> None:
-    """Before `app` is imported.
+    """Check for websockets, before `app` is imported.
 
     Raises:
-        UnavailableError: The package is missing, or older than what our client needs.
+        UnavailableError: The package is missing or too old.
     """
     try:
         import websockets.asyncio.server  # noqa: F401

@@ -1,9 +1,9 @@
-"""The server: who is connected, and how it begins and ends.
+"""The server: start, admission of clients, and shutdown.
 
-Protocol of openpi's `websocket_policy_server` with the additions of BEHAVIOR-1K's evaluators
-(StanfordVL/BEHAVIOR-1K, OmniGibson/omnigibson: `learning/utils/network_utils.py` of 2025 and
-`eval/utils/network_utils.py` of 2026). Nothing of what a peer sends is executed, and of an error it
-gets a sentence; the traceback goes to the log.
+It speaks the protocol of openpi's `websocket_policy_server` with the additions of BEHAVIOR-1K's
+evaluators (StanfordVL/BEHAVIOR-1K, OmniGibson/omnigibson: `learning/utils/network_utils.py` of 2025
+and `eval/utils/network_utils.py` of 2026). Nothing that a peer sends is executed. An error is sent
+as one sentence; the traceback goes to the log.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from b1k_policies.remote.wire.limits import WireError
 
 LOG = logging.getLogger(__name__)
 LIBRARY_LOG = logging.getLogger(f"{__name__}.websockets")
-"""Has a traceback for every port scan; silent unless somebody sets its level."""
+"""It logs a traceback for every port scan, so it is silent unless its level is set."""
 LIBRARY_LOG.setLevel(logging.CRITICAL)
 
 GRACE_S = 30.0
-"""How long inferences under way may take once the server is to end."""
+"""Time for running inferences to finish when the server stops [s]."""
 
 
 class PolicyServer:
-    """Serves one engine's chunks until it is told to stop."""
+    """Serves one engine until it is stopped."""
 
     def __init__(
         self,
@@ -54,15 +54,15 @@ class PolicyServer:
         *,
         grace_s: float = GRACE_S,
     ) -> None:
-        """Nothing happens yet; see `run`.
+        """Prepare; `run` starts the server.
 
         Args:
-            batcher: Where observations are answered; closed by the caller.
-            terms: What holds for every session.
-            quota: What a peer may do.
-            door: Who is let in.
-            metadata: What every client is told first, values of a message.
-            grace_s: How long inferences under way may take at the end [s].
+            batcher: Answers observations; closed by the caller.
+            terms: Settings of every session.
+            quota: Limits for peers.
+            door: Admission of clients.
+            metadata: First message to every client.
+            grace_s: See `GRACE_S`.
         """
         self._batcher = batcher
         self._terms = terms
@@ -84,13 +84,13 @@ class PolicyServer:
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            with contextlib.suppress(ValueError, RuntimeError):  # off the main thread: `stop` alone
+            with contextlib.suppress(ValueError, RuntimeError):  # impossible off the main thread
                 loop.add_signal_handler(number, self.stop)
         server = await serve(
             self._serve_one,
             sock=sock,
-            compression=None,  # what unpacks to a thousand times its size
-            origins=[None],  # a browser names the page that sent it; no evaluator does
+            compression=None,  # a compressed message can unpack to a thousand times its size
+            origins=[None],  # refuses browsers, which name a page's origin; evaluators send none
             process_request=self._process_request,
             server_header=None,
             open_timeout=limits.OPEN_TIMEOUT_S,
@@ -98,9 +98,9 @@ class PolicyServer:
             ping_interval=limits.PING_INTERVAL_S,
             ping_timeout=limits.PING_TIMEOUT_S,
             max_size=self._quota.message_bytes,
-            max_queue=0,  # one message waits, none beyond it
+            max_queue=0,  # one message waits; see `limits.MESSAGE_COPIES`
             logger=LIBRARY_LOG,
-            create_connection=cast("Any", self._connection),  # a class, by its annotation
+            create_connection=cast("Any", self._connection),  # annotated as a class
         )
         LOG.info("%s", self._quota.envs_words)
         if self._door.warning is not None:
@@ -110,9 +110,9 @@ class PolicyServer:
         await self._end(server)
 
     def stop(self) -> None:
-        """Accept nobody, finish what is under way, say goodbye; called again: at once.
+        """Stop accepting clients and finish running inferences; a second call cuts them off.
 
-        On the loop's thread only.
+        Call it on the loop's thread only.
         """
         if self._stopping.is_set():
             self._hurrying.set()
@@ -120,7 +120,7 @@ class PolicyServer:
 
     async def _end(self, server: Server) -> None:
         LOG.info("stopping: inferences under way are finished first")
-        server.close(close_connections=False)  # each client says goodbye when it is answered
+        server.close(close_connections=False)  # each `Client` closes once it has answered
         ended = asyncio.ensure_future(server.wait_closed())
         hurrying = asyncio.ensure_future(self._hurrying.wait())
         await asyncio.wait(
@@ -157,7 +157,7 @@ class PolicyServer:
     async def _serve_one(self, connection: ServerConnection) -> None:
         guarded = cast("GuardedConnection", connection)
         peer = peer_of(connection)
-        if self._clients >= self._quota.clients:  # several were let in at the same time
+        if self._clients >= self._quota.clients:  # several passed `_process_request` at once
             await guarded.leave(CloseCode.TRY_AGAIN_LATER, "no place is free")
             return
         self._clients += 1
@@ -170,7 +170,7 @@ class PolicyServer:
             pass
         except (WireError, RequestError) as error:
             LOG.warning("%s: refused: %s", peer, ascii(str(error)))
-            with contextlib.suppress(ConnectionClosed):  # it did not wait to hear why
+            with contextlib.suppress(ConnectionClosed):  # it left before hearing why
                 await guarded.refuse(CloseCode.POLICY_VIOLATION, str(error))
         except TextError:
             LOG.warning("%s: refused: a text message", peer)

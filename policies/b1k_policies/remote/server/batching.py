@@ -1,4 +1,4 @@
-"""One thread asks the engine; what several connections want at the same time goes in one call."""
+"""The thread that calls the engine, with the observations of several connections in one call."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reply:
-    """A chunk, and how it came about.
+    """A chunk, and how it was computed.
 
     Attributes:
         chunk: The chunk.
         infer_s: Wall time of the engine's call [s].
-        wait_s: Wall time from the submission to that call [s].
+        wait_s: Wall time from submission to that call [s].
         together: Observations in the call.
     """
 
@@ -43,7 +43,7 @@ class _Waiting:
 
 @dataclass
 class Counts:
-    """What a batcher has done: observations answered, failed, and calls of the engine."""
+    """Observations answered, observations failed, and calls of the engine."""
 
     answered: int = 0
     failed: int = 0
@@ -58,12 +58,12 @@ class Counts:
 class Batcher:
     """Owns the engine's thread.
 
-    A call takes whatever waits, up to `most`. If that is less than there are envs connected, it
-    waits `window_s` for more: with one client there is nobody to wait for.
+    A call takes all waiting observations, up to `most`. If fewer wait than envs are connected, it
+    waits `window_s` for more; with one client it does not wait.
 
     Attributes:
-        counts: So far; written on the engine's thread.
-        peers: Envs connected at the moment; whoever serves them keeps it right.
+        counts: Totals; written on the engine's thread.
+        peers: Envs connected now; kept up to date by the clients.
     """
 
     def __init__(
@@ -77,9 +77,9 @@ class Batcher:
         """Start the thread.
 
         Args:
-            engine: Asked on that thread alone from now on.
-            most: Observations in a call, at least 1.
-            window_s: How long the first of a call waits for company [s].
+            engine: Called on that thread only from now on.
+            most: Largest number of observations in a call, at least 1.
+            window_s: Longest time that the first observation waits for others [s].
             clock: Monotonic time [s].
         """
         self.counts = Counts()
@@ -94,10 +94,10 @@ class Batcher:
         self._thread.start()
 
     def submit(self, asks: Sequence[Ask]) -> list[Future[Reply]]:
-        """Have asks answered; a future that is cancelled before its turn costs nothing.
+        """Submit asks; a future that is cancelled before its turn is skipped.
 
-        A future raises what the engine raised for its observation alone; what is not of our error
-        tree as the cause of a `PolicyFaultError`.
+        A future raises the engine's error for its observation; an exception that is not ours
+        becomes the cause of a `PolicyFaultError`.
         """
         now = self._clock()
         waiting = [_Waiting(ask, Future(), now) for ask in asks]
@@ -109,10 +109,10 @@ class Batcher:
         """Answer what was submitted, then end the thread.
 
         Args:
-            patience_s: How long to wait for that [s]; None for as long as it takes.
+            patience_s: Longest wait [s]; None for no limit.
 
         Returns:
-            Whether it has ended.
+            Whether the thread has ended.
         """
         self._queue.put(None)
         self._thread.join(patience_s)
@@ -150,7 +150,7 @@ class Batcher:
         return batch
 
     def _answer(self, batch: Sequence[_Waiting]) -> None:
-        """One call for all; should it fail, one for each, so that one cannot spoil the others."""
+        """Answer all with one call; if it fails, one call each, so one cannot spoil the rest."""
         began = self._clock()
         self.counts.calls += 1
         try:
@@ -184,7 +184,7 @@ class Batcher:
 
 
 def _as_ours(error: BaseException) -> B1kEvalError:
-    """An error that any future may hold: asyncio's take no StopIteration, a loop no SystemExit."""
+    """Wrap an exception that a future cannot hold, like StopIteration or SystemExit."""
     if isinstance(error, B1kEvalError):
         return error
     fault = PolicyFaultError(f"{type(error).__name__}: {error}")

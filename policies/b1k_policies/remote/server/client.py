@@ -1,4 +1,4 @@
-"""One connection that was let in: reads, has answered, and writes, one observation at a time."""
+"""One admitted connection: reads, answers and writes, one observation at a time."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LOG = logging.getLogger(__name__)
 
 
 class TextError(Exception):
-    """A client sent a text, which no client of the protocol does."""
+    """A client sent a text message, which the protocol does not allow."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +52,11 @@ class _Answered:
 
 
 class Client:
-    """Talks with one evaluator.
+    """Serves one evaluator.
 
-    One message is read ahead while an observation is answered. So an observation that is sent again
-    by somebody tired of waiting is known as such: it came before the answer to its twin went out.
-    Equal bytes alone say nothing, for a robot that stands still sends the same at every step.
+    One message is read ahead while an observation is answered. This detects a retry, an observation
+    that is sent again by a client that timed out: it arrives before the answer to the first was
+    sent. Equal bytes alone are not enough: a robot that stands still sends the same at every step.
 
     Attributes:
         answers: Actions sent so far.
@@ -70,7 +70,6 @@ class Client:
         quota: Quota,
         peer: str,
     ) -> None:
-        """Nothing is read yet; see `talk`."""
         self.answers = 0
         self._connection = connection
         self._batcher = batcher
@@ -84,12 +83,12 @@ class Client:
         self._previous_s: float | None = None
 
     async def talk(self, stopping: asyncio.Event) -> None:
-        """Answer until the client goes, or until the server stops and nothing is under way.
+        """Answer until the client leaves or the server stops.
 
         Raises:
-            ConnectionClosed: It went.
-            WireError: It sent what is no message.
-            RefusedError: It asked what cannot be answered.
+            ConnectionClosed: The client left.
+            WireError: It sent something that is not a message.
+            RequestError: It asked for something that cannot be answered.
             TextError: It sent a text.
         """
         stop = asyncio.ensure_future(stopping.wait())
@@ -106,7 +105,7 @@ class Client:
             stop.cancel()
 
     async def forget(self) -> None:
-        """Stop reading, and leave the number of peers as it was without this client."""
+        """Stop reading, and remove this client's envs from the number of peers."""
         self._count_peers(0)
         if self._reading is not None:
             self._reading.cancel()
@@ -123,10 +122,8 @@ class Client:
         return self._reading
 
     async def _read(self) -> _Arrived:
-        """The next message, at the pace that is granted.
-
-        Not `recv`, which in older websockets keeps a million fragments of a byte each.
-        """
+        """Read the next message, at the granted rate."""
+        # Not `recv`, which in older websockets keeps a million fragments of a byte each.
         await asyncio.sleep(self._bucket.delay(time.monotonic()))
         parts: list[bytes] = []
         async for part in self._connection.recv_streaming():
@@ -165,14 +162,14 @@ class Client:
         self._previous_s = time.monotonic() - arrived.at
         if isinstance(answer, bytes):
             self.answers += 1
-            if following.done():  # it came too early to be about this answer
+            if following.done():  # it arrived before this answer: it may be a retry
                 self._early = _Answered(arrived.data, answer)
         await self._connection.send(answer)
 
     # --- answering ---------------------------------------------------------------------------
 
     async def _answer(self, question: Question) -> bytes | str:
-        """A binary message with the action; or a text, by which the client knows of a fault."""
+        """Return a binary message with the action, or a text that reports a fault."""
         session = self._session
         self._count_peers(len(question.observations))
         ours = question.step is not None
@@ -198,10 +195,10 @@ class Client:
         )
 
     async def _unless_gone(self, futures: Sequence[Future[Reply]]) -> list[Reply | BaseException]:
-        """What became of them.
+        """Wait for the replies or errors.
 
         Raises:
-            ConnectionClosed: The client went; what no inference has begun for is withdrawn.
+            ConnectionClosed: The client left; asks that were not started are withdrawn.
         """
         answered = asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
         gone = asyncio.ensure_future(self._connection.wait_closed())
@@ -210,7 +207,7 @@ class Client:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             if answered.done():
                 return answered.result()
-            await self._connection.send(b"")  # raises, and says how it was closed
+            await self._connection.send(b"")  # raises ConnectionClosed with the reason
             raise RuntimeError("a closed connection took a message")
         finally:
             gone.cancel()
@@ -219,7 +216,7 @@ class Client:
                     await answered
 
     def _account_of(self, error: BaseException) -> str:
-        """One line for the peer; the rest is for the log."""
+        """Return one line for the peer; the details go to the log."""
         if isinstance(error, HostFaultError):
             kind, what = keys.HOST_FAULT, "the machine of the policy failed"
         else:
@@ -230,7 +227,7 @@ class Client:
         return f"{kind}: {what}; the server's log says why"
 
     def _timing(self, replies: Sequence[Reply]) -> dict[str, float]:
-        """As the reference server has it [ms], and how many observations shared the inference."""
+        """Return the reference server's timings [ms], and how many observations shared the call."""
         timing: dict[str, float] = {
             "infer_ms": 1e3 * max((r.infer_s for r in replies), default=0.0)
         }

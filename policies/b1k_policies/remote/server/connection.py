@@ -1,4 +1,4 @@
-"""A TCP connection of the server, held to its limits before anything else looks at it."""
+"""A TCP connection of the server, with limits that apply before the handshake."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from websockets.protocol import State
 from b1k_policies.remote.server import limits
 
 _LONGEST_REASON = 120
-"""Of a close frame [bytes]; the protocol allows 123."""
+"""Length of a close frame's reason [bytes]; the protocol allows 123."""
 _LONGEST_TEXT = 1000
 
 LOG = logging.getLogger(__name__)
 
 
 class GuardedConnection(ServerConnection):
-    """A TCP connection that is counted, and cut off when it does not read what it is sent.
+    """A TCP connection that is counted, and cut off if it does not read what it is sent.
 
-    Counted from its first moment: an opening that is never completed takes a place, too.
+    It is counted from the start, so that handshakes that are never completed count too.
     """
 
     def __init__(
@@ -33,16 +33,17 @@ class GuardedConnection(ServerConnection):
         *args: Any,  # noqa: ANN401 - the library's own
         **options: Any,  # noqa: ANN401
     ) -> None:
-        """Take the library's own arguments, and what holds for all connections.
+        """Take the library's own arguments, and those of all connections.
 
         Args:
-            all_of_them: Where it is entered.
-            most: How many there may be.
-            too_large: What who sends too large a message is told, in the protocol's way: a text.
+            all_of_them: All present connections.
+            most: Largest number of connections.
+            too_large: Text that is sent for a message that is too large.
             args: The library's.
-            options: Likewise.
+            options: The library's.
         """
         super().__init__(*args, **options)
+        # The library only closes with a code; the protocol reports errors as text.
         fail = self.protocol.fail
 
         def fail_in_words(code: CloseCode | int, reason: str = "") -> None:
@@ -57,22 +58,15 @@ class GuardedConnection(ServerConnection):
         self._leaving = False
 
     async def refuse(self, code: int, reason: str) -> None:
-        """Say why, in a text as the protocol has it for errors, and close.
-
-        An evaluator that finds the connection closed connects again and asks the same once more.
-        """
+        """Send the reason as a text, as the protocol has it for errors, and close."""
+        # Without the text an evaluator would reconnect and ask the same again.
         await self.send(_plain(reason)[:_LONGEST_TEXT])
         await self.leave(code, reason)
 
     async def leave(self, code: int, reason: str) -> None:
-        """Close. What the other side sent before its own goodbye is read and dropped.
-
-        Otherwise it would stand in the way of that goodbye until the time for it is over.
-
-        Args:
-            code: Of the close frame.
-            reason: Any text; as much of it is sent as a close frame holds, in printable ASCII.
-        """
+        """Close with a code and a reason, of which as much is sent as a close frame holds."""
+        # Messages that are still in the pipe are read and dropped: unread, they would hold up the
+        # peer's own close frame until the timeout.
         self._leaving = True
         self.transport.resume_reading()
         plain = _plain(reason)
@@ -81,13 +75,13 @@ class GuardedConnection(ServerConnection):
         await self.close(code, plain)
 
     def process_event(self, event: Any) -> None:  # noqa: ANN401 - the library's own
-        """Pass it on, unless it comes too late."""
+        """Handle an event, unless it is a message that came after `leave`."""
         late = self._leaving and isinstance(event, Frame) and event.opcode in DATA_OPCODES
         if not late:
             super().process_event(event)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take a place, or close at once."""
+        """Count the connection, or close it at once if there are too many."""
         if len(self._all_of_them) >= self._most:
             cast("asyncio.Transport", transport).abort()
             return
@@ -95,13 +89,14 @@ class GuardedConnection(ServerConnection):
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give the place back."""
+        """Stop counting the connection."""
         if self in self._all_of_them:
             self._all_of_them.remove(self)
             super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Pass it on. Pongs are written without waiting: who only pings would fill our memory."""
+        """Handle data, and cut off a peer that does not read."""
+        # Pongs are written without waiting: a peer that only sends pings would fill our memory.
         if self not in self._all_of_them:
             return
         super().data_received(data)
@@ -110,17 +105,17 @@ class GuardedConnection(ServerConnection):
             self.transport.abort()
 
     def eof_received(self) -> None:
-        """Pass it on."""
+        """Handle the end of the stream."""
         if self in self._all_of_them:
             super().eof_received()
 
 
 def _plain(text: str) -> str:
-    """Printable ASCII."""
+    """Replace all but printable ASCII."""
     return "".join(letter if " " <= letter <= "~" else "?" for letter in text)
 
 
 def peer_of(connection: ServerConnection) -> str:
-    """Address and port of the other side, for the log."""
+    """Return address and port of the peer, for the log."""
     address = connection.remote_address
     return ":".join(map(str, address[:2])) if isinstance(address, tuple) else "unknown"

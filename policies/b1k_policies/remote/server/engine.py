@@ -1,7 +1,7 @@
-"""What answers the observations of a server: a policy.
+"""The policy that answers the observations of a server.
 
-One that has no memory between inferences serves everybody, many at a time. Any other is small and
-remembers its episode: every env of a connection gets its own.
+A stateless policy serves all clients, many at a time. Of any other, every env of a connection gets
+its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from b1k_policies.seeding import inference_seed
 
 @dataclass(eq=False)
 class EpisodeMemory:
-    """What an engine keeps of one episode of one env; its own, and only on its thread."""
+    """The engine's state for one episode of one env; used on its thread only."""
 
     policy: Policy | None = None
 
@@ -28,10 +28,10 @@ class Ask:
     """One observation of one env that needs a chunk.
 
     Attributes:
-        observation: What the robot sees now.
-        episode: Which episode; brings instruction and seed.
+        observation: The present observation.
+        episode: The episode, with instruction and seed.
         inference: Inferences of the episode before this one.
-        memory: The episode's own.
+        memory: The engine's state for the episode.
     """
 
     observation: Observation
@@ -41,21 +41,18 @@ class Ask:
 
 
 class Engine:
-    """Chunks for observations of any number of connections; used on one thread.
+    """Computes chunks for any number of connections; used on one thread.
 
     Attributes:
-        policy: The one that serves everybody; otherwise the first, which says what they all are.
+        policy: The policy that serves all; if it is not stateless, one that describes them all.
         most_together: Largest batch that `chunks` takes; None for any.
     """
 
     def __init__(self, make: Callable[[], Policy]) -> None:
-        """Build a policy; owned from now on.
-
-        Args:
-            make: Gives a new one.
+        """Build a policy with `make`.
 
         Raises:
-            UsageError: It reads the simulator's truth, which no server is sent.
+            UsageError: It reads the simulator's state, which a server does not have.
         """
         self._make = make
         self.policy = first = make()
@@ -68,9 +65,9 @@ class Engine:
         self.most_together = None if first.stateless else 1
 
     def chunks(self, asks: Sequence[Ask]) -> list[ActionChunk]:
-        """One chunk per ask, in order; what it raises holds for all of them.
+        """Return one chunk per ask, in order; an error concerns all of them.
 
-        The n-th inference of an episode has the seed that it has in a run without a server.
+        The n-th inference of an episode has the same seed as in a run without a server.
         """
         queries = [
             Query(
@@ -87,7 +84,7 @@ class Engine:
         ]
 
     def describe(self) -> dict[str, Any]:
-        """What produces the actions, and what of this machine it uses; JSON values."""
+        """Describe the policy and what it uses of this machine; JSON values."""
         return {**self.policy.describe(), **self.policy.describe_here()}
 
     def close(self) -> None:
@@ -95,7 +92,7 @@ class Engine:
         self.policy.close()
 
     def _own(self, ask: Ask) -> Policy:
-        """The policy of an episode."""
+        """Return the policy of an episode."""
         if ask.memory.policy is None:
             ask.memory.policy = self._make()
             ask.memory.policy.reset(ask.episode)

@@ -1,4 +1,4 @@
-"""What a peer may do to a server, in figures, and who is let in."""
+"""Limits of a server for its peers, and admission of clients."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from b1k_policies.remote.wire.limits import MessageLimits
 SHORTEST_KEY = 16
 
 MOST_FRAGMENTS = 4096
-"""Frames of one message. Every client known sends one; a byte each would cost a hundred here."""
+"""Frames of one message. All known clients send one; frames of a byte each cost 100 bytes here."""
 MOST_UNREAD = 2**20
-"""Bytes sent that a peer has not read, above which it is cut off; answers have some thousand."""
+"""Bytes that a peer may leave unread before it is cut off; an answer has a few thousand."""
 SPARE_CONNECTIONS = 32
-"""TCP connections beyond the clients', for health checks and openings under way."""
+"""TCP connections beyond those of clients, for health checks and handshakes."""
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 5.0
 PING_INTERVAL_S = 60.0
 PING_TIMEOUT_S = 300.0
-"""As the evaluator's own client: a scene that loads holds its process up for minutes."""
+"""As in the evaluator's own client: loading a scene blocks its process for minutes."""
 MESSAGE_COPIES = 5
-"""Messages of full size that a connection can hold at once: one being read, two complete ones that
-wait, the one that is answered, and its arrays."""
+"""Messages of full size that a connection can hold at once: one being read, two waiting, the one
+being answered, and its arrays."""
 
 _PIXEL_BYTES = 4 + 4 + 8 + 8
 """RGBA, depth as float32, and two segmentations as int64: the 2025 evaluator's DefaultWrapper."""
 _REST_BYTES = 64 * 2**10
-"""Keys, headers, proprio, poses and task of one env."""
+"""Keys, headers, proprio, poses and task of one env [bytes]."""
 _ELEMENTS = 4096
 _TEXT_BYTES = 64 * 2**10
 _BASE_BYTES = 64 * 2**20
@@ -40,12 +40,12 @@ _BASE_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Quota:
-    """What a server grants.
+    """Limits that the operator sets.
 
     Attributes:
         clients: Connections at once.
         envs: Envs in one observation.
-        rate: Messages per second of one connection, in the long run; faster ones are held up.
+        rate: Messages per second of one connection, on average; faster ones are delayed.
     """
 
     clients: int = 16
@@ -61,13 +61,13 @@ class Quota:
 
     @property
     def message_bytes(self) -> int:
-        """The largest observation that an evaluator sends: every modality at native size."""
+        """Size of the largest observation of an evaluator: every modality at native size."""
         pixels = sum(camera.size**2 for camera in CAMERAS.values())
         return self.envs * (pixels * _PIXEL_BYTES + _REST_BYTES)
 
     @property
     def envs_words(self) -> str:
-        """For how many environments is answered: at the start, and to whom it is too few."""
+        """Text on the number of envs, for the log and for clients with too many."""
         many = "1 environment" if self.envs == 1 else f"1 to {self.envs} environments"
         return (
             f"this server answers for {many} at a time; an evaluator with --num-envs N needs "
@@ -76,7 +76,7 @@ class Quota:
 
     @property
     def too_large_words(self) -> str:
-        """For a message above `message_bytes`."""
+        """Text for a message above `message_bytes`."""
         return (
             f"a message is larger than {self.message_bytes / 1e6:.1f} MB, all pictures of "
             f"{self.envs} environment{'' if self.envs == 1 else 's'}: {self.envs_words}"
@@ -84,20 +84,20 @@ class Quota:
 
     @property
     def memory_bytes(self) -> int:
-        """What all clients together can make a server hold, the policy's own memory apart."""
+        """Most memory that all clients together can make a server hold, without the policy's."""
         return self.clients * MESSAGE_COPIES * self.message_bytes + _BASE_BYTES
 
     @property
     def wire(self) -> MessageLimits:
-        """For reading one message."""
+        """Limits for reading one message."""
         return MessageLimits(size=self.message_bytes, elements=_ELEMENTS, text=_TEXT_BYTES)
 
 
 class TokenBucket:
-    """How long a peer has to wait, so that it does not send faster than it may.
+    """Rate limit of one peer.
 
     Args:
-        rate: Messages per second in the long run; as many may come at once.
+        rate: Messages per second on average; as many may come at once.
         now: Present time [s].
     """
 
@@ -108,31 +108,30 @@ class TokenBucket:
         self._then = now
 
     def delay(self, now: float) -> float:
-        """Count one message at time `now` [s]; returns how long to wait before the next [s]."""
+        """Count one message at time `now` [s]; return the wait before the next [s]."""
         self._tokens = min(self._most, self._tokens + (now - self._then) * self._rate) - 1.0
         self._then = now
         return max(0.0, -self._tokens / self._rate)
 
 
 class Door:
-    """Who may connect: everybody without a key, else who sends it.
+    """Admission: without a key anybody may connect, with one only clients that send it.
 
     Attributes:
-        warning: What a person must know of a door that stands open to the network, else None.
+        warning: Warning if anybody on the network may connect, else None.
     """
 
     def __init__(self, host: str, api_key: str | None, *, no_key: bool = False) -> None:
-        """Check that a door to the network has a key, or that it is meant to have none.
+        """Require a key for a server that other machines can reach, unless `no_key` is set.
 
         Args:
-            host: What is listened on.
-            api_key: Wanted from clients; None for nobody's.
-            no_key: Anybody may connect, from other machines too: the official evaluators' clients
-                cannot send a key.
+            host: Address to listen on.
+            api_key: Key that clients must send, or None.
+            no_key: Admit anybody, from other machines too: the official evaluators' clients cannot
+                send a key.
 
         Raises:
-            UsageError: It has none though others can reach it, one that is not fit to be one, or
-                one although it is to have none.
+            UsageError: A key is missing or unfit, or is given together with `no_key`.
         """
         if api_key is not None and no_key:
             raise UsageError(
@@ -163,15 +162,11 @@ class Door:
         return self._expected is not None
 
     def admits(self, authorization: str | None) -> bool:
-        """Whether the header `Authorization` has the key; takes equally long for every wrong one.
-
-        Args:
-            authorization: The header; None where there is none.
-        """
+        """Return whether the header `Authorization` has the key."""
         if self._expected is None:
             return True
         given = (authorization or "").encode("utf-8", "surrogateescape")
-        return hmac.compare_digest(given, self._expected)
+        return hmac.compare_digest(given, self._expected)  # equally long for every wrong key
 
 
 def _check_key(key: str) -> None:
@@ -183,12 +178,12 @@ def _check_key(key: str) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether every address that a host stands for is this machine's own.
+    """Return whether all addresses of a host are loopback addresses.
 
     Raises:
         UsageError: There is no such host.
     """
-    if not host:  # asyncio's word for all interfaces
+    if not host:  # all interfaces, in asyncio
         return False
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
@@ -198,13 +193,13 @@ def is_loopback(host: str) -> bool:
 
 
 def listen_on(host: str, port: int) -> socket.socket:
-    """A socket that has its address already and does not listen yet.
+    """Return a socket that is bound and does not listen yet.
 
-    Taken before a checkpoint is loaded: a port that is in use is known at once, and nobody who
-    connects early is left waiting.
+    It is bound before a checkpoint is loaded, so that a used port is found at once. Until it
+    listens, early clients are refused rather than left waiting.
 
     Raises:
-        UsageError: The address cannot be had.
+        UsageError: The address is not available.
     """
     try:
         family, kind, proto, _, address = socket.getaddrinfo(

@@ -1,9 +1,9 @@
-"""What a server remembers of one connection: its episode, the chunk in hand, how far it is played.
+"""State of one connection: its episode, the current chunk, and the rows already played.
 
 All envs of a connection move in step, as the evaluator steps them. An evaluator that asks at every
-step is answered from the chunk in hand until the horizon is used up; one that asks for K actions at
-a time gets the next K rows. Nothing counts as done before its answer is complete, so a question
-whose inference failed can be asked again.
+step is answered from the current chunk until the horizon is reached; one that asks for K actions
+gets the next K rows. State changes only once an answer is complete, so that a question whose
+inference failed can be asked again.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from b1k_policies.remote.server.engine import Ask, EpisodeMemory
 from b1k_policies.remote.wire.messages import Announcement
 
 NOT_TOLD = -1
-"""Instance of an episode whose evaluator does not say which it is."""
+"""Instance of an episode whose evaluator does not name it."""
 
 
 class RequestError(B1kEvalError):
-    """What a client asks cannot be answered; the text is for the client's author."""
+    """A request that cannot be answered; the text is for the client's author."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """What holds for every session of a server.
+    """Settings of every session of a server.
 
     Attributes:
         chunk_length: Rows of every chunk.
         horizon: Rows of a chunk that are played before the next inference.
-        seed: What the seeds of episodes are derived from, where the client brings none.
-        task: The task; None for the one that an observation names.
+        seed: Base of the episodes' seeds if the client sends none.
+        task: The task; None to use the one that observations name.
         prompt: The task in words; None for the task's own instruction.
         protocol: Layout that observations must have; None for either.
         images: Whether observations must have pictures.
@@ -62,18 +62,18 @@ class Terms:
 
     @property
     def task_index(self) -> int | None:
-        """Of `task`."""
+        """Index of `task`."""
         return None if self.task is None else self.task.index
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SessionAnswer:
-    """What goes back.
+    """The answer to one question.
 
     Attributes:
         action: float32 [N, 23], one row per env.
-        action_chunk: float32 [N, K, 23] whose row 0 is `action`; None if it was not asked for, or
-            if a chunk has fewer than K rows.
+        action_chunk: float32 [N, K, 23] whose row 0 is `action`; None if not requested, or if
+            chunks have fewer than K rows.
         chunks: Per env the chunk that the rows are from.
     """
 
@@ -90,30 +90,28 @@ class _Env:
 
 
 def session_seed(seed: int, episode: int, env: int) -> int:
-    """The seed of a connection's n-th episode in one of its envs, in [0, 2^31)."""
+    """Return the seed of a connection's n-th episode in one of its envs, in [0, 2^31)."""
     text = f"b1k-server/{seed}/{episode}/{env}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 
 class Session:
-    """One connection's state. `ask`, then `answer` with what was inferred, if anything had to be.
+    """State of one connection. Call `ask`, and then `answer` with the inferred chunks, if any.
 
     Attributes:
-        terms: What holds for every session.
-        step: Control steps of the episode, by the actions handed out or as the client said.
+        terms: Settings of every session.
+        step: Control steps of the episode, from the actions sent or as told by the client.
     """
 
     def __init__(self, terms: Terms) -> None:
-        """Begin the first episode: some clients never say so."""
         self.terms = terms
         self._number = -1
-        self.reset(None)
+        self.reset(None)  # some clients never announce their first episode
 
     def reset(self, told: Announcement | None) -> None:
-        """Begin an episode. A second reset before its first observation begins the same one.
+        """Begin an episode; `told` is the client's announcement, if any.
 
-        Args:
-            told: What the client says of it; None for nothing.
+        A second reset before the first observation begins the same episode.
         """
         if self._number < 0 or self._envs:
             self._number += 1
@@ -127,15 +125,15 @@ class Session:
     def ask(
         self, observations: Sequence[Observation], rows: int | None, *, anew: bool = False
     ) -> list[Ask]:
-        """What has to be inferred before an answer can be given: one ask per env, or none.
+        """Return the inferences needed for an answer: one ask per env, or none.
 
         Args:
             observations: Per env, of the same step.
             rows: K of a client that plays K actions before it asks again; None for 1.
-            anew: Infer in any case, for a client that knows of chunks and when it wants one.
+            anew: Always infer, for a client that does its own chunking.
 
         Raises:
-            RefusedError: They are not of this episode or of this server.
+            RequestError: They do not fit this episode or this server.
         """
         self._check(observations)
         self._asked = observations[0].step
@@ -154,7 +152,7 @@ class Session:
         ]
 
     def answer(self, inferred: Sequence[ActionChunk], rows: int | None) -> SessionAnswer:
-        """The next rows; from now on they count as played.
+        """Return the next rows, which then count as played.
 
         Args:
             inferred: One chunk per ask of `ask`.
@@ -177,7 +175,7 @@ class Session:
     # --- inside ----------------------------------------------------------------------------------
 
     def _played(self, rows: int | None) -> int:
-        """Rows that the client plays before it asks again: without a chunk of K it has one."""
+        """Return the rows a client plays before it asks again: K if a chunk has K, else 1."""
         fits = rows is not None and 1 <= rows <= self.terms.chunk_length
         return rows if rows is not None and fits else 1
 
