@@ -1,4 +1,4 @@
-"""Write the visible part of a model under construction as an MJCF file with PNG textures.
+"""Write the visible part of a model under construction as an MJCF file, and the PNG textures.
 
 The file holds every texture, material and mesh, and under each body its visual geoms, lights and
 cameras. Bodies stand where they stand in the twin, so that a viewer shows the whole; the twin
@@ -15,23 +15,28 @@ import cv2
 import numpy as np
 
 from b1k_envs.mujoco_twin.engine import GROUP_VISUAL, mujoco
+from twin_assets.textures import PICTURES
 
 _GEOM_TYPES = {mujoco.mjtGeom.mjGEOM_MESH: "mesh", mujoco.mjtGeom.mjGEOM_PLANE: "plane"}
 _VISUAL = {"group": str(GROUP_VISUAL), "contype": "0", "conaffinity": "0", "mass": "0"}
 
 
 def write(spec: mujoco.MjSpec, path: Path) -> None:
-    """Write `path`, and beside it a PNG for each picture, `<texture>.png`.
+    """Write an MJCF file.
 
     Args:
         spec: Bodies, their visual geoms and what these use; geoms of other groups are left out.
-        path: The file to write, *.xml.
+        path: The file to write, *.xml; the pictures of `write_pictures` lie beside it.
     """
     root = ElementTree.Element("mujoco", model=path.stem)
+    if spec.lights:
+        headlight = ElementTree.SubElement(ElementTree.SubElement(root, "visual"), "headlight")
+        for name in ("ambient", "diffuse", "specular"):
+            headlight.set(name, _numbers(getattr(spec.visual.headlight, name), np.float32))
     ElementTree.SubElement(ElementTree.SubElement(root, "default"), "geom", _VISUAL)
     asset = ElementTree.SubElement(root, "asset")
     for texture in spec.textures:
-        _texture(asset, texture, path.parent)
+        _texture(asset, texture)
     for material in spec.materials:
         _material(asset, material)
     for mesh in spec.meshes:
@@ -44,11 +49,18 @@ def write(spec: mujoco.MjSpec, path: Path) -> None:
     path.write_bytes(ElementTree.tostring(root) + b"\n")
 
 
+def write_pictures(folder: Path) -> None:
+    """Write every picture as `<name>.png`."""
+    for name, draw in PICTURES.items():
+        if not cv2.imwrite(str(folder / f"{name}.png"), draw()[..., ::-1]):
+            raise OSError(f"{name}.png cannot be written to {folder}")
+
+
 def _numbers(values: Any, dtype: type[np.generic] = np.float64) -> str:  # noqa: ANN401
     return " ".join(str(value) for value in np.asarray(values, dtype=dtype).ravel())
 
 
-def _texture(asset: ElementTree.Element, texture: Any, folder: Path) -> None:  # noqa: ANN401
+def _texture(asset: ElementTree.Element, texture: Any) -> None:  # noqa: ANN401
     element = ElementTree.SubElement(asset, "texture", name=texture.name)
     if texture.type == mujoco.mjtTexture.mjTEXTURE_SKYBOX:
         element.attrib |= {
@@ -59,12 +71,10 @@ def _texture(asset: ElementTree.Element, texture: Any, folder: Path) -> None:  #
             "width": str(texture.width),
             "height": str(texture.height),
         }
-        return
-    element.attrib |= {"type": "2d", "file": f"{texture.name}.png"}
-    shape = (texture.height, texture.width, texture.nchannel)
-    picture = np.frombuffer(bytes(texture.data), dtype=np.uint8).reshape(shape)
-    if not cv2.imwrite(str(folder / element.attrib["file"]), picture[..., ::-1]):
-        raise OSError(f"{element.attrib['file']} cannot be written to {folder}")
+    else:
+        drawn = bytes(texture.data)
+        name = next(n for n, draw in PICTURES.items() if draw().tobytes() == drawn)
+        element.attrib |= {"type": "2d", "file": f"{name}.png"}
 
 
 def _material(asset: ElementTree.Element, material: Any) -> None:  # noqa: ANN401
@@ -101,6 +111,8 @@ def _body(world: ElementTree.Element, body: Any) -> None:  # noqa: ANN401
     element = world
     if body.name != "world":
         element = ElementTree.SubElement(world, "body", name=body.name)
+    else:
+        _lights_and_cameras(world, body)
     for geom in shown:
         row = ElementTree.SubElement(element, "geom", name=geom.name, type=_GEOM_TYPES[geom.type])
         if geom.meshname:
@@ -117,6 +129,19 @@ def _body(world: ElementTree.Element, body: Any) -> None:  # noqa: ANN401
                 row.set(name, _numbers(values))
         if not np.array_equal(geom.rgba, [0.5, 0.5, 0.5, 1]):
             row.set("rgba", _numbers(geom.rgba, np.float32))
+
+
+def _lights_and_cameras(world: ElementTree.Element, body: Any) -> None:  # noqa: ANN401
+    for light in body.lights:
+        row = ElementTree.SubElement(world, "light", name=light.name, castshadow="false")
+        for name in ("pos", "dir"):
+            row.set(name, _numbers(getattr(light, name)))
+        for name in ("diffuse", "ambient", "specular", "cutoff", "exponent"):
+            row.set(name, _numbers(getattr(light, name), np.float32))
+    for camera in body.cameras:
+        row = ElementTree.SubElement(world, "camera", name=camera.name)
+        for name in ("pos", "quat", "fovy"):
+            row.set(name, _numbers(getattr(camera, name)))
 
 
 def _place(world: ElementTree.Element, spec: mujoco.MjSpec) -> None:

@@ -16,11 +16,10 @@ import numpy as np
 
 from b1k_envs import r1pro
 from b1k_envs.base import Float64Array
-from b1k_envs.errors import UsageError
-from b1k_envs.mujoco_twin.assets import meshes
-from b1k_envs.mujoco_twin.assets.meshes import Mesh
 from b1k_envs.mujoco_twin.engine import GROUP_VISUAL, mujoco
 from b1k_envs.mujoco_twin.robot.body import PAD_HALF, PAD_INNER
+from twin_assets import meshes
+from twin_assets.meshes import Mesh
 
 MATERIALS: dict[str, tuple[tuple[float, float, float], float, float]] = {
     "white": ((0.90, 0.905, 0.91), 0.35, 0.55),
@@ -48,9 +47,6 @@ def add_robot_looks(spec: mujoco.MjSpec) -> None:
 
     Adds materials `r1pro_<name>` and per link and material one mesh geom
     `<link>_looks_<material>` in group `GROUP_VISUAL`, without contact and without mass.
-
-    Raises:
-        UsageError: A link's body is missing from the model.
     """
     for name, (rgb, specular, shininess) in MATERIALS.items():
         spec.add_material(
@@ -63,8 +59,6 @@ def add_robot_looks(spec: mujoco.MjSpec) -> None:
         )
     bodies = {body.name: body for body in spec.bodies}
     for link in r1pro.kinematics()["links"]:
-        if link not in bodies:
-            raise UsageError(f"no body {link!r} to dress: call robot.add_robot(spec) first")
         by_material: dict[str, list[Mesh]] = {}
         for material, shape in link_looks(link):
             by_material.setdefault(material, []).append(shape)

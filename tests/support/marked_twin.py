@@ -170,6 +170,8 @@ def marked_stage() -> Iterator[Stage]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(twin_model, "add_looks", dress_and_mark)
+        # Other twins share a compiled model, without markers.
+        patch.setattr(twin_model, "_compiled", twin_model._compiled.__wrapped__)
         env = TwinEnv(get_task(31), protocol="2025", split="public-test", max_steps=100_000)
     env.reset(0, 0, 0)
     model = env._model

@@ -56,7 +56,7 @@ def _compiled(scene: Scene, render_quality: RenderQuality) -> mujoco.MjModel:
     scene.build(spec)
     add_grasp_constraints(spec, free_bodies=tuple(scene.things), jointed_links=scene.links)
     add_looks(spec, "robot")
-    scene.dress(spec)
+    add_looks(spec, scene.task)
 
     # znear and zfar are multiples of the extent: with the room's own extent, objects near a wrist
     # camera would be clipped.

@@ -13,26 +13,30 @@ from b1k_envs.mujoco_twin.rendering.gl import ensure_gl
 
 mujoco = pytest.importorskip("mujoco")
 
+from b1k_envs.mujoco_twin.looks import add_looks  # noqa: E402
 from b1k_envs.mujoco_twin.robot import body as robot  # noqa: E402
-from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import glove_looks, washer_looks  # noqa: E402
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene  # noqa: E402
-from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import looks as scene_looks  # noqa: E402
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.scene import (  # noqa: E402
+    LED,
+    LED_ON,
+    SCENE,
+    dust_geoms,
+)
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.states import DUST_POINTS  # noqa: E402
 
 GLOVES = ("boxing_glove_1", "boxing_glove_2")
 MESH = mujoco.mjtGeom.mjGEOM_MESH
 
 
-def build(*, looks=True, change=None):
+def build(*, looks=True):
     spec = mujoco.MjSpec()
     spec.option.timestep = 1 / 240
     spec.stat.extent = 1
     spec.visual.quality.offsamples = 0
     robot.add_robot(spec)
     scene.add_scene(spec)
-    if change is not None:
-        change(spec)
     if looks:
-        scene_looks.add_scene_looks(spec)
+        add_looks(spec, "clean_boxing_gloves")
     return spec.compile()
 
 
@@ -117,7 +121,7 @@ def inertia(model, body):
 
 def set_dust_alpha(model, alpha):
     for glove in GLOVES:
-        for name in (*glove_looks.dust_particle_names(glove), glove_looks.dust_veil_name(glove)):
+        for name in dust_geoms(glove):
             model.geom_rgba[model.geom(name).id, 3] = alpha
 
 
@@ -153,11 +157,11 @@ def test_the_world_moves_the_same_with_and_without_looks(model, bare):
 def test_cameras_lights_and_jittered_materials_are_in_the_model(model):
     cameras = names(model, mujoco.mjtObj.mjOBJ_CAMERA, model.ncam)
     assert {"overview", "washer_close", "counter_close"} <= set(cameras)
-    assert set(scene_looks.CAMERAS) <= set(cameras)
-    assert names(model, mujoco.mjtObj.mjOBJ_LIGHT, model.nlight) == list(scene_looks.LIGHTS)
+    lights = names(model, mujoco.mjtObj.mjOBJ_LIGHT, model.nlight)
+    assert lights == ["light_ceiling", "light_window", "light_fill"]
     materials = names(model, mujoco.mjtObj.mjOBJ_MATERIAL, model.nmat)
-    assert {"floor", "wall", "worktop", "cabinet", "casing"} == set(scene_looks.JITTERED_MATERIALS)
-    for name in scene_looks.JITTERED_MATERIALS:
+    assert {"floor", "wall", "worktop", "cabinet", "casing"} == set(SCENE.materials)
+    for name in SCENE.materials:
         shown = model.geom_matid == materials.index(name)
         assert shown.any(), name
         # Another rgba on the geom would hide the tint that an env writes into the material.
@@ -191,23 +195,20 @@ def test_a_glove_carries_exactly_twenty_particles_and_a_veil(model, glove):
     mine = [model.geom(g).name for g in range(model.ngeom) if model.geom_bodyid[g] == body.id]
     particles = [name for name in mine if "_dust_" in name]
     assert particles == [f"{glove}_dust_{k:02d}" for k in range(20)]
-    assert glove_looks.DUST_PARTICLES == 20
-    assert glove_looks.dust_particle_names(glove) == tuple(particles)
-    assert glove_looks.dust_veil_name(glove) == f"{glove}_dustveil"
+    assert dust_geoms(glove) == (*particles, f"{glove}_dustveil")
     assert f"{glove}_dustveil" in mine
 
 
 def test_dust_lies_on_the_surface_of_the_glove(model):
-    points = glove_looks.dust_points()
+    points = np.loadtxt(DUST_POINTS)
     assert points.shape == (20, 3)
-    assert points.dtype == np.float64
     surface = np.concatenate(
         [
             triangles_in_body(model, f"boxing_glove_2_{part}")
             for part in ("leather", "look_glove_cuff", "look_glove_strap")
         ]
     )
-    for name, point in zip(glove_looks.dust_particle_names("boxing_glove_2"), points, strict=True):
+    for name, point in zip(dust_geoms("boxing_glove_2")[:-1], points, strict=True):
         assert distance_to_triangles(point, surface) < 0.0025, name
         blob = vertices_in_body(model, name)
         assert np.linalg.norm(blob.mean(axis=0) - point) < 0.003, name
@@ -215,24 +216,13 @@ def test_dust_lies_on_the_surface_of_the_glove(model):
     assert apart.min() > 0.015
 
 
-def test_dust_points_are_a_copy():
-    glove_looks.dust_points()[:] = 0
-    assert np.abs(glove_looks.dust_points()).max() > 0.05
-
-
-def test_a_mirrored_collision_thumb_makes_the_other_hand():
-    def mirror(spec):
-        thumb = spec.geom("boxing_glove_1_thumb")
-        ends = np.array(thumb.fromto)
-        thumb.fromto = [ends[0], -abs(ends[1]), ends[2], ends[3], -abs(ends[4]), ends[5]]
-
-    model = build(change=mirror)
+def test_the_first_glove_is_the_other_hand_with_its_dust_mirrored(model):
     left = vertices_in_body(model, "boxing_glove_1_leather")
     right = vertices_in_body(model, "boxing_glove_2_leather")
     assert left[:, 1].min() < -0.08 < left[:, 1].max() < 0.075
     assert right[:, 1].max() > 0.08 > -right[:, 1].min() > 0.05
     blob = vertices_in_body(model, "boxing_glove_1_dust_07").mean(axis=0)
-    assert np.linalg.norm(blob - glove_looks.dust_points(mirrored=True)[7]) < 0.003
+    assert np.linalg.norm(blob - np.loadtxt(DUST_POINTS)[7] * (1, -1, 1)) < 0.003
 
 
 @pytest.mark.parametrize("glove", GLOVES)
@@ -289,11 +279,11 @@ def test_the_front_has_a_real_hole_into_the_drum(model):
 
 
 def test_the_led_lights_up_in_the_picture(studio):
-    led = studio.model.geom(washer_looks.LED)
+    led = studio.model.geom(LED)
     assert led.name == "washer_led"
     ring = studio.geoms("washer_close") == led.id
     off = studio.picture("washer_close")
-    studio.model.geom_rgba[led.id] = washer_looks.LED_ON
+    studio.model.geom_rgba[led.id] = LED_ON
     on = studio.picture("washer_close")
     assert ring.sum() > 8
     assert on[ring].mean() > off[ring].mean() + 60
@@ -307,11 +297,3 @@ def test_nothing_seen_stands_in_the_robots_way(model, bare):
             x, y, z = vertices_in_body(model, model.geom(g).name).T
             here = (x > -1.9) & (x < 1.30) & (y > -1.8) & (y < 1.70) & (z > 0.02) & (z < 2.3)
             assert not here.any(), model.geom(g).name
-
-
-def test_the_same_looks_come_out_twice(model):
-    again = build()
-    for field in ("mesh_vert", "mesh_normal", "mesh_face", "mesh_texcoord", "tex_data", "mat_rgba"):
-        np.testing.assert_array_equal(getattr(again, field), getattr(model, field), err_msg=field)
-    for field in ("geom_pos", "geom_quat", "geom_rgba", "light_pos", "cam_pos", "cam_quat"):
-        np.testing.assert_array_equal(getattr(again, field), getattr(model, field), err_msg=field)

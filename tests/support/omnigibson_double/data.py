@@ -18,7 +18,7 @@ import numpy as np
 from b1k_envs.base import ProtocolYear, Split
 from b1k_envs.mujoco_twin.robot.body import MODELLED_BASE_JOINTS
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout
-from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.glove_looks import DUST_PARTICLES
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.states import DUST_PARTICLES
 from b1k_envs.tasks.table import TASKS
 from omnigibson_double.names import NAMES, SCENE_MODEL, TASK_ROOMS
 from omnigibson_double.world import SEED_INSTANCE, TASK, twin

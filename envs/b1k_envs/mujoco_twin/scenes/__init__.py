@@ -1,4 +1,4 @@
-"""The twin's rooms, one folder a task; a new one needs its folder and a name in `described`."""
+"""The twin's rooms, one folder a task, and the files of their looks in `assets`."""
 
 from __future__ import annotations
 

@@ -54,10 +54,9 @@ class Scene:
     """One task's room.
 
     Attributes:
-        task: Task name.
+        task: Task name; `assets/<task>.xml` has the room's looks, lights and cameras.
         counts: Number of instances in each split.
         build: Adds bodies, joints and collision shapes.
-        dress: Adds looks, lights and cameras.
         states: Makes the reader of states from a compiled model, its data and the grasp.
         bodies: The body of each BDDL instance name.
         furniture: Bodies that an instance shifts a little.
@@ -76,7 +75,6 @@ class Scene:
     task: str
     counts: Mapping[Split, int]
     build: Callable[[mujoco.MjSpec], None]
-    dress: Callable[[mujoco.MjSpec], None]
     states: Callable[[mujoco.MjModel, mujoco.MjData, AssistedGrasp], TwinStates]
     bodies: Mapping[str, str]
     furniture: tuple[str, ...]

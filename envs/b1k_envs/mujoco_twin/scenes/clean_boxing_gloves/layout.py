@@ -3,8 +3,8 @@
 Known figures of the real scene (house_single_floor, utility_room_0; from a public task sheet):
 counter top at 0.91 m, washer centre at 0.47 m, washer to counter about 3 m, start pose 0.9-2.0 m
 from the washer and about 2.1 m from the gloves, a clothes dryer 0.6 m beside the washer. The rest
-(sizes, hinge side, place of the button) is not published and is ours. `looks` adds the visible
-geoms; here are bodies, joints and collision shapes only.
+(sizes, hinge side, place of the button) is not published and is ours. Here are bodies, joints and
+collision shapes only; `assets/clean_boxing_gloves.xml` has the visible geoms.
 
 World frame: z up, floor at 0, the nominal start pose at the origin facing +x towards the washer;
 the counter runs along the +y wall.

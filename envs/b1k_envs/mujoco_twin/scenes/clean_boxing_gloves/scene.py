@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from b1k_envs.mujoco_twin.scenes.base import Scene, Switch, Thing
-from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import glove_looks, layout, looks, washer_looks
-from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.states import RUNNING, GloveStates, dusty
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.states import (
+    DUST_PARTICLES,
+    RUNNING,
+    GloveStates,
+    dusty,
+)
+
+LED = "washer_led"
+"""The ring around the power button."""
+LED_OFF, LED_ON = (0.10, 0.16, 0.12, 1.0), (0.25, 1.0, 0.45, 1.0)
+
+
+def dust_geoms(glove: str) -> tuple[str, ...]:
+    """Return the geoms of a glove's dust: each particle, and a veil that greys the whole."""
+    return (*(f"{glove}_dust_{k:02d}" for k in range(DUST_PARTICLES)), f"{glove}_dustveil")
+
 
 SCENE = Scene(
     task="clean_boxing_gloves",
     counts={"train": 200, "public-test": 20, "hidden-test": 20},
     build=layout.add_scene,
-    dress=looks.add_scene_looks,
     states=GloveStates,
     bodies=layout.BDDL_BODIES,
     furniture=(layout.WASHER, layout.DRYER, layout.COUNTERTOP),
@@ -24,17 +38,10 @@ SCENE = Scene(
         for glove, (x, y) in zip(layout.GLOVES, layout.GLOVE_NOMINAL, strict=True)
     },
     links=(layout.WASHER_DOOR,),
-    materials=looks.JITTERED_MATERIALS,
+    materials=("floor", "wall", "worktop", "cabinet", "casing"),
     switches={
-        **{
-            dusty(glove): Switch(
-                geoms=(*glove_looks.dust_particle_names(glove), glove_looks.dust_veil_name(glove))
-            )
-            for glove in layout.GLOVES
-        },
-        RUNNING: Switch(
-            geoms=(washer_looks.LED,), on=washer_looks.LED_ON, off=washer_looks.LED_OFF
-        ),
+        **{dusty(glove): Switch(geoms=dust_geoms(glove)) for glove in layout.GLOVES},
+        RUNNING: Switch(geoms=(LED,), on=LED_ON, off=LED_OFF),
     },
     watched=(
         *layout.GLOVES,

@@ -13,15 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from b1k_envs.base import Float64Array
 from b1k_envs.errors import EnvError
 from b1k_envs.mujoco_twin.engine import mujoco
+from b1k_envs.mujoco_twin.looks import ASSETS
 from b1k_envs.mujoco_twin.robot.grasping import AssistedGrasp
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
-from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.glove_looks import (
-    DUST_PARTICLES,
-    dust_points,
-)
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.rules import WasherRule
 from b1k_envs.mujoco_twin.states import TwinStates
 from b1k_envs.mujoco_twin.toggle import Toggle, ToggleMarker
@@ -35,6 +34,13 @@ TOGGLE_RADIUS = 0.03
 
 DUST, WASHER = "dust.n.01_1", "washer.n.03_1"
 RUNNING = "washer running"
+
+DUST_PARTICLES = 20
+"""Particles on each glove at the start, as in the public instances; `Covered` counts them."""
+
+DUST_POINTS = ASSETS / "boxing_glove_dust.txt"
+"""Where they lie on the glove whose thumb is at +y, x, y, z in its frame [m]."""
+
 _FOOTPRINTS = {scene.WASHER: scene.WASHER_HALF[:2], scene.COUNTERTOP: scene.COUNTER_HALF}
 
 
@@ -74,8 +80,9 @@ class GloveStates(TwinStates):
             footprints=_FOOTPRINTS,
             others=(DUST,),
         )
+        points = np.loadtxt(DUST_POINTS)
         self._dust_points = {
-            glove: dust_points(mirrored=scene.GLOVE_THUMB_SIDE[glove] < 0) for glove in scene.GLOVES
+            glove: points * (1, scene.GLOVE_THUMB_SIDE[glove], 1) for glove in scene.GLOVES
         }
         self._gloves = {g: model.body(g).id for g in scene.GLOVES}
         self._washer = model.body(scene.WASHER).id

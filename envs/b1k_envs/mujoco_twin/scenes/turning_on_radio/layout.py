@@ -1,7 +1,7 @@
 """The living room of task 0 as a MuJoCo scene: bodies, their places and collision shapes.
 
 Sizes and places are ours; of the real scene only the toggle marker's size is known, a sphere of
-about 11 mm in radius. `looks` adds the visible geoms.
+about 11 mm in radius. `assets/turning_on_radio.xml` has the visible geoms.
 
 World frame: z up, floor at 0, the nominal start pose at the origin facing +x towards the table,
 with the sofa behind it. The radio's own frame has its origin in the middle of the cabinet and its

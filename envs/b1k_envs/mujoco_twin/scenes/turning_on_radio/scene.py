@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from b1k_envs.mujoco_twin.scenes.base import Scene, Switch, Thing
-from b1k_envs.mujoco_twin.scenes.turning_on_radio import layout, looks
+from b1k_envs.mujoco_twin.scenes.turning_on_radio import layout
 from b1k_envs.mujoco_twin.scenes.turning_on_radio.states import PLAYING, RadioStates
+
+DIAL = "radio_dial"
+DIAL_OFF, DIAL_ON = (0.30, 0.27, 0.20, 1.0), (1.0, 0.82, 0.35, 1.0)
 
 SCENE = Scene(
     task="turning_on_radio",
     counts={"train": 100, "public-test": 20, "hidden-test": 20},
     build=layout.add_scene,
-    dress=looks.add_scene_looks,
     states=RadioStates,
     bodies=layout.BDDL_BODIES,
     furniture=(layout.TABLE, layout.SOFA, layout.SHELF),
@@ -24,7 +26,7 @@ SCENE = Scene(
         )
     },
     materials=("floor", "wall", "oak", "sofa", "rug"),
-    switches={PLAYING: Switch(geoms=(looks.DIAL,), on=looks.DIAL_ON, off=looks.DIAL_OFF)},
+    switches={PLAYING: Switch(geoms=(DIAL,), on=DIAL_ON, off=DIAL_OFF)},
     watched=(layout.RADIO, layout.BUTTON, layout.TABLE),
     closeup=("radio_close", frozenset(), frozenset({PLAYING})),
 )

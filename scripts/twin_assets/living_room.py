@@ -5,8 +5,12 @@ Only looks: nothing added here collides or weighs anything. Ours, drawn to be ch
 
 from __future__ import annotations
 
-from b1k_envs.mujoco_twin.assets import textures
-from b1k_envs.mujoco_twin.assets.meshes import (
+from b1k_envs.mujoco_twin.engine import mujoco
+from b1k_envs.mujoco_twin.scenes.turning_on_radio import layout as scene
+from b1k_envs.mujoco_twin.scenes.turning_on_radio.scene import DIAL, DIAL_OFF
+from twin_assets import textures
+from twin_assets.building import add_cameras, add_lights, add_sky, dress_walls
+from twin_assets.meshes import (
     aimed,
     annulus,
     capsule,
@@ -16,13 +20,7 @@ from b1k_envs.mujoco_twin.assets.meshes import (
     revolve,
     rounded_box,
 )
-from b1k_envs.mujoco_twin.assets.textures import Parts, add_material, visual_mesh, visual_plane
-from b1k_envs.mujoco_twin.engine import mujoco
-from b1k_envs.mujoco_twin.scenes.building import add_cameras, add_lights, add_sky, dress_walls
-from b1k_envs.mujoco_twin.scenes.turning_on_radio import layout as scene
-
-DIAL = "radio_dial"
-DIAL_OFF, DIAL_ON = (0.30, 0.27, 0.20, 1.0), (1.0, 0.82, 0.35, 1.0)
+from twin_assets.textures import Parts, add_material, visual_mesh, visual_plane
 
 _X, _Y, _H = scene.ROOM_X, scene.ROOM_Y, scene.ROOM_HEIGHT
 _FORWARD = (-1.0, 0.0, 0.0)  # out of the radio's front

@@ -1,7 +1,8 @@
 """The looks of the utility room: surfaces, furniture, things on shelves, lights, cameras.
 
 Only looks: every geom added here is in GROUP_VISUAL, collides with nothing and weighs nothing, so
-a model behaves the same without them. Machines and gloves are dressed by their own modules.
+a model behaves the same without them. Machines and gloves are dressed by
+their own modules.
 
 The real room's looks are not published; this one is ours, drawn to be cheap on a CPU: no shadows,
 no reflections, three lights, one mesh per body and material.
@@ -13,8 +14,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from b1k_envs.mujoco_twin.assets import textures
-from b1k_envs.mujoco_twin.assets.meshes import (
+from b1k_envs.mujoco_twin.engine import mujoco
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
+from twin_assets import textures
+from twin_assets.building import add_cameras, add_lights, add_sky, dress_walls
+from twin_assets.gloves import add_glove_looks
+from twin_assets.meshes import (
     Mesh,
     capsule,
     disc,
@@ -27,23 +32,9 @@ from b1k_envs.mujoco_twin.assets.meshes import (
     rounded_box,
     rounded_rectangle,
 )
-from b1k_envs.mujoco_twin.assets.textures import Parts, add_material, visual_mesh, visual_plane
-from b1k_envs.mujoco_twin.engine import mujoco
-from b1k_envs.mujoco_twin.scenes.building import add_cameras, add_lights, add_sky, dress_walls
-from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
-from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.glove_looks import add_glove_looks
-from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.room_props import add_basket, add_shelves
-from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.washer_looks import add_washer_looks
-
-JITTERED_MATERIALS: tuple[str, ...] = ("floor", "wall", "worktop", "cabinet", "casing")
-"""Materials whose rgba an instance may tint; textures multiply with it. All values are below 1, so
-that a tint can also brighten."""
-
-LIGHTS: tuple[str, ...] = ("light_ceiling", "light_window", "light_fill")
-"""Lights whose diffuse colour and position an instance may jitter."""
-
-CAMERAS: tuple[str, ...] = ("overview", "washer_close", "counter_close")
-"""Fixed cameras for people; policies never get their pictures."""
+from twin_assets.textures import Parts, add_material, visual_mesh, visual_plane
+from twin_assets.utility_props import add_basket, add_shelves
+from twin_assets.washer import add_washer_looks
 
 _X, _Y, _H = scene.ROOM_X, scene.ROOM_Y, scene.ROOM_HEIGHT
 _CENTRE = (sum(_X) / 2, sum(_Y) / 2)
@@ -330,18 +321,22 @@ def _box(x: tuple[float, float], y: tuple[float, float], z: float, half_z: float
 def _add_lights(spec: mujoco.MjSpec) -> None:
     """Add a ceiling lamp, daylight from the window, a weak fill from behind the start pose."""
     wx, wz = _WINDOW
-    where = (
-        ((0.1, 0.3, _H - 0.05), (0, 0, -1), (0.46, 0.45, 0.43)),
-        ((wx, _Y[1] - 0.05, wz + 0.2), (0.2, -1, -0.4), (0.20, 0.22, 0.25)),
-        ((-1.7, -1.6, 1.9), (0.7, 0.7, -0.25), (0.27, 0.26, 0.25)),
+    add_lights(
+        spec,
+        {
+            "light_ceiling": ((0.1, 0.3, _H - 0.05), (0, 0, -1), (0.46, 0.45, 0.43)),
+            "light_window": ((wx, _Y[1] - 0.05, wz + 0.2), (0.2, -1, -0.4), (0.20, 0.22, 0.25)),
+            "light_fill": ((-1.7, -1.6, 1.9), (0.7, 0.7, -0.25), (0.27, 0.26, 0.25)),
+        },
     )
-    add_lights(spec, dict(zip(LIGHTS, where, strict=True)))
 
 
 def _add_cameras(spec: mujoco.MjSpec) -> None:
-    where = (
-        ((-2.05, -1.95, 2.20), (0.32, 0.42, 0.60), 58.0),
-        ((0.42, -0.42, 1.12), (1.40, 0.05, 0.52), 50.0),
-        ((-0.56, 1.22, 1.52), (-0.56, 1.97, 0.93), 36.0),
+    add_cameras(
+        spec,
+        {
+            "overview": ((-2.05, -1.95, 2.20), (0.32, 0.42, 0.60), 58.0),
+            "washer_close": ((0.42, -0.42, 1.12), (1.40, 0.05, 0.52), 50.0),
+            "counter_close": ((-0.56, 1.22, 1.52), (-0.56, 1.97, 0.93), 36.0),
+        },
     )
-    add_cameras(spec, dict(zip(CAMERAS, where, strict=True)))

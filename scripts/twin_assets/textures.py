@@ -11,15 +11,15 @@ primitive, which is drawn with 192 triangles where 12 are enough.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from b1k_envs.base import Float64Array, UInt8Array
-from b1k_envs.mujoco_twin.assets.meshes import Mesh, add_mesh, merge, moved, rounded_box
 from b1k_envs.mujoco_twin.engine import GROUP_VISUAL, mujoco
+from twin_assets.meshes import Mesh, add_mesh, merge, moved, rounded_box
 
 Colour = tuple[int, int, int]
 
@@ -215,6 +215,16 @@ def _write(picture: Float64Array, text: str, scale: int, at: tuple[int, int], in
     letters = _letters(text, scale)
     h, w = letters.shape
     picture[at[0] : at[0] + h, at[1] : at[1] + w][letters] = ink
+
+
+PICTURES: dict[str, Callable[[], UInt8Array]] = {
+    draw.__name__: draw
+    for draw in (
+        *(floor_tiles, subway_tiles, speckled_stone, wood, wicker, window_view, perforated_steel),
+        *(leather, dust, washer_panel, dryer_panel),
+    )
+}
+"""By the name of the file, without `.png`."""
 
 
 # --- Materials ------------------------------------------------------------------------------

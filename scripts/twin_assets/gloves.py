@@ -7,7 +7,7 @@ where the collision thumb is, so a mirrored collision shape makes the other hand
 
 Dust is `DUST_PARTICLES` flat blobs per glove, one geom each, which are the simulator's state, and
 a mottled translucent veil over the whole glove, which lets a policy see it in a small picture. An
-env hides them by writing 0 to their geoms' alpha.
+env hides them.
 """
 
 from __future__ import annotations
@@ -20,8 +20,12 @@ from typing import Any
 import numpy as np
 
 from b1k_envs.base import Float64Array
-from b1k_envs.mujoco_twin.assets import textures
-from b1k_envs.mujoco_twin.assets.meshes import (
+from b1k_envs.mujoco_twin.engine import mujoco
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.scene import dust_geoms
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.states import DUST_PARTICLES
+from twin_assets import textures
+from twin_assets.meshes import (
     Int32Array,
     Mesh,
     add_mesh,
@@ -33,12 +37,7 @@ from b1k_envs.mujoco_twin.assets.meshes import (
     scaled,
     superellipse,
 )
-from b1k_envs.mujoco_twin.assets.textures import Parts, add_material, visual, visual_mesh
-from b1k_envs.mujoco_twin.engine import mujoco
-from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
-
-DUST_PARTICLES = 20
-"""Particles on each glove at the start, as in the public instances; `Covered` counts them."""
+from twin_assets.textures import Parts, add_material, visual, visual_mesh
 
 DUST_RGBA = (0.47, 0.43, 0.37, 1.0)
 VEIL_RGBA = (1.0, 1.0, 1.0, 0.64)
@@ -47,27 +46,13 @@ _VEIL_OFFSET = 0.0014  # [m] above the leather
 _BLOB = (0.0080, 0.0028)  # radius and half thickness of an average particle [m]
 
 
-def dust_particle_names(glove: str) -> tuple[str, ...]:
-    """Return a glove's dust geoms, `boxing_glove_1_dust_00` first, ordered as `dust_points`."""
-    return tuple(f"{glove}_dust_{k:02d}" for k in range(DUST_PARTICLES))
-
-
-def dust_veil_name(glove: str) -> str:
-    """Return the name of the geom that greys a dusty glove."""
-    return f"{glove}_dustveil"
-
-
-def dust_points(*, mirrored: bool = False) -> Float64Array:
-    """Return the places of the particles.
-
-    Args:
-        mirrored: For the glove of the other hand, whose thumb is at -y.
+def dust_points() -> Float64Array:
+    """Return the places of the particles on the glove whose thumb is at +y.
 
     Returns:
         float64 [20, 3], on the surface, in the glove's frame [m].
     """
-    points = _dust()[0].copy()
-    return points * (1, -1, 1) if mirrored else points
+    return _dust()[0]
 
 
 def add_glove_looks(spec: mujoco.MjSpec) -> None:
@@ -93,9 +78,10 @@ def _dress(spec: mujoco.MjSpec, glove: str) -> None:
     parts.add("glove_lining", scaled(_lining(), hand))
     parts.add("glove_strap", scaled(_strap(), hand))
     parts.emit(spec, body, f"{glove}_look")
+    *particles, veil_name = dust_geoms(glove)
     veil = merge([_fist(_VEIL_OFFSET), _thumb(_VEIL_OFFSET), _cuff_veil()])
-    visual_mesh(spec, body, dust_veil_name(glove), scaled(veil, hand), "dustveil", rgba=VEIL_RGBA)
-    _add_dust(body, glove, mirrored)
+    visual_mesh(spec, body, veil_name, scaled(veil, hand), "dustveil", rgba=VEIL_RGBA)
+    _add_dust(body, particles, mirrored)
 
 
 def _thumb_side(spec: mujoco.MjSpec, glove: str) -> float:
@@ -104,9 +90,9 @@ def _thumb_side(spec: mujoco.MjSpec, glove: str) -> float:
     return float(ends[1] + ends[4])
 
 
-def _add_dust(body: Any, glove: str, mirrored: bool) -> None:  # noqa: ANN401 - MjsBody
+def _add_dust(body: Any, particles: Sequence[str], mirrored: bool) -> None:  # noqa: ANN401 - MjsBody
     points, normals, sizes = _dust()
-    for k, name in enumerate(dust_particle_names(glove)):
+    for k, name in enumerate(particles):
         side = np.array([1.0, -1.0 if mirrored else 1.0, 1.0])
         shade = 0.92 + 0.16 * sizes[k, 1]
         rgba = [min(1.0, c * shade) for c in DUST_RGBA[:3]]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from b1k_envs.mujoco_twin.assets.meshes import (
+from b1k_envs.mujoco_twin.engine import mujoco
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
+from twin_assets.meshes import (
     Mesh,
     capsule,
     disc,
@@ -16,9 +18,7 @@ from b1k_envs.mujoco_twin.assets.meshes import (
     rounded_box,
     superellipse,
 )
-from b1k_envs.mujoco_twin.assets.textures import Parts, add_material, visual_mesh, visual_plane
-from b1k_envs.mujoco_twin.engine import mujoco
-from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
+from twin_assets.textures import Parts, add_material, visual_mesh, visual_plane
 
 
 def add_shelves(spec: mujoco.MjSpec) -> None:

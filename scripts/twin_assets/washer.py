@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from b1k_envs.mujoco_twin.assets import textures
-from b1k_envs.mujoco_twin.assets.meshes import (
+from b1k_envs.mujoco_twin.engine import mujoco
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.scene import LED, LED_OFF
+from twin_assets import textures
+from twin_assets.meshes import (
     Mesh,
     aimed,
     annulus,
@@ -27,13 +30,7 @@ from b1k_envs.mujoco_twin.assets.meshes import (
     rounded_rectangle,
     transform,
 )
-from b1k_envs.mujoco_twin.assets.textures import Parts, add_material, visual_mesh, visual_plane
-from b1k_envs.mujoco_twin.engine import mujoco
-from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
-
-LED = "washer_led"
-"""Geom of the ring around the power button; its rgba is LED_OFF until the env says otherwise."""
-LED_OFF, LED_ON = (0.10, 0.16, 0.12, 1.0), (0.25, 1.0, 0.45, 1.0)
+from twin_assets.textures import Parts, add_material, visual_mesh, visual_plane
 
 _FRONT = scene.WASHER_HALF[0]
 _FORWARD = (-1.0, 0.0, 0.0)

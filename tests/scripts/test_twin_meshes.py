@@ -7,10 +7,10 @@ from collections import Counter
 import mujoco
 import numpy as np
 import pytest
+from twin_assets import meshes
+from twin_assets.meshes import Mesh
 
 from b1k_envs.errors import UsageError
-from b1k_envs.mujoco_twin.assets import meshes
-from b1k_envs.mujoco_twin.assets.meshes import Mesh
 
 PI = np.pi
 

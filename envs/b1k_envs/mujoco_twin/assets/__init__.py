@@ -1,1 +1,0 @@
-"""Meshes and textures that the twin's looks are made of."""
