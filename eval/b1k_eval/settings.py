@@ -1,8 +1,8 @@
-"""What a run is asked to do, and how it is carried out: every option of `run` that is recorded.
+"""The options of `run` that are recorded, each declared once.
 
-Checked once, recorded in run.json, and read back from there. A field of `RunSettings` can change a
-result: it is part of the run's identity, and a resume may not change it. A field of `Execution`
-cannot, and may.
+They are checked, recorded in run.json, and read back from there. A field of `RunSettings` can
+change a result: it is part of the run's identity and fixed on resume. A field of `Execution` cannot
+change a result, and may differ on resume.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ Mode = Literal["sync", "realtime"]
 RenderQuality = Literal["fast", "high"]
 
 MEASURED = "measured"
-"""The latency of a realtime run in which every inference takes what it was measured to take."""
+"""Value of `--latency` for the measured latency of each inference."""
 
 MAX_INSTANCES = 10_000
-"""Most instances of one run, far above any split's; a slip in a range is found before memory is."""
+"""Most instances of a run, far above any split's: a typo in a range must not fill the memory."""
 
 VIDEO_RATES: tuple[int, ...] = tuple(
     rate for rate in range(1, int(CONTROL_HZ) + 1) if CONTROL_HZ % rate == 0
 )
-"""Pictures per simulated second that a video can have: every n-th control step."""
+"""Possible pictures per simulated second of a video: every n-th control step."""
 
 IMPORTED = "imported:"
-"""What the policy's name begins with in imported results."""
+"""Prefix of the policy's name in imported results."""
 
 UNKNOWN = "unknown"
-"""In imported results: a setting that official files do not tell."""
+"""A setting of imported results that official files do not record."""
 
 _CHOICES_OF_2025: Mapping[str, Mapping[Sim, str]] = {
     "partial_scene": {
@@ -63,17 +63,17 @@ _CHOICES_OF_2025: Mapping[str, Mapping[Sim, str]] = {
         "mujoco": "the base of the MuJoCo twin always weighs 250 kg",
     },
 }
-"""Settings that the 2025 evaluator leaves to whoever runs it, and how it is elsewhere."""
+"""Settings that only the 2025 evaluator leaves open, and why they are fixed elsewhere."""
 
 _MAX_DIGITS = 9
 
 
 def _parse_instances(text: str) -> tuple[int, ...]:
-    """Read `0`, `0-9` or `0-9,12,15`; ascending.
+    """Parse `0`, `0-9` or `0-9,12,15`; ascending.
 
     Raises:
-        UsageError: Not of that form, a range that runs backwards, an index given twice, or more
-            than `MAX_INSTANCES`.
+        UsageError: Not of that form, a backward range, an index given twice, or more than
+            `MAX_INSTANCES`.
     """
     form = "numbers and ranges such as 0-9,12,15"
     found: Counter[int] = Counter()
@@ -100,11 +100,7 @@ def _parse_instances(text: str) -> tuple[int, ...]:
 
 
 def _parse_gpus(text: str) -> tuple[int, ...]:
-    """Read `0` or `0,2,3`.
-
-    Raises:
-        UsageError: Not of that form.
-    """
+    """Parse `0` or `0,2,3`; raise UsageError for any other form."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and len(part) < 4 for part in parts):
         raise UsageError(f"--gpus {text!r}: give numbers such as 0 or 0,1")
@@ -112,9 +108,9 @@ def _parse_gpus(text: str) -> tuple[int, ...]:
 
 
 def _chosen_in_2025(recorded: Mapping[str, Any]) -> bool | str:
-    """How runs were before there was a choice: in OmniGibson 2025 part of the house, and 250 kg.
+    """Return the value of `partial_scene` and `heavy_base` in runs that did not record them.
 
-    Official files of that year say neither.
+    Both were on in OmniGibson 2025; official files of that year do not tell.
     """
     chosen = (recorded.get("sim"), recorded.get("protocol")) == ("omnigibson", "2025")
     return UNKNOWN if chosen and str(recorded.get("policy")).startswith(IMPORTED) else chosen
@@ -122,13 +118,13 @@ def _chosen_in_2025(recorded: Mapping[str, Any]) -> bool | str:
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
-    """Everything that can change a result. Two runs with equal settings are the same experiment.
+    """Everything that can change a result. Runs with equal settings are the same experiment.
 
-    What a field means, its option's help says; here as it is when everything is known: `sim` is
-    resolved, `policy` is `checkpoint` where there is one, files are absolute.
+    Fields are explained by their options' help. Values are resolved: `sim` is not `auto`, `policy`
+    is `checkpoint` if there is one, files are absolute.
 
     Raises:
-        UsageError: Values that cannot be meant, alone or together.
+        UsageError: Invalid values, alone or together.
     """
 
     task: Annotated[str, Option(help="Task by index or name, e.g. 31 or clean_boxing_gloves.")]
@@ -157,13 +153,13 @@ class RunSettings:
         ),
     ] = None
     split: Annotated[Split, Option(help="train, public-test or hidden-test.")] = "public-test"
-    # Ascending; with `against` in the order drawn.
+    # Ascending; with `against` in the drawn order.
     instances: Annotated[
         tuple[int, ...],
         Option(help="Initial states, e.g. 0-9,12,15.", default="0", parse=_parse_instances),
     ]
     rollouts: Annotated[int, Option(help="Tries each.", minimum=1)] = 1
-    # None for the default, or the whole of a shorter chunk; and without `receding`.
+    # None for the default (at most the chunk length), and for other strategies than `receding`.
     horizon: Annotated[
         int | None,
         Option(help="Actions executed per chunk, 1 to its length.", default=str(DEFAULT_HORIZON)),
@@ -264,10 +260,10 @@ class RunSettings:
         self.noise()
 
     def latency_s(self) -> float | None:
-        """How long an inference takes in a realtime run [s]; None where it is measured.
+        """Return the fixed latency of a realtime run [s]; None if it is measured.
 
         Raises:
-            UsageError: It is neither `measured` nor a finite number from 0 on.
+            UsageError: It is neither `measured` nor a finite number >= 0.
         """
         if self.latency is None or self.latency == MEASURED:
             return None
@@ -280,19 +276,15 @@ class RunSettings:
         return latency_s
 
     def noise(self) -> NoiseSpec | None:
-        """The disturbance, parsed.
-
-        Raises:
-            UsageError: It cannot be.
-        """
+        """Parse `action_noise`; see `NoiseSpec.parse`."""
         return None if self.action_noise is None else NoiseSpec.parse(self.action_noise)
 
     def task_entry(self) -> Task:
-        """The task's row of the table."""
+        """Return the task's row of the table."""
         return get_task(self.task)
 
     def as_json(self) -> dict[str, Any]:
-        """JSON values, with the disturbance spelled out."""
+        """Return JSON values, with `action_noise` also resolved."""
         noise = self.noise()
         return {
             **record(self),
@@ -302,13 +294,13 @@ class RunSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
-    """How a run is carried out, which a resume may do otherwise.
+    """How a run is carried out; may differ on resume.
 
-    None of it changes what is run. Where a checkpoint serves several envs, sums may round otherwise
-    than alone; that is remarked.
+    It does not change what is run. If a checkpoint serves several envs, its sums may round
+    differently; a remark says so.
 
     Raises:
-        UsageError: Values that cannot be meant.
+        UsageError: Invalid values.
     """
 
     workers: Annotated[int, Option(help="Processes.", minimum=1)] = 1
@@ -321,7 +313,7 @@ class Execution:
             before="default",
         ),
     ] = 1
-    # As CUDA counts them; empty for the simulator's own choice.
+    # In CUDA's numbering; empty for the simulator's own choice.
     gpus: Annotated[
         tuple[int, ...],
         Option(
@@ -349,16 +341,16 @@ class Execution:
 
 
 def recorded_settings(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of `RunSettings` out of run.json's `identity`; a checkpoint again by field.
+    """Read the fields of `RunSettings` from run.json's `identity`.
 
     Raises:
-        UsageError: One is missing, or has a value that is none of its own.
+        UsageError: One is missing or has an invalid value.
     """
     return read(RunSettings, identity.get("settings"), "identity.settings", others=True)
 
 
 def recorded_execution(sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The fields of the last `Execution` out of run.json's `sessions`.
+    """Read the fields of the last `Execution` from run.json's `sessions`.
 
     Raises:
         UsageError: See `recorded_settings`.
@@ -368,12 +360,12 @@ def recorded_execution(sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def settled(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """`identity.settings` of a run, with what held where it is older than an option."""
+    """Return `identity.settings` of a run, completed for options that are newer than the run."""
     return completed(RunSettings, recorded)
 
 
 def chunking_factory(settings: RunSettings, skipped_rows: int = 0) -> partial[Chunking]:
-    """`build_chunking` with everything but the chunk length; picklable."""
+    """Return `build_chunking` with everything but the chunk length; picklable."""
     return partial(
         build_chunking,
         settings.chunking,

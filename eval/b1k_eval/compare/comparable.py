@@ -1,4 +1,4 @@
-"""What two runs have to have in common to be compared, and what else sets them apart."""
+"""Whether two runs can be compared, and how they differ."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _MUST_AGREE: Mapping[str, str] = {
     "max_steps": "time limit in steps",
     "action_noise_resolved": "action noise",
 }
-"""Settings in which runs are different experiments, whatever the policy."""
+"""Settings that make two runs different experiments, whatever the policy."""
 
 _CHOSEN: Mapping[str, str] = {
     "partial_scene": "part of the scene only",
     "heavy_base": "base of 250 kg",
 }
-"""The same for what an official file does not say: there it is only worth knowing."""
+"""The same, except that official files do not record them; then they are only notable."""
 
 _WORTH_KNOWING: Mapping[str, str] = {
     "chunking": "chunking",
@@ -53,13 +53,7 @@ _POLICY: Mapping[str, str] = {
 
 @dataclass(frozen=True, kw_only=True)
 class RunDifference:
-    """One thing in which two runs differ.
-
-    Attributes:
-        name: What, in words.
-        first: Its JSON value in the first run.
-        second: The same in the second.
-    """
+    """One difference between two runs: its name for display, and both JSON values."""
 
     name: str
     first: Any
@@ -74,9 +68,9 @@ class Differences:
     """How two runs differ.
 
     Attributes:
-        blocking: What makes a comparison meaningless unless it is asked for.
-        notable: What a reader should know: how the policy was executed, versions, seeds.
-        contract: Fields of the evaluation contracts, where both runs have one.
+        blocking: Differences that make a comparison meaningless unless the user asks for it.
+        notable: Others that a reader should know: execution of the policy, versions, seeds.
+        contract: Fields of the evaluation contracts, if both runs have one.
     """
 
     blocking: tuple[RunDifference, ...]
@@ -85,13 +79,13 @@ class Differences:
 
 
 def differences(first: RunData, second: RunData) -> Differences:
-    """Compare what two runs were asked to do, and with what."""
+    """List the differences of two runs."""
     one, two = first.identity, second.identity
     blocking = _of(one["settings"], two["settings"], _MUST_AGREE)
     worlds = [_without_instances(run.identity["env"]) for run in (first, second)]
     known = {*worlds[0], *worlds[1]}
     if any(identity.get("imported_from") is not None for identity in (one, two)):
-        known = {*worlds[0]} & {*worlds[1]}  # official files do not say what the world was made of
+        known = {*worlds[0]} & {*worlds[1]}  # official files do not describe the world
     blocking += _of(worlds[0], worlds[1], {name: name for name in sorted(known)})
     blocking += _numbers(one, two)
     blocking += _instances(first, second)
@@ -110,11 +104,9 @@ def differences(first: RunData, second: RunData) -> Differences:
 
 
 def settings_differences(settings: Mapping[str, Any], other: RunData) -> tuple[RunDifference, ...]:
-    """What makes a run that is about to start another experiment than a finished one.
+    """List the blocking differences between a run about to start and a finished one.
 
-    Args:
-        settings: JSON values of the run's settings.
-        other: The finished run.
+    `settings` are the new run's settings as JSON values.
     """
     chosen = _of(settings, other.identity["settings"], _CHOSEN)
     return (
@@ -124,11 +116,10 @@ def settings_differences(settings: Mapping[str, Any], other: RunData) -> tuple[R
 
 
 def require_comparable(runs: Sequence[RunData]) -> None:
-    """Hold every run to the first.
+    """Check that all runs can be compared with the first.
 
     Raises:
-        UsageError: Two of them are the same folder, or are different experiments; says which and
-            in what.
+        UsageError: Two are the same folder, or different experiments; the message says how.
     """
     paths = [run.path.resolve() for run in runs]
     for run, path in zip(runs, paths, strict=True):
@@ -145,11 +136,9 @@ def require_comparable(runs: Sequence[RunData]) -> None:
 
 
 def stopped_early(first: RunData, second: RunData) -> bool:
-    """Whether one of the two was run until something was decided.
-
-    The number of its instances then depends on its results, and a test that takes that number as
-    given finds differences too often.
-    """
+    """Return whether one of the two was run until a comparison was decided."""
+    # Its number of instances then depends on its results, and a test for a fixed number would find
+    # differences too often.
     return any(run.identity["settings"].get("against") is not None for run in (first, second))
 
 
@@ -169,7 +158,7 @@ def _is_unknown(difference: RunDifference) -> bool:
 
 
 def _numbers(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[RunDifference]:
-    """Indices of both runs that stand for other official instances in one than in the other."""
+    """List the indices that stand for different official instances in the two runs."""
     first, second = (side.get("instance_ids") or {} for side in (one, two))
     return [
         RunDifference(
@@ -181,12 +170,12 @@ def _numbers(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[RunDifferen
 
 
 def _without_instances(env: Mapping[str, Any]) -> dict[str, Any]:
-    """What the world was made of, apart from what is compared under its own name."""
+    """Return the settings of the world, by a name for display."""
     return {f"world: {name}": value for name, value in env["settings"].items()}
 
 
 def _instances(first: RunData, second: RunData) -> list[RunDifference]:
-    """The instances that the runs are of; until something is decided is as long as it takes."""
+    """Compare the planned instances; not for a run that was stopped once it was decided."""
     one, two = (sorted(run.identity["settings"]["instances"]) for run in (first, second))
     if one == two or stopped_early(first, second):
         return []
@@ -194,7 +183,7 @@ def _instances(first: RunData, second: RunData) -> list[RunDifference]:
 
 
 def _scored(first: RunData, second: RunData) -> list[RunDifference]:
-    """Instances with a score: errors, and a run still being written, leave some out."""
+    """Compare the scored instances: errors and unfinished runs leave some out."""
     one, two = (sorted({e.key.instance for e in run.scored}) for run in (first, second))
     if one == two:
         return []
@@ -202,7 +191,7 @@ def _scored(first: RunData, second: RunData) -> list[RunDifference]:
 
 
 def _contracts(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[RunDifference]:
-    """Fields that differ, as recorded: versions of this package may know others than we do."""
+    """Compare the contracts as recorded: other versions of this package may have other fields."""
     documents = [identity["policy"].get("contract") for identity in (one, two)]
     if None in documents:
         return []
@@ -214,9 +203,9 @@ def _contracts(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[RunDiffer
 
 
 def _surroundings(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[RunDifference]:
-    """What outside a checkpoint's folder its code may have computed otherwise with.
+    """Compare environment variables and packages that a checkpoint's code may depend on.
 
-    Runs of before it was recorded say nothing of it.
+    Older runs did not record them.
     """
     found = []
     for key, words in (("variables", "variable"), ("packages", "version of")):
@@ -228,7 +217,7 @@ def _surroundings(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[RunDif
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """`0-9, 12` of ascending numbers; `none` of none."""
+    """Format ascending numbers as `0-9, 12`, or `none`."""
     pieces: list[list[int]] = []
     for number in numbers:
         if pieces and number == pieces[-1][-1] + 1:

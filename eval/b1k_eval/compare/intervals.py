@@ -1,24 +1,24 @@
-"""Intervals: of a run's success rate and mean q-score, and of the difference of two rates.
+"""Intervals of a run's success rate and mean q-score, and of the difference of two rates.
 
 The sampling unit is the instance. Rollouts on one instance share its layout and mostly fail or
-succeed together, so five rollouts on ten instances are ten observations, not fifty: they are
-averaged first, every instance counting the same however many rollouts it has.
+succeed together, so five rollouts on ten instances are ten observations, not fifty. They are
+averaged first, and every instance has the same weight.
 
-Rates with one rollout an instance: E. B. Wilson, JASA 22 (1927) 209; C. J. Clopper and
+Rates with one rollout per instance: E. B. Wilson, JASA 22 (1927) 209; C. J. Clopper and
 E. S. Pearson, Biometrika 26 (1934) 404. Differences of them: T. Tango, Statistics in Medicine 17
 (1998) 891, paired; R. G. Newcombe, Statistics in Medicine 17 (1998) 873, method 10, unpaired.
 
 Everything else is a mean of n independent values with known bounds. The usual bootstraps and
 Student's t cover such a mean too rarely when n is 10 to 20 and most values are equal, and have
-width 0 when all are (docs/statistics.md has the figures). Used here is the Bayesian bootstrap of
-n + 1 values, where the added one is the upper bound for the upper limit and the lower bound for the
-lower limit: whatever an unseen instance may still hold, it is not worse. On zeros and ones that is
-Clopper and Pearson's interval. Paired differences are mostly far inside their bounds of -1 and 1,
-and a whole value there makes intervals half as wide again as needed: the added one counts half.
+width 0 when all are (figures in docs/statistics.md). Used here is the Bayesian bootstrap of n + 1
+values, where the added value is the upper bound for the upper limit and the lower bound for the
+lower limit: no unseen instance can be worse. On zeros and ones this is Clopper and Pearson's
+interval. Paired differences are mostly far inside their bounds of -1 and 1, where a whole added
+value makes intervals half as wide again as needed; there it has the weight 1/2.
 Reference: N. Gaffke, "Three test statistics for a nonparametric one-sided hypothesis on the mean of
 a nonnegative variable", Math. Methods of Statistics 14 (2005) 451; E. Learned-Miller and
-P. S. Thomas, arXiv:1905.06208 (2019), who conjecture that it covers every distribution. The half
-value has no such claim behind it, only measured coverage.
+P. S. Thomas, arXiv:1905.06208 (2019), who conjecture that it covers every distribution. For the
+weight 1/2 there is only measured coverage.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from b1k_envs.base import Float64Array
 from b1k_envs.errors import UsageError
 
 DRAWS = 20_000
-"""Weightings of the Bayesian bootstrap; a limit then repeats to about 1 % of the width."""
+"""Draws of the Bayesian bootstrap; limits of different seeds then differ by 1 % of the width."""
 
 BOOTSTRAP = "Bayesian bootstrap over instances, bounds added"
 """Name of the method of `bounded_mean`."""
@@ -48,11 +48,11 @@ class Interval:
     """A confidence interval.
 
     Attributes:
-        estimate: What it is around.
+        estimate: Point estimate.
         low: Lower limit.
         high: Upper limit; always above `low`.
         level: Nominal coverage, such as 0.95.
-        method: Its name, for the reader of a report.
+        method: Name of the method, for display.
     """
 
     estimate: float
@@ -63,15 +63,9 @@ class Interval:
 
 
 def wilson(successes: int, trials: int, *, level: float = 0.95) -> Interval | None:
-    """Wilson's score interval of a rate.
+    """Compute Wilson's score interval of a rate; None without a trial.
 
-    Args:
-        successes: Successful trials.
-        trials: Independent trials: one rollout an instance.
-        level: Nominal coverage.
-
-    Returns:
-        The interval, or None without a trial.
+    Trials must be independent: one rollout per instance.
 
     Raises:
         UsageError: Not 0 <= successes <= trials, or not 0 < level < 1.
@@ -95,15 +89,9 @@ def wilson(successes: int, trials: int, *, level: float = 0.95) -> Interval | No
 
 
 def clopper_pearson(successes: int, trials: int, *, level: float = 0.95) -> Interval | None:
-    """The exact interval of a rate: coverage is never below `level`, mostly well above.
+    """Compute the exact interval of a rate, which covers at least `level`, mostly well above.
 
-    Args:
-        successes: Successful trials.
-        trials: Independent trials: one rollout an instance.
-        level: Nominal coverage.
-
-    Returns:
-        The interval, or None without a trial.
+    Arguments and result as in `wilson`.
 
     Raises:
         UsageError: Not 0 <= successes <= trials, or not 0 < level < 1.
@@ -125,20 +113,17 @@ def clopper_pearson(successes: int, trials: int, *, level: float = 0.95) -> Inte
 
 
 def tango(wins_a: int, wins_b: int, n_pairs: int, *, level: float = 0.95) -> Interval | None:
-    """Tango's score interval of the difference of two rates on the same instances.
+    """Compute Tango's score interval of the difference of two rates on the same instances.
 
     The limits are the differences D at which the score statistic
     (wins_a - wins_b - n D) / sqrt(n (2 q + D (1 - D))) is z and -z, where q is the likeliest
     share of wins_b given D.
 
     Args:
-        wins_a: Instances only a solved.
-        wins_b: Instances only b solved.
-        n_pairs: All instances, one rollout of each run.
+        wins_a: Instances that only a solved.
+        wins_b: Instances that only b solved.
+        n_pairs: All instances, with one rollout of each run; None is returned for 0.
         level: Nominal coverage.
-
-    Returns:
-        The interval, or None without a pair.
 
     Raises:
         UsageError: A count is negative, the wins exceed the pairs, or not 0 < level < 1.
@@ -171,24 +156,16 @@ def _tango_upper(wins_a: int, wins_b: int, n: int, z: float) -> float:
         variance = n * (2 * share + difference * (1 - difference))
         return float((wins_a - wins_b - n * difference) ** 2 - z * z * variance)
 
-    # At the estimate itself it may be 0: without discordant pairs, and where b wins them all.
+    # At the estimate itself it may be 0: without discordant pairs, and if b wins all of them.
     return float(optimize.brentq(excess, estimate + 1e-9, 1.0, xtol=1e-12))
 
 
 def newcombe(
     successes_a: int, trials_a: int, successes_b: int, trials_b: int, *, level: float = 0.95
 ) -> Interval | None:
-    """Newcombe's hybrid score interval of the difference of two independent rates.
+    """Compute Newcombe's hybrid score interval of the difference of two independent rates.
 
-    Args:
-        successes_a: Successful trials of a.
-        trials_a: Trials of a.
-        successes_b: Successful trials of b.
-        trials_b: Trials of b.
-        level: Nominal coverage.
-
-    Returns:
-        The interval, or None where either has no trial.
+    It is None if either run has no trial.
 
     Raises:
         UsageError: A count is not within its trials, or not 0 < level < 1.
@@ -208,18 +185,18 @@ def newcombe(
 
 
 def rate_interval(groups: Groups, *, seed: int, level: float = 0.95) -> Interval | None:
-    """Interval of a success rate from results by instance.
+    """Compute the interval of a success rate from results by instance.
 
     Args:
         groups: 0 or 1 (False or True) per scored rollout, by instance; instances without any are
             left out.
-        seed: Of the bootstrap, which is used with several rollouts an instance.
+        seed: Seed of the bootstrap.
         level: Nominal coverage.
 
     Returns:
-        Wilson's where every instance has one rollout. Else the bootstrap's over instances, around
-        the mean of the instances' rates. None without an instance, and with several rollouts on
-        a single one: they say nothing on other instances.
+        Wilson's interval with one rollout per instance, else the bootstrap's around the mean of the
+        instances' rates. None without an instance, and with several rollouts on a single one, which
+        tell nothing about other instances.
 
     Raises:
         UsageError: A result is neither 0 nor 1, or not 0 < level < 1.
@@ -233,16 +210,15 @@ def rate_interval(groups: Groups, *, seed: int, level: float = 0.95) -> Interval
 
 
 def score_interval(groups: Groups, *, seed: int, level: float = 0.95) -> Interval | None:
-    """Interval of a mean score in [0, 1], such as the q-score, from results by instance.
+    """Compute the interval of a mean score in [0, 1], such as the q-score, by the bootstrap.
 
     Args:
         groups: Scores of the scored rollouts, by instance; instances without any are left out.
-        seed: Of the bootstrap.
+        seed: Seed of the bootstrap.
         level: Nominal coverage.
 
     Returns:
-        The bootstrap's interval around the mean of the instances' means, or None below two
-        instances.
+        The interval around the mean of the instances' means, or None below two instances.
 
     Raises:
         UsageError: A score is outside [0, 1], or not 0 < level < 1.
@@ -262,18 +238,17 @@ def bounded_mean(
     weight: float = 1.0,
     draws: int = DRAWS,
 ) -> Interval:
-    """Interval of the mean of a bounded quantity; see the module's header.
+    """Compute the interval of the mean of a bounded quantity; see the module's header.
+
+    It is symmetric: if values and bounds change sign, so does the interval, exactly.
 
     Args:
         values: float64 [n], n >= 1, independent, one per instance, unit as `bounds`.
-        bounds: Least and greatest value that is possible, not that was seen.
-        seed: Of the weights.
+        bounds: Least and greatest possible value, not observed value.
+        seed: Seed of the weights.
         level: Nominal coverage.
-        weight: How many values the added bound counts for, above 0.
-        draws: Weightings.
-
-    Returns:
-        The interval; turned around exactly where values and bounds change sign.
+        weight: Weight of the added bound, above 0; values have 1.
+        draws: See `DRAWS`.
 
     Raises:
         UsageError: No value, one outside the bounds, or not 0 < level < 1.
@@ -297,7 +272,7 @@ def _upper_limit(
     values: Float64Array, bound: float, level: float, weight: float, draws: int, seed: int
 ) -> float:
     distinct, counts = np.unique(values, return_counts=True)
-    # Weights of single values are Dirichlet(1, ..., 1), those of equal values added up a gamma.
+    # Dirichlet(1, ..., 1) weights are normalised gamma variables; those of equal values are summed.
     shape = np.append(counts, weight)
     weights = np.random.default_rng(seed).standard_gamma(shape, size=(draws, len(shape)))
     means = weights @ np.append(distinct, bound) / weights.sum(axis=1)
@@ -305,7 +280,7 @@ def _upper_limit(
 
 
 def instance_means(groups: Groups) -> Float64Array:
-    """Mean of every instance that has a rollout, float64 [n].
+    """Return the mean of every instance that has a rollout, float64 [n].
 
     Raises:
         UsageError: A score is outside [0, 1].
@@ -316,11 +291,11 @@ def instance_means(groups: Groups) -> Float64Array:
     return means
 
 
-# --- checks and figures the other modules need, too ---------------------------------------------
+# --- shared with the other modules ---------------------------------------------------------------
 
 
 def normal_quantile(level: float) -> float:
-    """The z with P(|Z| < z) = level for a standard normal Z.
+    """Return the z with P(|Z| < z) = level for a standard normal Z.
 
     Raises:
         UsageError: Not 0 < level < 1.
@@ -330,57 +305,32 @@ def normal_quantile(level: float) -> float:
 
 
 def check_level(level: float) -> None:
-    """Hold a confidence level to its range.
-
-    Raises:
-        UsageError: Not 0 < level < 1.
-    """
+    """Raise UsageError unless 0 < level < 1, for a confidence level."""
     if not 0 < level < 1:
         raise UsageError(f"a confidence level lies between 0 and 1, such as 0.95; got {level:g}")
 
 
 def check_alpha(alpha: float) -> None:
-    """Hold a test's level to its range.
-
-    Raises:
-        UsageError: Not 0 < alpha < 1.
-    """
+    """Raise UsageError unless 0 < alpha < 1, for the level of a test."""
     if not 0 < alpha < 1:
         raise UsageError(f"a test's level lies between 0 and 1, such as 0.05; got {alpha:g}")
 
 
 def check_count(successes: int, trials: int) -> None:
-    """Hold a count to its total.
-
-    Raises:
-        UsageError: Not 0 <= successes <= trials.
-    """
+    """Raise UsageError unless 0 <= successes <= trials."""
     if not 0 <= successes <= trials:
         raise UsageError(f"{successes} of {trials} is no count: it must be 0 to {trials}")
 
 
 def check_binary(results: Collection[float]) -> None:
-    """Hold results to success (1) and failure (0).
-
-    Raises:
-        UsageError: Something else.
-    """
+    """Raise UsageError unless all results are 1 (success) or 0 (failure)."""
     for value in results:
         if value not in (0, 1):
             raise UsageError(f"a result is {value}, but success is 1 and failure 0")
 
 
 def check_within(values: Float64Array, low: float, high: float) -> None:
-    """Hold values to their bounds; NaN is outside.
-
-    Args:
-        values: float64 [n], unit as the bounds.
-        low: Least value allowed.
-        high: Greatest value allowed.
-
-    Raises:
-        UsageError: A value is outside.
-    """
+    """Raise UsageError unless all values, float64 [n], are within [low, high]; NaN is not."""
     wrong = values[~((values >= low) & (values <= high))]
     if len(wrong):
         raise UsageError(f"{wrong[0]:g} is outside [{low:g}, {high:g}]")

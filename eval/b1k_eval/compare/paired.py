@@ -1,17 +1,18 @@
-"""Two runs on the same instances: the difference, an interval of it, and a two-sided p-value.
+"""Two runs on the same instances: their difference, its interval, and a two-sided p-value.
 
-Every difference is a minus b, and the instance is the unit (see `intervals`): a pair is an
-instance with scored rollouts in both runs, and its difference that of the two means. Instances
-only one run has scored are left out, so `mean_a` here may differ from the run's own mean.
+Every difference is a minus b, and the unit is the instance (see `intervals`): a pair is an instance
+with scored rollouts in both runs, and its difference is that of the two means. Instances that only
+one run has scored are left out, so `mean_a` here may differ from the run's own mean.
 
 One rollout each: Tango's interval, and the exact McNemar test (Q. McNemar, Psychometrika 12 (1947)
-153). Both look only at the discordant pairs and
-may disagree near the limit: at 0 Tango's is McNemar's test without the correction that makes it
-exact, so it can leave 0 out while the exact p-value is slightly above 0.05. A verdict is the
-p-value's. Several rollouts, and q-scores: `intervals.bounded_mean` of the differences, and a
-sign-flip test. Its null: an instance's difference is as likely to be d as -d, which holds for two
-equal policies with equally many rollouts; with numbers that differ it is close to it
-(docs/statistics.md). With one rollout each it is McNemar's exact test.
+153). Both use only the discordant pairs and may disagree near the limit: at 0 Tango's is McNemar's
+test without the correction that makes it exact, so it can exclude 0 while the exact p-value is
+slightly above 0.05. The verdict goes by the p-value.
+
+Several rollouts, and q-scores: `intervals.bounded_mean` of the differences, and a sign-flip test.
+Its null hypothesis is that a difference of d is as likely as -d. This holds for equal policies with
+equal numbers of rollouts, and nearly for different numbers (docs/statistics.md). With one rollout
+each it is McNemar's exact test.
 
 Unpaired: Newcombe's interval, and G. A. Barnard's exact test, Biometrika 34 (1947) 123.
 """
@@ -43,8 +44,8 @@ FLIPS = 100_000
 """Random sign patterns of a sign-flip test that cannot be enumerated."""
 
 MAX_SUMS = 200_000
-"""Distinct sums up to which a sign-flip test is enumerated: any 17 pairs, or any number of pairs
-whose differences are multiples of a common step."""
+"""Most distinct sums for which a sign-flip test is enumerated: any 17 pairs, or any number of pairs
+with differences that are multiples of a common step."""
 
 HALF = 0.5
 """Weight of the bound in the interval of a difference; see `intervals`."""
@@ -55,11 +56,11 @@ _SAME = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class Significance:
-    """What a two-sided test of "no difference" says.
+    """Result of a two-sided test of "no difference".
 
     Attributes:
         p_value: In (0, 1].
-        method: Its name, for the reader of a report.
+        method: Name of the test, for display.
     """
 
     p_value: float
@@ -71,13 +72,13 @@ class PairedComparison:
     """Run a against run b in one measure.
 
     Attributes:
-        measure: What is compared.
-        mean_a: Mean of a over what is compared.
-        mean_b: Mean of b over the same instances; over its own where unpaired.
+        measure: The measure.
+        mean_a: Mean of a over the shared instances, or over its own if unpaired.
+        mean_b: The same for b.
         difference: mean_a - mean_b.
-        interval: Interval of the difference; None where there is too little for one.
-        test: Of "no difference".
-        n_pairs: Instances both runs scored; 0 where unpaired.
+        interval: Interval of the difference; None if there are too few data.
+        test: Test of "no difference".
+        n_pairs: Instances that both runs scored; 0 if unpaired.
         n_rollouts_a: Scored rollouts of a on those instances.
         n_rollouts_b: Scored rollouts of b on those instances.
         wins_a: Pairs in which a is better.
@@ -98,7 +99,7 @@ class PairedComparison:
 
     @property
     def p_value(self) -> float:
-        """Of `test`."""
+        """The p-value of `test`."""
         return self.test.p_value
 
     @property
@@ -118,13 +119,13 @@ def compare_success(
 
     Args:
         a: 0 or 1 (False or True) per scored rollout, by instance.
-        b: The same of the other run.
-        seed: Of the bootstrap and of random sign flips; unused with one rollout each.
+        b: The same for the other run.
+        seed: Seed of the bootstrap and of random sign flips; unused with one rollout each.
         level: Nominal coverage of the interval.
 
     Returns:
-        Tango's interval and McNemar's exact test where every pair has one rollout each; else the
-        bootstrap's interval, None below two pairs, and the sign-flip test. None without a pair.
+        Tango's interval and McNemar's exact test with one rollout each; else the bootstrap's
+        interval, None below two pairs, and the sign-flip test. None without a pair.
 
     Raises:
         UsageError: A result is neither 0 nor 1, or not 0 < level < 1.
@@ -153,12 +154,12 @@ def compare_scores(
 
     Args:
         a: q-score in [0, 1] per scored rollout, by instance.
-        b: The same of the other run.
-        seed: Of the bootstrap and of random sign flips.
+        b: The same for the other run.
+        seed: Seed of the bootstrap and of random sign flips.
         level: Nominal coverage of the interval.
 
     Returns:
-        The bootstrap's interval, None below two pairs, and the sign-flip test; None without a
+        The bootstrap's interval, None below two pairs, and the sign-flip test. None without a
         pair.
 
     Raises:
@@ -174,18 +175,11 @@ def compare_unpaired_success(
 ) -> PairedComparison | None:
     """Compare success rates of runs that share no instances; far weaker than a paired comparison.
 
-    The trials must be independent, one rollout an instance. Barnard's test takes time with the
-    product of the trials: docs/statistics.md has figures.
-
-    Args:
-        successes_a: Successful trials of a.
-        trials_a: Trials of a.
-        successes_b: Successful trials of b.
-        trials_b: Trials of b.
-        level: Nominal coverage of the interval.
+    Trials must be independent, one rollout per instance. The time of Barnard's test grows with the
+    product of the trials (figures in docs/statistics.md).
 
     Returns:
-        Newcombe's hybrid score interval and Barnard's exact test; None where a run has no trial.
+        Newcombe's hybrid score interval and Barnard's exact test; None if a run has no trial.
 
     Raises:
         UsageError: A count is not within its trials, or not 0 < level < 1.
@@ -217,14 +211,9 @@ def compare_unpaired_success(
 
 
 def mcnemar(wins_a: int, wins_b: int) -> Significance:
-    """McNemar's exact test: are the discordant pairs split like fair coins?
+    """Compute McNemar's exact two-sided test: are the discordant pairs split like fair coins?
 
-    Args:
-        wins_a: Instances only a solved.
-        wins_b: Instances only b solved.
-
-    Returns:
-        Two-sided; p = 1 without a discordant pair.
+    p = 1 without a discordant pair.
 
     Raises:
         UsageError: A count is negative.
@@ -237,19 +226,16 @@ def mcnemar(wins_a: int, wins_b: int) -> Significance:
 
 
 def sign_flip(differences: Float64Array, *, seed: int, flips: int = FLIPS) -> Significance:
-    """Two-sided sign-flip permutation test of the mean.
+    """Compute the two-sided sign-flip permutation test of the mean.
 
-    p is the share of the 2^n sign patterns whose |sum| is at least the one seen. They are all
-    counted where the distinct sums stay below `MAX_SUMS`; else `flips` random ones are, and p is
-    (hits + 1) / (flips + 1), which keeps the level.
+    p is the share of the 2^n sign patterns whose |sum| is at least the observed one. All patterns
+    are counted if their distinct sums stay below `MAX_SUMS`; else `flips` random ones, and p is
+    (hits + 1) / (flips + 1), which keeps the level. p = 1 if all differences are 0.
 
     Args:
         differences: float64 [n], a - b, one per instance.
-        seed: Of the random flips.
-        flips: How many of them.
-
-    Returns:
-        p = 1 without a difference that is not 0.
+        seed: Seed of the random flips.
+        flips: Number of random flips.
 
     Raises:
         UsageError: A difference is not finite.
@@ -258,7 +244,7 @@ def sign_flip(differences: Float64Array, *, seed: int, flips: int = FLIPS) -> Si
         raise UsageError("a sign-flip test needs finite differences")
     counted = differences[np.abs(differences) > _SAME]
     sizes = np.abs(counted)
-    seen = abs(float(np.sum(counted))) - _SAME * len(counted)  # rounding adds up below
+    seen = abs(float(np.sum(counted))) - _SAME * len(counted)  # for the rounding below
     sums, shares = np.zeros(1), np.ones(1)
     for size in sizes:
         both = np.concatenate([sums - size, sums + size])
@@ -300,15 +286,7 @@ def _differences(
 def paired_differences(
     a: Mapping[Key, Collection[float]], b: Mapping[Key, Collection[float]]
 ) -> dict[Key, float]:
-    """Mean of a minus mean of b on every instance both have scored, in a's order.
-
-    Args:
-        a: Results per scored rollout, by instance.
-        b: The same of the other run.
-
-    Returns:
-        Difference by instance.
-    """
+    """Return mean of a minus mean of b for every instance that both have scored, in a's order."""
     keys = _shared(a, b)
     return dict(zip(keys, _differences(a, b, keys).tolist(), strict=True))
 

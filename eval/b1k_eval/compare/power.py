@@ -1,16 +1,16 @@
-"""How many instances a comparison needs, and what a given number of them can show.
+"""How many instances a comparison needs, and what a given number can show.
 
-For the exact McNemar test at one rollout an instance, computed by enumeration: the number of
-discordant pairs is binomial, and so is the number of them that one run wins. Differences are
-shares, 0.2 being 20 points, and in either direction. Approximate start of the search: R. J. Connor,
+This is for the exact McNemar test with one rollout per instance, computed by enumeration: the
+number of discordant pairs is binomial, and so is the number of those that one run wins. Differences
+are shares (0.2 is 20 points), in either direction. Approximate start of the search: R. J. Connor,
 Biometrics 43 (1987) 207.
 
-What matters beside the difference is the discordance, the share of instances that exactly one run
-solves: the more the runs disagree, the more noise is in their difference. From data it is taken at
-the upper end of what they allow (`planning_discordance`), so that a plan is rather too large.
+Besides the difference, the discordance matters: the share of instances that exactly one run solves.
+The more the runs disagree, the noisier is their difference. From data, the upper end of its
+interval is used (`planning_discordance`), so that a plan is rather too large.
 
-A plan counts instances of one test at its end. Adding instances after a look at the p-value, and
-looking again, makes false alarms more frequent than 5 %: `sequential` has the test that allows it.
+A plan is for one test at its end. Adding instances after a look at the p-value, and testing again,
+raises false alarms above 5 %; `sequential` has the test that allows it.
 """
 
 from __future__ import annotations
@@ -26,25 +26,18 @@ from b1k_envs.errors import UsageError
 from b1k_eval.compare.intervals import check_alpha, check_count
 
 UNKNOWN_DISCORDANCE = 0.5
-"""Without any data: two independent policies that solve half of the instances."""
+"""Without data: that of two independent policies that solve half of the instances."""
 
 CAUTION = 0.8
-"""Probability with which the discordance planned with is not too low."""
+"""Probability that the planned discordance is not too low."""
 
 
 def planning_discordance(discordant: int, n_pairs: int) -> float:
-    """Share of discordant pairs to plan with: what the data allow at most, within reason.
+    """Return the share of discordant pairs to plan with, in (0, 1]; 0.5 without a pair.
 
-    The one-sided 80 % Clopper-Pearson limit, as R. H. Browne (Statistics in Medicine 14 (1995)
-    1933) takes the 80 % limit of a pilot's variance: a plan with the share seen itself is too
-    small every other time. It is above 0 also where no pair was discordant (0.149 for 0 of 10).
-
-    Args:
-        discordant: Pairs that exactly one run solved.
-        n_pairs: All pairs.
-
-    Returns:
-        In (0, 1]; 0.5 without a pair.
+    It is the one-sided 80 % Clopper-Pearson limit, as R. H. Browne (Statistics in Medicine 14
+    (1995) 1933) takes the 80 % limit of a pilot's variance: a plan with the observed share is too
+    small half of the time. It is above 0 even if no pair was discordant (0.149 for 0 of 10).
 
     Raises:
         UsageError: Not 0 <= discordant <= n_pairs.
@@ -60,16 +53,13 @@ def planning_discordance(discordant: int, n_pairs: int) -> float:
 def mcnemar_power(
     n_pairs: int, difference: float, discordance: float, *, alpha: float = 0.05
 ) -> float:
-    """Probability that the two-sided exact McNemar test is significant, in either direction.
+    """Return the probability that the two-sided exact McNemar test is significant.
 
     Args:
         n_pairs: Pairs, one rollout each.
         difference: True difference of the success rates, in [-1, 1].
         discordance: True share of discordant pairs, in [|difference|, 1].
-        alpha: The test's level.
-
-    Returns:
-        In [0, 1]. Terms of less than 1e-15 are left out.
+        alpha: Level of the test.
 
     Raises:
         UsageError: A figure is outside its range.
@@ -84,7 +74,8 @@ def mcnemar_power(
         )
     if n_pairs == 0 or discordance == 0:
         return 0.0
-    # Eight standard deviations around the mean; one unit more on both sides for tiny ones.
+    # Eight standard deviations around the mean, and 40 more for small ones: what is left out is
+    # below 1e-15.
     spread = 8 * math.sqrt(n_pairs * discordance * (1 - discordance)) + 40
     first = max(0, math.floor(n_pairs * discordance - spread))
     last = min(n_pairs, math.ceil(n_pairs * discordance + spread))
@@ -100,9 +91,12 @@ def mcnemar_power(
 def _critical(
     first: int, last: int, alpha: float
 ) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-    """Most wins of the loser that are still significant, int64, by discordant pairs; -1 none."""
+    """Return the most wins of the loser that are still significant, int64, by discordant pairs.
+
+    -1 if even no win is not significant.
+    """
     discordant = np.arange(first, last + 1)
-    # The least k with P(X <= k) >= alpha / 2; significant up to it only where equal.
+    # The least k with P(X <= k) >= alpha / 2; k itself is significant only if they are equal.
     least = stats.binom.ppf(alpha / 2, discordant, 0.5)
     fits = 2 * stats.binom.cdf(least, discordant, 0.5) <= alpha * (1 + 1e-12)
     critical: np.ndarray[tuple[int, ...], np.dtype[np.int64]] = np.where(
@@ -114,16 +108,16 @@ def _critical(
 def pairs_needed(
     difference: float, discordance: float, *, power: float = 0.8, alpha: float = 0.05
 ) -> int:
-    """Pairs from which on the exact McNemar test finds a difference with the power wanted.
+    """Return the number of pairs from which the exact McNemar test has a power.
+
+    Power is not quite monotonic in the number of pairs: this is the least number such that it and
+    the next ten have the power.
 
     Args:
         difference: True difference of the success rates, not 0, in [-1, 1].
-        discordance: True share of discordant pairs; raised to |difference| where less.
-        power: Probability of finding it.
-        alpha: The test's level.
-
-    Returns:
-        The least number such that it and the next ten have the power (it is not quite monotonic).
+        discordance: True share of discordant pairs; raised to |difference| if less.
+        power: Probability of finding the difference.
+        alpha: Level of the test.
 
     Raises:
         UsageError: A figure is outside its range.
@@ -165,17 +159,14 @@ def more_pairs(
     power: float = 0.8,
     alpha: float = 0.05,
 ) -> int:
-    """How many more instances would show a difference, given what was seen so far.
+    """Return how many more instances would show a difference; 0 if there are enough.
 
     Args:
         difference: Difference of the success rates to look for, not 0, in [-1, 1].
         discordant: Pairs so far that exactly one run solved.
         n_pairs: All pairs so far.
-        power: Probability of finding it.
-        alpha: The test's level.
-
-    Returns:
-        Pairs to add; 0 where there are enough.
+        power: Probability of finding the difference.
+        alpha: Level of the test.
 
     Raises:
         UsageError: A figure is outside its range.
@@ -187,17 +178,17 @@ def more_pairs(
 def smallest_detectable(
     n_pairs: int, discordance: float, *, power: float = 0.8, alpha: float = 0.05
 ) -> float | None:
-    """The smallest difference of two success rates that the test finds with the power wanted.
+    """Return the smallest difference of two success rates that the test finds with a power.
 
     Args:
         n_pairs: Pairs, one rollout each.
-        discordance: True share of discordant pairs; a larger difference raises it to its own.
-        power: Probability of finding it.
-        alpha: The test's level.
+        discordance: True share of discordant pairs; raised to the difference if less.
+        power: Probability of finding the difference.
+        alpha: Level of the test.
 
     Returns:
-        In (0, 1], rounded up to 0.001; None where not even a difference of 1 is found, as below
-        six pairs at alpha = 0.05.
+        In (0, 1], rounded up to 0.001; None if not even a difference of 1 is found, as below six
+        pairs at alpha = 0.05.
 
     Raises:
         UsageError: A figure is outside its range.

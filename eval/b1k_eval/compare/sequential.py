@@ -1,23 +1,23 @@
-"""A test that may be looked at after every instance: betting on the paired differences.
+"""A test that may be evaluated after every instance: betting on the paired differences.
 
 Null hypothesis: given all earlier instances, the difference d in [-1, 1] of the next one (mean of
-a minus mean of b) has mean zero. It holds where instances are drawn independently and both runs
-solve equally many on average; and, in any order, where both solve each single instance equally
-often. Nothing is assumed of ties, of the shape of scores, or of a and b being independent.
+a minus mean of b) has mean zero. It holds if instances are drawn independently and both runs
+solve equally many on average; and, in any order, if both solve each single instance equally often.
+Nothing is assumed about ties, the shape of scores, or a and b being independent.
 
-Start with 1 and stake a share x of it on every instance: wealth is multiplied by 1 + x d, which on
-average changes nothing under the null, so by Ville's inequality it ever reaches 1 / alpha with
-probability alpha at most, however often one looks and whenever one stops. The e-value is the mean
-wealth over stakes x in (-1, 1), positive ones for a and negative ones for b, spread by the arcsine
-density 1 / (pi sqrt(1 - x^2)). With w wins of a and l of b, ties aside, and one rollout each, that
-mean is 2^(w + l) B(w + 1/2, l + 1/2) / B(1/2, 1/2), the wealth of the Krichevsky-Trofimov bettor:
-seven wins in a row decide at alpha = 0.05. Here it is taken over `STAKES` Chebyshev nodes, which
-gives this figure exactly below twice as many discordant pairs, is a valid e-value for any number,
-and does differences that are fractions too.
+Start with a wealth of 1 and stake a share x of it on every instance: wealth is multiplied by
+1 + x d. Under the null hypothesis this changes nothing on average, so by Ville's inequality wealth
+ever reaches 1 / alpha with probability alpha at most, however often one looks and whenever one
+stops. The e-value is the mean wealth over stakes x in (-1, 1), positive ones for a and negative
+ones for b, with the arcsine density 1 / (pi sqrt(1 - x^2)). With w wins of a and l of b, and one
+rollout each, that mean is 2^(w + l) B(w + 1/2, l + 1/2) / B(1/2, 1/2), the wealth of the
+Krichevsky-Trofimov bettor: seven wins in a row decide at alpha = 0.05. Here it is computed over
+`STAKES` Chebyshev nodes. This is exact below twice as many discordant pairs, a valid e-value for
+any number, and works for fractional differences too.
 
-The order of the instances must not depend on results; a random one is best. Taken one by one from a
-small fixed set, the differences still to come lean against those seen: the test is then of the
-population that the set was drawn from, not of the set's own mean.
+The order of the instances must not depend on results; a random one is best. If instances are taken
+from a small fixed set, the remaining differences lean against those seen: the test is then about
+the population that the set was drawn from, not about the set's own mean.
 
 References: G. Shafer, JRSS A 184 (2021) 407; I. Waudby-Smith and A. Ramdas, "Estimating means of
 bounded random variables by betting", JRSS B 86 (2024) 1; R. E. Krichevsky and V. K. Trofimov, IEEE
@@ -37,11 +37,11 @@ from b1k_eval.compare.intervals import Interval, check_alpha, check_within
 Direction = Literal["a", "b"]
 
 STAKES = 128
-"""Stakes the wealth is averaged over; even, so that none is zero."""
+"""Number of stakes that wealth is averaged over; even, so that none is zero."""
 
 
 def _stakes() -> Float64Array:
-    """Chebyshev nodes, float64 [STAKES], from near 1 to near -1, symmetric."""
+    """Return the Chebyshev nodes, float64 [STAKES], from near 1 to near -1, symmetric."""
     half = np.cos(np.pi * (np.arange(STAKES // 2) + 0.5) / STAKES)
     return np.concatenate([half, -half[::-1]])
 
@@ -53,18 +53,13 @@ class PairedBetting:
     """The test, one instance after another.
 
     Attributes:
-        alpha: Probability of ever deciding under the null, at most.
+        alpha: Upper bound of the probability of ever deciding under the null hypothesis.
+
+    Raises:
+        UsageError: Not 0 < alpha < 1.
     """
 
     def __init__(self, alpha: float = 0.05) -> None:
-        """Start without evidence.
-
-        Args:
-            alpha: The level.
-
-        Raises:
-            UsageError: Not 0 < alpha < 1.
-        """
         check_alpha(alpha)
         self.alpha = alpha
         self._differences: list[float] = []
@@ -73,10 +68,10 @@ class PairedBetting:
         self._decided_at: int | None = None
 
     def add(self, d: float) -> None:
-        """Take the next instance.
+        """Add the next instance.
 
         Args:
-            d: Mean of a minus mean of b on it, in [-1, 1]; with one rollout each 1, 0 or -1.
+            d: Mean of a minus mean of b, in [-1, 1].
 
         Raises:
             UsageError: `d` is outside [-1, 1].
@@ -96,30 +91,27 @@ class PairedBetting:
 
     @property
     def e_value(self) -> float:
-        """Evidence against the null now; 1 without any, and it may fall again."""
+        """Present evidence against the null hypothesis; 1 at the start, and it may fall again."""
         return float(np.exp(_log_mean_exp(self._log_wealth)))
 
     @property
     def decided(self) -> bool:
-        """Whether the e-value has reached 1 / alpha at any instance; it stays so."""
+        """Whether the e-value has ever reached 1 / alpha."""
         return self._decided_at is not None
 
     @property
     def decided_at(self) -> int | None:
-        """How many instances that took; None while undecided."""
+        """Instances until it was decided; None while undecided."""
         return self._decided_at
 
     @property
     def direction(self) -> Direction | None:
-        """The better run; None while undecided.
-
-        Wrong with probability alpha at most: with no difference, or one the other way, the stakes
-        on this side alone must have reached 1 / alpha, too.
-        """
+        """The better run, wrong with probability alpha at most; None while undecided."""
+        # Wrong only if the stakes on this side alone have reached 1 / alpha as well.
         return self._direction
 
     def interval(self) -> Interval | None:
-        """The confidence sequence at this instance; see `confidence_interval`."""
+        """Return the confidence sequence at this instance; see `confidence_interval`."""
         return confidence_interval(np.array(self._differences), self.alpha)
 
 
@@ -129,7 +121,7 @@ class BettingPath:
 
     Attributes:
         e_values: float64 [..., n], after every instance.
-        decided_at: int64 [...], instances until decided; 0 where never.
+        decided_at: int64 [...], instances until decided; 0 if never.
     """
 
     e_values: Float64Array
@@ -137,14 +129,11 @@ class BettingPath:
 
 
 def betting_path(differences: Float64Array, alpha: float = 0.05) -> BettingPath:
-    """`PairedBetting` on many sequences at once.
+    """Compute `PairedBetting` on many sequences at once.
 
     Args:
         differences: float64 [..., n], each in [-1, 1], in the order of the instances.
-        alpha: The level.
-
-    Returns:
-        What `PairedBetting` says after every instance.
+        alpha: Level of the test.
 
     Raises:
         UsageError: A difference is outside [-1, 1], or not 0 < alpha < 1.
@@ -165,20 +154,17 @@ def betting_path(differences: Float64Array, alpha: float = 0.05) -> BettingPath:
 
 
 def confidence_interval(differences: Float64Array, alpha: float = 0.05) -> Interval | None:
-    """The mean differences that the test has not refuted now.
+    """Return the interval of mean differences that the test does not refute; None without any.
 
     For a mean m the bets are on d - m, with stakes shrunk so that wealth stays positive:
     x / (1 + m) on a, x / (1 - m) on b. Both are log-convex in m and at most 1 at the observed mean,
-    so what is not refuted is one interval, found by bisection. At all instances together it
-    contains the true mean with probability 1 - alpha. It leaves out 0 exactly where the e-value
-    is at least 1 / alpha now.
+    so the means that are not refuted form one interval, found by bisection. At all instances
+    together it contains the true mean with probability 1 - alpha. It excludes 0 exactly if the
+    present e-value is at least 1 / alpha.
 
     Args:
         differences: float64 [n], each in [-1, 1], in any order.
         alpha: 1 minus the coverage.
-
-    Returns:
-        The interval, or None without an instance.
 
     Raises:
         UsageError: A difference is outside [-1, 1], or not 0 < alpha < 1.
@@ -213,7 +199,7 @@ def _upper_limit(differences: Float64Array, alpha: float) -> float:
 
 
 def _log_mean_exp(logs: Float64Array) -> Float64Array:
-    """Logarithm of the mean of exponentials over the last axis, float64 [...]."""
+    """Return the logarithm of the mean of exponentials over the last axis, float64 [...]."""
     top = logs.max(axis=-1, keepdims=True)
     result: Float64Array = top[..., 0] + np.log(np.exp(logs - top).mean(axis=-1))
     return result

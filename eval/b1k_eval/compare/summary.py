@@ -1,4 +1,4 @@
-"""Runs side by side as one JSON document: what `compare` prints and the report shows."""
+"""A comparison of runs as one JSON document, for `compare` and the report."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ LEVEL = 0.95
 def summarise_runs(
     runs: Sequence[RunData], *, seed: int = 0, level: float = LEVEL, mix: bool = False
 ) -> dict[str, Any]:
-    """Rows per run, and every pair of runs on the instances they share.
+    """Summarise each run, and each pair of runs on the instances they share.
 
     Args:
-        runs: One or more; the later of a pair is judged against the earlier.
-        seed: Of bootstrap and random sign flips.
+        runs: One or more; the later of a pair is compared with the earlier.
+        seed: Seed of bootstrap and random sign flips.
         level: Coverage of the intervals; 1 - level is the level of the tests.
-        mix: Go on where the runs are different experiments; `mixed` then says in what.
+        mix: Go on if the runs are different experiments.
 
     Returns:
         `level`, `seed`, `mixed` (bool), `runs` (a row each) and `pairs`.
@@ -75,7 +75,7 @@ def summarise_runs(
 
 
 def _names(runs: Sequence[RunData]) -> list[str]:
-    """What to call each run: the first of label, folder and path that no two share."""
+    """Name each run by the first of label, folder and path that is unique."""
     for names in ([run.label for run in runs], [run.name for run in runs]):
         if len(set(names)) == len(names):
             return names
@@ -107,7 +107,7 @@ def _row(run: RunData, name: str, *, seed: int, level: float) -> dict[str, Any]:
         "success": {
             "rate": float(np.mean(flat)) if flat else None,
             "interval": _interval(rate_interval(successes.values(), seed=seed, level=level)),
-            # Over episodes: right with one rollout an instance, too narrow with several.
+            # Over episodes: right with one rollout per instance, too narrow with several.
             "wilson": _interval(wilson(int(sum(flat)), len(flat), level=level)),
             "exact": _interval(clopper_pearson(int(sum(flat)), len(flat), level=level)),
             "clustered": any(len(group) > 1 for group in successes.values()),
@@ -126,7 +126,7 @@ def _row(run: RunData, name: str, *, seed: int, level: float) -> dict[str, Any]:
 
 
 def _by_instance(run: RunData, measure: str) -> dict[int, list[float]]:
-    """Scored results by instance."""
+    """Return scored results by instance."""
     found: dict[int, list[float]] = {}
     for episode in run.scored:
         found.setdefault(episode.key.instance, []).append(float(getattr(episode, measure)))
@@ -139,7 +139,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 
 def _distance(run: RunData, part: str) -> float | None:
-    """Mean way of base or hand over the scored episodes [m]."""
+    """Return the mean path length of base or hand over the scored episodes [m]."""
 
     def way(episode: EpisodeData) -> float | None:
         efficiency = episode.efficiency or {}
@@ -150,7 +150,7 @@ def _distance(run: RunData, part: str) -> float | None:
 
 
 def _latency(run: RunData) -> float | None:
-    """Mean time of an inference over the scored episodes, the policy's resets included [s]."""
+    """Return the mean time of an inference over the scored episodes, policy resets included [s]."""
     inferences = sum(episode.inferences for episode in run.scored)
     if not inferences:
         return None
@@ -203,7 +203,7 @@ def _pair(
 
 
 def _order(first: RunData, second: RunData) -> list[int]:
-    """The order of the instances: that of the run that was stopped, else by their numbers."""
+    """Return the instances in the order of the run that was stopped, else by number."""
     for run in (second, first):
         settings = run.identity["settings"]
         if settings.get("against") is not None:
@@ -212,7 +212,7 @@ def _order(first: RunData, second: RunData) -> list[int]:
 
 
 def _unbroken(run: RunData) -> RunData:
-    """A run that was stopped without what was finished out of its order; any other as it is."""
+    """Drop what a stopped run finished out of its order; see `until_decided`."""
     settings = run.identity["settings"]
     if settings.get("against") is None:
         return run
@@ -225,8 +225,9 @@ def _unbroken(run: RunData) -> RunData:
 def _anytime_valid(
     comparison: PairedComparison, differences: Float64Array, *, alpha: float
 ) -> PairedComparison:
-    """The same comparison with a p-value and an interval that hold wherever one stops."""
-    e_value = float(betting_path(differences, alpha).e_values.max())  # decided once, for good
+    """Replace p-value and interval by ones that are valid for a run that was stopped."""
+    # The maximum: what was decided once stays decided.
+    e_value = float(betting_path(differences, alpha).e_values.max())
     return replace(
         comparison,
         interval=confidence_interval(differences, alpha),
@@ -237,7 +238,7 @@ def _anytime_valid(
 def _unpaired(
     two: dict[int, list[float]], one: dict[int, list[float]], *, level: float
 ) -> PairedComparison | None:
-    """No shared instance: what is left, where every instance has one rollout."""
+    """Compare runs without shared instances; None unless every instance has one rollout."""
     if any(len(group) > 1 for group in (*one.values(), *two.values())):
         return None
     counts = [(int(sum(g[0] for g in groups.values())), len(groups)) for groups in (two, one)]
@@ -245,7 +246,7 @@ def _unpaired(
 
 
 def _judge(pairs: list[dict[str, Any]], names: Sequence[str], *, alpha: float) -> None:
-    """Add the verdicts, their p-values adjusted for there being several pairs."""
+    """Add the verdicts, with p-values adjusted for the number of pairs."""
     judged = [pair for pair in pairs if pair["comparison"] is not None]
     adjusted = holm([pair["comparison"].p_value for pair in judged])
     for pair, p_value in zip(judged, adjusted, strict=True):

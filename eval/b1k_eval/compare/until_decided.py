@@ -1,11 +1,11 @@
-"""Adding instances until it is decided which of two runs is better, and no longer.
+"""Adding instances until it is decided which of two runs is better.
 
-The new run takes the instances of the other one in a random order, and after each complete one the
-anytime-valid test of `compare.sequential` is asked. Looking after every instance costs nothing
-there; it would with a p-value of a fixed number of instances.
+The new run takes the instances of the other one in a random order. After each complete instance
+the anytime-valid test of `compare.sequential` is evaluated; a p-value for a fixed number of
+instances must not be looked at so often.
 
-Only the unbroken beginning of that order counts: of several workers the quickest episodes end
-first, and how long an episode takes depends on how it ends.
+Only the unbroken beginning of that order counts: with several workers short episodes end first, and
+how long an episode takes depends on its outcome.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from b1k_eval.records.loading import RunData, read_run_data
 from b1k_eval.settings import RunSettings
 
 ALPHA = 0.05
-"""Level of the test: the probability of ever deciding between equal policies, at most."""
+"""Level of the test: upper bound of the probability of ever deciding between equal policies."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """How a comparison stands.
+    """The present state of a comparison.
 
     Attributes:
         against: Name of the other run.
-        instances: Instances that count so far.
+        instances: Instances counted so far.
         e_value: Evidence that the two differ; decided at `1 / ALPHA`.
-        decided: Whether it has reached that.
+        decided: Whether the e-value has reached that.
         better: `this` or `other`; None while undecided.
     """
 
@@ -46,7 +46,7 @@ class Standing:
     better: str | None
 
     def words(self) -> str:
-        """One sentence."""
+        """Return the state in a sentence."""
         basis = f"e-value {self.e_value:.3g} after {self.instances} instances"
         if not self.decided:
             return f"not decided against {self.against}: {basis}, decided from {1 / ALPHA:g} on"
@@ -55,14 +55,13 @@ class Standing:
 
 
 class UntilDecided:
-    """The question of one run, asked again after every episode."""
+    """The comparison of a run with a finished one, evaluated after every episode.
+
+    Raises:
+        UsageError: There is no other run, it is a different experiment, or it lacks an instance.
+    """
 
     def __init__(self, settings: RunSettings) -> None:
-        """Read the run to compare with.
-
-        Raises:
-            UsageError: There is none, it is another experiment, or it lacks an instance.
-        """
         other = _other(settings)
         apart = settings_differences(settings.as_json(), other)
         if apart:
@@ -81,11 +80,11 @@ class UntilDecided:
             )
 
     def standing(self, episodes: Mapping[EpisodeKey, Mapping[str, Any]]) -> Standing:
-        """How it stands.
+        """Return the present state.
 
         Args:
-            episodes: Lines of the finished episodes of this run. Where all rollouts of an
-                instance ended as errors, it says nothing and is passed over.
+            episodes: Lines of the finished episodes of this run. An instance with errors only is
+                skipped.
         """
         betting = PairedBetting(ALPHA)
         for number in unbroken(self._task, self._order, self._rollouts, episodes):
@@ -106,7 +105,7 @@ class UntilDecided:
 def unbroken(
     task: str, order: Sequence[int], rollouts: int, done: Container[EpisodeKey]
 ) -> Iterator[int]:
-    """The instances of an order up to the first that is not complete."""
+    """Yield the instances of an order up to the first incomplete one."""
     for number in order:
         if not all(EpisodeKey(task, number, rollout) in done for rollout in range(rollouts)):
             return
@@ -116,16 +115,16 @@ def unbroken(
 def drawn_instances(
     against: str, given: Sequence[int] | None, most: int | None, seed: int
 ) -> tuple[int, ...]:
-    """The instances to take, in the order in which to take them.
+    """Draw the order of the instances.
 
     Args:
         against: Folder of the other run.
-        given: Instances asked for; None for all that the other run has scored.
-        most: At most so many; None for all.
-        seed: Of the order, which no result may influence.
+        given: Instances to use; None for all that the other run has scored.
+        most: Largest number of instances; None for all.
+        seed: Seed of the order.
 
     Raises:
-        UsageError: The other run has scored nothing, or not at least one instance is asked for.
+        UsageError: The other run has scored nothing, or `most` is below 1.
     """
     if most is not None and most < 1:
         raise UsageError(f"--max-instances {most} must be at least 1")
@@ -143,7 +142,7 @@ def _other(settings: RunSettings) -> RunData:
 
 
 def _rates(run: RunData) -> dict[int, float]:
-    """Success rate by instance, over the scored rollouts."""
+    """Return the success rate by instance, over the scored rollouts."""
     found: dict[int, list[bool]] = {}
     for episode in run.scored:
         found.setdefault(episode.key.instance, []).append(bool(episode.success))

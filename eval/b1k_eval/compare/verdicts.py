@@ -1,4 +1,4 @@
-"""A comparison in plain words, and what it would take where it cannot tell."""
+"""A comparison in plain words, and a plan where it cannot tell."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from b1k_eval.compare.paired import PairedComparison
 from b1k_eval.compare.power import more_pairs, planning_discordance, smallest_detectable
 
 USEFUL_DIFFERENCE = 0.25
-"""Difference in success rate that a plan is made for when nothing is decided: 25 points."""
+"""Smallest difference in success rate that a plan is made for: 25 points."""
 
 
 def verdict(
     comparison: PairedComparison, name_a: str, name_b: str, *, p_value: float, alpha: float
 ) -> str:
-    """One sentence on success rates.
+    """Say in a sentence how the success rates compare.
 
     Args:
         comparison: a against b.
-        name_a: What to call a.
-        name_b: What to call b.
-        p_value: To judge by; that of the comparison, adjusted where there are several.
-        alpha: The level.
+        name_a: Name of a.
+        name_b: Name of b.
+        p_value: The comparison's p-value, adjusted if there are several comparisons.
+        alpha: Level of the test.
     """
     pairs = comparison.n_pairs
     basis = f"{pairs} paired instance{'s' if pairs != 1 else ''}"
@@ -36,7 +36,7 @@ def verdict(
 
 
 def _plan(comparison: PairedComparison, alpha: float) -> str:
-    """What more instances would show; nothing where rollouts or pairs do not fit the plan."""
+    """Say what more instances would show; nothing unless each pair has one rollout per run."""
     pairs = comparison.n_pairs
     if not pairs or comparison.n_rollouts_a != pairs or comparison.n_rollouts_b != pairs:
         return ""
@@ -51,7 +51,7 @@ def _plan(comparison: PairedComparison, alpha: float) -> str:
 
 
 def holm(p_values: list[float]) -> list[float]:
-    """p-values adjusted for there being several (S. Holm, Scand. J. Statist. 6 (1979) 65)."""
+    """Adjust p-values for their number (S. Holm, Scand. J. Statist. 6 (1979) 65)."""
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     adjusted, highest = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(order):
