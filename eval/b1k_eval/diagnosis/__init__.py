@@ -1,1 +1,1 @@
-"""Where policies die, and whether they know, from results and traces alone."""
+"""Diagnosis from results and traces: where policies fail, and whether their reports are right."""

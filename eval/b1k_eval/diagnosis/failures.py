@@ -1,17 +1,16 @@
-"""Why an episode failed: one label per failed episode, with the step and what was seen there.
+"""Why an episode failed: one label per failed episode, with the step to look at.
 
-Read from result and trace alone; successes and errors get none. Decided in this order, the first
-that holds:
+Labels come from result and trace alone; successes and errors have none. The first that applies:
 
 1.  `policy_fault`: the policy raised, answered too late, or returned an unusable chunk. The only
     label that needs no trace.
-2.  `never_moved`: neither base nor hands got farther than `STILL` from where they were.
+2.  `never_moved`: base and hands stayed within `STILL` of where they were.
 
-Next what the task itself knows (`b1k_envs.tasks.<task>`). For any other task:
+Then the task's own labels (`b1k_envs.tasks.<task>`). For a task without any:
 
 3.  `goal_lost`: a predicate of the goal held once and does not at the end.
 4.  `partly_done`: some predicates hold at the end that did not at the start.
-5.  `nothing_done`: none does.
+5.  `nothing_done`: none do.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ LABELS: Mapping[str, str] = MappingProxyType(
         "nothing_done": "no part of the goal was reached",
     }
 )
-"""Each label in words, a task's own among them."""
+"""All labels in words, with those of tasks."""
 
 _GRIPPERS: Mapping[Arm, str] = MappingProxyType(
     {arm: f"action_{ACTION_SLICES[f'gripper_{arm}'].start}" for arm in ARMS}
@@ -58,8 +57,8 @@ class Failure:
     Attributes:
         episode: TASK-INSTANCE-ROLLOUT.
         label: See the module header.
-        step: Control step to look at, counted from 1 as in the trace; 0 is before the first.
-        seen: What was seen there, for people.
+        step: Control step to look at, from 1 as in the trace; 0 is before the first.
+        seen: What was seen there, for display.
     """
 
     episode: str
@@ -69,7 +68,7 @@ class Failure:
 
     @property
     def words(self) -> str:
-        """The label for people."""
+        """The label for display."""
         return LABELS[self.label]
 
 
@@ -109,7 +108,7 @@ def label_failures(run: RunData) -> RunFailures:
 
 
 def label_failure(episode: EpisodeData) -> Failure | None:
-    """Say why an episode failed; None for a success or an error.
+    """Label an episode; None for a success or an error.
 
     Raises:
         DamagedTraceError: The trace is needed and cannot be used.
@@ -123,7 +122,7 @@ def label_failure(episode: EpisodeData) -> Failure | None:
         label, step = "policy_fault", episode.steps
     else:
         label, step, seen = _from_trace(episode, read_trace(episode))
-        if episode.message is not None:  # what the simulator did wrong meanwhile
+        if episode.message is not None:  # numbers that were not finite
             seen = f"{seen}; {episode.message}"
     return Failure(episode=episode.name, label=label, step=step, seen=seen)
 
@@ -138,7 +137,7 @@ def _from_trace(episode: EpisodeData, trace: EpisodeTrace) -> FailureFound:
             f"base and hands stayed within {reach:.2f} m of their places in all "
             f"{episode.steps} steps",
         )
-    # A run may be of a version that did not yet know the task's sub-goals.
+    # A run may be older than the task's sub-goals.
     description = DESCRIPTIONS.get(episode.key.task) if episode.subgoals else None
     found = None
     if description is not None:

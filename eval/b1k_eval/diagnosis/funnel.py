@@ -1,11 +1,11 @@
-"""How far episodes came: how many reached each sub-goal, when, and where most are lost.
+"""How far episodes got: how many reached each sub-goal, when, and where most are lost.
 
-Needs the results only, no traces. "Reached" means that the sub-goal held after some step, or
-before the first; that it was lost again later does not count against it.
+Needs results only, no traces. "Reached" means that the sub-goal held after some step or before the
+first, even if it was lost again.
 
-For the funnel the sub-goals are put into the order in which the task has to be done, as stages.
-Where a task has two things of a kind, either may come first: the stages are then "a first one" and
-"the second one", not the one numbered 1 and the one numbered 2.
+The funnel has the sub-goals as stages, in the order in which the task has to be done. If a task has
+two things of a kind, either may come first: the stages are then "a first one" and "the second one",
+not the one numbered 1 and the one numbered 2.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from b1k_envs.tasks.subgoals import SUBGOALS
 from b1k_eval.records.loading import EpisodeData, RunData
 
 START = "start"
-"""What every episode reaches: the stage before the first."""
+"""The stage before the first, which every episode reaches."""
 
 
 STAGES: Mapping[str, tuple[StageRule, ...]] = MappingProxyType(
@@ -38,9 +38,9 @@ class Reached:
 
     Attributes:
         name: Key.
-        label: For people.
+        label: Name for display.
         count: Episodes that reached it.
-        median_step: Median of the first step in those episodes; None if there is none.
+        median_step: Median of the first step in those episodes; None if there are none.
     """
 
     name: str
@@ -54,7 +54,7 @@ class StageReached(Reached):
     """A stage over the scored episodes of a run.
 
     Attributes:
-        came_so_far: Episodes that reached the stage before this one; all, for the first.
+        came_so_far: Episodes that reached the stage before; all, for the first stage.
         lost: Those of them that did not reach this one.
     """
 
@@ -64,13 +64,13 @@ class StageReached(Reached):
 
 @dataclass(frozen=True, kw_only=True)
 class Bottleneck:
-    """The transition at which most episodes are lost; the earlier one if two lose as many.
+    """The transition at which most episodes are lost, the earlier of equals.
 
     Attributes:
-        after: Label of the stage that was reached, `START` for the start.
+        after: Label of the stage that was reached, or `START`.
         before: Label of the stage that was not.
-        lost: Episodes that reached the one and not the other.
-        of: Episodes that reached the one.
+        lost: Episodes that reached `after` and not `before`.
+        of: Episodes that reached `after`.
     """
 
     after: str
@@ -81,16 +81,16 @@ class Bottleneck:
 
 @dataclass(frozen=True, kw_only=True)
 class Funnel:
-    """How far the episodes of a run came.
+    """How far the episodes of a run got.
 
     Attributes:
         run: Name of the run.
         label: The policy, for tables.
         scored: Episodes counted: successes and failures.
-        errors: Episodes that are not.
-        subgoals: Per sub-goal, in the task's own order.
-        stages: Per stage, in the order in which the task has to be done.
-        bottleneck: None where no episode is lost.
+        errors: Episodes not counted.
+        subgoals: Sub-goals in the task's own order.
+        stages: Stages in the order in which the task has to be done.
+        bottleneck: None if no episode is lost.
     """
 
     run: str
@@ -103,11 +103,11 @@ class Funnel:
 
 
 def funnel(run: RunData) -> Funnel:
-    """How many episodes of a run reached what.
+    """Compute the funnel of a run.
 
     Raises:
         UsageError: The task has no sub-goals, the run was imported without them, or an episode
-            has others than the task.
+            has other sub-goals than the task.
     """
     if run.task not in STAGES:
         raise UsageError(
@@ -148,7 +148,7 @@ def _stages(
     rules: Sequence[StageRule], episodes: Sequence[EpisodeData]
 ) -> tuple[StageReached, ...]:
     stages = []
-    before = [True] * len(episodes)  # who reached the stage before
+    before = [True] * len(episodes)  # whether each reached the previous stage
     for rule in rules:
         steps = [rule.first_step(episode.subgoals) for episode in episodes]
         here = [step is not None for step in steps]

@@ -1,12 +1,10 @@
-"""What a policy said of itself at each inference, beside what was so at that moment.
+"""A policy's self-reports at each inference, beside the state of the task.
 
-One value per inference, not per step: a policy says nothing between them, and a trace repeats its
-last word.
+There is one value per inference, not per step: between inferences a trace repeats the last report.
 
-The skill that is called for ("active") is that of the next sub-goal: of those not reached yet the
-one that this episode reaches first; when it reaches no more, the first in the order in which the
-task has to be done (`funnel.STAGES`). Sub-goals that are no skill's (a thing becoming clean) have
-no part in this.
+The skill called for ("active") is that of the next sub-goal: of those not reached yet, the one that
+this episode reaches first; if it reaches no more, the first in the order in which the task has to
+be done (`funnel.STAGES`). Sub-goals without a skill (a thing becoming clean) are left out.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from b1k_eval.diagnosis.funnel import STAGES
 from b1k_eval.records.loading import EpisodeData, read_trace
 
 Words = npt.NDArray[np.object_]
-"""Texts, None where there is none."""
+"""Texts, or None."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # eq: arrays have no single truth value
@@ -35,15 +33,15 @@ class Inferences:
         episode: TASK-INSTANCE-ROLLOUT.
         success: Whether the goal was reached.
         time_s: Simulated time, float64 [n] [s].
-        elapsed: The same as a share of the whole episode, float64 [n].
-        skill: What the policy called its skill, object [n]: its name, else `skill INDEX`.
+        elapsed: Share of the episode's time, float64 [n].
+        skill: Reported skill, object [n]: its name, else `skill INDEX`.
         named: Whether all of these are names.
-        progress: The policy's estimate in [0, 1], float64 [n]; NaN where it gave none.
-        active: The skill called for, object [n]; None where none is left, or the task has no
+        progress: Reported progress in [0, 1], float64 [n]; NaN where there is none.
+        active: The skill called for, object [n]; None if none is left, or the task has no
             sub-goals.
         reached: Share of the task's sub-goals reached so far, float64 [n]; None if it has none.
-        achieved: For each sub-goal that the episode reached after the start: its skill, and which
-            inference the action came from.
+        achieved: For each sub-goal that was reached after the start: its skill, and the inference
+            that the action came from.
     """
 
     episode: str
@@ -59,7 +57,7 @@ class Inferences:
 
 
 def read_inferences(episode: EpisodeData) -> Inferences:
-    """Collect what was said in an episode.
+    """Collect the self-reports of an episode.
 
     Raises:
         DamagedTraceError: The trace cannot be used.
@@ -94,7 +92,7 @@ def read_inferences(episode: EpisodeData) -> Inferences:
 
 
 def _skilled_subgoals(episode: EpisodeData) -> list[tuple[str, int | None]]:
-    """Skill and first step of each sub-goal, those reached first, then in the task's order."""
+    """Return skill and first step of each sub-goal: as reached, then in the task's order."""
     task = episode.key.task
     if not episode.subgoals:
         return []
@@ -108,7 +106,7 @@ def _skilled_subgoals(episode: EpisodeData) -> list[tuple[str, int | None]]:
 
 
 def _active(skilled: list[tuple[str, int | None]], steps: int) -> str | None:
-    """The skill of the first sub-goal not reached after so many steps."""
+    """Return the skill of the first sub-goal not reached after so many steps."""
     return next((skill for skill, first in skilled if first is None or first > steps), None)
 
 

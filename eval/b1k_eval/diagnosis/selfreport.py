@@ -1,7 +1,7 @@
-"""Whether a policy knows what it is doing: its own word on skill and progress, judged.
+"""Whether a policy's reports of its skill and progress are right.
 
-Over the scored episodes of a run, one value per inference. Nothing here moves a score. How each is
-judged is said in `selfreport_skill` and `selfreport_progress`.
+Over the scored episodes of a run, one value per inference; scores do not depend on it. See
+`selfreport_skill` and `selfreport_progress` for the measures.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class SelfReport:
-    """What a run's policy says of itself, judged.
+    """Measures of the self-reports of a run's policy.
 
     Attributes:
-        episodes: Scored episodes looked at.
-        skill: None if it never names one.
-        progress: None if it never gives one.
+        episodes: Number of scored episodes.
+        skill: None if it never reports one.
+        progress: None if it never reports one.
         left_out: Scored episodes whose trace cannot be used.
     """
 
@@ -60,12 +60,7 @@ class SelfReport:
 
 
 def judge(run: RunData, *, seed: int = 0) -> SelfReport:
-    """Judge what the policy of a run said of itself.
-
-    Args:
-        run: The run.
-        seed: Of the shifts for the chance level of an association.
-    """
+    """Judge the self-reports of a run's policy; `seed` is for the chance level."""
     told, left_out = [], []
     for episode in run.scored:
         try:

@@ -1,7 +1,7 @@
-"""Whether a policy's estimate of its progress means anything.
+"""Whether a policy's progress reports mean anything.
 
-It should rise, follow the time in successful episodes, say how much is done, and not be stuck. A
-constant has the Brier score `Calibration.constant` at best.
+Progress should rise, follow the time in successful episodes, tell how much is done, and not be
+stuck. The best constant has the Brier score `Calibration.constant`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from b1k_envs.base import Float64Array
 from b1k_eval.diagnosis.inferences import Inferences
 
 NEAR_MEDIAN = 0.05
-"""A progress within this of its episode's median has not moved."""
+"""A progress value counts as not moved within this distance of its episode's median."""
 
 STUCK_SHARE = 0.95
-"""A progress is stuck if so many of its values have not moved."""
+"""Progress is stuck if at least this share of its values has not moved."""
 
 BINS = 10
-"""Of a reliability curve, equal parts of [0, 1]."""
+"""Bins of a reliability curve, equal parts of [0, 1]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Correlation:
 
     Attributes:
         rho: In [-1, 1].
-        of: Episodes (their median) or inferences (pooled) that it is made of.
+        of: Number of episodes (if a median) or inferences (if pooled).
     """
 
     rho: float
@@ -42,11 +42,11 @@ class Bin:
     """A point of a reliability curve.
 
     Attributes:
-        low: Progress from here
-        high: to here, this one excluded but for 1.
+        low: Lower bound of the bin.
+        high: Upper bound, excluded except for 1.
         count: Inferences.
-        said: Their mean progress.
-        was: The mean of what it is held against.
+        said: Mean of the reported progress.
+        was: Mean of the share it is compared with.
     """
 
     low: float
@@ -61,9 +61,9 @@ class Calibration:
     """Progress against a share in [0, 1].
 
     Attributes:
-        bins: Those that are not empty.
+        bins: The bins that are not empty.
         brier: Mean squared difference; 0 is perfect.
-        constant: The same of the best constant, known afterwards.
+        constant: The same for the best constant in hindsight.
         count: Inferences.
     """
 
@@ -79,12 +79,12 @@ class Spread:
 
     Attributes:
         low: Smallest value.
-        high: Largest.
-        median: Of all values.
+        high: Largest value.
+        median: Median of all values.
         deviation: Standard deviation of all values.
         near_median: Share of the values within `NEAR_MEDIAN` of their episode's median.
-        stuck: None where the task itself hardly moved from there, so that nothing can be told.
-        verdict: In words.
+        stuck: None if the task itself hardly moved, so that it cannot be told.
+        verdict: The result in words.
     """
 
     low: float
@@ -98,18 +98,20 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class ProgressReport:
-    """The policy's word on its progress.
+    """Measures of the progress reports.
 
     Attributes:
-        inferences: How many said one.
-        rising: Share of the changes from one inference to the next that are not downwards; None
-            if no episode has two.
-        with_time: Median over successful episodes of the correlation with time; None if there is
-            none with a progress that moves.
+        inferences: Number of reports.
+        rising: Share of the changes between inferences that are not downwards; None if no episode
+            has two.
+        with_time: Median over successful episodes of the correlation with time; None if none has
+            a progress that moves.
         with_subgoals: Correlation with the share of sub-goals reached, over all inferences of all
             episodes; None if either never moves, or there are no sub-goals.
-        against_subgoals: Against the share of sub-goals reached; None if there are none.
-        against_time: Against the share of time, successful episodes; None if there are none.
+        against_subgoals: Calibration against the share of sub-goals reached; None if there are
+            none.
+        against_time: Calibration against the share of time, in successful episodes; None if there
+            are none.
         spread: None if no episode has two inferences.
     """
 
@@ -123,7 +125,7 @@ class ProgressReport:
 
 
 def judge_progress(told: Sequence[Inferences]) -> ProgressReport | None:
-    """Judge the policy's word on its progress; None if it never gives one."""
+    """Judge the progress reports; None if there are none."""
     series = [one.progress[~np.isnan(one.progress)] for one in told]
     count = sum(map(len, series))
     if not count:
@@ -147,7 +149,7 @@ def judge_progress(told: Sequence[Inferences]) -> ProgressReport | None:
 def _pooled(
     told: Sequence[tuple[Inferences, Float64Array]],
 ) -> tuple[Float64Array, Float64Array]:
-    """Progress and the share it is held against, over all inferences with a progress."""
+    """Return progress and the share it is compared with, over all inferences with progress."""
     said, was = [np.zeros(0)], [np.zeros(0)]
     for one, share in told:
         given = ~np.isnan(one.progress)
@@ -177,7 +179,7 @@ def _spearman(first: Float64Array, second: Float64Array) -> Correlation | None:
 def _calibration(said: Float64Array, was: Float64Array) -> Calibration | None:
     if not len(said):
         return None
-    # Rounded, as 0.7 in float32 is a little less than 0.7.
+    # Rounded, because 0.7 in float32 is slightly less than 0.7 and would fall into the bin below.
     place = np.minimum(np.round(said * BINS, 5).astype(np.int64), BINS - 1)
     bins = []
     for k in range(BINS):
@@ -229,7 +231,7 @@ def _spread(told: Sequence[Inferences], series: Sequence[Float64Array]) -> Sprea
 
 
 def _rightly(values: Float64Array, reached: Sequence[Float64Array]) -> bool:
-    """Whether the task stayed where a progress that is stuck says it is."""
+    """Return whether the task stayed where the stuck progress says it is."""
     if not reached or _near_median(reached) < STUCK_SHARE:
         return False
     return abs(float(np.median(values) - np.median(np.concatenate(reached)))) <= 2 * NEAR_MEDIAN

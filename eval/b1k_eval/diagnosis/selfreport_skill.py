@@ -1,15 +1,14 @@
-"""Whether a policy names the skill that is called for.
+"""Whether a policy reports the skill that is called for.
 
-Its word is held against the skill called for (`inferences`) at every inference, and at the moments
-at which a sub-goal was reached. The first counts a policy as wrong that says "move to" on its way,
-or goes on saying "open door" while it pulls an open door wider; the second does not, but has few
-cases. Chance is what the same words would score, episode by episode, if they came at another time:
-the mean over all shifts of the episode's words in time, round its end. A policy that always says
-the same agrees exactly as often as by chance.
+Its reports are compared with the skill called for (`inferences`) at every inference, and at the
+moments when a sub-goal was reached. The first measure counts a policy as wrong that says "move to"
+on its way, or still says "open door" while it pulls an open door wider; the second does not, but
+has few cases. Chance is the score of the same reports at other times: the mean over all cyclic
+shifts in time within the episode. A policy that always says the same agrees exactly by chance.
 
-Where only indices are known there is no agreement. Index and skill called for can still go
-together: normalised mutual information and Cramer's V, 0 for independence and 1 for a one-to-one
-relation, with their values for words shifted in time beside them, as neither is 0 by chance.
+If only indices are known there is no agreement. Index and skill called for can still be associated:
+normalised mutual information and Cramer's V are 0 for independence and 1 for a one-to-one relation.
+Neither is 0 by chance, so their values for shifted reports are given too.
 """
 
 from __future__ import annotations
@@ -27,17 +26,17 @@ from b1k_eval.diagnosis.inferences import Inferences, Words
 Int64Array = npt.NDArray[np.int64]
 
 SHIFTS = 100
-"""Drawn for the chance level of an association."""
+"""Random shifts for the chance level of an association."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How often the named skill was the one called for.
+    """How often the reported skill was the one called for.
 
     Attributes:
-        agreed: Cases.
+        agreed: Cases that agreed.
         of: All cases.
-        chance: Share expected of the same words at other times.
+        chance: Share expected for the same reports at other times.
     """
 
     agreed: int
@@ -46,19 +45,19 @@ class Agreement:
 
     @property
     def share(self) -> float:
-        """Cases that agreed, of all."""
+        """Share of the cases that agreed."""
         return self.agreed / self.of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Association:
-    """How much two labels go together.
+    """Association of two labels.
 
     Attributes:
         mutual_information: Normalised by the geometric mean of both entropies, in [0, 1].
-        mutual_information_chance: Mean of the same for words shifted in time.
+        mutual_information_chance: Its mean for shifted reports.
         cramers_v: In [0, 1].
-        cramers_v_chance: Mean of the same for words shifted in time.
+        cramers_v_chance: Its mean for shifted reports.
     """
 
     mutual_information: float
@@ -69,21 +68,19 @@ class Association:
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # eq: arrays have no single truth value
 class SkillReport:
-    """The policy's word on its skill.
+    """Measures of the skill reports.
 
     Attributes:
-        inferences: How many said one.
-        said: The skills said, columns of `table`.
-        active: The skills called for, rows of `table`.
-        table: Inferences by both, int64 [active, said]; without those at which none was called
-            for.
+        inferences: Number of reports.
+        said: Reported skills, columns of `table`.
+        active: Skills called for, rows of `table`.
+        table: Inferences by both, int64 [active, said]; without those where none was called for.
         agreement: At every inference in `table`; None if not all are named.
-        at_achievement: At the moments at which a sub-goal was reached; None like `agreement`, or
-            if there was none.
-        no_agreement: Why there is no `agreement`; None if there is.
-        association: None where only one skill was said or called for.
-        switches_per_s: Changes from one inference to the next, per simulated second; None if no
-            episode has two.
+        at_achievement: When a sub-goal was reached; None like `agreement`, or if none was.
+        no_agreement: Why there is no `agreement`, else None.
+        association: None if only one skill was reported or called for.
+        switches_per_s: Changes between inferences, per simulated second; None if no episode has
+            two.
     """
 
     inferences: int
@@ -98,12 +95,7 @@ class SkillReport:
 
 
 def judge_skill(told: Sequence[Inferences], *, seed: int = 0) -> SkillReport | None:
-    """Judge the policy's word on its skill; None if it never names one.
-
-    Args:
-        told: Episodes.
-        seed: Of the shifts for the chance level of the association.
-    """
+    """Judge the skill reports; None if there are none. `seed` is for the random shifts."""
     count = sum(_given(one.skill).sum() for one in told)
     if not count:
         return None
@@ -137,14 +129,14 @@ def _given(words: Words) -> npt.NDArray[np.bool_]:
 
 
 def _ordered(words: set[str]) -> tuple[str, ...]:
-    """The skills of the task first, in its order, then others by name, then by index."""
+    """Sort skills: those of the task in its order, then others by name, then by index."""
     known = [skill for skill in get_args(Skill) if skill in words]
     others = words.difference(known)
     return (*known, *sorted(others, key=lambda word: (len(word), word)))
 
 
 def _codes(words: Words, order: Sequence[str]) -> Int64Array:
-    """Place of each word in the order, -1 for none."""
+    """Return the index of each word in the order, -1 for none."""
     places = {word: place for place, word in enumerate(order)}
     return np.array([places.get(word, -1) for word in words], dtype=np.int64)
 
@@ -162,7 +154,7 @@ def _agreement(told: Sequence[Inferences]) -> Agreement | None:
         both = _given(one.skill) & _given(one.active)
         agreed += int((one.skill[both] == one.active[both]).sum())
         of += int(both.sum())
-        # Over all shifts every word meets every moment once.
+        # Over all shifts every report meets every moment once.
         said, active = one.skill[_given(one.skill)], one.active[_given(one.active)]
         meetings = sum(
             int((said == word).sum()) * int((active == word).sum()) for word in set(said)
@@ -212,7 +204,7 @@ def _association(
 
 
 def _strengths(table: Int64Array) -> tuple[float, float] | None:
-    """Normalised mutual information and Cramer's V; None where a label never changes."""
+    """Return normalised mutual information and Cramer's V; None if a label never changes."""
     table = table[table.any(axis=1)][:, table.any(axis=0)]
     if min(table.shape) < 2:
         return None

@@ -1,5 +1,5 @@
-"""An episode executed again from its recorded actions, held against its trace, and shown.
+"""Executing an episode's recorded actions again, and comparing the result with its trace.
 
-`recorded` reads what was done and what came of it, `executing` does it again in the twin and says
-where the two part, `rrd` writes what was seen as a file for the Rerun viewer.
+`recorded` reads the episode, `retrace` executes it in the twin and finds the first difference,
+`rrd` writes a file for the Rerun viewer.
 """

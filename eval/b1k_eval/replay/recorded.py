@@ -1,4 +1,4 @@
-"""What a run folder keeps of an episode that is to be executed again."""
+"""Reading an episode that is to be executed again."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _EPISODE = re.compile(r"(?:(?P<task>.+)-)?(?P<instance>\d+)-(?P<rollout>\d+)|(?P
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WorldStates:
-    """What became of the world, step by step, over N steps.
+    """States of the world over N steps.
 
     Attributes:
         truths: By column of the trace (`predicate:NAME`, `subgoal:NAME`), bool [N + 1]; row 0 is
             before the first action.
         numbers: By column of `records.columns.COMPARED`, in its type, [N] after each step: the
-            q-score, positions of base and hands [m], world frame. Without those that the trace,
-            of an older version, has not.
+            q-score, positions of base and hands [m], world frame. A trace of an older version may
+            lack some.
     """
 
     truths: Mapping[str, BoolArray]
@@ -42,21 +42,21 @@ class WorldStates:
 
     @property
     def steps(self) -> int:
-        """N."""
+        """Number of steps N."""
         return len(self.numbers["q_score"])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Recorded:
-    """An episode as its run folder has it, over N >= 1 steps.
+    """A recorded episode of N >= 1 steps.
 
     Attributes:
         episode: Its result.
-        actions: float32 [N, 23], what was executed; columns and units as in `b1k_envs.r1pro`.
-        commands: float32 [N, 23], what the policy asked for; None without action noise.
-        states: What became of the world.
-        words: What the policy said and how long it took, one value a step, by column: `skill`,
-            and those of `records.columns` that go to the Rerun file.
+        actions: float32 [N, 23], as executed; columns and units as in `b1k_envs.r1pro`.
+        commands: float32 [N, 23], as the policy gave them; None without action noise.
+        states: The recorded states.
+        words: The policy's reports and latency, one value per step, by column: `skill`, and those
+            of `records.columns` that go to the Rerun file.
     """
 
     episode: EpisodeData
@@ -67,10 +67,10 @@ class Recorded:
 
 
 def world_settings(run: RunData) -> RunSettings:
-    """The settings that the world of a run is built from; its policy is not asked again.
+    """Return the settings that the world of a run is built from.
 
     Raises:
-        UsageError: It was imported, it was no run of the twin, or run.json is damaged.
+        UsageError: The run was imported, is not of the twin, or its run.json is damaged.
     """
     source = run.identity.get("imported_from")
     if source is not None:
@@ -88,7 +88,7 @@ def world_settings(run: RunData) -> RunSettings:
 
 
 def find_episode(run: RunData, name: str) -> EpisodeData:
-    """An episode of a run by what a person calls it.
+    """Find an episode of a run by name.
 
     Args:
         run: The run.
@@ -96,7 +96,7 @@ def find_episode(run: RunData, name: str) -> EpisodeData:
             name or index.
 
     Raises:
-        UsageError: It cannot be read, is none of the run, has not ended, or is damaged.
+        UsageError: The name is malformed, or the episode is not in the run, unfinished or damaged.
     """
     key = _key(run, name)
     for episode in run.episodes:
@@ -133,7 +133,7 @@ def read_recorded(episode: EpisodeData) -> Recorded:
 
     Raises:
         UsageError: It ended before its first step.
-        DamagedTraceError: The trace cannot be read, lacks a column, or is not that of the result.
+        DamagedTraceError: The trace cannot be read, lacks a column, or does not fit the result.
     """
     if episode.steps == 0:
         raise UsageError(
@@ -158,7 +158,7 @@ def read_recorded(episode: EpisodeData) -> Recorded:
 
 
 def _rows(trace: EpisodeTrace, kind: str) -> Float32Array:
-    """Actions or commands; float32 in the trace, so that nothing is rounded here."""
+    """Read actions or commands; they are float32 in the trace, so nothing is rounded here."""
     columns = [_finite(trace, f"{kind}_{i}") for i in range(ACTION_DIM)]
     return np.stack(columns, axis=1).astype(np.float32)
 
@@ -171,7 +171,7 @@ def _finite(trace: EpisodeTrace, name: str) -> Values:
 
 
 def _truths(trace: EpisodeTrace, episode: EpisodeData) -> dict[str, BoolArray]:
-    """Predicates and sub-goals by column, the state before the first action put before them."""
+    """Read predicates and sub-goals by column, with the state before the first action as row 0."""
     start = {PREDICATE_PREFIX + name: holds for name, holds in episode.initial_predicates.items()}
     start |= {SUBGOAL_PREFIX + name: step == 0 for name, step in episode.subgoals.items()}
     names = [n for n in trace.names if n.startswith((PREDICATE_PREFIX, SUBGOAL_PREFIX))]

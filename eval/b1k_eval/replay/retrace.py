@@ -1,8 +1,8 @@
-"""Executing recorded actions again, and finding where the world goes another way.
+"""Executing recorded actions again, and finding the first difference.
 
-The twin is deterministic: on the machine of the run everything is equal bit for bit. Another
-processor or MuJoCo may round otherwise, which contacts then amplify; the tolerances in
-`records.columns` let pass what has not become visible, predicates and sub-goals have to be equal.
+The twin is deterministic: on the machine of the run all states are equal bit for bit. Another
+processor or MuJoCo version may round differently, which contacts amplify. Positions may differ by
+the tolerances in `records.columns`; predicates and sub-goals must be equal.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from b1k_eval.replay.recorded import BoolArray, Recorded, WorldStates
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Replayed:
-    """What came of executing the actions again.
+    """Result of executing the actions again.
 
     Attributes:
-        states: As far as it went.
-        broke: Why the world failed in the step after the last one; None if it went to the end.
+        states: The states reached.
+        broke: Why the world failed in the step after the last one; None if it did not.
     """
 
     states: WorldStates
@@ -38,12 +38,12 @@ class Replayed:
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayDifference:
-    """One thing that is not as it was.
+    """One difference between trace and replay.
 
     Attributes:
         what: Column of the trace, or `world`.
-        recorded: What the trace has; a truth, a score, a position [m], None for nothing.
-        replayed: What came out now.
+        recorded: Value in the trace: a truth, a score, a position [m]; None if missing.
+        replayed: Value in the replay.
     """
 
     what: str
@@ -53,16 +53,15 @@ class ReplayDifference:
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayComparison:
-    """Whether a replay is the episode again.
+    """Comparison of a replay with its trace.
 
     Attributes:
-        steps: Steps that were recorded.
-        replayed_steps: Steps that were executed; fewer where the world failed.
+        steps: Recorded steps.
+        replayed_steps: Executed steps; fewer if the world failed.
         first_step: First step that differs, 0 for the state before the first action; None if
-            there is none.
+            none does.
         first: What differs there.
-        differing_states: How many of the steps + 1 states differ, the one before the first action
-            among them, and those that the world did not reach any more.
+        differing_states: How many of the steps + 1 states differ or were not reached.
         largest_position_m: Largest difference of any coordinate over the executed steps [m].
     """
 
@@ -88,9 +87,9 @@ def execute(
     """Reset the world to the episode's initial state and execute its actions.
 
     Args:
-        env: Of the run's settings.
+        env: A world with the run's settings.
         recorded: The episode.
-        watch: Told of every state: 0 before the first action, then the number of each step.
+        watch: Called for every state with the number of steps so far, 0 first.
 
     Raises:
         EnvError: The world cannot be reset.
@@ -111,9 +110,9 @@ def perform(
 
     Args:
         env: The world.
-        actions: float32 [N, 23], one row a control step.
-        watch: Told of every state: 0 before the first action, then the number of each step.
-        until: Asked after every step; once true, no further action is executed.
+        actions: float32 [N, 23], one row per control step.
+        watch: Called for every state with the number of steps so far, 0 first.
+        until: Called after every step; once true, no further action is executed.
     """
     truths = [truths_of(env.goal(), env.subgoals())]
     numbers: list[list[float]] = []
@@ -145,7 +144,7 @@ def perform(
 
 
 def _event(result: StepResult, action: Float32Array, env: Env) -> StepEvent:
-    """What the trace would be told of a step, but for the policy, which is not asked."""
+    """Build the event of a step, without what comes from the policy."""
     return StepEvent(
         result=result,
         action=action,
@@ -161,15 +160,15 @@ def _event(result: StepResult, action: Float32Array, env: Env) -> StepEvent:
 
 
 def _numbers(event: StepEvent) -> list[float]:
-    """Values of `COMPARED`, in its order."""
+    """Return the values of `COMPARED`, in its order."""
     values = [np.ravel(column.value(event)) for column in dict.fromkeys(COMPARED.values())]
     return [float(value) for value in np.concatenate(values)]
 
 
 def compare(recorded: WorldStates, replayed: Replayed) -> ReplayComparison:
-    """Find what differs, and from which step on.
+    """Find the first step that differs, and what differs there.
 
-    Names that only one side has differ at step 0: the goal is another one.
+    Names that only one side has differ at step 0, as the goal is then another one.
     """
     was, now = recorded, replayed.states
     steps, done = was.steps, now.steps
@@ -205,7 +204,7 @@ def compare(recorded: WorldStates, replayed: Replayed) -> ReplayComparison:
 
 
 def _differing_truths(was: WorldStates, now: WorldStates, name: str, done: int) -> BoolArray:
-    """Where a predicate or sub-goal differs, bool [done + 1]."""
+    """Return where a predicate or sub-goal differs, bool [done + 1]."""
     if name not in was.truths or name not in now.truths:
         return np.asarray(np.arange(done + 1) == 0)
     return np.asarray(was.truths[name][: done + 1] != now.truths[name])
@@ -221,7 +220,7 @@ def _value(states: WorldStates, name: str, step: int) -> bool | float | None:
 
 
 def other_conditions(run: RunData, info: EnvInfo) -> tuple[str, ...]:
-    """What is not as it was in the run and could make a difference, each in a sentence."""
+    """List, in a sentence each, what is different from the run and could explain a difference."""
     env = run.identity.get("env", {})
     pairs: list[tuple[str, Any, Any]] = [
         ("b1k-eval", run.identity.get("b1k_eval"), __version__),

@@ -1,18 +1,18 @@
-"""A replayed episode as a file for the Rerun viewer (.rrd).
+"""Writing a replayed episode as a file for the Rerun viewer (.rrd).
 
-Two timelines run in step: `step`, 0 before the first action, and `time` [s], simulated. Entities:
+Two timelines: `step`, 0 before the first action, and `time`, simulated [s]. Entities:
 
 - `world`, z up; `world/base`, the robot's base; below it `cameras/VIEW` with pose and K, the
   picture in `cameras/VIEW/picture`, and `left_eef`, `right_eef`, all in the base frame;
 - `joints/PART` [rad, m], `action/PART` and, with action noise, `command/PART`: units as in
   `b1k_envs.r1pro`;
-- `goal/q_score`, `goal/predicates`, `goal/subgoals`, as they came out now, 1 for true;
-- `policy/skill`, `skill_index`, `skill_probability`, `progress`, `latency` [s], as recorded,
-  where the trace has them; the skill in words only where it changes;
-- `events`: sub-goals as they are reached, and where the replay parts from the trace;
-- `episode`: what this is, and whether it is the episode again.
+- `goal/q_score`, `goal/predicates`, `goal/subgoals` of the replay, 1 for true;
+- `policy/skill`, `skill_index`, `skill_probability`, `progress`, `latency` [s], as recorded, if the
+  trace has them; the skill's name only where it changes;
+- `events`: sub-goals reached, and the first difference from the trace;
+- `episode`: a description, and whether the replay equals the trace.
 
-Action, command and the policy's words stand at the state that they led to, as in the trace.
+Actions, commands and reports are at the state that they led to, as in the trace.
 """
 
 from __future__ import annotations
@@ -61,11 +61,11 @@ _HAND_COLOURS = {"left": (70, 130, 255), "right": (235, 170, 60)}
 
 
 def check_target(path: Path) -> None:
-    """Refuse what cannot be written, before anything is executed; makes the folder.
+    """Check the path before anything is executed, and make its folder.
 
     Raises:
         UsageError: The name does not end in .rrd, or the folder cannot be made.
-        UnavailableError: rerun-sdk does not import here, or is too old.
+        UnavailableError: rerun-sdk cannot be imported or is too old.
     """
     if path.suffix != ".rrd":
         raise UsageError(f"--rerun {path} must end in .rrd")
@@ -77,7 +77,7 @@ def check_target(path: Path) -> None:
 
 
 class RrdWriter:
-    """Writes one replay: `watch` during it, `finish` after it, `close` in any case."""
+    """Writes one replay: call `watch` during it, `finish` after it, `close` in any case."""
 
     def __init__(
         self, path: Path, env: Env, recorded: Recorded, *, title: str, every: int = DEFAULT_EVERY
@@ -85,14 +85,14 @@ class RrdWriter:
         """Open the file under a temporary name.
 
         Args:
-            path: What it is to be called; `check_target` has passed.
+            path: Final path; `check_target` has passed.
             env: The twin that the episode is executed in.
             recorded: The episode.
-            title: Which run and policy it is of.
+            title: Names run and policy.
             every: Control steps from one picture to the next.
 
         Raises:
-            UnavailableError: rerun-sdk or OpenCV does not import here.
+            UnavailableError: rerun-sdk or OpenCV cannot be imported.
             StorageError: The file cannot be opened.
         """
         self.path = path
@@ -116,7 +116,7 @@ class RrdWriter:
         self._send_fixed()
 
     def watch(self, step: int) -> None:
-        """Keep the state after a step; pictures go to the file at once, they are too many to keep.
+        """Keep the state after a step; pictures, which would fill the memory, are written at once.
 
         Raises:
             EnvError: A picture cannot be compressed.
@@ -137,7 +137,7 @@ class RrdWriter:
         """Write everything but the pictures, and give the file its name.
 
         Raises:
-            StorageError: The disk is full, or may not be written.
+            StorageError: The disk is full or cannot be written.
         """
         self._send_robot()
         self._send_actions("action", self._recorded.actions)
@@ -158,14 +158,14 @@ class RrdWriter:
             raise self._unwritable(error) from error
 
     def close(self) -> None:
-        """Let go of the file, and remove it if it is not finished; safe to call twice."""
+        """Close the file, and remove it if it is not finished; safe to call twice."""
         self._recording.disconnect()
         self._temp.unlink(missing_ok=True)
 
     # --- what is sent -----------------------------------------------------------------------
 
     def _send_fixed(self) -> None:
-        """What does not change: axes, lenses, the marks of the hands."""
+        """Send what does not change: axes, camera intrinsics, markers of the hands."""
         rr = self._rr
         self._fix("world", rr.ViewCoordinates.RIGHT_HAND_Z_UP)
         for view in VIEWS:
@@ -182,7 +182,7 @@ class RrdWriter:
             self._fix(f"{BASE}/{arm}_eef", mark)
 
     def _send_robot(self) -> None:
-        """Poses and joints, from the state before the first action on."""
+        """Send poses and joints, from step 0 on."""
         steps = range(len(self._bases))
         bases, proprio = np.array(self._bases), np.array(self._proprio)
         x, y, yaw = bases.T
@@ -201,7 +201,7 @@ class RrdWriter:
             self._send_curves(f"joints/{part}", steps, proprio[:, layout[f"{part}_qpos"]], names)
 
     def _send_actions(self, kind: str, rows: Float32Array) -> None:
-        """Actions or commands, float32 [N, 23]."""
+        """Send actions or commands, float32 [N, 23]."""
         for part, columns in ACTION_SLICES.items():
             values = rows[:, columns]
             self._send_curves(f"{kind}/{part}", range(1, len(rows) + 1), values, ACTION_NAMES[part])
@@ -270,7 +270,7 @@ class RrdWriter:
     # --- how it is sent ---------------------------------------------------------------------
 
     def _send_poses(self, entity: str, positions: Any, quaternions: Any) -> None:  # noqa: ANN401
-        """Poses in the parent's frame, float [M, 3] [m] and [M, 4] x, y, z, w, from step 0 on."""
+        """Send poses in the parent's frame from step 0 on: [M, 3] [m] and [M, 4] x, y, z, w."""
         columns = self._rr.Transform3D.columns(translation=positions, quaternion=quaternions)
         self._send(entity, range(len(positions)), columns)
 
@@ -281,19 +281,19 @@ class RrdWriter:
         values: Any,  # noqa: ANN401 - float [M, K]
         names: Sequence[str],
     ) -> None:
-        """K curves under one entity."""
+        """Send K curves under one entity."""
         self._fix(entity, self._rr.SeriesLines(names=list(names)))
         self._send(entity, steps, self._rr.Scalars.columns(scalars=np.ascontiguousarray(values)))
 
     def _send_log(self, entity: str, lines: Sequence[tuple[int, str, str]]) -> None:
-        """Lines of step, text, level."""
+        """Send lines of (step, text, level)."""
         if lines:
             steps, texts, levels = zip(*lines, strict=True)
             columns = self._rr.TextLog.columns(text=texts, level=levels)
             self._send(entity, steps, columns)
 
     def _send(self, entity: str, steps: Sequence[int], columns: Any) -> None:  # noqa: ANN401
-        """Rows on both timelines; an error of ours raises, which rerun would only warn of."""
+        """Send rows on both timelines; `strict`, as rerun would only warn of a mistake."""
         if not len(steps):  # the world failed in the first step
             return
         numbers = np.asarray(steps, dtype=np.int64)
@@ -304,7 +304,7 @@ class RrdWriter:
         self._recording.send_columns(entity, indexes, columns, strict=True)
 
     def _fix(self, entity: str, what: Any) -> None:  # noqa: ANN401 - any archetype
-        """Something that holds at all times."""
+        """Send something that holds at all times."""
         self._recording.log(entity, what, static=True, strict=True)
 
     def _jpeg(self, picture: UInt8Array) -> bytes:

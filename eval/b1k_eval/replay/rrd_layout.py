@@ -1,7 +1,4 @@
-"""How a replay is laid out in the Rerun viewer: parts, names, views.
-
-What the parts of a vector are called is said once here, for what is written and for what is shown.
-"""
+"""Layout of a replay in the Rerun viewer: parts, names, views."""
 
 from __future__ import annotations
 
@@ -15,10 +12,10 @@ from b1k_envs.r1pro import ARM_JOINTS, ARMS, FINGER_JOINTS, TRUNK_JOINTS
 from b1k_eval.records.columns import COLUMNS
 
 BASE = "world/base"
-"""Entity of the robot's base; what hangs below it is in the base frame."""
+"""Entity of the robot's base; entities below it are in the base frame."""
 
 MIN_VERSION = (0, 26)
-"""Of rerun-sdk: the first whose `flush` tells that the disk is full."""
+"""Oldest rerun-sdk: the first whose `flush` reports a full disk."""
 
 JOINT_NAMES: Mapping[str, tuple[str, ...]] = {
     "trunk": TRUNK_JOINTS,
@@ -36,15 +33,15 @@ ACTION_NAMES: Mapping[str, tuple[str, ...]] = {
 
 
 def camera(view: str) -> str:
-    """Entity of a camera."""
+    """Return the entity of a camera."""
     return f"{BASE}/cameras/{view}"
 
 
 def import_rerun() -> Any:  # noqa: ANN401 - a module that may not be installed
-    """The package rerun, at first use.
+    """Import rerun.
 
     Raises:
-        UnavailableError: It does not import here, or is too old; says how to install it.
+        UnavailableError: It cannot be imported or is too old; the message says how to install it.
     """
     install = "install it with: pip install 'b1k-eval[rerun]'"
     wanted = ".".join(map(str, MIN_VERSION))
@@ -63,7 +60,7 @@ def import_rerun() -> Any:  # noqa: ANN401 - a module that may not be installed
 
 
 def blueprint(*, with_commands: bool) -> Any:  # noqa: ANN401 - rerun may not be installed
-    """The views: the room and what the cameras see beside the curves."""
+    """Return the views: room and cameras on one side, curves on the other."""
     rrb = import_module("rerun.blueprint")
 
     def curves(*entities: str, name: str) -> Any:  # noqa: ANN401
@@ -91,7 +88,7 @@ def blueprint(*, with_commands: bool) -> Any:  # noqa: ANN401 - rerun may not be
                     ),
                     *(curves(f"{kind}/base", name=f"{kind} of the base") for kind in kinds),
                 ),
-                rrb.Tabs(  # apart, for their scales are
+                rrb.Tabs(  # apart, as their scales differ
                     *(curves(*entities, name=tab) for tab, entities in said.items()),
                 ),
                 rrb.Tabs(
