@@ -1,1 +1,1 @@
-"""The BEHAVIOR challenge's result files: written from a run, and read into one."""
+"""The BEHAVIOR challenge's result files: exporting runs and importing results."""

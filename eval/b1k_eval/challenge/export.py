@@ -1,4 +1,4 @@
-"""Runs as the folder that the BEHAVIOR challenge's scorer reads.
+"""Exporting runs as the folder that the BEHAVIOR challenge's scorer reads.
 
     TRACK.TESTSET.TEAM.AFFILIATION.DATE/
         json/<task>_<instance id>_<rollout>.json   all tasks, `b1k_eval.challenge.official_record`
@@ -6,10 +6,10 @@
         robot.yaml, wrapper.py, README.md          `b1k_eval.challenge.package`
         export.json                                which runs these are, and of what
 
-A draft of what is no submission says so everywhere: in the folder's name, which the scorer refuses,
-in a file, in every json and across every picture. The scorer takes every folder beside a
-submission for another one and stops at a name that has not its five parts, so drafts have a place
-of their own.
+Runs that cannot be submitted can be exported as a draft, which is marked in the folder's name (the
+scorer refuses it), in a file, in every json and across every picture. The scorer takes every folder
+beside a submission for another one and stops at a name without five parts, so drafts have their own
+place.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ from b1k_eval.records.run_files import RUN_FILE
 from b1k_eval.records.store import START_AGAIN, storing
 
 SUBMISSIONS, DRAFTS = Path("submissions"), Path("drafts")
-"""Where the folder goes if nothing is said."""
+"""Default parent folders."""
 
 JSON_FOLDER, VIDEO_FOLDER = "json", "videos"
 EXPORT_FILE = "export.json"
 DRAFT_FILE = "DRAFT.txt"
 FORMAT = 2
-"""Of export.json; 1 had the fields of its one run where 2 has `runs`."""
+"""Format of export.json; 1 had the fields of its only run instead of `runs`."""
 
 _PARTS = 5
 
@@ -61,13 +61,13 @@ FIRST_ID_2026: Mapping[Split, int] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What was written.
+    """Result of an export.
 
     Attributes:
         folder: The submission's folder.
-        files: Rollouts, each a json and, if it has one, a video.
-        objections: Why it is only a draft; empty if it is none.
-        remarks: What a person should read before sending it.
+        files: Number of rollouts, each with a json and, if recorded, a video.
+        objections: Why it is only a draft; empty for a submission.
+        remarks: What the user should know before sending it.
     """
 
     folder: Path
@@ -101,16 +101,16 @@ def export_runs(
     """Write a submission.
 
     Args:
-        runs: What was run, at least one; together one entry.
+        runs: At least one; together one entry.
         entry: Who submits it, and to which track and test set.
-        parent: Where the folder goes; None for `SUBMISSIONS` or `DRAFTS`.
-        draft: Write a draft where something is no submission.
+        parent: Parent folder; None for `SUBMISSIONS` or `DRAFTS`.
+        draft: Write a draft if the runs cannot be submitted.
         several_policies: See `require_one_entry`.
-        wrote: Told of every rollout.
+        wrote: Called with the name of every rollout written.
 
     Raises:
-        UsageError: The runs are not one entry; one is no submission and no draft was asked for
-            (lists every reason); the folder is there already, or would stop the scorer.
+        UsageError: The runs are not one entry; they cannot be submitted and `draft` is not set (the
+            message lists every reason); the folder exists, or would stop the scorer.
         StorageError: Something cannot be written.
         UnavailableError: There is no ffmpeg.
     """
@@ -130,7 +130,7 @@ def export_runs(
     try:
         files = _write(runs, entry, folder, found, wrote)
         with storing(folder, START_AGAIN):
-            folder.replace(final)  # what is only half there never has the name of a submission
+            folder.replace(final)  # last, so that an incomplete folder never has this name
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -152,7 +152,7 @@ def _check_place(place: Path, final: Path, *, is_draft: bool) -> None:
     """Keep drafts and submissions apart.
 
     Raises:
-        UsageError: The folder is there, or `place` holds what it must not be beside.
+        UsageError: The folder exists, or `place` has a draft beside a submission.
     """
     if final.exists():
         raise UsageError(f"{final} is there already: remove it, or choose another --out")
@@ -179,7 +179,7 @@ def _write(
     found: tuple[str, ...],
     wrote: Callable[[str], None],
 ) -> int:
-    """Write everything; returns how many rollouts that are."""
+    """Write everything, and return the number of rollouts."""
     beside = package_files(runs, entry, draft=bool(found))
     with storing(folder, START_AGAIN):
         shutil.rmtree(folder, ignore_errors=True)
@@ -213,7 +213,7 @@ def _write(
 
 
 def instance_ids(run: RunData) -> dict[int, int]:
-    """Number in each instance's own file, by index; the run's own record comes first."""
+    """Return the official number of each instance, by index: as recorded, else as in 2026."""
     settings = run.identity["settings"]
     recorded = run.identity.get("instance_ids")
     if recorded is not None:
@@ -228,7 +228,7 @@ def _text(
     human, protocol = run.identity["human"], run.identity["settings"]["protocol"]
     if not found:
         return official_text(episode, HumanStats(**human), protocol, instance_id)
-    # A draft has null where a figure cannot be had, which a submission may not.
+    # A draft, unlike a submission, may lack a human figure: NaN here, null in the file.
     known = {name: math.nan if value is None else value for name, value in human.items()}
     text = official_text(episode, HumanStats(**known), protocol, instance_id)
     if text is None:

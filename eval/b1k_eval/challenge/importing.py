@@ -1,9 +1,8 @@
-"""Official evaluator results as a run, so that they can be compared and reported.
+"""Importing results of the official evaluator as a run, to compare and report them.
 
-Read are the evaluator's files (`b1k_eval.challenge.result_files`), a submission's folder, or our
-own export, whose `export.json` says more. What the files do not have stays unknown: no trace, no
-predicates, no sub-goals. A run says in its policy's name that it was imported, and `REMARKS` what
-was assumed.
+The source is a folder of the evaluator's files (`b1k_eval.challenge.result_files`), a submission,
+or our own export, whose `export.json` has more. The files have no trace, predicates or sub-goals.
+The policy's name says that the run was imported; `REMARKS` say what was assumed.
 """
 
 from __future__ import annotations
@@ -63,22 +62,22 @@ def import_results(
     argv: Sequence[str] = (),
     remark: Callable[[str], None] = lambda text: None,
 ) -> list[Path]:
-    """Make a run folder of every task that the results have.
+    """Make a run folder for every task in the results.
 
     Args:
-        source: Where the results are.
+        source: Folder of the results.
         out: The run folder; with several tasks a folder of run folders, one per task.
-        protocol: Which year's evaluator should have written them; None for either.
-        name: Of what produced them; None for the folder's name.
-        argv: For the record.
-        remark: Told what was assumed and what is odd; recorded in run.json, too.
+        protocol: Expected year of the evaluator; None for either.
+        name: Name of the policy; None for the folder's name.
+        argv: Command line, for the record.
+        remark: Called with what was assumed and what is odd; run.json has it too.
 
     Returns:
         The run folders.
 
     Raises:
-        UsageError: There are no results, a file is none of the evaluator's or contradicts another,
-            a task has two years in it, or `out` is taken.
+        UsageError: There are no results, a file is not the evaluator's or contradicts another, the
+            results are of both years, or `out` is taken.
         StorageError: Something cannot be written.
     """
     files = read_official(source)
@@ -110,7 +109,7 @@ def import_results(
             store = open_run(folders[task], records[task], resume=False, then=START_AGAIN)
             begun.append(folders[task])
             _write(store, rollouts, source)
-    except BaseException:  # half of the results are no run, and cannot be resumed
+    except BaseException:  # incomplete results are not a run and cannot be resumed
         for folder in begun:
             shutil.rmtree(folder if folder in new else folder / EPISODES_FOLDER, ignore_errors=True)
             for leftover in (EPISODES_FILE, RUN_FILE):
@@ -124,7 +123,7 @@ def import_results(
 
 
 def _exported(source: Path) -> dict[str, dict[str, Any]]:
-    """What our own export says of its runs, by task; empty for results of others.
+    """Read the record of our own export, by task; empty for other results.
 
     Raises:
         UsageError: The record cannot be read.
@@ -231,7 +230,7 @@ def _unknown_env(task: Task, protocol: ProtocolYear, settings: Mapping[str, Any]
 
 
 def _split(ids: Sequence[int], protocol: ProtocolYear) -> Split:
-    """Which set the numbers are of; those of 2025 do not tell, and are taken for the public one."""
+    """Return the split of the instance numbers; those of 2025 are taken for the public one."""
     if protocol == "2025":
         return "public-test"
     public, hidden = FIRST_ID_2026["public-test"], FIRST_ID_2026["hidden-test"]
@@ -250,7 +249,7 @@ def _split(ids: Sequence[int], protocol: ProtocolYear) -> Split:
 def _indices(
     ids: Sequence[int], protocol: ProtocolYear, exported: Mapping[str, Any] | None
 ) -> dict[int, int]:
-    """Index within the split by number; for 2025 results of others the number itself."""
+    """Return the index within the split by number; without a record of 2025 the number itself."""
     if exported:
         return {number: int(index) for index, number in exported["instance_ids"].items()}
     offset = 0 if protocol == "2025" else FIRST_ID_2026[_split(ids, protocol)]
@@ -318,7 +317,7 @@ def _result(file: OfficialFile, key: EpisodeKey, identity: Mapping[str, Any]) ->
 
 
 def _finite(name: str, block: Mapping[str, Any], notes: list[str]) -> float | None:
-    """A figure, or None where the official file has Infinity or NaN."""
+    """Return a figure, or None with a note if the official file has Infinity or NaN."""
     value = block[name]
     if value is not None and not math.isfinite(value):
         word = "NaN" if math.isnan(value) else "Infinity"

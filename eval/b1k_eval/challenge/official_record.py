@@ -1,16 +1,16 @@
-"""An episode as the official evaluator would have filed it.
+"""Writing an episode as the official evaluator does.
 
 Sources, repository StanfordVL/BEHAVIOR-1K under `OmniGibson/omnigibson/`: names, order and form of
 the files from `learning/eval.py`@4c1184a6 (2025: one line, figures only) and `eval/evaluator.py`
-of the v3.9.3 era (2026: indented by two, what it is of in front); the figures from
-`metrics/agent_metric.py` and `metrics/task_metric.py`. A file has Infinity where the robot did not
-move, and NaN where a position was none, which JSON does not know and Python reads.
+of the v3.9.3 era (2026: indented by two, with task, instance and rollout in front); the figures
+from `metrics/agent_metric.py` and `metrics/task_metric.py`. The files have Infinity if the robot
+did not move and NaN for a position that was not finite, which Python reads and JSON does not have.
 
-A policy's fault is filed as the client after v3.9.3 does; earlier ones die of it and file nothing.
-Where `failure_reason` stands among the fields could not be read and is our choice.
+A policy's fault is written as by the client after v3.9.3; earlier clients crash and write nothing.
+The place of `failure_reason` among the fields is our choice, as its source could not be read.
 
-What a pass does not prove: the last digits of the distances. The evaluator adds up lengths of
-float32 vectors, this package float64 ones.
+What a pass does not prove: the last digits of the distances. The evaluator adds lengths of float32
+vectors, this package float64 ones.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ OFFICIAL_REASONS: tuple[str, ...] = (
     "policy_error",
     "policy_query_timeout",
 )
-"""What `failure_reason` can be; a fault of any other kind is a `policy_error`."""
+"""Values of `failure_reason`; a fault of any other kind is a `policy_error`."""
 
 _RENDERING_DT = 1.0 / CONTROL_HZ
-"""The evaluator multiplies by it, which differs from a division in the last digit."""
+"""The evaluator multiplies by this, which differs from a division in the last digit."""
 
 
 def official_name(task: str, instance_id: int, rollout: int) -> str:
-    """Name of an episode's file.
+    """Return the name of an episode's file.
 
     Args:
         task: Task name.
-        instance_id: Number in the instance's own file, not its index in the split.
-        rollout: Try number. A submission is accepted with 0 only.
+        instance_id: Official number of the instance, not its index in the split.
+        rollout: Number of the attempt; a submission is accepted with 0 only.
     """
     return f"{task}_{instance_id}_{rollout}.json"
 
@@ -53,17 +53,17 @@ def official_name(task: str, instance_id: int, rollout: int) -> str:
 def official_text(
     record: EpisodeRecord, human: HumanStats, protocol: ProtocolYear, instance_id: int
 ) -> str | None:
-    """Content of an episode's file.
+    """Return the content of an episode's file.
 
     Args:
         record: The episode.
-        human: What the figures are relative to.
-        protocol: Whose form.
+        human: Human figures, which normalised figures are relative to.
+        protocol: Year of the evaluator.
         instance_id: See `official_name`.
 
     Returns:
-        The text, without a newline at its end; None where there would be no file: after an
-        `error`, and in 2025 after a policy's fault.
+        The text, without a final newline; None if there would be no file: after an `error`, and
+        in 2025 after a policy's fault.
 
     Raises:
         UsageError: A human figure is missing.

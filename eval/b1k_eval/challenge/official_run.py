@@ -1,7 +1,7 @@
-"""`run --official`: everything that a submission needs, set where it was not said and held to.
+"""`run --official`: sets everything that a submission needs, and refuses what contradicts it.
 
-The rules are those of the export (`b1k_eval.challenge.rules`), asked before the first episode
-instead of after the last. What is recorded are the settings that come of it, as of any run.
+The rules are those of the export (`b1k_eval.challenge.rules`), checked before the first episode
+instead of after the last. The resulting settings are recorded like those of any run.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ SETTINGS: Mapping[str, Any] = MappingProxyType(
         "instances": tuple(COUNTED_INSTANCES),
     }
 )
-"""In place of the other defaults of `RunSettings`; what is not here is official by default."""
+"""Defaults that differ from those of `RunSettings`; all others are official already."""
 
 _OPTIONS: Mapping[str, str] = MappingProxyType({"against": "--until-decided --against"})
-"""Options that are not named as their setting."""
+"""Options whose names differ from their settings'."""
 
 
 def hold_settings(values: Mapping[str, Any]) -> None:
-    """Refuse settings with which nothing can be submitted.
+    """Refuse settings that cannot be submitted.
 
     Args:
         values: By field of `RunSettings`, instances as numbers; `protocol` and `max_steps` may be
-            None where they were not given.
+            None if they were not given.
 
     Raises:
-        UsageError: Names the option, its value and the reason.
+        UsageError: The message names the option, its value and the reason.
     """
     for field, why in setting_objections(values, values["track"] or "standard"):
         raise _contradiction(
@@ -52,29 +52,21 @@ def hold_settings(values: Mapping[str, Any]) -> None:
 
 
 def hold_limit(max_steps: int, official: int) -> None:
-    """Refuse a time limit that is not the task's.
-
-    Args:
-        max_steps: What was given, or comes of nothing given.
-        official: The task's own.
-
-    Raises:
-        UsageError: They differ.
-    """
+    """Raise UsageError if a time limit is not the task's official one."""
     if max_steps != official:
         why = f"the official limit of the task is {official}, and it holds without the option"
         raise _contradiction("--max-steps", str(max_steps), why)
 
 
 def execution(typed: Mapping[str, Any], sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What was typed of an `Execution`, with a picture per step.
+    """Complete the typed fields of `Execution`: a video with one picture per step.
 
     Args:
-        typed: By field, where it was given.
-        sessions: Those of the run that is gone on with.
+        typed: Fields that were given.
+        sessions: Sessions of the run that is resumed.
 
     Raises:
-        UsageError: Something else was asked for, or filmed before.
+        UsageError: Another video was asked for, or recorded in an earlier session.
     """
     why = f"a submission has a video of every rollout, {VIDEO_FPS:g} pictures a second, one a step"
     if typed.get("video") is False:

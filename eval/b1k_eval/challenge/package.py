@@ -1,19 +1,19 @@
-"""What a submission has beside its results: the robot, the wrapper, and how to evaluate the policy.
+"""The files of a submission beside its results: robot, wrapper, and how to evaluate the policy.
 
-    robot.yaml    the robot's part of the simulator's config, as the runs used it
-    wrapper.py    the cameras as the runs had them, as a wrapper class of the official evaluator;
-                  2025: also the robot's base, and zeros where the track forbids to look
+    robot.yaml    the robot's part of the simulator's config, as in the runs
+    wrapper.py    the cameras of the runs, as a wrapper class for the official evaluator;
+                  2025: also the robot's base, and zeros for what the track forbids
     README.md     how to run the official evaluator with both, and what was run here
 
 Sources, repository StanfordVL/BEHAVIOR-1K: `docs/challenge/submission.md`@28ee2dfb (what the
 package holds), `docs/challenge/evaluation.md`@01f0ed28 (command, `eval.camera_sensor_names`),
 `OmniGibson/omnigibson/eval/r1pro.yaml`@c71025ad (form of the robot's file), and the evaluators'
 wrappers: `camera_spec` of `eval/wrappers/` (2026, before the robot is made), sizes, aperture and
-mass set on a made robot in `learning/wrappers/` (2025). Nothing in either year's evaluator hides
-what a track forbids: a policy that was shown zeros must be shown them again.
+mass set on the finished robot in `learning/wrappers/` (2025). Neither evaluator hides what a track
+forbids, so the wrapper must, for a policy that saw zeros here.
 
-What a pass does not prove: that the official evaluator of either year, which is not to be had here,
-takes the wrapper. It is written to what its own wrappers do.
+What a pass does not prove: that the official evaluator accepts the wrapper. It cannot be run here;
+the wrapper does what the evaluator's own wrappers do.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ _RESERVED = ("true", "false", "null", "yes", "no", "on", "off", "y", "n")
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """What of a run's world is the wrapper's choice.
+    """The part of a run's world that the wrapper sets.
 
     Attributes:
         protocol: Challenge year.
         base_mass_kg: Mass of the base; None for the robot's own.
         hidden: Slices of the proprioception that the policy saw as zeros.
-        depth: Whether it was sent depth as well.
+        depth: Whether the policy was sent depth.
     """
 
     protocol: ProtocolYear
@@ -62,15 +62,10 @@ class World:
 
 
 def package_files(runs: Sequence[RunData], entry: Entry, *, draft: bool = False) -> dict[str, str]:
-    """Text of each file by its name.
-
-    Args:
-        runs: What is submitted, at least one.
-        entry: By whom.
-        draft: Whether it is no submission.
+    """Return the text of each file by name; `draft` marks the README as that of a draft.
 
     Raises:
-        UsageError: The runs' worlds differ in what one wrapper has to say.
+        UsageError: The runs need different wrappers.
     """
     world = _one_world(runs)
     robot = robot_config(GENERATIONS[world.protocol], depth=world.depth)
@@ -113,7 +108,7 @@ def _world(run: RunData) -> World:
 
 
 def _yaml(value: Mapping[str, Any], indent: str = "") -> Iterator[str]:
-    """Lines of a mapping in block style; lists of plain values in one line each."""
+    """Yield the lines of a mapping in block style, with each list in one line."""
     for name, inner in value.items():
         key = f"{indent}{_scalar(name)}:"
         if isinstance(inner, Mapping):
@@ -131,7 +126,7 @@ def _flow(values: Sequence[Any]) -> str:
 
 
 def _scalar(value: Any) -> str:  # noqa: ANN401 - a plain JSON value
-    """As JSON writes it, which YAML reads; names without quotes where that is safe."""
+    """Write a value as JSON, which YAML reads; names without quotes where that is safe."""
     plain = isinstance(value, str) and value[:1].isalpha() and set(value) <= _PLAIN
     if plain and value.lower() not in _RESERVED and not value.endswith(":"):
         return str(value)
@@ -293,7 +288,7 @@ _EVALUATORS: Mapping[ProtocolYear, str] = {
 
 
 def _checkpoints(runs: Sequence[RunData]) -> Iterator[str]:
-    """What tells each run's checkpoint from others."""
+    """Yield lines that identify the runs' checkpoints."""
     found = {
         (one["origin"], one["weights_sha256"], one["code_sha256"]): None
         for one in (run.identity["policy"].get("checkpoint") for run in runs)

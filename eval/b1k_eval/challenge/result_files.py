@@ -1,9 +1,9 @@
-"""The official evaluator's result files, read with suspicion.
+"""Reading and checking the official evaluator's result files.
 
-Of both generations: `<log path>/metrics/<task>_<id>_<rollout>.json` (2025) and
-`<output dir>/json/<task>_<id>_<rollout>.json` (2026). Each is held to its name and to itself, and
-all of a task to each other: what a figure and its normalised form make together is the human
-figure, which is one and the same in all of them (`metrics/{agent,task}_metric.py`, repository
+Both years: `<log path>/metrics/<task>_<id>_<rollout>.json` (2025) and
+`<output dir>/json/<task>_<id>_<rollout>.json` (2026). Each file is checked against its name and
+itself, and all files of a task against each other: a figure times its normalised form is the human
+figure, which must be the same in all of them (`metrics/{agent,task}_metric.py`, repository
 StanfordVL/BEHAVIOR-1K).
 """
 
@@ -30,14 +30,14 @@ SUCCESS = 1.0
 
 @dataclass(frozen=True, kw_only=True)
 class OfficialFile:
-    """One rollout as the evaluator filed it.
+    """One rollout as the evaluator wrote it.
 
     Attributes:
         path: The file.
         task: The task.
-        instance_id: Number in the instance's own file.
-        rollout: Try number.
-        content: What it holds.
+        instance_id: Official number of the instance.
+        rollout: Number of the attempt.
+        content: Its JSON value.
     """
 
     path: Path
@@ -48,10 +48,10 @@ class OfficialFile:
 
 
 def read_official(source: Path) -> list[OfficialFile]:
-    """Read every result in a folder of the evaluator's, in the order of task, instance, rollout.
+    """Read all results in a folder of the evaluator, in the order of task, instance, rollout.
 
     Raises:
-        UsageError: There is none, or a file is not what it should be; names the file.
+        UsageError: There are none, or a file is not a result; the message names the file.
     """
     places = [source / folder for folder in _FOLDERS if (source / folder).is_dir()]
     folder = places[0] if places else source
@@ -94,12 +94,12 @@ def _read(path: Path) -> OfficialFile:
 
 
 def _check(content: Any) -> None:  # noqa: ANN401 - whatever JSON was found
-    """Hold a result to what is read of it. A way is NaN where the simulator's positions were.
+    """Check the fields of a result. A distance is NaN if a position was not finite.
 
     Raises:
-        ValueError: A figure is out of its range.
+        ValueError: A figure is out of range.
         KeyError: A field is missing.
-        TypeError: A field is of another kind.
+        TypeError: A field has a wrong type.
     """
     q_score, time = content["q_score"]["final"], content["time"]
     if not 0.0 <= q_score <= 1.0:
@@ -120,11 +120,7 @@ def _check(content: Any) -> None:  # noqa: ANN401 - whatever JSON was found
 
 
 def _check_name(content: Mapping[str, Any], task: str, number: int, rollout: int) -> None:
-    """Hold what a 2026 file says it is of to its name, and its figures to each other.
-
-    Raises:
-        ValueError: They contradict.
-    """
+    """Check that a 2026 file fits its name, and its figures each other; ValueError if not."""
     steps = content["time"]["simulator_steps"]
     expected = {"task": task, "instance_id": number, "rollout_id": rollout, "steps": steps}
     if content.get("success") is not None:
@@ -135,7 +131,7 @@ def _check_name(content: Mapping[str, Any], task: str, number: int, rollout: int
 
 
 def year_of(files: Sequence[OfficialFile]) -> ProtocolYear:
-    """The 2026 evaluator writes what a result is of into it, that of 2025 does not."""
+    """Return the year of the evaluator; only that of 2026 writes `instance_id` into its files."""
     years: set[ProtocolYear] = {
         "2026" if "instance_id" in file.content else "2025" for file in files
     }
@@ -144,13 +140,14 @@ def year_of(files: Sequence[OfficialFile]) -> ProtocolYear:
     return years.pop()
 
 
-# --- the human figures that the ratios are relative to ----------------------------------------
+# --- human figures ----------------------------------------------------------------------------
 
 _SAME = 1e-4
-"""Relative difference up to which two files give the same human figure."""
+"""Largest relative difference of equal human figures in two files."""
 
 _FAR = 0.1
-"""The task table's durations are rounded to seconds, those of 2025 are of other demonstrations."""
+"""Largest relative difference from the task table, whose durations are rounded to seconds; those of
+2025 are from other demonstrations."""
 
 _FIGURES = {
     "length": "length",
@@ -163,7 +160,7 @@ _FIGURES = {
 
 @dataclass(frozen=True, kw_only=True)
 class _Pair:
-    """A figure of a file and its ratio, which is the human figure over it."""
+    """A figure of a file and its ratio, the human figure divided by it."""
 
     path: Path
     measured: float
@@ -175,22 +172,22 @@ class _Pair:
 
     @property
     def upside_down(self) -> float:
-        """What the human figure would be, were the ratio the other way round."""
+        """The human figure if the ratio were inverted."""
         return self.measured / self.ratio
 
 
 def human_of(
     files: Sequence[OfficialFile], stated: Mapping[str, float | None] | None = None
 ) -> HumanStats:
-    """The human figures that all files of a task give, where they give one.
+    """Compute the human figures from the files of a task, as far as they give them.
 
     Args:
-        files: Of one task.
-        stated: What they should be, by field of `HumanStats`; None if nothing says so.
+        files: Files of one task.
+        stated: Expected figures, by field of `HumanStats`; None if there are none.
 
     Raises:
-        UsageError: A ratio is none of a human figure over the file's own, files contradict each
-            other or what is stated, or the ratios are the wrong way round.
+        UsageError: A figure and its ratio are impossible, files contradict each other or `stated`,
+            or the ratios are inverted.
     """
     task = files[0].task
     found: dict[str, float | None] = {}
@@ -210,12 +207,12 @@ def human_of(
 
 
 def remarks_on(files: Sequence[OfficialFile], human: HumanStats, max_steps: int) -> Iterator[str]:
-    """What is odd about the files of a task, but possible.
+    """Yield remarks on what is odd about the files of a task, but possible.
 
     Args:
-        files: Of one task.
+        files: Files of one task.
         human: See `human_of`.
-        max_steps: Time limit that goes with them.
+        max_steps: The official time limit.
     """
     task = files[0].task
     published = human_stats(task)
@@ -248,14 +245,14 @@ def remarks_on(files: Sequence[OfficialFile], human: HumanStats, max_steps: int)
 
 
 def _pairs(files: Sequence[OfficialFile], name: str) -> Iterator[_Pair]:
-    """A figure with its ratio out of each file that has both.
+    """Yield a figure with its ratio for each file that has both.
 
     Raises:
-        UsageError: The two do not go together.
+        UsageError: The two contradict each other.
     """
     for file in files:
         content = file.content
-        if content.get("failure_reason") is not None:  # the rules put other numbers there
+        if content.get("failure_reason") is not None:  # its ratios are fixed by the rules
             continue
         if name == "length":
             measured = content["time"]["simulator_steps"]

@@ -1,4 +1,4 @@
-"""What the BEHAVIOR challenge takes as a submission, and why a run is none.
+"""The BEHAVIOR challenge's rules for submissions, and why a run cannot be submitted.
 
 Sources: StanfordVL/BEHAVIOR-1K, `OmniGibson/omnigibson/eval/utils/score_utils.py` (folder and file
 names, test instances, one rollout each) and `docs/challenge/{submission,evaluation}.md` (which
@@ -30,28 +30,28 @@ TEST_SETS: Mapping[Split, TestSet] = MappingProxyType(
     {"public-test": "public", "hidden-test": "hidden"}
 )
 COUNTED_INSTANCES = range(10)
-"""Indices within the split that the leaderboard counts; the rest are free for validation."""
+"""Indices within the split that the leaderboard counts; the rest are for validation."""
 
 VIDEO_FPS = CONTROL_HZ
-"""Pictures a second of a submission's videos: one per control step."""
+"""Pictures per second of a submission's videos: one per control step."""
 
 DRAFT = "draft"
-"""Takes the track's place in a draft's name, which the official scorer then refuses."""
+"""Prefix of the track in a draft's name, so that the official scorer refuses it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """Who submits what; the five parts of the folder's name.
+    """The five parts of a submission's folder name.
 
     Attributes:
         track: `standard` or `privileged`.
         testset: `public` or `hidden`.
-        team: Name of the team; spaces become underscores, as the scorer turns them back.
-        affiliation: The same for where it is from.
-        date: ISO date.
+        team: Name of the team; spaces become underscores, which the scorer reverts.
+        affiliation: Affiliation of the team; likewise.
+        date: Date of the submission.
 
     Raises:
-        UsageError: A part is empty, or has a character that the name cannot carry.
+        UsageError: A part is empty, or has a character that the name cannot have.
     """
 
     track: Track
@@ -72,7 +72,7 @@ class Entry:
                 )
 
     def folder(self, *, draft: bool = False) -> str:
-        """Name of the submission's folder."""
+        """Return the name of the submission's folder."""
         parts = (self.team.strip(), self.affiliation.strip())
         named = [part.replace(" ", "_") for part in parts]
         track = f"{DRAFT}-{self.track}" if draft else self.track
@@ -80,21 +80,14 @@ class Entry:
 
 
 def objections(run: RunData, track: Track) -> tuple[str, ...]:
-    """Every reason why a run cannot be submitted, in words; empty if it can.
-
-    Args:
-        run: The run.
-        track: The track it would be submitted to.
-    """
+    """Return all reasons why a run cannot be submitted to a track; empty if it can."""
     return tuple(_objections(run, track))
 
 
 def setting_objections(settings: Mapping[str, Any], track: Track) -> Iterator[tuple[str, str]]:
-    """Each setting with which nothing can be submitted, and why.
+    """Yield each setting that prevents a submission to a track, and why.
 
-    Args:
-        settings: By field of `RunSettings`; `protocol` may be None where it is not known yet.
-        track: The track it would be submitted to.
+    `settings` are by field of `RunSettings`; `protocol` may be None if not known yet.
     """
     sim, protocol, split = (settings[name] for name in ("sim", "protocol", "split"))
     if sim != "omnigibson":
@@ -179,7 +172,7 @@ def _episode_objections(run: RunData) -> Iterator[str]:
 
 
 def _video_objections(run: RunData) -> Iterator[str]:
-    """Videos that are not one picture a step at the control rate, all in a sentence a kind."""
+    """Yield a sentence per kind of problem: a video must have one picture per step at 30 Hz."""
     found: dict[str, list[str]] = {}
     for episode in run.scored:
         if episode.video is not None and (why := _video_problem(episode)) is not None:
@@ -209,7 +202,7 @@ def _video_problem(episode: EpisodeData) -> str | None:
 
 
 def and_more(names: Sequence[str]) -> str:
-    """The first of some names, and how many there are besides."""
+    """Return the first name, and how many more there are."""
     return f"{names[0]} and {len(names) - 1} more" if len(names) > 1 else names[0]
 
 
@@ -217,15 +210,15 @@ def and_more(names: Sequence[str]) -> str:
 
 
 def require_one_entry(runs: Sequence[RunData], *, several_policies: bool) -> None:
-    """Hold runs against each other: together they have to be one entry.
+    """Check that runs can be one entry together.
 
     Args:
-        runs: What is to go into one folder.
-        several_policies: Whether different tasks may be of different policies; one task never.
+        runs: The runs.
+        several_policies: Whether different tasks may have different policies; one task never.
 
     Raises:
-        UsageError: One was imported; two have an episode in common, or are of different
-            protocols, test sets or tracks, or of different policies; names both and says in what.
+        UsageError: A run was imported; or two share an episode, or differ in protocol, test set,
+            track or policy. The message names both and the difference.
     """
     for run in runs:
         source = run.identity.get("imported_from")
@@ -273,7 +266,7 @@ def require_one_entry(runs: Sequence[RunData], *, several_policies: bool) -> Non
 
 
 def _shown(settings: Mapping[str, Any], name: str) -> Any:  # noqa: ANN401 - a JSON value
-    """A setting, but for the track where it hides nothing."""
+    """Return a setting; no track counts as `standard` if that track hides nothing."""
     hides = name != "track" or FORBIDDEN_PROPRIO[settings["protocol"]]
     return settings.get(name) if hides or settings.get(name) == "privileged" else "standard"
 
@@ -288,14 +281,14 @@ _ASIDE = (
     "batch",
     "query_timeout_s",
 )
-"""What a policy's description has besides which policy it is: where and how it was asked."""
+"""Keys of a policy's description that do not identify it: where and how it was run."""
 
 _NEWER = ("variables",)
-"""What the first runs did not record: compared where both have it."""
+"""Keys that the first runs did not record; compared if both runs have them."""
 
 
 def _other_policy(one: RunData, two: RunData) -> str | None:
-    """In what the policies of two runs differ, in words; None if they are the same."""
+    """Say how the policies of two runs differ; None if they are the same."""
     contracts = differences(one, two).contract
     if contracts:
         return f"contract, {contracts[0]}"
@@ -308,10 +301,10 @@ def _other_policy(one: RunData, two: RunData) -> str | None:
 
 
 def _policy_facts(policy: Mapping[str, Any]) -> dict[str, Any]:
-    """What tells a policy from another, best first.
+    """Return what identifies a policy, most telling first.
 
-    A checkpoint is known by its weights and code. A served policy is known by what its server says
-    of it, from whichever address; without a word of it the address has to do.
+    A checkpoint is identified by its weights and code, a served policy by its server's metadata,
+    whatever the address; without metadata by the address.
     """
     facts: dict[str, Any] = {}
     checkpoint = policy.get("checkpoint")

@@ -1,4 +1,4 @@
-"""A rollout video in the official evaluator's layout, cut from ours.
+"""Converting a rollout video to the official evaluator's layout.
 
     +----------+--------------------+
     |left wrist|                    |     twice 224 x 224 and 448 x 448: 448 high, 672 wide
@@ -6,9 +6,9 @@
     |  right   |                    |
     +----------+--------------------+
 
-Our own video has the same three pictures in the same sizes and writes below them
-(`b1k_eval.video.layout`), so that the layout is a matter of cutting. It is encoded anew, one
-picture a step: the official evaluator films what each step leads to, ours shows where it began too.
+Our own video has the same three pictures in the same sizes, with text below them
+(`b1k_eval.video.layout`), so they only need to be cut out and rearranged. The result has one
+picture per step; ours also has one of the initial state, which is left out.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ def official_video(source: Path, target: Path, *, steps: int | None, draft: bool
 
     Args:
         source: A video.mp4 of ours.
-        target: Where it goes; its folder exists.
-        steps: Length of the episode, of whose every step `source` has a picture: what it has
-            besides, before the first step and after the last, is left out. None for all there is.
+        target: The new file; its folder exists.
+        steps: Steps of the episode, if `source` has a picture of each: pictures before the first
+            step and after the last are left out. None to keep all pictures.
         draft: Write DRAFT across every picture.
 
     Raises:
-        StorageError: ffmpeg cannot read the one or write the other; says what it said.
+        StorageError: ffmpeg cannot read or write; the message has its output.
         UnavailableError: There is no ffmpeg or OpenCV.
     """
     partial = target.with_name(f"{TEMP_PREFIX}{target.name}")
@@ -84,7 +84,7 @@ def _arguments(source: Path, target: Path, steps: int | None, mark: Path | None)
 
     cuts = [cut(copy, *item) for copy, item in zip("abc", VIEW_BOXES.items(), strict=True)]
     stacked = ["[left_wrist][right_wrist]vstack[wrists]", "[wrists][head]hstack[all]"]
-    # Picture n of ours is that of step n; an episode that ended before its first has only that.
+    # Picture n of ours is that of step n. An episode of 0 steps has only the initial picture.
     kept = "null" if not steps else f"trim=start_frame=1:end_frame={steps + 1},setpts=PTS-STARTPTS"
     out = ["[all]null[out]"] if mark is None else ["[all][1:v]overlay[out]"]
     inputs = ["-i", str(source), *([] if mark is None else ["-i", str(mark)])]
@@ -98,7 +98,7 @@ def _arguments(source: Path, target: Path, steps: int | None, mark: Path | None)
 
 
 def _write_mark(path: Path) -> None:
-    """A picture to lay over every frame: DRAFT, slanted, half transparent."""
+    """Write the overlay for every frame: DRAFT, slanted, half transparent."""
     cv2 = import_cv2()
     mark = np.zeros((OFFICIAL_HEIGHT, OFFICIAL_WIDTH, 4), dtype=np.uint8)
     red, green, blue = RED

@@ -1,1 +1,1 @@
-"""Rollout videos: laid out, rendered and encoded off the loop."""
+"""Rollout videos: layout, rendering and encoding on another thread than the loop's."""

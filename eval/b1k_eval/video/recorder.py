@@ -1,16 +1,15 @@
-"""Rollout video: an H.264 mp4 that plays in a browser, rendered and encoded off the loop.
+"""Recording the rollout video, an H.264 mp4 that plays in a browser.
 
-`add` only queues a ticket (`b1k_envs.base.VideoFrame`); a thread redeems it, composes the picture
-(`video_layout`) and feeds the ffmpeg that imageio-ffmpeg brings. Nothing is dropped. Tickets weigh
-a kilobyte and wait without limit, so that rendering does not slow the loop; frames that hold
-pictures are bounded in number, and `add` waits when the thread falls behind.
+`add` only queues a ticket (`b1k_envs.base.VideoFrame`). A thread redeems it, composes the picture
+(`video.layout`) and pipes it to ffmpeg. No picture is dropped. Tickets take a kilobyte and may wait
+without limit, so that rendering does not slow the loop. Frames that hold pictures are limited in
+number, and `add` waits if the thread falls behind.
 
-ffmpeg is run here and not through `imageio_ffmpeg.write_frames`, which does not look at the exit
-status: a disk that fills up while the file is finished would go unnoticed.
+ffmpeg is run here and not by `imageio_ffmpeg.write_frames`, which ignores the exit status: a disk
+that fills up while the file is finished would go unnoticed.
 
-Format: yuv420p, index in front (`+faststart`), even sizes, BT.601 matrix and sRGB primaries, tagged
-so. The file appears under its name when it is complete and on disk; until then it is
-`.<name>.partial` beside it.
+Format: yuv420p, index in front (`+faststart`), even sizes, tagged with BT.601 matrix and sRGB
+primaries. Until the file is complete and on disk it is called `.<name>.partial`.
 """
 
 from __future__ import annotations
@@ -40,10 +39,10 @@ _WAITING_INTERVAL_S = 0.25
 
 
 def ffmpeg_exe() -> str:
-    """Path of the ffmpeg in use: `IMAGEIO_FFMPEG_EXE`, the bundled one, or the system's.
+    """Return the path of ffmpeg: `IMAGEIO_FFMPEG_EXE`, the bundled one, or the system's.
 
     Raises:
-        UnavailableError: There is none; says how to get one.
+        UnavailableError: There is none; the message says how to get one.
     """
     import imageio_ffmpeg
 
@@ -59,9 +58,9 @@ def ffmpeg_exe() -> str:
 class RenderThread:
     """A thread that does jobs in order.
 
-    Recorders of one process share one, so that what a renderer keeps per thread (an OpenGL context
-    takes 0.2-0.4 s to make) lives from the first episode to the last. Jobs that hold pictures are
-    bounded in number; the others weigh a kilobyte and may wait without limit.
+    The recorders of a process share one, so that a renderer's state per thread (an OpenGL context
+    takes 0.2-0.4 s to make) is made only once. Jobs that hold pictures are limited in number; the
+    others take a kilobyte and may wait without limit.
     """
 
     def __init__(self, heavy_limit: int = 32) -> None:
@@ -72,10 +71,10 @@ class RenderThread:
         self._thread.start()
 
     def submit(self, job: Callable[[], None], *, heavy: bool, timeout_s: float) -> bool:
-        """Queue a job, which must not raise; a heavy one waits while too many of them wait.
+        """Queue a job, which must not raise; a heavy one first waits for a free place.
 
         Returns:
-            False when no place came free within `timeout_s`.
+            False if no place became free within `timeout_s`.
         """
         if heavy and not self._places.acquire(timeout=timeout_s):
             return False
@@ -85,14 +84,14 @@ class RenderThread:
     def drain(
         self, stall_timeout_s: float, while_waiting: Callable[[], None] | None = None
     ) -> bool:
-        """Wait until every job queued so far is done.
+        """Wait until all jobs queued so far are done.
 
         Args:
-            stall_timeout_s: See below [s].
-            while_waiting: Called here a few times a second.
+            stall_timeout_s: Longest time without a single job done [s].
+            while_waiting: Called a few times a second, on this thread.
 
         Returns:
-            False when not a single job was done for `stall_timeout_s`.
+            False if no job was done for `stall_timeout_s`.
         """
         drained = threading.Event()
         self._queue.put((drained.set, False))
@@ -110,8 +109,8 @@ class RenderThread:
         """Let the thread finish its jobs and end; safe to call twice.
 
         Returns:
-            False when it is still running after `timeout_s`. It is a daemon thread, and the
-            process can end without it.
+            False if it still runs after `timeout_s`. As a daemon thread it does not keep the
+            process alive.
         """
         if self._thread.is_alive():
             self._queue.put(None)
@@ -123,7 +122,7 @@ class RenderThread:
         while (entry := self._queue.get()) is not None:
             job, heavy = entry
             job()
-            del entry, job  # it holds a simulator state; do not keep it while waiting for more
+            del entry, job  # it holds a simulator state, which would stay until the next job
             self.jobs_done += 1
             if heavy:
                 self._places.release()
@@ -135,13 +134,13 @@ class VideoRecorder:
     As a context manager it starts on entry, closes on a normal exit and aborts on an exception.
 
     Args:
-        path: Where the mp4 goes; its folder must exist. A file of that name is replaced.
-        fps: Pictures per second of video, which is the control rate when every step is added.
+        path: The mp4; its folder must exist. A file of that name is replaced.
+        fps: Pictures per second of video.
         quality: x264's constant rate factor, 0 (lossless) to 51 (worst); 23 keeps the panel crisp.
-        thread: Where tickets are redeemed; by default a thread of this recorder's own.
+        thread: Redeems tickets; None for a thread of this recorder's own.
         queue_size: Frames holding pictures that may wait in that own thread before `add` waits.
-        stall_timeout_s: How long `add` and `close` wait for a thread or an ffmpeg that does
-            nothing before they give up [s].
+        stall_timeout_s: How long `add` and `close` wait for a thread or ffmpeg that does nothing
+            [s].
     """
 
     def __init__(
@@ -159,7 +158,7 @@ class VideoRecorder:
         self.fps = fps
         self.quality = quality
         self.frames_added = 0
-        self.recording: dict[str, float] | None = None  # once the file is there
+        self.recording: dict[str, float] | None = None  # set when the file is complete
         self._frames_encoded = 0
         self._stall_timeout_s = stall_timeout_s
         self._thread = thread
@@ -175,7 +174,7 @@ class VideoRecorder:
         """Start ffmpeg and the thread.
 
         Raises:
-            UnavailableError: OpenCV or ffmpeg cannot be had; says what to install.
+            UnavailableError: OpenCV or ffmpeg is missing; the message says what to install.
             EnvError: The folder cannot be written, ffmpeg does not start, or called twice.
         """
         if self._process is not None:
@@ -183,7 +182,7 @@ class VideoRecorder:
         self._painter = Painter()
         exe = ffmpeg_exe()
         try:
-            # Asked now rather than learnt from ffmpeg after the first pictures.
+            # A folder that cannot be written is found now, not by ffmpeg after the first pictures.
             self.partial_path.touch()
             self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _discard
             with deaf_to_ctrl_c():  # ffmpeg ends when we say so
@@ -201,11 +200,11 @@ class VideoRecorder:
             self._thread = RenderThread(self._queue_size)
 
     def add(self, frame: VideoFrame, overlay: Overlay) -> None:
-        """Queue one picture; returns at once unless too many that hold pictures are waiting.
+        """Queue one picture; returns at once unless too many frames that hold pictures wait.
 
         Raises:
             EnvError: Not started or already ended; an earlier picture could not be rendered or
-                written (a full disk, a dead ffmpeg); or nothing was taken for `stall_timeout_s`.
+                written (full disk, dead ffmpeg); or nothing was done for `stall_timeout_s`.
         """
         thread = self._running("add")
         job = partial(self._encode, frame, overlay)
@@ -215,13 +214,13 @@ class VideoRecorder:
         self.frames_added += 1
 
     def close(self, waiting: Callable[[int], None] | None = None) -> None:
-        """Write what is queued, finish the file and put it in its place; later calls do nothing.
+        """Write what is queued and finish the file; later calls do nothing.
 
         Args:
-            waiting: Told a few times a second how many pictures are left.
+            waiting: Called a few times a second with the number of pictures left.
 
         Raises:
-            EnvError: Something could not be rendered or written; there is then no file.
+            EnvError: Something could not be rendered or written; there is no file then.
         """
         if self._process is None:
             return
@@ -235,7 +234,7 @@ class VideoRecorder:
             if self.frames_added == 0:
                 raise EnvError(f"video {self.path}: no picture was added, there is nothing to play")
             self._finish()
-        except BaseException:  # KeyboardInterrupt too: no child and no half file stays behind
+        except BaseException:  # KeyboardInterrupt too: leave no child and no partial file
             self.abort()
             raise
         self._discard()
@@ -246,7 +245,7 @@ class VideoRecorder:
         """Stop, and remove what was written; never raises, safe at any time."""
         self._cancelled = True
         if self._process is not None:
-            # Killed first: a write that is blocked on ffmpeg ends, and the thread goes on.
+            # Killed first, to unblock a thread that is writing to it.
             self._process.kill()
             self._process.wait()
         self._discard()
@@ -270,8 +269,7 @@ class VideoRecorder:
         rate = f"{self.fps:.6g}"
         source = f"-f rawvideo -pix_fmt yuv420p -s {WIDTH}x{HEIGHT} -r {rate} -i pipe:0"
         colour = "-vf setparams=range=tv:colorspace=smpte170m:color_primaries=bt709:color_trc=bt709"
-        # A key frame every 2 s, so that a jump in the player is quick; one thread, because runs
-        # are spread over processes, one per core.
+        # A key frame every 2 s makes seeking fast. One thread, because runs use a process per core.
         key = max(1, round(2 * self.fps))
         coder = f"-c:v libx264 -preset superfast -crf {self.quality} -g {key} -threads 1"
         words = f"-hide_banner -loglevel error -y {source} {colour} {coder} -movflags +faststart"
@@ -294,7 +292,7 @@ class VideoRecorder:
         )
 
     def _encode(self, frame: VideoFrame, overlay: Overlay) -> None:
-        """One job on the thread: render, compose, write. Keeps the first error for the loop."""
+        """Render, compose and write one picture, on the thread; keep the first error."""
         if self._cancelled or self._error is not None:
             return
         process, painter = self._process, self._painter
@@ -302,7 +300,7 @@ class VideoRecorder:
             return
         try:
             picture = painter.to_yuv420(painter.compose(frame.redeem(), overlay))
-        except Exception as error:  # noqa: BLE001 - a ticket may fail in any way; the loop is told
+        except Exception as error:  # noqa: BLE001 - raised in the loop by the next call
             self._error = EnvError(
                 f"video {self.path}: the picture of step {overlay.step} could not be made: "
                 f"{error or type(error).__name__}"
@@ -312,7 +310,7 @@ class VideoRecorder:
         try:
             process.stdin.write(picture.data)
             self._frames_encoded += 1
-        except (OSError, ValueError) as error:  # ValueError: closed by an abort meanwhile
+        except (OSError, ValueError) as error:  # ValueError: an abort closed the pipe
             if not self._cancelled:
                 self._error = self._ffmpeg_failed(process, error)
 
@@ -344,9 +342,9 @@ class VideoRecorder:
     def _ffmpeg_failed(
         self, process: subprocess.Popen[bytes], seen: BaseException | None
     ) -> EnvError:
-        """What ffmpeg said, with a cause that callers can tell a full disk by."""
+        """Build an error from ffmpeg's output, with a cause that tells a full disk."""
         try:
-            # A broken pipe can be seen shortly before the exit status.
+            # The pipe may break shortly before the process has an exit status.
             status: object = process.wait(5.0)
         except subprocess.TimeoutExpired:
             status = "still running"
@@ -355,7 +353,7 @@ class VideoRecorder:
             f"video {self.path}: ffmpeg ended with status {status}: {said}; is the disk full? "
             "Free some space and --resume, or run with --no-video"
         )
-        full = os.strerror(errno.ENOSPC)  # of our side only a broken pipe is to be seen
+        full = os.strerror(errno.ENOSPC)  # only in ffmpeg's output: here it is a broken pipe
         error.__cause__ = OSError(errno.ENOSPC, full) if full in said else seen
         return error
 
@@ -367,10 +365,10 @@ class VideoRecorder:
         return " / ".join(lines[-3:])
 
     def _discard(self) -> None:
-        """Release thread, pipe, log and partial file, whichever there are."""
+        """Release thread, pipe, log and partial file, as far as they exist."""
         process, self._process = self._process, None
         if process is not None and process.stdin is not None:
-            with contextlib.suppress(OSError):  # unsent bytes for an ffmpeg that is gone
+            with contextlib.suppress(OSError):  # unsent bytes, and ffmpeg is gone
                 process.stdin.close()
         if self._own_thread and self._thread is not None:
             self._thread.close()

@@ -1,12 +1,12 @@
-"""How many pictures a video has, and how many a second.
+"""The number of pictures of a video, and its rate.
 
-Which control step a picture shows follows from both. Picture n of a recording is that of step n *
-every, with `every` control steps between two; the last one of an episode that was scored is that
-of the last step, whichever that is (`b1k_eval.video.subscriber`).
+They give the control step of each picture: picture n is that of step n * `every`, with `every`
+control steps between pictures; the last picture of a scored episode is that of its last step
+(`b1k_eval.video.subscriber`).
 
-The recorder knows both, and result.json has them with the size of the file. A file of another
-size, of an older run folder or of somebody else is opened: ffmpeg reads its packets, which tells
-whether it is whole, OpenCV its index. Pictures are not decoded, so damage inside them is not seen.
+The recorder knows both, and result.json has them with the size of the file. A file of another size,
+an imported one or one of an older version is opened: ffmpeg reads its packets, to see whether it is
+complete, and OpenCV its index. Pictures are not decoded, so damage inside them is not found.
 """
 
 from __future__ import annotations
@@ -26,17 +26,12 @@ from b1k_eval.video.recorder import ffmpeg_exe
 
 
 class DamagedVideoError(B1kEvalError):
-    """A video that will not play: torn off, or none at all."""
+    """A video that will not play: truncated, or not a video."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """What there is to see.
-
-    Attributes:
-        frames: Pictures.
-        fps: Pictures per second.
-    """
+    """Number of pictures, and pictures per second."""
 
     frames: int
     fps: float
@@ -47,24 +42,18 @@ class Recording:
         return max(1, round(CONTROL_HZ / self.fps))
 
     def fits(self, steps: int) -> bool:
-        """Whether it can be the recording of an episode of that many control steps.
-
-        Scored episodes have a picture of their last step at the end; that of an error has not.
-        """
+        """Return whether it can be the recording of an episode of that many control steps."""
+        # One picture more or less: only scored episodes have a last one of their last step.
         exact = abs(self.fps * self.every - CONTROL_HZ) < 0.01
         return exact and 0 <= self.frames - 1 - steps // self.every <= 1
 
 
 def recording_of(video: Path, recorded: Mapping[str, Any] | None) -> Recording:
-    """What a video has, by the record of its making where it is still that file.
-
-    Args:
-        video: The file.
-        recorded: `EpisodeRecord.recording`.
+    """Return a video's figures, from `EpisodeRecord.recording` if the file is unchanged.
 
     Raises:
-        DamagedVideoError: It is torn off, or no video.
-        UnavailableError: It has to be opened, and ffmpeg or OpenCV cannot be had here.
+        DamagedVideoError: It is truncated or not a video.
+        UnavailableError: It must be opened, and ffmpeg or OpenCV is missing.
     """
     size = video.stat().st_size
     match recorded:
@@ -75,20 +64,20 @@ def recording_of(video: Path, recorded: Mapping[str, Any] | None) -> Recording:
 
 
 def measured(video: Path) -> Recording:
-    """What a video has, by its index; its packets are read too, but not decoded.
+    """Read a video's figures from its packets and index.
 
     Raises:
-        DamagedVideoError: It is torn off, or no video.
-        UnavailableError: There is no ffmpeg, or OpenCV does not import here.
+        DamagedVideoError: It is truncated or not a video.
+        UnavailableError: ffmpeg or OpenCV is missing.
     """
     options = ("-v", "error", "-nostdin", "-i", os.fspath(video), "-map", "0:v:0", "-c", "copy")
     read = subprocess.run([ffmpeg_exe(), *options, "-f", "null", "-"], capture_output=True)
     said = read.stderr.decode("utf-8", "replace").strip().splitlines()
-    if said:  # of a torn file ffmpeg copies what is left, and its exit status is 0
+    if said:  # not the exit status: of a truncated file ffmpeg copies what is left and returns 0
         why = re.sub(r"\[[^\]]* @ 0x[0-9a-f]+\] ", "", said[-1])
         raise DamagedVideoError(f"{video} is torn off or no video ({why})")
     cv2 = import_cv2()
-    with video.open("rb") as file:  # not by its name: OpenCV takes only such as are UTF-8
+    with video.open("rb") as file:  # not by name: OpenCV takes only names that are UTF-8
         capture = cv2.VideoCapture(f"/proc/self/fd/{file.fileno()}", cv2.CAP_FFMPEG)
         frames, fps = (capture.get(what) for what in (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FPS))
         capture.release()

@@ -1,4 +1,4 @@
-"""The subscriber that turns steps into pictures for `video.VideoRecorder`."""
+"""The subscriber that turns steps into pictures for `VideoRecorder`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from b1k_eval.video.recorder import Overlay, RenderThread, VideoRecorder
 
 
 def every_n_steps(fps: float) -> int:
-    """Control steps from one picture to the next, for about this many pictures per second."""
+    """Return the control steps from one picture to the next, for about this rate."""
     return max(1, round(CONTROL_HZ / fps))
 
 
@@ -33,38 +33,38 @@ class VideoSubscriber(Subscriber):
         """Prepare; ffmpeg is started with the episode.
 
         Args:
-            path: Where the mp4 goes.
-            env: Asked for a ticket per picture.
+            path: The mp4.
+            env: Gives a ticket per picture.
             fps: Pictures per second of simulated time; rounded to a whole number of steps.
             title: First line below the picture.
-            render: With `every-step` the pictures that were observed are shown; otherwise most
-                steps have none, and all are rendered anew, off the loop.
-            thread: Shared between the episodes of a process.
+            render: With `every-step` the observed pictures are shown; otherwise most steps have
+                none, and all are rendered again on the thread.
+            thread: Shared by the episodes of a process.
         """
         self._every = every_n_steps(fps)
         self._env = env
         self._title = title
         self._observed = render == "every-step"
-        self._due = False  # a picture that waits for the pictures of its step
+        self._due = False  # whether a picture waits for the observation of its step
         self._recorder = VideoRecorder(path, CONTROL_HZ / self._every, thread=thread)
         self._last: StepEvent | None = None
         self._start: EpisodeStart | None = None
         self._outcome: str | None = None
 
     def on_start(self, start: EpisodeStart) -> None:
-        """Start ffmpeg; the first picture is the initial state."""
+        """Start ffmpeg, and take a picture of the initial state."""
         self._start = start
         self._recorder.start()
         self._take()
 
     def on_pictures(self) -> None:
-        """The pictures of a step that is due are there: no need to render them twice."""
+        """Take the observed pictures if a picture is due, so as not to render them twice."""
         if self._due:
             self._due = False
             self._add("running")
 
     def on_step(self, event: StepEvent) -> None:
-        """Every n-th step, a picture and what is written below it."""
+        """Take a picture at every n-th step."""
         self._last = event
         if event.result.step % self._every == 0:
             self._take()
@@ -74,33 +74,33 @@ class VideoSubscriber(Subscriber):
         self._outcome = result.outcome
 
     def finish(self, waiting: Callable[[int], None] | None = None) -> None:
-        """Add the last picture with the outcome, and wait for the file to be complete.
+        """Add the last picture with the outcome, and wait until the file is complete.
 
-        No such picture after an error: the env may be gone. No file where nothing was recorded.
-        Where tickets are rendered by the CPU this may take several times as long as the episode.
+        If tickets are rendered on the CPU this may take several times as long as the episode.
 
         Args:
-            waiting: Told a few times a second how many pictures are left.
+            waiting: Called a few times a second with the number of pictures left.
 
         Raises:
-            EnvError: There is no file.
+            EnvError: The file could not be written, or has no picture.
         """
+        # No last picture after an error, as the env may be gone.
         if self._recorder.frames_added and self._outcome in ("success", "failure"):
             self._add(self._outcome)
         self._recorder.close(waiting)
 
     @property
     def recording(self) -> dict[str, float] | None:
-        """`frames`, `fps` and `bytes` of the file; None where there is none."""
+        """`frames`, `fps` and `bytes` of the file; None if there is none."""
         return self._recorder.recording
 
     def close(self) -> None:
-        """Stop without a file, unless `finish` came first."""
+        """Stop without a file, unless `finish` was called."""
         self._recorder.abort()
 
     def _take(self) -> None:
         if self._observed:
-            self._due = True  # the runner observes this step before it acts on it
+            self._due = True  # the loop observes this step next and calls `on_pictures`
         else:
             self._add("running")
 
