@@ -1,5 +1,5 @@
-"""The page: runs, their episodes, and each episode's video beside what happened, step by step.
+"""The report page: runs, their episodes, and each episode's video with its timelines.
 
-`page` writes it. It opens from disk without a network: what it shows lies beside it as scripts,
-since a page from disk may not fetch files; an episode's own is loaded when the episode is opened.
+`page` writes it. It opens from disk without a network. Its data are scripts in a folder beside it,
+since a page from disk may not fetch files; an episode's data are loaded when it is opened.
 """

@@ -1,6 +1,6 @@
-"""What the templates are given: findings as texts and short numbers.
+"""The context of the templates: findings as texts and short numbers.
 
-Nothing here is marked safe: every text goes through the templates' escaping.
+Nothing here is marked safe: the templates escape every text.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from b1k_eval.report.selfreport_words import progress_words, skill_words
 from b1k_eval.settings import MEASURED, UNKNOWN
 
 GLYPHS: Mapping[Outcome, str] = {"success": "●", "failure": "✕", "error": "!"}
-"""Never told by colour alone; the same as in dom.js."""
+"""Shown besides colours, for those who cannot tell them apart; the same as in dom.js."""
 
 NONE = "-"
-"""Where there is no number."""
+"""In place of a missing number."""
 
 KEYS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("space",), "play, pause"),
@@ -42,7 +42,7 @@ KEYS: tuple[tuple[tuple[str, ...], str], ...] = (
 
 
 def page_context(found: Findings) -> dict[str, Any]:
-    """Everything but figures, files and paths."""
+    """Return everything but figures, files and paths."""
     runs = found.runs
     return {
         "title": ", ".join(run.data.name for run in runs),
@@ -62,7 +62,7 @@ def page_context(found: Findings) -> dict[str, Any]:
     }
 
 
-# --- what a reader has to know first ------------------------------------------------------------
+# --- what limits the meaning of the results -----------------------------------------------------
 
 
 def _honesty(runs: Sequence[RunFindings]) -> Iterator[dict[str, Any]]:
@@ -175,7 +175,7 @@ def _run(run: RunFindings, number: int) -> dict[str, Any]:
 
 
 def _share(mean: float | None, interval: Mapping[str, Any] | None, style: str) -> dict[str, Any]:
-    """A share in [0, 1] as text, and in per cent for the line beside it."""
+    """Return a share in [0, 1] as text, and in per cent for the bar beside it."""
     if mean is None:
         return {"text": "", "ends": "", "at": 0, "low": None, "width": 0}
     ends, low, width = "", None, 0.0
@@ -228,7 +228,7 @@ def _facts(run: RunFindings) -> Iterator[tuple[str, str]]:
 
 
 def _world_choices(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What the 2025 evaluator leaves to whoever runs it."""
+    """Yield the settings that the 2025 evaluator leaves open."""
     if (settings["sim"], settings["protocol"]) != ("omnigibson", "2025"):
         return
     words = {True: "the rooms of the task only", False: "the whole house"}
@@ -248,7 +248,7 @@ def _chunking(settings: Mapping[str, Any], policy: Mapping[str, Any]) -> str:
 
 
 def _grid(runs: Sequence[RunFindings]) -> dict[str, Any]:
-    """Outcomes by episode, the runs below each other: where one succeeds and another does not."""
+    """Return outcomes by episode, the runs below each other, to see where they differ."""
     keys = sorted({(key.instance, key.rollout) for run in runs for key in run.data.plan})
     several = any(rollout for _, rollout in keys)
     rows = []
@@ -328,7 +328,7 @@ def _bottlenecks(runs: Sequence[RunFindings]) -> Iterator[dict[str, Any]]:
 
 
 def seconds(value: float) -> str:
-    """A duration, in milliseconds below a second [s]."""
+    """Format a duration [s], in milliseconds below a second."""
     if value >= 1:
         return f"{value:.2f} s"
     return f"{1000 * value:.{0 if value >= 0.0995 else 1 if value >= 0.00995 else 2}f} ms"

@@ -1,4 +1,4 @@
-"""Evaluation contracts side by side, those fields first in which the runs differ."""
+"""Evaluation contracts side by side, differing fields first."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from b1k_policies.contract.resolved import as_text
 
 
 def contracts_context(runs: Sequence[RunData]) -> dict[str, Any]:
-    """Tables of contracts for the templates.
+    """Return the tables of contracts for the templates.
 
     Returns:
-        `columns`, the runs that have a contract; `differing` and `equal`, rows of a `name`, a
+        `columns`, the runs that have a contract; `differing` and `equal`, rows of `name`,
         `meaning` and `cells`; `without`, a line on runs that have none.
     """
     documents = {}

@@ -1,4 +1,4 @@
-"""One episode for the page: a row of the list, and what is shown when it is opened."""
+"""One episode for the page: its row of the list, and its own view."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from b1k_eval.video.recording import DamagedVideoError, Recording, recording_of
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodePage:
-    """What the page has of one episode; JSON values.
+    """The page's data on one episode; JSON values.
 
     Attributes:
-        row: For the list and the tables, known at once.
-        detail: For the episode's own view, loaded with it. Where its video is, is still missing.
-        failure: Why it failed; None for a success or an error, and where that cannot be told.
-        video: What the video has; None where there is no video, or none that plays.
+        row: For the list and the tables, loaded with the page.
+        detail: For the episode's own view, loaded with it; without the video's address.
+        failure: Why it failed; None for a success or an error, or if it cannot be told.
+        video: None if there is no video, or none that plays.
     """
 
     row: dict[str, Any]
@@ -30,7 +30,7 @@ class EpisodePage:
 
 
 def read_episode_page(episode: EpisodeData) -> EpisodePage:
-    """Read trace, result and video of an episode; what is damaged is named and left out."""
+    """Read trace, result and video of an episode; damaged files are listed and left out."""
     problems: list[str] = []
     course = failure = None
     try:
@@ -95,7 +95,7 @@ def _video(episode: EpisodeData, problems: list[str]) -> Recording | None:
 
 
 def _why(episode: EpisodeData, failure: Failure | None) -> str | None:
-    """A few words for the list."""
+    """Return a few words on the failure or error, for the list."""
     if failure is not None and failure.label != "policy_fault":
         return failure.words if episode.message is None else f"{failure.words}: {episode.message}"
     said = (episode.failure_reason, episode.message)

@@ -1,6 +1,6 @@
-"""The figures of runs side by side: for the page, and as files for a paper.
+"""The figures of runs side by side, for the page and as files for a paper.
 
-Each is a function of what was found and of a `Look`, and is drawn inside `looks.drawing`.
+Each is a function of the findings and of a `Look`, and is drawn inside `looks.drawing`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTH = 5.2
-"""Of every figure [inch]; the text is then about as large as that of a page."""
+"""Width of every figure [inch], at which its text is about as large as that of a page."""
 
 _ROW = 0.27
-_NAME_LENGTH = 30  # what still leaves room for the figure itself
-_SHOWN = 0.005  # what rounds to 1 % at least
+_NAME_LENGTH = 30  # leaves room for the figure itself
+_SHOWN = 0.005  # rounds to 1 %
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +33,11 @@ class Drawing:
     """A figure that can be drawn.
 
     Attributes:
-        name: Of its file.
-        title: For people.
+        name: Name of its file.
+        title: Title for display.
         description: What it shows, in words.
         draw: Draws it, inside `looks.drawing`.
-        of_one_run: Whether it is of the run that its title names; else of all.
+        of_one_run: Whether it is of one run, named in the title; else of all.
     """
 
     name: str
@@ -48,10 +48,10 @@ class Drawing:
 
 
 def success_figure(rows: Sequence[Mapping[str, Any]], level: float) -> Drawing:
-    """Success rate and mean q-score of every run with their intervals.
+    """Draw success rate and mean q-score of every run with their intervals.
 
     Args:
-        rows: Of `compare.summary`.
+        rows: Runs of `compare.summary`.
         level: Coverage of the intervals.
     """
     told = []
@@ -104,7 +104,7 @@ def _points(
 
 
 def funnel_figure(funnels: Sequence[Funnel]) -> Drawing:
-    """How many episodes reached each stage, the runs side by side."""
+    """Draw how many episodes reached each stage, the runs side by side."""
     labels = [stage.label for stage in funnels[0].stages]
     told = [
         f"{letter(i)}: "
@@ -125,12 +125,12 @@ def funnel_figure(funnels: Sequence[Funnel]) -> Drawing:
 def failures_figure(
     counts: Sequence[Mapping[str, int]], failed: Sequence[int], names: Sequence[str]
 ) -> Drawing:
-    """Why episodes failed, the runs side by side.
+    """Draw why episodes failed, the runs side by side.
 
     Args:
-        counts: Of each run, failed episodes by label.
-        failed: Failed episodes of each run that have a label.
-        names: Of the runs.
+        counts: Failed episodes by label, per run.
+        failed: Failed episodes with a label, per run.
+        names: Names of the runs.
     """
     total = {label: sum(run.get(label, 0) for run in counts) for label in LABELS}
     labels = sorted((label for label in LABELS if total[label]), key=lambda label: -total[label])
@@ -191,7 +191,7 @@ def _bars(
 
 
 def progress_figure(reports: Sequence[SelfReport], names: Sequence[str]) -> Drawing | None:
-    """Progress that was said against what was done; None where no run says any."""
+    """Draw reported progress against what was done; None if no run reports any."""
     panels = [
         (title, [_calibration(report, kind) for report in reports])
         for title, kind in (
@@ -265,12 +265,12 @@ def _reliability(axes: Axes, look: Look, curves: Sequence[Calibration | None]) -
 
 
 def skill_figure(report: SkillReport, run: int, name: str) -> Drawing:
-    """Skill that was said against the skill that was called for, of one run.
+    """Draw the reported skill against the skill called for, for one run.
 
     Args:
         report: With at least one inference in its table.
         run: Number of the run.
-        name: Of the run.
+        name: Name of the run.
     """
     calls = report.table.sum(axis=1, keepdims=True)  # [active, 1]
     shares = report.table / np.maximum(calls, 1)
@@ -318,7 +318,7 @@ def skill_figure(report: SkillReport, run: int, name: str) -> Drawing:
 
 
 def _shares(axes: Axes, axis: str) -> None:
-    """An axis from 0 to 100 %."""
+    """Make an axis from 0 to 100 %."""
     ticks = np.linspace(0, 1, 5)
     texts = [f"{100 * tick:.0f} %" if tick in (0, 1) else f"{100 * tick:.0f}" for tick in ticks]
     if axis == "x":
@@ -330,7 +330,7 @@ def _shares(axes: Axes, axis: str) -> None:
 
 
 def letter(index: int) -> str:
-    """What a run is called in figures: A, B, ..., Z, A2, ..."""
+    """Return the letter of a run in figures: A, B, ..., Z, A2, ..."""
     return chr(ord("A") + index % 26) + (str(index // 26 + 1) if index >= 26 else "")
 
 

@@ -1,8 +1,8 @@
-"""`model_sees.png` and `chunk.png`: what a checkpoint is sent and what it answers, for people.
+"""`model_sees.png` and `chunk.png`: what a checkpoint is sent, and what it answers.
 
-The pictures are drawn as the model reads them, with two projections on top: green is where things
-are, magenta is where the pose and the K that are sent put them. When all is well, magenta lies on
-green. The floor is drawn as a grid of 0.5 m so that a picture without a gripper tells as much.
+The pictures are those that the model reads, with two projections on top: green is where things are,
+magenta is where the sent pose and K put them. If all is well, magenta covers green. The floor is
+drawn as a grid of 0.5 m, so that a picture without a gripper shows as much.
 """
 
 from __future__ import annotations
@@ -42,30 +42,22 @@ _AXES: tuple[Colour, Colour, Colour] = ((240, 70, 60), (60, 200, 80), (70, 130, 
 _SMALL, _NORMAL, _LARGE = 0.40, 0.44, 0.52
 
 _FLOOR_X, _FLOOR_Y, _FLOOR_STEP = (-1.0, 2.0), (-1.5, 1.5), 0.5
-"""The patch of floor that is drawn, in the base frame [m]; z is 0."""
+"""The drawn part of the floor, in the base frame [m]; z is 0."""
 _AHEAD = (1.0, 0.0, 0.0)
-"""Where the axes of the base frame are drawn on the floor, within the head camera's sight [m]."""
+"""Place of the base frame's axes on the floor, where the head camera sees them [m]."""
 _AXES_LENGTH = 0.3
 _NEAR = 0.03
-"""Lines are cut off nearer to a camera's plane than this [m]."""
+"""Lines are clipped at this distance from a camera's plane [m]."""
 _FINDINGS = 6
-"""How many are written below the pictures."""
+"""Most findings written below the pictures."""
 _SHIFT = 3
-"""Fraction bits of the coordinates that OpenCV is given."""
+"""Fraction bits of the coordinates for OpenCV."""
 _NEAR_LIMIT = 0.1
-"""Distance from which a joint's limit is worth drawing [rad]."""
+"""A joint's limit is drawn if the joint comes nearer than this [rad]."""
 
 
 def draw_seen(inspection: Inspection, title: str) -> UInt8Array:
-    """The pictures of a batch side by side, with both projections.
-
-    Args:
-        inspection: What was sent.
-        title: Which checkpoint, under which contract.
-
-    Returns:
-        uint8 [H, W, 3] RGB.
-    """
+    """Draw the pictures of a batch side by side, with both projections, uint8 [H, W, 3] RGB."""
     wrong = [f"{f.field}: {f.text}" for f in inspection.findings if f.level == "wrong"]
     if len(wrong) > _FINDINGS:
         wrong[_FINDINGS - 1 :] = [f"and {len(wrong) - _FINDINGS + 1} more"]
@@ -96,7 +88,7 @@ def draw_seen(inspection: Inspection, title: str) -> UInt8Array:
 
 
 def encode_png(picture: UInt8Array) -> bytes:
-    """A picture [H, W, 3] RGB as the bytes of a PNG."""
+    """Encode a picture [H, W, 3] RGB as PNG."""
     cv2 = import_cv2()
     _, data = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))
     return bytes(data)
@@ -174,7 +166,7 @@ def _segment(
     colour: Colour,
     width: int,
 ) -> None:
-    """A straight line [2, 3] of the base frame, as far as it is in front of the camera."""
+    """Draw a line [2, 3] of the base frame, as far as it is in front of the camera."""
     start, end = camera.to_camera(ends)
     if start[2] < _NEAR and end[2] < _NEAR:
         return
@@ -192,7 +184,7 @@ def _segment(
 def _line(
     cv2: ModuleType, panel: UInt8Array, start: Pixel, end: Pixel, colour: Colour, width: int
 ) -> None:
-    # OpenCV's own clipping is in integers; far ends would overflow them with the fraction bits.
+    # OpenCV clips in integers, which far ends would overflow with the fraction bits.
     whole = [tuple(int(np.clip(value, -1e8, 1e8)) for value in point) for point in (start, end)]
     size = panel.shape[0]
     seen, first, last = cv2.clipLine((-size, -size, 3 * size, 3 * size), *whole)
@@ -208,7 +200,7 @@ def _line(
 def _mark(
     cv2: ModuleType, panel: UInt8Array, at: Pixel, label: str, colour: Colour, *, cross: bool
 ) -> None:
-    """A circle or a cross; at the border an arrow towards it where it lies outside."""
+    """Draw a circle or a cross; outside the picture, an arrow at the border towards it."""
     size = panel.shape[0]
     if not all(0 <= value < size for value in at):
         _arrow(cv2, panel, at, label, colour, inset=26 if cross else 12)
@@ -286,7 +278,7 @@ def _legend(sheet: UInt8Array, x: int, y: int) -> None:
 
 
 def draw_chunk(chunk: ChunkFacts, title: str) -> bytes:
-    """The decoded first chunk as small multiples, PNG.
+    """Draw the decoded first chunk as small multiples, PNG.
 
     Raises:
         UnavailableError: matplotlib is not installed.

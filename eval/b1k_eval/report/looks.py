@@ -1,4 +1,4 @@
-"""Colours of runs and figures, and figures as SVG that follow the page from light to dark."""
+"""Colours of runs and figures, and figures as SVG for a light or dark page."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ RUN_COLOURS: tuple[str, ...] = (
     "#7a4fbf",
     "#555555",
 )
-"""Told apart by colour-blind people, too: M. Okabe and K. Ito, "Color universal design" (2008),
-their yellow and black, which vanish on a white or a dark page, replaced."""
+"""Distinguishable with colour blindness: M. Okabe and K. Ito, "Color universal design" (2008), with
+yellow and black, which vanish on a white or a dark page, replaced."""
 
 MARKERS = "osD^vP*X"
-"""One per run as well: print is often grey."""
+"""A marker per run as well, for grey print."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """What a figure is drawn with.
+    """The style of a figure.
 
     Attributes:
         ink: Colour of text and axes.
-        muted: Colour of what is secondary.
-        grid: Colour of lines to read values off.
-        runs: Colours of the runs, in their order.
+        muted: Colour of secondary elements.
+        grid: Colour of grid lines.
+        runs: Colours of the runs, in order.
         legend: Whether the figure names the runs itself.
     """
 
@@ -51,7 +51,7 @@ class Look:
     legend: bool
 
     def run(self, index: int) -> str:
-        """Colour of a run; from the ninth on they come again."""
+        """Return the colour of a run; they repeat from the ninth on."""
         return self.runs[index % len(self.runs)]
 
 
@@ -64,7 +64,7 @@ _PLACEHOLDERS = {
     "#010003": "var(--line)",
     **{f"#01000{i + 4:x}": f"var(--run-{i})" for i in range(len(RUN_COLOURS))},
 }
-# Colours no figure has otherwise: in the page's SVG they become the page's own, light or dark.
+# Colours that no figure uses otherwise: in the SVG they are replaced by the page's own.
 
 ON_PAGE = Look(
     ink="#010001",
@@ -77,14 +77,14 @@ ON_PAGE = Look(
 
 @contextmanager
 def drawing(look: Look, *, salt: str = "") -> Iterator[None]:
-    """Settings of matplotlib for our figures, and only for them.
+    """Apply our settings of matplotlib within this context.
 
     Args:
         look: Colours.
-        salt: Another one for every figure of a page: their parts must not share names.
+        salt: Different for every figure of a page, so that their elements have different names.
 
     Raises:
-        UnavailableError: matplotlib does not import here.
+        UnavailableError: matplotlib cannot be imported.
     """
     try:
         import matplotlib as mpl
@@ -119,32 +119,32 @@ def drawing(look: Look, *, salt: str = "") -> Iterator[None]:
 
 
 def as_svg(figure: Figure) -> bytes:
-    """A figure as SVG, the same bytes every time."""
+    """Return a figure as SVG, the same bytes every time."""
     stream = io.BytesIO()
     figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     return stream.getvalue()
 
 
 def as_page_svg(figure: Figure, description: str) -> str:
-    """A figure that was drawn with `ON_PAGE`, for the page's HTML: its colours and its font.
+    """Return a figure drawn with `ON_PAGE` as SVG with the page's colours and font.
 
     Args:
         figure: The figure.
-        description: What it shows, for those who do not see it; plain text.
+        description: What it shows, for screen readers; plain text.
     """
     text = as_svg(figure).decode("utf-8")
     text = text[text.index("<svg") :]
     for placeholder, variable in _PLACEHOLDERS.items():
         text = text.replace(placeholder, variable)
     text = re.sub(r"(font: (?:[a-z0-9]+ )*[0-9.]+px) [^;\"]*", r"\1 var(--font)", text)
-    text = re.sub(r'<g id="[^"]*"', "<g", text)  # the same in every figure, and never referred to
+    text = re.sub(r'<g id="[^"]*"', "<g", text)  # unused, and the same in every figure
     head, body = text.split(">", 1)
     head = re.sub(r' (?:width|height)="[^"]*"', "", head)
     return f'{head} role="img" aria-label="{escape(description)}">{body}'
 
 
 def missing(package: str, error: ImportError) -> UnavailableError:
-    """One line for a package of the extra that is not there."""
+    """Return the error for a missing package of the extra."""
     return UnavailableError(
         f"the report needs {package}, which does not import here ({error}); install it with: "
         "pip install 'b1k-eval[report]'"

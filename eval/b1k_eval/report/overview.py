@@ -1,4 +1,4 @@
-"""What is said of the runs as a whole: found once, for the page, the tables and the figures."""
+"""Findings on all runs, computed once for the page, the tables and the figures."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from b1k_eval.report.figures import (
 
 @dataclass(frozen=True, kw_only=True)
 class RunFindings:
-    """One run.
+    """Findings on one run.
 
     Attributes:
         data: The run.
-        row: Of `compare.summary`.
-        episodes: What the page has of each finished episode, in the order of the plan.
-        funnel: None where the task has no sub-goals.
-        no_funnel: Why there is none.
-        failures: Failed episodes by label; those whose trace cannot be used are not in it.
-        self_report: The policy's word on skill and progress.
+        row: Its row of `compare.summary`.
+        episodes: The finished episodes, in the order of the plan.
+        funnel: None if the task has no sub-goals.
+        no_funnel: Why there is no funnel, else None.
+        failures: Failed episodes by label, without those whose trace cannot be used.
+        self_report: Measures of the policy's self-reports.
     """
 
     data: RunData
@@ -46,37 +46,28 @@ class RunFindings:
 
     @property
     def name(self) -> str:
-        """What the run is called: unique among those of the report."""
+        """Name of the run, unique in the report."""
         return str(self.row["name"])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """All runs.
-
-    Attributes:
-        runs: In the order given.
-        document: Of `compare.summary`.
-    """
+    """Findings on all runs, in the given order, and the document of `compare.summary`."""
 
     runs: tuple[RunFindings, ...]
     document: Mapping[str, Any]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the runs."""
+        """Names of the runs."""
         return tuple(run.name for run in self.runs)
 
 
 def find(runs: Sequence[RunData], *, seed: int = 0) -> Findings:
-    """Look at runs: at every result, trace and index of a video.
+    """Read all results, traces and video indices of at least one run.
 
-    Runs that are different experiments are not refused, unlike when they are compared: the page
-    says what they differ in.
-
-    Args:
-        runs: At least one.
-        seed: Of bootstraps and chance levels.
+    Unlike in a comparison, runs that are different experiments are not refused: the page says how
+    they differ. `seed` is for bootstraps and chance levels.
 
     Raises:
         UsageError: A run is given twice.
@@ -116,7 +107,7 @@ def _run(run: RunData, row: Mapping[str, Any], seed: int) -> RunFindings:
 
 
 def drawings(found: Findings) -> list[Drawing]:
-    """The figures there is something for, in the order of the page."""
+    """Return the figures that there are data for, in the order of the page."""
     runs, names = found.runs, found.names
     figures = [success_figure(found.document["runs"], found.document["level"])]
     funnels = [run.funnel for run in runs if run.funnel is not None]
@@ -136,5 +127,5 @@ def drawings(found: Findings) -> list[Drawing]:
 
 
 def one_task(found: Findings) -> bool:
-    """Whether all runs are of one task, and can share a funnel."""
+    """Return whether all runs are of one task and can share a funnel."""
     return len({run.data.task for run in found.runs}) == 1

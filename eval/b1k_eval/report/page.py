@@ -1,7 +1,7 @@
-"""Writing the page: `report.html` and, beside it, the folder `report` with what it loads.
+"""Writing the page: `report.html`, and beside it the folder `report` with what it loads.
 
-The folder is made anew each time and put in place when it is complete. The page refers to the
-runs' own videos by a path relative to itself, unless they are copied.
+The folder is made anew each time and renamed when it is complete. The page refers to the runs'
+videos by a relative path, unless they are copied.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ SCRIPTS: tuple[str, ...] = (
     "episode.js",
     "app.js",
 )
-"""In the order in which they are loaded; the data come after them."""
+"""Scripts in the order in which they are loaded; the data come after them."""
 
 STYLES: tuple[str, ...] = ("base.css", "overview.css", "episodes.css", "narrow.css")
-"""The same for the style sheets."""
+"""Style sheets in the order in which they are loaded."""
 
 _INDEX = Path("data") / "index.js"
 _PNG_DPI = 200
@@ -57,7 +57,7 @@ FigureKind = Literal["svg", "png"]
 
 @dataclass(frozen=True, kw_only=True)
 class Extras:
-    """What is written besides the page.
+    """Options for what is written besides the page.
 
     Attributes:
         copy_videos: Copy the videos, so that page and folder can be moved together.
@@ -72,13 +72,7 @@ class Extras:
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """What was written.
-
-    Attributes:
-        page: The page.
-        files: Tables and figures.
-        found: What the page shows.
-    """
+    """The written page, the files of tables and figures, and the findings that they show."""
 
     page: Path
     files: tuple[Path, ...]
@@ -90,13 +84,13 @@ def write_page(runs: Sequence[RunData], out: Path, extras: Extras) -> Written:
 
     Args:
         runs: At least one.
-        out: Where both go; made if need be. A page that was there before is replaced.
+        out: Folder for both; made if needed. An earlier page is replaced.
         extras: What else to write.
 
     Raises:
-        UsageError: A run is given twice, or `out` has a folder `report` that is no page's.
-        UnavailableError: A package of the extra is not there.
-        StorageError: The disk is full, or may not be written.
+        UsageError: A run is given twice, or `out` has a folder `report` of something else.
+        UnavailableError: A package of the extra is missing.
+        StorageError: The disk is full or cannot be written.
     """
     _check_extra()
     final, temp = out / FOLDER, out / f"{TEMP_PREFIX}{FOLDER}"
@@ -121,13 +115,13 @@ def write_page(runs: Sequence[RunData], out: Path, extras: Extras) -> Written:
             "space, or choose another --out"
         ) from error
     finally:
-        shutil.rmtree(temp, ignore_errors=True)  # gone already where all went well
+        shutil.rmtree(temp, ignore_errors=True)  # renamed already if all went well
     return Written(page=out / PAGE, files=tuple(final / name for name in names), found=found)
 
 
 def _check_extra() -> None:
     try:
-        import jinja2  # noqa: F401 - only to see that it is there
+        import jinja2  # noqa: F401 - checks that it is installed
     except ImportError as error:
         raise missing("jinja2", error) from error
     with drawing(ON_PAGE):  # the same for matplotlib
@@ -138,7 +132,7 @@ def _check_extra() -> None:
 
 
 def _write_data(temp: Path, out: Path, found: Findings, *, copy_videos: bool) -> None:
-    """Scripts of the list and of every episode, and what the page itself consists of."""
+    """Write the scripts of the list and of every episode, and copy the page's assets."""
     shutil.copytree(Path(__file__).parent / "assets", temp / "assets")
     rows = []
     for number, run in enumerate(found.runs):
@@ -176,7 +170,7 @@ def _video(page: EpisodePage, source: str | None) -> dict[str, Any] | None:
 
 
 def _link(video: Path, out: Path) -> str:
-    """A video's address as seen from the page; no name in it can pass for a scheme."""
+    """Return a video's address relative to the page, quoted so that no name looks like a scheme."""
     return quote(os.fsencode(os.path.relpath(video.resolve(), out.resolve())))
 
 
@@ -188,13 +182,13 @@ def _copy(video: Path, temp: Path, name: str) -> str:
 
 
 def write_script(path: Path, function: str, *values: Any) -> None:  # noqa: ANN401 - JSON values
-    """Write a script that hands JSON values to a function of the page."""
+    """Write a script that calls a function of the page with JSON values."""
     arguments = ",".join(script_json(value) for value in values)
     path.write_text(f"B1K.{function}({arguments});\n", encoding="ascii")
 
 
 def script_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    """JSON that is safe in a script, and in the middle of HTML: `</script>` cannot occur in it."""
+    """Return JSON that is safe in a script within HTML: it cannot contain `</script>`."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))  # ASCII only
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -205,7 +199,7 @@ def script_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
 
 
 def _write_tables(temp: Path, found: Findings, kinds: Sequence[Kind]) -> list[str]:
-    """Write them, and return their names within the folder."""
+    """Write the tables, and return their names within the folder."""
     if not kinds:
         return []
     pages = [[*zip(run.episodes, run.data.episodes, strict=True)] for run in found.runs]
@@ -228,7 +222,7 @@ def _both(page: EpisodePage, data: EpisodeData) -> tuple[dict[str, Any], Mapping
 
 
 def _write_figures(temp: Path, figures: Sequence[Drawing], kind: FigureKind | None) -> list[str]:
-    """Write them, and return their names within the folder."""
+    """Write the figures, and return their names within the folder."""
     if kind is None:
         return []
     folder = temp / "figures"

@@ -1,4 +1,4 @@
-"""What the judged self-report of a policy comes down to, in a few lines."""
+"""The measures of a policy's self-reports, in a few lines of text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from b1k_eval.diagnosis.selfreport import Agreement, Calibration, SelfReport
 
 
 def skill_words(report: SelfReport) -> list[str]:
-    """The policy's word on its skill."""
+    """Describe the skill reports."""
     skill = report.skill
     if skill is None:
         return ["names no skill"]
@@ -38,7 +38,7 @@ def _agreement(found: Agreement, case: str) -> str:
 
 
 def progress_words(report: SelfReport) -> list[str]:
-    """The policy's word on its progress."""
+    """Describe the progress reports."""
     progress = report.progress
     if progress is None:
         return ["says no progress"]

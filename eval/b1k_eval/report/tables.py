@@ -20,7 +20,7 @@ ENDINGS: Mapping[Kind, str] = {"csv": "csv", "parquet": "parquet", "markdown": "
 
 
 def runs_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """One row a run, from the rows of `compare.summary`; shares in [0, 1], None where unknown."""
+    """Return one row per run, from the rows of `compare.summary`; shares in [0, 1] or None."""
     table = []
     for row in rows:
         success, q_score = row["success"], row["q_score"]
@@ -63,12 +63,12 @@ def _ends(name: str, interval: Mapping[str, Any] | None) -> Row:
 def episodes_table(
     names: Sequence[str], episodes: Sequence[Sequence[tuple[Row, Mapping[str, int | None]]]]
 ) -> Table:
-    """One row an episode.
+    """Return one row per episode.
 
     Args:
-        names: Of the runs.
-        episodes: Of each run, the row of the list (`episodes.EpisodePage.row`) and the first step
-            of each sub-goal.
+        names: Names of the runs.
+        episodes: Per run and episode, `episodes.EpisodePage.row` and the first step of each
+            sub-goal.
     """
     kept = (
         "instance",
@@ -93,7 +93,7 @@ def episodes_table(
 
 
 def subgoals_table(names: Sequence[str], funnels: Sequence[Funnel | None]) -> Table:
-    """One row a run and sub-goal; none for a run whose task has no sub-goals."""
+    """Return one row per run and sub-goal; none for a run whose task has no sub-goals."""
     return [
         {
             "run": name,

@@ -1,7 +1,7 @@
-"""A trace as the page needs it: what changed and when, instead of a row a step.
+"""A trace for the page: what changed and when, instead of one row per step.
 
-A thousand steps of fifty columns come down to a few kilobytes. Steps are counted from 1, as in the
-trace; numbers are rounded to four decimals, as they are only looked at.
+A thousand steps of fifty columns become a few kilobytes. Steps are counted from 1, as in the trace;
+numbers are rounded to four decimals, as they are only drawn.
 """
 
 from __future__ import annotations
@@ -19,29 +19,24 @@ from b1k_eval.records.trace_reading import EpisodeTrace, Values
 from b1k_eval.video.layout import readable
 
 Changes = list[list[Any]]
-"""Pairs of a step and the value from there on; None where there is none."""
+"""Pairs of a step and the value from there on, or None."""
 
 _CURVES = {
     column.name: column.curve
     for column in sorted(COLUMNS, key=lambda column: column.rerun is None)
     if column.curve is not None
 }
-"""Label by column; first what the policy said, then what became of the goal."""
+"""Labels by column: first the policy's reports, then the goal."""
 
 
 def timeline(episode: EpisodeData, trace: EpisodeTrace) -> dict[str, Any]:
-    """Everything that is drawn under one episode's video.
-
-    Args:
-        episode: Of at least one step.
-        trace: Its trace.
+    """Return what is drawn below the video of an episode of at least one step.
 
     Returns:
         `curves`: by column a `label` and `changes`, the `Changes`. `skill_prob`: `Changes`.
-        `skills`: first step, last step, name (None where only its number is known), number (None
-        where it has none). `predicates`, `subgoals`: a `name`, a `label` and `spans` of first and
-        last step each, in their order. `latency`: step and seconds of each inference, None where
-        it was not measured.
+        `skills`: first step, last step, name (None if only its number is known), number (None if
+        it has none). `predicates`, `subgoals`: a `name`, a `label` and `spans` of first and last
+        step each, in order. `latency`: step and seconds of each inference, None if not measured.
 
     Raises:
         DamagedTraceError: A column is missing or cannot be read.
@@ -72,11 +67,7 @@ def timeline(episode: EpisodeData, trace: EpisodeTrace) -> dict[str, Any]:
 
 
 def changes(values: Float64Array) -> Changes:
-    """Where a column changes, and to what.
-
-    Args:
-        values: float64 [steps], steps >= 1, NaN where there is none.
-    """
+    """Return where a column, float64 [steps >= 1] with NaN for null, changes, and to what."""
     gone = np.isnan(values)
     differs = (values[1:] != values[:-1]) & ~(gone[1:] & gone[:-1])
     return [[row + 1, _number(values[row])] for row in _starts(differs)]
@@ -92,7 +83,7 @@ def _skills(names: Values, numbers: Values) -> list[list[Any]]:
 
 
 def _starts(differs: Values) -> list[int]:
-    """Rows at which a stretch begins, from bool [steps - 1]: the next row differs."""
+    """Return the first row of each stretch, from bool [steps - 1]: the next row differs."""
     return [0, *(np.flatnonzero(differs) + 1).tolist()]
 
 
