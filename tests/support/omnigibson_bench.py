@@ -16,8 +16,7 @@ from scipy.spatial.transform import Rotation
 from b1k_envs.base import ProtocolYear
 from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_envs.mujoco_twin.robot.body import MODELLED_BASE_JOINTS
-from b1k_envs.omnigibson.env import OmniGibsonEnv
-from b1k_envs.omnigibson.group import OmniGibsonWorlds
+from b1k_envs.omnigibson.env import OmniGibsonEnv, OmniGibsonWorlds
 from b1k_envs.tasks.table import get_task
 
 TASK = get_task(31)
@@ -35,7 +34,7 @@ class Double:
     def env(self, **settings: Any) -> OmniGibsonEnv:
         """An env with the base of 250 kg that the twin has, by which it is measured."""
         defaults = {**PUBLIC, "heavy_base": self.protocol == "2025"}
-        return OmniGibsonEnv(TASK, protocol=self.protocol, **{**defaults, **settings})
+        return self.group(1, **{**defaults, **settings}).envs[0]
 
     def group(self, count: int, **settings: Any) -> OmniGibsonWorlds:
         return OmniGibsonWorlds(TASK, protocol=self.protocol, count=count, **{**PUBLIC, **settings})

@@ -107,8 +107,8 @@ class OmniGibsonWorld:
         protocol: ProtocolYear,
         split: Split,
         max_steps: int,
-        render: RenderMode,
-        gpu: int | None,
+        render: RenderMode = "on-demand",
+        gpu: int | None = None,
         num_envs: int = 1,
         depth: bool = False,
         partial_scene: bool = False,
@@ -156,6 +156,7 @@ class OmniGibsonWorld:
         self._generation = generation
         self._thread = threading.get_ident()
         self._failure: str | None = None
+        self._closed = False
         with self._calling("starting and building the scene"):
             self._application = launch(generation, gpu=gpu)
             config = build_config(
@@ -390,12 +391,18 @@ class OmniGibsonWorld:
 
     def close(self) -> None:
         """Close the application within `SHUTDOWN_DEADLINE_S`; this may end the process."""
+        self._closed = True
         # A world that failed is not closed: it would probably hang.
         if self._failure is None and threading.get_ident() == self._thread:
             self._failure = "it was closed"
             self._application.shutdown(SHUTDOWN_DEADLINE_S)
 
     # --- failing -----------------------------------------------------------------------------
+
+    def check_open(self, call: str) -> None:
+        """Raise EnvError if the call comes after `close`."""
+        if self._closed:
+            raise EnvError(f"{call} was called after close")
 
     def check_sound(self) -> None:
         """Raise EnvError if the world has failed; also for values that were cached before."""

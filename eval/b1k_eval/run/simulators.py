@@ -187,41 +187,40 @@ def limits(settings: RunSettings) -> CallLimits | None:
     return CallLimits() if settings.sim == "omnigibson" else None
 
 
-def make_env(settings: RunSettings, *, gpu: int | None = None, depth: bool = False) -> Env:
-    """Build the env of a run.
+def make_env(settings: RunSettings, **options: Any) -> Env:  # noqa: ANN401
+    """Build the only env of a process; `options` and errors are those of `make_worlds`."""
+    if settings.sim == "omnigibson":
+        return make_worlds(settings, **options).envs[0]
+    env = _make_twin(settings, **options)
+    return StandardTrackEnv(env) if settings.track == "standard" else env
+
+
+def make_worlds(settings: RunSettings, count: int = 1, **options: Any) -> Worlds:  # noqa: ANN401
+    """Build the envs of a process: those of one OmniGibson, or as many twins.
 
     Args:
         settings: What is run.
-        gpu: GPU for OmniGibson; None for its own choice.
-        depth: Whether observations have depth.
+        count: How many.
+        options: `depth`, whether observations have depth; `gpu`, the one for OmniGibson, None for
+            its own choice.
 
     Raises:
         UsageError: See `check_world`.
         UnavailableError: The simulator is not available.
     """
-    if settings.sim == "omnigibson":
-        env = _make_omnigibson(settings, gpu, depth)
-    else:
-        env = _make_twin(settings, depth)
-    return StandardTrackEnv(env) if settings.track == "standard" else env
-
-
-def make_worlds(settings: RunSettings, count: int = 1, **options: Any) -> Worlds:  # noqa: ANN401
-    """Build the `count` envs of a process: one OmniGibson with several, or as many twins.
-
-    `options` and errors are those of `make_env`.
-    """
-    if settings.sim != "omnigibson" or count == 1:
+    if settings.sim != "omnigibson":
         return make_several(partial(make_env, settings), count, **options)
-    from b1k_envs.omnigibson.group import OmniGibsonWorlds
+    from b1k_envs.omnigibson.env import OmniGibsonWorlds
 
-    worlds = OmniGibsonWorlds(
+    worlds: Worlds = OmniGibsonWorlds(
         settings.task_entry(),
         count=count,
         protocol=settings.protocol,
         split=settings.split,
         max_steps=settings.max_steps,
         render=settings.render,
+        partial_scene=settings.partial_scene,
+        heavy_base=settings.heavy_base,
         **options,
     )
     if settings.track == "standard":
@@ -302,7 +301,7 @@ def instance_index(settings: RunSettings, number: int) -> int | None:
     return None
 
 
-def _make_twin(settings: RunSettings, depth: bool) -> Env:
+def _make_twin(settings: RunSettings, *, depth: bool = False) -> Env:
     _before_twin_import()
     from b1k_envs.mujoco_twin.env import TwinEnv
 
@@ -313,22 +312,6 @@ def _make_twin(settings: RunSettings, depth: bool) -> Env:
         max_steps=settings.max_steps,
         render_quality=settings.render_quality,
         depth=depth,
-    )
-
-
-def _make_omnigibson(settings: RunSettings, gpu: int | None, depth: bool) -> Env:
-    from b1k_envs.omnigibson.env import OmniGibsonEnv
-
-    return OmniGibsonEnv(
-        settings.task_entry(),
-        protocol=settings.protocol,
-        split=settings.split,
-        max_steps=settings.max_steps,
-        render=settings.render,
-        gpu=gpu,
-        depth=depth,
-        partial_scene=settings.partial_scene,
-        heavy_base=settings.heavy_base,
     )
 
 

@@ -19,7 +19,7 @@ from b1k_envs.errors import (
     UsageError,
 )
 from b1k_envs.mujoco_twin.states import NEAR_DISTANCE as TWIN_NEAR_DISTANCE
-from b1k_envs.omnigibson.env import OmniGibsonEnv
+from b1k_envs.omnigibson.env import OmniGibsonWorlds
 from b1k_envs.omnigibson.states import NEAR_DISTANCE
 from b1k_envs.r1pro import hold_action, not_finite
 from b1k_envs.tasks import subgoals
@@ -384,7 +384,7 @@ def test_another_thread_is_refused(double_2026):
 def test_the_protocol_must_be_that_of_the_installed_version(double):
     other: Any = {"2025": "2026", "2026": "2025"}[double.protocol]
     with pytest.raises(UnavailableError, match=f"--protocol {double.protocol}"):
-        OmniGibsonEnv(TASK, protocol=other, **PUBLIC)
+        OmniGibsonWorlds(TASK, protocol=other, **PUBLIC)
 
 
 # --- Holding still --------------------------------------------------------------------------

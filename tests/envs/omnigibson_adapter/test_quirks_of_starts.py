@@ -279,7 +279,7 @@ def test_several_scenes_are_refused_in_a_build_without_pr_2327(unfixed: Double, 
 def test_several_scenes_run_in_a_build_with_pr_2327(double_2026: Double):
     group = double_2026.group(2)
     assert temperatures(double_2026) == [23.0, 23.0]
-    assert [each for each in group.findings if not each.ok] == []
+    assert [each for each in group.envs[0].findings if not each.ok] == []
 
 
 def test_one_scene_runs_in_a_build_without_it_and_says_so(unfixed: Double):

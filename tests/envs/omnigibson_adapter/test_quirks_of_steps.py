@@ -293,7 +293,6 @@ def test_an_open_door_does_not_bring_the_washer_nearer(double):
 
     def variant(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(SimulatorStates, "_near", naive)
-        env._episode = type(env._episode)(env._world, 0)
 
     def check() -> None:
         env.reset(0, 0, 0)

@@ -184,7 +184,7 @@ def test_an_episode_loop_runs_in_one_of_several_envs_as_anywhere(double_2026):
 
     run_jobs(group, [job, job])
     assert [(r.outcome, r.steps, r.truncated) for r in results] == [("failure", 6, True)] * 2
-    assert group.info.settings["num_envs"] == 2
+    assert group.envs[0].info.settings["num_envs"] == 2
 
 
 def test_the_older_generation_has_no_groups(double_2025):

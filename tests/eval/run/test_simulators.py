@@ -142,7 +142,7 @@ def test_several_worlds_of_one_omnigibson_show_what_the_track_allows(track, monk
         def step(self, actions):
             return {index: "moved together" for index in actions}
 
-    monkeypatch.setattr("b1k_envs.omnigibson.group.OmniGibsonWorlds", Together)
+    monkeypatch.setattr("b1k_envs.omnigibson.env.OmniGibsonWorlds", Together)
     settings = resolve_settings(given(sim="mujoco"))
     worlds = simulators.make_worlds(replace(settings, sim="omnigibson", track=track), 3)
     masked = [isinstance(env, StandardTrackEnv) for env in worlds.envs]
