@@ -253,7 +253,7 @@ def share_rows(
     device = policy.model.device
     batch = policy.prepare([query])
     ready = {key: tensor.to(device) for key, tensor in batch.items()}
-    whole, bare = policy._generate, generate_actions.__self__
+    whole, bare = policy.generate, generate_actions.__self__
     answer = policy.predict(batch, [0]).actions
     chunk = torch.from_numpy(answer).to(device)
     pooled = torch.zeros(1, bare.skill_classifier.in_features, device=device)
@@ -264,11 +264,11 @@ def share_rows(
         return chunk
 
     def around() -> None:
-        policy._generate = lambda **_: ask(policy.model.model)
+        policy.generate = lambda **_: ask(policy.model.model)
         try:
             policy.read(policy.predict(batch, [0]), [query])
         finally:
-            policy._generate = whole
+            policy.generate = whole
 
     def heads() -> None:
         with torch.inference_mode():

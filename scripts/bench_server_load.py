@@ -37,7 +37,7 @@ from b1k_envs.tasks.table import get_task
 from b1k_policies.base import Query
 from b1k_policies.remote.wire.codec import pack, unpack
 from b1k_policies.remote.wire.messages import Announcement, read_answer, reset_message, to_wire
-from b1k_policies.remote.wire.poses import camera_poses
+from b1k_policies.remote.wire.observations import camera_poses
 from b1k_policies.seeding import inference_seed
 from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 from b1k_policies.xvla.policy import XVLAPolicy

@@ -49,7 +49,7 @@ def tiny_observation(protocol: ProtocolYear) -> Observation:
     """Return an observation with pictures of 2 x 2 px."""
     from b1k_envs.base import VIEWS, Observation
     from b1k_envs.r1pro import PROPRIO_DIM
-    from b1k_policies.remote.wire.poses import camera_poses
+    from b1k_policies.remote.wire.observations import camera_poses
 
     poses = np.array([0.1, 0.2, 0.3, 0, 0, 0, 1] * 3, np.float32)
     picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)

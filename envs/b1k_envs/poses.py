@@ -15,7 +15,8 @@ from b1k_envs.r1pro import CAM_REL_POSES_ORDER
 
 _BLOCK = 7  # numbers of a camera: position 3, quaternion 4
 _UNIT = 1e-3
-"""How far a quaternion's length may be from 1; float32 leaves about 1e-7."""
+"""How far a quaternion's length may be from 1, and a rotation from orthonormal; float32 leaves
+1e-6."""
 
 
 def rotation_matrix(quaternion: Float64Array) -> Float64Array:
@@ -62,3 +63,16 @@ def camera_matrices(recorded: Float32Array) -> MappingProxyType[View, Float32Arr
         matrix.setflags(write=False)
         poses[view] = matrix
     return MappingProxyType(poses)
+
+
+def are_rigid(poses: Float32Array) -> bool:
+    """Whether matrices [N, 4, 4] of finite numbers are a rotation, a position, and 0 0 0 1 each."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        turns = poses[:, :3, :3].astype(np.float64)
+        product = turns @ np.swapaxes(turns, -1, -2)
+        # A mirrored frame is orthonormal, too, and no camera has one.
+        return bool(
+            (np.abs(product - np.eye(3)) <= _UNIT).all()
+            and (np.linalg.det(turns) > 0).all()
+            and (poses[:, 3, :] == (0, 0, 0, 1)).all()
+        )

@@ -101,7 +101,7 @@ class Spoilt:
 def answer(policy, *, moved=0.0):
     """float32 [30, 23] for the trial observation, all cameras moved by so many metres."""
     from b1k_policies.base import Query
-    from b1k_policies.xvla.preflight import probe_observation
+    from b1k_policies.xvla.checks.preflight import probe_observation
 
     batch = policy.prepare([Query(observation=probe_observation("2026"), instruction="", seed=0)])
     batch["extrinsics"][..., :3, 3] += moved

@@ -23,7 +23,8 @@ from typer.core import TyperCommand
 from b1k_envs.errors import B1kEvalError, UsageError
 from b1k_eval.files import to_json
 from b1k_eval.streams import take_every_text
-from b1k_policies.contract.resolved import ConflictRow, ContractConflictError, as_text
+from b1k_policies.contract.codecs import as_text
+from b1k_policies.contract.resolved import ConflictRow, ContractConflictError
 
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143

@@ -7,8 +7,8 @@ from typing import Any
 
 from b1k_eval.records.loading import RunData
 from b1k_eval.report.figures import letter
+from b1k_policies.contract.codecs import as_text
 from b1k_policies.contract.fields import FIELDS, completed
-from b1k_policies.contract.resolved import as_text
 
 
 def contracts_context(runs: Sequence[RunData]) -> dict[str, Any]:

@@ -87,6 +87,17 @@ def near_miss(word: str, known: Sequence[str]) -> str:
     return f"; did you mean {' or '.join(near)}?" if near else f"; choose from {', '.join(known)}"
 
 
+def as_text(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """Return a JSON value as text for a cell of a table."""
+    if value is None:
+        return "none"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(entry, (str, int, float)) for entry in value):
+        return ", ".join(str(entry) for entry in value)
+    return json.dumps(value, ensure_ascii=False)
+
+
 def is_whole(value: object) -> bool:
     """Whether a JSON value is a whole number: to Python `true` is an int, too."""
     return isinstance(value, int) and not isinstance(value, bool)

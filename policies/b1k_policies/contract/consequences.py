@@ -7,13 +7,13 @@ was trained otherwise. The rows of `fields` name these functions.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from b1k_envs.r1pro import ACTION_SLICES, CONTROL_HZ
+from b1k_policies.contract.codecs import as_text
 
 if TYPE_CHECKING:
     from b1k_policies.contract.contract import EvalContract
@@ -31,12 +31,10 @@ USED: Words = ("{ours} is used", "the model's numbers are read as something that
 
 
 def shown(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    """Return a JSON value as people write it, with figures rounded to 0.001."""
+    """Return a JSON value as it stands in a sentence, with figures rounded to 0.001."""
     if isinstance(value, list) and all(isinstance(entry, float) for entry in value):
         value = [round(entry, 3) for entry in value]
-    if isinstance(value, list) and all(isinstance(entry, (str, int, float)) for entry in value):
-        return ", ".join(map(str, value))
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return "null" if value is None else as_text(value)
 
 
 def column_name(column: int) -> str:

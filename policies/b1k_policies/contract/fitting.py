@@ -1,4 +1,4 @@
-"""Choosing a checkpoint's preset when nobody names one: by its sizes, or by its card.
+"""The contract that fills in what nobody states: a preset that is named, or that fits the sizes.
 
 There are two sizes: that of the pictures, which decides the bytes that are sent, and the one to
 which the geometry encoder inside the model brings its pictures (`da3_process_res`). In the cards
@@ -13,9 +13,12 @@ processor).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from b1k_policies.contract.codecs import ContractValueError
+from b1k_policies.contract.contract import EvalContract
+from b1k_policies.contract.fields import FIELDS
 from b1k_policies.contract.presets import CARD_CONFIG, PRESETS
 from b1k_policies.contract.reading import CONFIG_FILE, CONTRACT_FILE, Reading, Statement
 
@@ -23,19 +26,82 @@ FAMILY_IMAGE_SIZE = 224
 """Width and height of the pictures in the family's public code [px]."""
 
 
-def fit_preset(
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """The contract that fills in the fields that nobody states.
+
+    Attributes:
+        contract: Its values; None where every field is stated.
+        source: What to call it.
+        own: Whether the checkpoint's file departs from it on purpose, as it names itself.
+        fitted_by: By what it was chosen, in words, where nobody named it; the files must agree
+            with it then.
+    """
+
+    contract: EvalContract | None = None
+    source: str = ""
+    own: bool = False
+    fitted_by: str = ""
+
+    def says(self, name: str) -> Statement | None:
+        """Return its value of a field."""
+        if self.contract is None or name not in FIELDS:
+            return None
+        return Statement(name=name, value=getattr(self.contract, name), where=self.source)
+
+
+def find_base(
+    folder: Path | None,
+    stated: Mapping[str, Statement],
+    by_hand: Mapping[str, Statement],
+    config: Reading,
+) -> Base:
+    """Find the base of a checkpoint for which none is named by hand.
+
+    Args:
+        folder: The checkpoint's folder, or None.
+        stated: What its files state.
+        by_hand: Fields that were spelt out by hand.
+        config: Its config.json.
+
+    Raises:
+        ContractValueError: Fields are missing and nothing names a base, or no preset fits.
+    """
+    missing = ", ".join(name for name in FIELDS if name not in {*stated, *by_hand})
+    if folder is None or set(by_hand) >= set(FIELDS):
+        if missing:
+            raise ContractValueError(
+                f'the contract lacks {missing}; say them, or name a base, as in "base": "v17"'
+            )
+        return Base()
+    called, based = stated.get("name"), stated.get("base")
+    if called is None or called.value in PRESETS:
+        size = by_hand.get("image_size")
+        chosen = _fit_preset(folder, stated, config, None if size is None else size.value)
+        by = "its image size; no file names it"
+        if "image_size" not in stated:
+            by = (
+                "the size inside its geometry encoder; no file names it or states that of the "
+                "pictures"
+            )
+        return Base(contract=PRESETS[chosen], source=f"preset {chosen}", fitted_by=by)
+    if based is not None:
+        return Base(contract=PRESETS[based.value], source=f"base {based.value}", own=True)
+    if missing:
+        raise ContractValueError(
+            f"{folder}: {called.where} says {called.value!r}, which is none of the presets "
+            f"({', '.join(PRESETS)}), and nothing states {missing}; say them in {CONTRACT_FILE}, "
+            f'or a base ("base": "v17"), or pass --contract'
+        )
+    return Base(own=True)
+
+
+def _fit_preset(
     folder: Path, stated: Mapping[str, Statement], config: Reading, set_size: int | None
 ) -> str:
     """Choose the preset that fits the sizes of a checkpoint.
 
-    Args:
-        folder: The checkpoint's folder, for messages.
-        stated: What its files state.
-        config: Its config.json.
-        set_size: `--set image_size` [px]; used when no file states the size of the pictures.
-
-    Returns:
-        A key of `PRESETS`.
+    `set_size` is `--set image_size` [px], used when no file states the size of the pictures.
 
     Raises:
         ContractValueError: No preset fits, or several do and the files name none of them.
@@ -91,13 +157,6 @@ def presets_of(size: int | None, inside: int | None) -> list[str]:
         for name, preset in PRESETS.items()
         if size in (None, preset.image_size) and inside in (None, preset.geometry_size)
     ]
-
-
-def how_it_fits(stated: Mapping[str, Statement]) -> str:
-    """Say by what a preset was chosen."""
-    if "image_size" in stated:
-        return "its image size; no file names it"
-    return "the size inside its geometry encoder; no file names it or states that of the pictures"
 
 
 def _sizes(picture: Statement | None, inside: Statement | None, set_size: int | None) -> str:

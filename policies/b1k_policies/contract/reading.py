@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from b1k_envs.errors import UsageError
 from b1k_policies.contract.codecs import ContractValueError
 from b1k_policies.contract.fields import FIELDS, FORMAT
 from b1k_policies.contract.presets import read_fields
@@ -90,7 +91,7 @@ class Reading:
     @property
     def not_understood(self) -> list[str]:
         """`FILE:key: value` of each key not understood, and what to do about it."""
-        return [str(each) for each in self.unread]
+        return [*map(str, self.unread)]
 
     def value(self, dotted: str) -> Any:  # noqa: ANN401 - any JSON value
         """Return the value at a dotted key, or None."""
@@ -137,6 +138,29 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise ContractValueError(f"{path} must hold a JSON object, got {type(document).__name__}")
     return document
+
+
+def read_folder(folder: Path | None) -> tuple[Reading, Reading]:
+    """Read EVAL_CONTRACT.json and config.json of a folder; without a folder both are empty.
+
+    Raises:
+        UsageError: The folder does not exist or has no config.json.
+        ContractValueError: A file does not hold a JSON object.
+    """
+    if folder is None:
+        return Reading(), Reading()
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder; give the folder of a checkpoint")
+    if not (folder / CONFIG_FILE).is_file():
+        there = ", ".join(sorted(entry.name for entry in folder.iterdir())[:8]) or "nothing"
+        raise UsageError(
+            f"{folder} has no {CONFIG_FILE}, so it is no checkpoint folder; it holds {there}"
+        )
+    contract_path = folder / CONTRACT_FILE
+    contract_file = (
+        read_contract_file(read_json(contract_path)) if contract_path.is_file() else Reading()
+    )
+    return contract_file, read_config(read_json(folder / CONFIG_FILE))
 
 
 def read_contract_file(document: Mapping[str, Any]) -> Reading:

@@ -6,16 +6,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from b1k_envs.errors import ContractMismatchError
 from b1k_policies.contract.contract import EvalContract
 from b1k_policies.contract.fields import FIELDS, json_value
+from b1k_policies.contract.fitting import Base
 from b1k_policies.contract.presets import CARD_CONFIG
 from b1k_policies.contract.reading import CONFIG_FILE, CONTRACT_FILE, Reading, Statement
-from b1k_policies.contract.statistics import Unsettled, told
 
 _FIELDS_OF_FIGURE: Mapping[str, tuple[str, ...]] = {
     "intrinsics": ("native_intrinsics", "scale_intrinsics", "image_size"),
@@ -35,17 +35,6 @@ def fields_of_figure(name: str) -> tuple[str, ...]:
     return _FIELDS_OF_FIGURE.get(name.split(".")[0], ())
 
 
-def as_text(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    """Return a JSON value as text for a cell of a table."""
-    if value is None:
-        return "none"
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and all(isinstance(entry, (str, int, float)) for entry in value):
-        return ", ".join(str(entry) for entry in value)
-    return json.dumps(value, ensure_ascii=False)
-
-
 @dataclass(frozen=True, kw_only=True)
 class ConflictRow:
     """One row of a conflict's table.
@@ -63,6 +52,17 @@ class ConflictRow:
     where: str
     other: Any
     other_where: str
+
+    @classmethod
+    def between(cls, says: Statement, other: Statement) -> ConflictRow:
+        """Return the row of a file's statement and of another one about the same."""
+        return cls(
+            name=says.name,
+            stated=json_value(says.name, says.value),
+            where=says.where,
+            other=json_value(says.name, other.value),
+            other_where=other.where,
+        )
 
     def __str__(self) -> str:
         return (
@@ -169,56 +169,46 @@ class ResolvedContract:
 def find_remarks(
     contract: EvalContract,
     sources: Mapping[str, FieldSource],
+    base: Base,
     *,
-    base: EvalContract | None,
-    base_source: str,
-    fitted: str | None,
-    by_hand: Sequence[str],
+    by_hand: Iterable[str],
     contract_file: Reading,
     config: Reading,
-    unsettled: Sequence[Unsettled] = (),
-    also: Sequence[str] = (),
+    also: Sequence[str],
 ) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
     """Collect what a person should read about a contract.
 
     Args:
         contract: The contract that was found.
         sources: Where each field came from.
-        base: The contract that filled in what nobody stated; None if every field was stated.
-        base_source: What to call the base.
-        fitted: By what the base was chosen, in words; None if somebody named it.
+        base: What filled in the fields that nobody stated.
         by_hand: Fields that were spelt out by hand.
         contract_file: What EVAL_CONTRACT.json says.
         config: What config.json says.
-        unsettled: Mentions of normalised numbers that are ignored.
         also: Remarks that were made earlier.
 
     Returns:
         (all remarks in order, the remarks about one field by field).
     """
-    by_field: dict[str, tuple[str, ...]] = {
-        name: (text,) for name in by_hand if (text := _departure(name, contract, sources, base))
-    }
-    departures = [text for texts in by_field.values() for text in texts]
+    departures = {n: (text,) for n in by_hand if (text := _departure(n, contract, sources, base))}
     rows = tuple(_crossed_rows(contract))
-    if rows:
-        by_field["extrinsics_rows"] = (*by_field.get("extrinsics_rows", ()), *rows)
     remarks = []
     if config.document and not contract_file.document:
         remarks.append(f"the checkpoint has no {CONTRACT_FILE}")
-    remarks += _unread(contract_file)
-    if unsettled:
-        remarks.append(f"{told(unsettled)}: not honoured, numbers are sent and executed without")
-    remarks += also
-    if fitted is not None and sources["name"].by_default:
-        remarks.append(f"taken for {contract.name} by {fitted}")
-    remarks += [*departures, *_not_the_cards(config, base), *rows]
+    remarks += [*_unread(contract_file), *also]
+    if base.fitted_by and sources["name"].by_default:
+        remarks.append(f"taken for {contract.name} by {base.fitted_by}")
+    remarks += [text for (text,) in departures.values()]
+    remarks += [*_not_the_cards(config, base), *rows]
     if contract.misaligned_deltas:
         columns = ", ".join(map(str, contract.misaligned_deltas))
         remarks.append(f"offsets of columns {columns} are added to another joint's position")
-    defaults = [n for n, info in FIELDS.items() if info.sure == "open" and sources[n].by_default]
+    defaults = [n for n, row in FIELDS.items() if row.sure == "open" and sources[n].by_default]
     if defaults:
-        remarks.append(f"open, and taken from {base_source} unproven: {', '.join(defaults)}")
+        remarks.append(f"open, and taken from {base.source} unproven: {', '.join(defaults)}")
+    by_field: dict[str, tuple[str, ...]] = {**departures}
+    if rows:
+        by_field["extrinsics_rows"] = (*departures.get("extrinsics_rows", ()), *rows)
     return tuple(remarks), by_field
 
 
@@ -231,29 +221,24 @@ def _unread(contract_file: Reading) -> Iterator[str]:
 
 
 def _departure(
-    name: str,
-    contract: EvalContract,
-    sources: Mapping[str, FieldSource],
-    base: EvalContract | None,
+    name: str, contract: EvalContract, sources: Mapping[str, FieldSource], base: Base
 ) -> str | None:
     """Return the remark on a field that was set by hand to another value than the base's."""
-    info, value = FIELDS[name], getattr(contract, name)
-    firm = info.effect != "label" and info.sure in ("card", "public")
-    if base is None or not firm or value == getattr(base, name):
+    row, value, usual = FIELDS[name], getattr(contract, name), base.says(name)
+    firm = row.effect != "label" and row.sure in ("card", "public")
+    if usual is None or base.contract is None or not firm or value == usual.value:
         return None
-    ours = json.dumps(json_value(name, value))
-    theirs = json.dumps(json_value(name, getattr(base, name)))
-    return f"{name} is {ours} ({sources[name].source}), against {theirs} of {base.name}"
+    ours, theirs = (json.dumps(json_value(name, each)) for each in (value, usual.value))
+    return f"{name} is {ours} ({sources[name].source}), against {theirs} of {base.contract.name}"
 
 
-def _not_the_cards(config: Reading, base: EvalContract | None) -> Iterator[str]:
-    if base is None:
-        return
-    for key, wanted in CARD_CONFIG.get(base.name, {}).items():
+def _not_the_cards(config: Reading, base: Base) -> Iterator[str]:
+    name = "" if base.contract is None else base.contract.name
+    for key, wanted in CARD_CONFIG.get(name, {}).items():
         found = config.value(key)
         if found is not None and found != wanted:
             yield (
-                f"{CONFIG_FILE}:{key} is {json.dumps(found)}, the card of {base.name} says "
+                f"{CONFIG_FILE}:{key} is {json.dumps(found)}, the card of {name} says "
                 f"{json.dumps(wanted)}: perhaps another model of the same image size"
             )
 

@@ -211,7 +211,7 @@ def refuse_unsettled(folder: Path | None, left: Sequence[Unsettled]) -> None:
         return
     fields = " and ".join(dict.fromkeys(each.field for each in left))
     raise ContractValueError(
-        f"{folder}: {told(left)}. The state would be sent, and the actions executed, without. Say "
+        f"{folder}: {_told(left)}. The state would be sent, and the actions executed, without. Say "
         f"what is meant of {fields} by --set FIELD=mean_std, quantiles or min_max, for which the "
         "numbers are taken from the checkpoint's files, or --set FIELD=none where nothing is "
         "normalised, or the model does it by itself; anything else needs code (docs/contract.md); "
@@ -219,11 +219,15 @@ def refuse_unsettled(folder: Path | None, left: Sequence[Unsettled]) -> None:
     )
 
 
-def told(left: Sequence[Unsettled]) -> str:
-    """Return the mentions of normalised numbers as a sentence."""
-    whys = dict.fromkeys(f"{each.where} speaks of normalised proprio or actions, {each.why}"
-                         for each in left)  # fmt: skip
-    return "; ".join(whys)
+def not_honoured(left: Sequence[Unsettled]) -> list[str]:
+    """Return the remark on mentions that are ignored, if there are any."""
+    text = f"{_told(left)}: not honoured, numbers are sent and executed without"
+    return [text] if left else []
+
+
+def _told(left: Sequence[Unsettled]) -> str:
+    whys = (f"{each.where} speaks of normalised proprio or actions, {each.why}" for each in left)
+    return "; ".join(dict.fromkeys(whys))
 
 
 # --- settling --------------------------------------------------------------------------------

@@ -68,8 +68,8 @@ class ChunkFacts:
         skipped: Number of rows at the start that are not executed.
         state: float32 [23], the present state as a command; NaN where the observation does not
             tell it (the base's velocity in 2025, which is given in the world frame).
-            limits: float64 [23, 2], lowest and highest command the robot can follow, same units.
-            parts: Facts about each part of the robot.
+        limits: float64 [23, 2], lowest and highest command the robot can follow, same units.
+        parts: Facts about each part of the robot.
     """
 
     actions: Float32Array

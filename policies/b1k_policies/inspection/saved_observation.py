@@ -18,6 +18,7 @@ import numpy as np
 
 from b1k_envs.base import VIEWS, Float32Array, Observation, ProtocolYear, UInt8Array, View
 from b1k_envs.errors import UsageError
+from b1k_envs.poses import are_rigid
 from b1k_envs.r1pro import PROPRIO_DIM
 
 FORMAT = "b1k-eval-observation/1"
@@ -33,8 +34,6 @@ _REQUIRED = (
     *(f"images.{view}" for view in VIEWS),
     *(f"camera_to_base.{view}" for view in VIEWS),
 )
-_RIGID = 1e-3
-"""How far a pose's rotation may be from orthonormal; float32 and quaternions leave 1e-6."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -172,7 +171,7 @@ def _problems(arrays: Mapping[str, Any]) -> Iterator[str]:
         pose: Float32Array = arrays[f"camera_to_base.{view}"]
         wrong = list(_not_float32(f"camera_to_base.{view}", pose, (4, 4)))
         yield from wrong
-        if not wrong and not _is_rigid(pose):
+        if not wrong and not are_rigid(pose[None]):
             yield f"camera_to_base.{view} is no pose: a rotation, a position, and 0 0 0 1"
 
 
@@ -181,11 +180,3 @@ def _not_float32(name: str, array: Any, shape: tuple[int, ...]) -> Iterator[str]
         yield f"{name} must be float32 {list(shape)}, got {array.dtype} {list(array.shape)}"
     elif not np.isfinite(array).all():
         yield f"{name} holds a number that is not finite"
-
-
-def _is_rigid(pose: Float32Array) -> bool:
-    rotation = pose[:3, :3].astype(np.float64)
-    # A mirrored frame is orthonormal, too, and no camera has one.
-    orthonormal = np.abs(rotation @ rotation.T - np.eye(3)).max() < _RIGID
-    right_handed = np.linalg.det(rotation) > 0
-    return bool(orthonormal and right_handed and (pose[3] == (0, 0, 0, 1)).all())

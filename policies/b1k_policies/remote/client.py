@@ -55,7 +55,7 @@ from b1k_policies.remote.wire.metadata import (
     read_info,
 )
 from b1k_policies.remote.wire.pictures import require_torch, resized
-from b1k_policies.xvla.preflight import probe_observation
+from b1k_policies.xvla.checks.preflight import probe_observation
 
 MOST_RECONNECTIONS = 3
 """Reconnections in an episode, by the 2026 rules."""

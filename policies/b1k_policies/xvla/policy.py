@@ -23,35 +23,24 @@ from b1k_policies.base import ActionChunk, EpisodeInfo, Policy, Query, Resizing
 from b1k_policies.contract.resolving import resolve
 from b1k_policies.seeding import inference_seed, seeded
 from b1k_policies.xvla.actions import decode, executable
-from b1k_policies.xvla.base_frame import frame_doubt
 from b1k_policies.xvla.batch import Batch, build_batch, extract_proprio
-from b1k_policies.xvla.code.hints import mask_doubt
-from b1k_policies.xvla.code.required_packages import package_advice, words
+from b1k_policies.xvla.checks.preflight import probe_observation
+from b1k_policies.xvla.checks.trial import Trial, is_the_machines
 from b1k_policies.xvla.code.surroundings import packages_of, switches
-from b1k_policies.xvla.files.checkpoint import CheckpointError, CheckpointRequest, locate
+from b1k_policies.xvla.files.checkpoint import CheckpointRequest, locate
 from b1k_policies.xvla.heads import (
     PROGRESS_HEAD,
     SKILL_HEAD,
     HeadTap,
     read_progress,
     read_skills,
-    unreadable,
 )
-from b1k_policies.xvla.model import load_model, pick_device, require_torch
-from b1k_policies.xvla.preflight import (
-    POSE_INPUTS,
-    check_heads,
-    check_statistics,
-    probe_observation,
-    read_signature,
-)
-from b1k_policies.xvla.sensitivity import OTHER_WORDS, STEPS, Sensitivity, try_inputs
+from b1k_policies.xvla.loading.model import load_model, pick_device, require_torch
 from b1k_policies.xvla.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     import torch
 
-_PROBE_SEED = 0
 _CAST = ("image_input", "proprio", "skill_progress")
 """What follows the weights' dtype. Poses and K stay float32: bfloat16 would round 95.2 to 95."""
 
@@ -80,6 +69,11 @@ class XVLAPolicy(Policy):
         resolved: Its contract, with the source of every field.
         contract: The contract itself.
         model: The loaded model.
+        generate: Its `generate_actions`, compiled if that was asked for.
+        signature: How that is called.
+        tokenizer: The checkpoint's tokenizer.
+        skill_head: Where its skills are read.
+        progress_head: Where its progress is read.
         remarks: What a person should read before trusting a result.
         forced: Whether the contract overrules the checkpoint's files or its model.
         doubts: Those of the remarks that may spoil a result, by field of the contract.
@@ -126,20 +120,16 @@ class XVLAPolicy(Policy):
         self.contract = contract = self.resolved.contract
         _check_forced_skill(request, contract.skill_count)
         device = pick_device(request.device)
-        self._tokenizer = Tokenizer(self.checkpoint.folder, contract.language_length)
+        self.tokenizer = Tokenizer(self.checkpoint.folder, contract.language_length)
         self.model = load_model(self.checkpoint, contract, device)
-        self._skill_head = HeadTap(self.model.model, SKILL_HEAD)
-        self._progress_head = HeadTap(self.model.model, PROGRESS_HEAD)
+        self.skill_head = HeadTap(self.model.model, SKILL_HEAD)
+        self.progress_head = HeadTap(self.model.model, PROGRESS_HEAD)
         self.name = contract.name
         self.chunk_length = contract.executed_steps
         self.skipped_rows = contract.first_action
         self._ids: dict[str, torch.Tensor] = {}
         self._episode: EpisodeInfo | None = None
         self._inference = 0
-        self.refusal: CheckpointError | None = None
-        self.doubts: dict[str, str] = {}
-        self.remarks: tuple[str, ...] = ()
-        self.forced = self.resolved.is_forced
         self.prompt = contract.prompt
         self.resize = Resizing(
             size=contract.image_size,
@@ -148,9 +138,20 @@ class XVLAPolicy(Policy):
         )
         self._protocol: ProtocolYear = protocol
         self._instruction = instruction
-        self.remarks = self._preflight(
-            protocol, instruction, keep_refusal=keep_refusal, tried=tried
-        )
+        trial = Trial(self, protocol, instruction)
+        self.signature = trial.signature
+        self.generate: Callable[..., torch.Tensor] = self.model.model.generate_actions  # type: ignore[assignment]
+        if request.compile:
+            import torch
+
+            # Otherwise compiled code has a noise of its own, and a batch another than its singles.
+            self.generate = torch.compile(self.generate, options={"fallback_random": True})
+        if not tried:
+            trial.ask(keep_refusal=keep_refusal)
+        self.remarks = tuple(trial.remarks)
+        self.doubts = trial.doubts
+        self.refusal = trial.refusal
+        self.forced = trial.forced
         if self.forced:
             self.name += " (forced)"
         forced = ", forced" if self.forced else ""
@@ -193,7 +194,7 @@ class XVLAPolicy(Policy):
         try:
             prediction = self.predict(batch, [query.seed for query in queries])
         except Exception as error:
-            if _is_the_machines(error):
+            if is_the_machines(error):
                 raise HostFaultError(f"{type(error).__name__}: {error}") from error
             raise
         return self.read(prediction, queries)
@@ -242,12 +243,12 @@ class XVLAPolicy(Policy):
 
     def close(self) -> None:
         """Unhook and forget the model."""
-        self._skill_head.remove()
-        self._progress_head.remove()
+        self.skill_head.remove()
+        self.progress_head.remove()
         if not hasattr(self, "model"):
             return
         on_gpu = self.model.device.type == "cuda"
-        del self.model, self._generate
+        del self.model, self.generate
         if on_gpu:
             import torch
 
@@ -262,7 +263,7 @@ class XVLAPolicy(Policy):
         instructions = [self.contract.prompt or query.instruction for query in queries]
         for instruction in instructions:
             if instruction not in self._ids:
-                self._ids[instruction] = self._tokenizer.ids(instruction)
+                self._ids[instruction] = self.tokenizer.ids(instruction)
         return build_batch(
             [query.observation for query in queries],
             self.contract,
@@ -292,13 +293,13 @@ class XVLAPolicy(Policy):
         dtype = getattr(torch, self.contract.dtype)
         arguments: dict[str, Any] = {
             name: batch[name].to(device=device, dtype=dtype if name in _CAST else None)
-            for name in (self._signature.names if steps is None else batch)
+            for name in (self.signature.names if steps is None else batch)
         }
-        if self._signature.steps is not None:
-            arguments[self._signature.steps] = steps or self.contract.denoising_steps
+        if self.signature.steps is not None:
+            arguments[self.signature.steps] = steps or self.contract.denoising_steps
         plain: Callable[..., torch.Tensor] = self.model.model.generate_actions  # type: ignore[assignment]
-        generate = self._generate if steps is None else plain
-        for head in (self._skill_head, self._progress_head):
+        generate = self.generate if steps is None else plain
+        for head in (self.skill_head, self.progress_head):
             head.take(count)  # nothing of an inference that broke off
         with ExitStack() as stack:
             stack.enter_context(self.model.code.active())
@@ -309,8 +310,8 @@ class XVLAPolicy(Policy):
             predicted = generate(**arguments)
         return Prediction(
             actions=self._checked(predicted, count),
-            skill_logits=self._skill_head.take(count),
-            progress=self._progress_head.take(count),
+            skill_logits=self.skill_head.take(count),
+            progress=self.progress_head.take(count),
         )
 
     def absolute(self, prediction: Prediction, queries: Sequence[Query]) -> Float32Array:
@@ -373,127 +374,6 @@ class XVLAPolicy(Policy):
         actions: Float32Array = predicted.detach().float().cpu().numpy()
         return actions
 
-    def _preflight(
-        self, protocol: ProtocolYear, task: str | None, *, keep_refusal: bool, tried: bool
-    ) -> tuple[str, ...]:
-        """Compare model and contract, and try one inference on a made-up observation."""
-        contract, request = self.contract, self.request
-        instruction = contract.prompt or task or "try"
-        probe = Query(
-            observation=probe_observation(protocol), instruction=instruction, seed=_PROBE_SEED
-        )
-        batch = self.prepare([probe])
-        stated = not self.resolved.sources["denoising_steps"].by_default
-        self._signature = read_signature(
-            self.model.model, list(batch), contract, steps_stated=stated
-        )
-        wrong, remarks = check_heads(self._skill_head, self._progress_head, contract)
-        if (kept := check_statistics(self.model.model, self.resolved)) is not None:
-            wrong.append(kept)
-        if wrong and not request.force_contract:
-            raise ContractMismatchError(f"{self.checkpoint.origin}: {'; '.join(wrong)}")
-        self.forced = self.forced or bool(wrong)
-        remarks = [
-            *self.checkpoint.remarks,
-            *self.resolved.remarks,
-            *self.model.remarks,
-            *self._signature.remarks,
-            *(f"forced: {text}" for text in wrong),
-            *remarks,
-        ]
-        if self._tokenizer.count(instruction) > contract.language_length:
-            remarks.append(
-                f"the prompt has {self._tokenizer.count(instruction)} tokens and is cut to "
-                f"{contract.language_length}"
-            )
-        if contract.prompt is not None and task is not None and contract.prompt != task:
-            remarks.append(f"the contract's prompt is sent, not the task's own: {task!r}")
-        if (doubt := mask_doubt(self.checkpoint.code_root, self.resolved)) is not None:
-            remarks.append(doubt)
-            self.doubts["proprio_mask"] = doubt
-        if (doubt := frame_doubt(contract, protocol)) is not None:
-            remarks.append(doubt)
-            if protocol == "2026":
-                self.doubts["base_qvel_frame"] = doubt
-        self._generate: Callable[..., torch.Tensor] = self.model.model.generate_actions  # type: ignore[assignment]
-        if request.compile:
-            import torch
-
-            # Otherwise compiled code has a noise of its own, and a batch another than its singles.
-            self._generate = torch.compile(self._generate, options={"fallback_random": True})
-        if tried:
-            return tuple(remarks)
-        try:
-            prediction = self._tried(probe, batch)
-        except CheckpointError as error:
-            if not keep_refusal:
-                raise
-            self.refusal = error
-            return tuple(remarks)
-        for head, output in (
-            (self._skill_head, prediction.skill_logits),
-            (self._progress_head, prediction.progress),
-        ):
-            if head.module is not None and output is None:
-                remarks.append(f"generate_actions does not call {head.name}: nothing to read")
-        unread, untold, doubt = self._try_inputs(probe, batch)
-        if unread is not None:
-            if not request.force_contract:
-                raise ContractMismatchError(f"{self.checkpoint.origin}: {unread}")
-            self.forced = True
-            remarks.append(f"forced: {unread}")
-        if doubt is not None:
-            self.doubts["posed"] = doubt
-        return (*remarks, *filter(None, (untold, doubt)))
-
-    def _try_inputs(self, probe: Query, batch: Batch) -> tuple[str | None, str | None, str | None]:
-        """Ask with one input changed at a time; see `Sensitivity.words`."""
-        contract, sent = self.contract, {name: batch[name] for name in self._signature.names}
-        posed = None
-        if not contract.posed and self._signature.takes_poses:
-            whole = replace(contract, posed=True)
-            with_poses = build_batch([probe.observation], whole, batch["input_ids"])
-            posed = sent | {name: with_poses[name] for name in POSE_INPUTS}
-        steps = min(STEPS, contract.denoising_steps)
-
-        def ask(questions: Batch, count: int) -> Float32Array:
-            return self.predict(questions, [probe.seed] * count, steps=steps).actions
-
-        try:
-            found = try_inputs(ask, sent, self._tokenizer.ids(OTHER_WORDS), contract, posed)
-        except Exception as error:
-            if _is_the_machines(error):
-                raise
-            found = Sensitivity(untold=f"a trial of its inputs failed ({error})")
-        return found.words
-
-    def _tried(self, probe: Query, batch: Batch) -> Prediction:
-        """One inference whose answer does not count."""
-        try:
-            prediction = self.predict(batch, [probe.seed])
-            self.read(prediction, [probe])
-            wrong = unreadable(prediction.skill_logits, prediction.progress, self.contract)
-            if wrong and not self.request.force_contract:
-                raise ContractMismatchError(f"{self.checkpoint.origin}: {'; '.join(wrong)}")
-        except ContractMismatchError:
-            raise
-        except B1kEvalError as error:
-            raise CheckpointError(f"{self.checkpoint.origin}: trial inference: {error}") from error
-        except Exception as error:
-            compiled = " (compiled; try without --compile)" if self.request.compile else ""
-            advice = package_advice(error)
-            if advice is None and self.contract.dtype != "float32" and "type" in str(error):
-                advice = (
-                    f"weights of {self.contract.dtype} meet float32 where the code switches "
-                    "autocast off, as DA3's camera encoder does: "
-                    f"--set dtype=float32 --autocast {self.contract.dtype}"
-                )
-            raise CheckpointError(
-                f"{self.checkpoint.origin}: generate_actions failed in a trial inference"
-                f"{compiled}: {words(error)}{'' if advice is None else f'; {advice}'}"
-            ) from error
-        return prediction
-
 
 def _load_again(
     request: CheckpointRequest,
@@ -507,15 +387,6 @@ def _load_again(
     if free and pick_device(request.device).type == "cuda":
         request = replace(request, device=f"cuda:{gpu}")
     return XVLAPolicy(request, protocol, instruction=instruction, tried=True)
-
-
-def _is_the_machines(error: Exception) -> bool:
-    """Whether an exception tells of the machine and not of the model."""
-    import torch
-
-    out_of_memory = (MemoryError, torch.cuda.OutOfMemoryError)
-    lost = isinstance(error, RuntimeError) and str(error).startswith("CUDA error")
-    return isinstance(error, out_of_memory) or lost
 
 
 def _check_forced_skill(request: CheckpointRequest, count: int) -> None:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from b1k_eval.cli.main import app
 from b1k_policies.contract.presets import V17
 from b1k_policies.xvla.batch import build_batch
-from b1k_policies.xvla.sensitivity import INTRINSICS, POSES, try_inputs
+from b1k_policies.xvla.checks.sensitivity import INTRINSICS, POSES, try_inputs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

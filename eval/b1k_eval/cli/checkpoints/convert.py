@@ -35,7 +35,7 @@ def convert(
     Nothing of the pickle is executed where it holds tensors only. It is left as it is.
     """
     from b1k_policies.xvla.files.converting import convert as converted
-    from b1k_policies.xvla.model import require_torch
+    from b1k_policies.xvla.loading.model import require_torch
 
     require_torch()
     try:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from b1k_envs.base import VIEWS, Float32Array, Observation, ProtocolYear, UInt8Array, View
+from b1k_envs.poses import are_rigid, camera_matrices
 from b1k_envs.r1pro import (
     CAM_REL_POSES_KEY,
     CAMERAS,
@@ -26,7 +27,6 @@ from b1k_envs.r1pro import (
 )
 from b1k_policies.remote.wire import keys
 from b1k_policies.remote.wire.limits import WireError
-from b1k_policies.remote.wire.poses import camera_poses, check_rigid
 
 Channels = Literal["rgba", "rgb"]
 
@@ -292,8 +292,22 @@ def _told(
     poses = _numbers(block, _POSES, np.float32)
     if count != 1 or poses.shape != (len(VIEWS), 4, 4):
         raise _wrong(_POSES, poses, f"float32 [{len(VIEWS)}, 4, 4], and of one env")
-    check_rigid(poses)
+    # A pose with a number that is not finite is passed on, as the evaluator does.
+    if not are_rigid(poses[np.isfinite(poses).all(axis=(1, 2))]):
+        raise WireError("a pose must be a rotation, a position, and 0 0 0 1")
     return step, MappingProxyType(dict(zip(VIEWS, poses, strict=True)))
+
+
+def camera_poses(recorded: Float32Array) -> MappingProxyType[View, Float32Array]:
+    """Return the matrices of a received `cam_rel_poses`; see `b1k_envs.poses.camera_matrices`.
+
+    Raises:
+        WireError: A quaternion is finite and its length is not 1.
+    """
+    try:
+        return camera_matrices(recorded)
+    except ValueError as error:
+        raise WireError(str(error)) from error
 
 
 def _wrong(key: str, found: npt.NDArray[Any], wanted: str) -> WireError:

@@ -12,8 +12,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from b1k_envs.errors import UnavailableError, UsageError
-from b1k_policies.contract.reading import CONFIG_FILE, read_json
-from b1k_policies.contract.resolving import read_folder
+from b1k_policies.contract.reading import CONFIG_FILE, read_folder, read_json
 
 INSTALL = "pip install 'b1k-eval[xvla]'"
 PICKLES: tuple[str, ...] = ("*.bin", "*.pt", "*.pth", "*.ckpt")

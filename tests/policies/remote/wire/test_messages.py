@@ -27,7 +27,7 @@ from b1k_policies.remote.wire.messages import (
     to_wire,
 )
 from b1k_policies.remote.wire.metadata import ServerInfo, json_value, read_info
-from b1k_policies.remote.wire.poses import camera_poses
+from b1k_policies.remote.wire.observations import camera_poses
 
 HEAD = "robot_r1::robot_r1:zed_link:Camera:0::rgb"
 LEFT = "robot_r1::robot_r1:left_realsense_link:Camera:0::rgb"

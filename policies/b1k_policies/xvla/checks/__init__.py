@@ -1,0 +1,1 @@
+"""Trying a loaded model before the first episode."""

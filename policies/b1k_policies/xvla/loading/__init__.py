@@ -1,0 +1,1 @@
+"""Building a checkpoint's model, and making sure that its weights have reached it."""
