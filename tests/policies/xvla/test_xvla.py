@@ -390,7 +390,7 @@ def test_what_the_machine_does_is_not_the_models_fault(tiny_v17, monkeypatch, ki
     def broken(**arguments):
         raise error
 
-    monkeypatch.setattr(policy, "_generate", broken)
+    monkeypatch.setattr(policy, "generate", broken)
     policy.reset(EPISODE)
     with pytest.raises(HostFaultError, match=type(error).__name__):
         policy.infer(SEEN)
