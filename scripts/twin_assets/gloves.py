@@ -25,18 +25,8 @@ from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.scene import dust_geoms
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.states import DUST_PARTICLES
 from twin_assets import textures
-from twin_assets.meshes import (
-    Int32Array,
-    Mesh,
-    add_mesh,
-    loft,
-    merge,
-    moved,
-    revolve,
-    rounded_box,
-    scaled,
-    superellipse,
-)
+from twin_assets.meshes import Int32Array, Mesh, add_mesh, merge, moved, scaled
+from twin_assets.shapes import loft, revolve, rounded_box, superellipse
 from twin_assets.textures import Parts, add_material, visual, visual_mesh
 
 DUST_RGBA = (0.47, 0.43, 0.37, 1.0)

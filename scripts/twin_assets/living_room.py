@@ -10,16 +10,8 @@ from b1k_envs.mujoco_twin.scenes.turning_on_radio import layout as scene
 from b1k_envs.mujoco_twin.scenes.turning_on_radio.scene import DIAL, DIAL_OFF
 from twin_assets import textures
 from twin_assets.building import add_cameras, add_lights, add_sky, dress_walls
-from twin_assets.meshes import (
-    aimed,
-    annulus,
-    capsule,
-    disc,
-    moved,
-    planar_uv,
-    revolve,
-    rounded_box,
-)
+from twin_assets.meshes import aimed, moved, planar_uv
+from twin_assets.shapes import annulus, capsule, disc, revolve, rounded_box
 from twin_assets.textures import Parts, add_material, visual_mesh, visual_plane
 
 _X, _Y, _H = scene.ROOM_X, scene.ROOM_Y, scene.ROOM_HEIGHT

@@ -7,6 +7,7 @@ itself takes only what hangs on them. Numbers are written so that they read back
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -18,7 +19,7 @@ from b1k_envs.mujoco_twin.engine import GROUP_VISUAL, mujoco
 from twin_assets.textures import PICTURES
 
 _GEOM_TYPES = {mujoco.mjtGeom.mjGEOM_MESH: "mesh", mujoco.mjtGeom.mjGEOM_PLANE: "plane"}
-_VISUAL = {"group": str(GROUP_VISUAL), "contype": "0", "conaffinity": "0", "mass": "0"}
+_VISUAL = {"group": str(GROUP_VISUAL), "contype": "0", "conaffinity": "0"}
 
 
 def write(spec: mujoco.MjSpec, path: Path) -> None:
@@ -60,6 +61,12 @@ def _numbers(values: Any, dtype: type[np.generic] = np.float64) -> str:  # noqa:
     return " ".join(str(value) for value in np.asarray(values, dtype=dtype).ravel())
 
 
+@cache
+def _names() -> dict[bytes, str]:
+    """Return the name of each picture, by its pixels: one serves several textures."""
+    return {draw().tobytes(): name for name, draw in PICTURES.items()}
+
+
 def _texture(asset: ElementTree.Element, texture: Any) -> None:  # noqa: ANN401
     element = ElementTree.SubElement(asset, "texture", name=texture.name)
     if texture.type == mujoco.mjtTexture.mjTEXTURE_SKYBOX:
@@ -72,9 +79,7 @@ def _texture(asset: ElementTree.Element, texture: Any) -> None:  # noqa: ANN401
             "height": str(texture.height),
         }
     else:
-        drawn = bytes(texture.data)
-        name = next(n for n, draw in PICTURES.items() if draw().tobytes() == drawn)
-        element.attrib |= {"type": "2d", "file": f"{name}.png"}
+        element.attrib |= {"type": "2d", "file": f"{_names()[bytes(texture.data)]}.png"}
 
 
 def _material(asset: ElementTree.Element, material: Any) -> None:  # noqa: ANN401

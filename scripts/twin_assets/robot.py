@@ -16,10 +16,11 @@ import numpy as np
 
 from b1k_envs import r1pro
 from b1k_envs.base import Float64Array
-from b1k_envs.mujoco_twin.engine import GROUP_VISUAL, mujoco
+from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.robot.body import PAD_HALF, PAD_INNER
-from twin_assets import meshes
+from twin_assets import meshes, shapes
 from twin_assets.meshes import Mesh
+from twin_assets.textures import add_material, visual_mesh
 
 MATERIALS: dict[str, tuple[tuple[float, float, float], float, float]] = {
     "white": ((0.90, 0.905, 0.91), 0.35, 0.55),
@@ -49,31 +50,21 @@ def add_robot_looks(spec: mujoco.MjSpec) -> None:
     `<link>_looks_<material>` in group `GROUP_VISUAL`, without contact and without mass.
     """
     for name, (rgb, specular, shininess) in MATERIALS.items():
-        spec.add_material(
-            name=f"r1pro_{name}",
-            rgba=[*rgb, 1.0],
+        add_material(
+            spec,
+            f"r1pro_{name}",
+            (*rgb, 1.0),
             specular=specular,
             shininess=shininess,
-            reflectance=0.0,
             emission=0.6 if name == "light" else 0.0,
         )
-    bodies = {body.name: body for body in spec.bodies}
     for link in r1pro.kinematics()["links"]:
         by_material: dict[str, list[Mesh]] = {}
         for material, shape in link_looks(link):
             by_material.setdefault(material, []).append(shape)
-        for material, shapes in by_material.items():
+        for material, parts in by_material.items():
             name = f"{link}_looks_{material}"
-            bodies[link].add_geom(
-                name=name,
-                type=mujoco.mjtGeom.mjGEOM_MESH,
-                meshname=meshes.add_mesh(spec, name, meshes.merge(shapes)),
-                material=f"r1pro_{material}",
-                group=GROUP_VISUAL,
-                contype=0,
-                conaffinity=0,
-                mass=0.0,
-            )
+            visual_mesh(spec, spec.body(link), name, meshes.merge(parts), f"r1pro_{material}")
 
 
 def link_looks(link: str) -> Parts:
@@ -93,18 +84,18 @@ def link_looks(link: str) -> Parts:
 
 def _drum(axis: Vector, centre: Vector, radius: float, half: float, segments: int = 16) -> Mesh:
     """Make a cylinder of half length `half` along an axis."""
-    return meshes.moved(meshes.aimed(meshes.disc(radius, half, segments), axis), centre)
+    return meshes.moved(meshes.aimed(shapes.disc(radius, half, segments), axis), centre)
 
 
 def _band(axis: Vector, centre: Vector, radius: float, half: float, segments: int = 16) -> Mesh:
     """Make the wall of a cylinder, for a dark ring between two shells."""
-    wall = meshes.revolve([(radius, -half), (radius, half)], segments)
+    wall = shapes.revolve([(radius, -half), (radius, half)], segments)
     return meshes.moved(meshes.aimed(wall, axis), centre)
 
 
 def _cap(axis: Vector, base: Vector, radius: float, height: float, segments: int = 14) -> Mesh:
     """Make a flat button standing on a surface at `base`, without the hidden side."""
-    lid = meshes.revolve([(radius, 0), (radius, height), (0, height)], segments)
+    lid = shapes.revolve([(radius, 0), (radius, height), (0, height)], segments)
     return meshes.moved(meshes.aimed(lid, axis), base)
 
 
@@ -127,7 +118,7 @@ def _hull_stack(
 ) -> Mesh:
     """Stack layers (z, inset) of one outline: a plate with bevelled edges, a chassis."""
     rings = [_hull_ring(circles, inset, points, z) for z, inset in levels]
-    return meshes.loft(rings, caps=caps)
+    return shapes.loft(rings, caps=caps)
 
 
 def _cheek(
@@ -164,12 +155,12 @@ def _shell(
     caps: bool = True,
 ) -> Mesh:
     """Make a soft tube along +z or -z through levels (z, half x, half y) [m]."""
-    rings = [meshes.superellipse(hx, hy, exponent, points, z) for z, hx, hy in sorted(levels)]
-    return meshes.moved(meshes.loft(rings, caps=caps), centre)
+    rings = [shapes.superellipse(hx, hy, exponent, points, z) for z, hx, hy in sorted(levels)]
+    return meshes.moved(shapes.loft(rings, caps=caps), centre)
 
 
 def _box(centre: Vector, half: Vector, radius: float, segments: int = 1) -> Mesh:
-    return meshes.moved(meshes.rounded_box(half, radius, segments), centre)
+    return meshes.moved(shapes.rounded_box(half, radius, segments), centre)
 
 
 def _pair(material: str, axis: int, shape: Mesh) -> Parts:
@@ -215,7 +206,7 @@ def _wheel() -> Parts:
     tread = [(0.045, -0.024), (0.063, -0.024), (0.070, -0.015)]
     profile = [*tread, *((radius, -y) for radius, y in reversed(tread))]
     return [
-        ("rubber", meshes.aimed(meshes.revolve(profile, 20), Y)),
+        ("rubber", meshes.aimed(shapes.revolve(profile, 20), Y)),
         ("grey", _drum(Y, (0, 0, 0), 0.046, 0.021, 14)),
     ]
 
@@ -291,13 +282,13 @@ def _arm_base() -> Parts:
     cowl = [(0.066, -0.01), (0.066, 0.012), (0.060, 0.032), (0.054, 0.038), (0.045, 0.038)]
     return [
         ("dark", _band(Y, (0, 0.055, 0), 0.050, 0.028, 18)),
-        ("white", meshes.aimed(meshes.revolve(cowl, 20), Y)),
+        ("white", meshes.aimed(shapes.revolve(cowl, 20), Y)),
     ]
 
 
 def _arm_1() -> Parts:
     levels = [(0.006, 0.049), (0.013, 0.055), (0.034, 0.055), (0.062, 0.036)]
-    neck = meshes.revolve([(radius, y) for y, radius in levels], 18)
+    neck = shapes.revolve([(radius, y) for y, radius in levels], 18)
     return [
         ("white", meshes.aimed(neck, Y)),
         ("dark", _band(X, (0, 0.081, 0), 0.050, 0.0445, 20)),
@@ -411,7 +402,7 @@ _PAD_PROFILE = [
 
 
 def _flat_ring(half_x: float, near: float, far: float, z: float) -> Float64Array:
-    """Make a rectangle between y = near and y = far for `meshes.loft`, float64 [4, 3]."""
+    """Make a rectangle between y = near and y = far for `shapes.loft`, float64 [4, 3]."""
     x = half_x
     return np.array([(x, near, z), (x, far, z), (-x, far, z), (-x, near, z)])
 
@@ -420,11 +411,11 @@ def _finger(side: float) -> Parts:
     """Make a finger whose pad faces -y * side; frame as of the collision pad in `robot.body`."""
     inner, depth, length = -PAD_INNER, 0.003, PAD_HALF[2]
     ribs = [(z, inner + groove) for z, groove in _PAD_PROFILE]
-    pad = meshes.loft([_flat_ring(PAD_HALF[0], y, inner + depth, z) for z, y in ribs])
+    pad = shapes.loft([_flat_ring(PAD_HALF[0], y, inner + depth, z) for z, y in ribs])
     outline = [(-length, 0.0085, 0.0020), (-0.032, 0.0105, 0.0030), (0.005, 0.0110, 0.0050)]
-    back = meshes.loft(
+    back = shapes.loft(
         [
-            np.add(meshes.superellipse(hx, hy, 6.0, 12, z), [0, inner + depth + hy - 0.0005, 0])
+            np.add(shapes.superellipse(hx, hy, 6.0, 12, z), [0, inner + depth + hy - 0.0005, 0])
             for z, hx, hy in (*outline, (0.028, 0.0110, 0.0080))
         ]
     )

@@ -19,7 +19,8 @@ import numpy.typing as npt
 
 from b1k_envs.base import Float64Array, UInt8Array
 from b1k_envs.mujoco_twin.engine import GROUP_VISUAL, mujoco
-from twin_assets.meshes import Mesh, add_mesh, merge, moved, rounded_box
+from twin_assets.meshes import Mesh, add_mesh, merge, moved
+from twin_assets.shapes import rounded_box
 
 Colour = tuple[int, int, int]
 

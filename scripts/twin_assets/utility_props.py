@@ -6,18 +6,8 @@ import numpy as np
 
 from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
-from twin_assets.meshes import (
-    Mesh,
-    capsule,
-    disc,
-    flip,
-    loft,
-    merge,
-    moved,
-    planar_uv,
-    rounded_box,
-    superellipse,
-)
+from twin_assets.meshes import Mesh, flip, merge, moved, planar_uv
+from twin_assets.shapes import capsule, disc, loft, rounded_box, superellipse
 from twin_assets.textures import Parts, add_material, visual_mesh, visual_plane
 
 

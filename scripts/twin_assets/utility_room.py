@@ -19,19 +19,8 @@ from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
 from twin_assets import textures
 from twin_assets.building import add_cameras, add_lights, add_sky, dress_walls
 from twin_assets.gloves import add_glove_looks
-from twin_assets.meshes import (
-    Mesh,
-    capsule,
-    disc,
-    flip,
-    loft,
-    merge,
-    moved,
-    planar_uv,
-    revolve,
-    rounded_box,
-    rounded_rectangle,
-)
+from twin_assets.meshes import Mesh, flip, merge, moved, planar_uv
+from twin_assets.shapes import capsule, disc, loft, revolve, rounded_box, rounded_rectangle
 from twin_assets.textures import Parts, add_material, visual_mesh, visual_plane
 from twin_assets.utility_props import add_basket, add_shelves
 from twin_assets.washer import add_washer_looks

@@ -16,19 +16,16 @@ from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout as scene
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.scene import LED, LED_OFF
 from twin_assets import textures
-from twin_assets.meshes import (
-    Mesh,
-    aimed,
+from twin_assets.meshes import Mesh, aimed, moved, transform
+from twin_assets.shapes import (
     annulus,
     capsule,
     disc,
     loft,
-    moved,
     plate_with_hole,
     revolve,
     rounded_box,
     rounded_rectangle,
-    transform,
 )
 from twin_assets.textures import Parts, add_material, visual_mesh, visual_plane
 

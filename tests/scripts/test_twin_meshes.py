@@ -7,7 +7,7 @@ from collections import Counter
 import mujoco
 import numpy as np
 import pytest
-from twin_assets import meshes
+from twin_assets import meshes, shapes
 from twin_assets.meshes import Mesh
 
 from b1k_envs.errors import UsageError
@@ -31,37 +31,37 @@ def rounded_box_volume(a: float, b: float, c: float, r: float) -> float:
 
 
 SOLIDS = {
-    "box": (meshes.rounded_box((0.1, 0.2, 0.3), 0.0), 0.2 * 0.4 * 0.6),
+    "box": (shapes.rounded_box((0.1, 0.2, 0.3), 0.0), 0.2 * 0.4 * 0.6),
     "rounded box": (
-        meshes.rounded_box((0.1, 0.2, 0.3), 0.05, 24),
+        shapes.rounded_box((0.1, 0.2, 0.3), 0.05, 24),
         rounded_box_volume(0.1, 0.3, 0.5, 0.05),
     ),
-    "rounded to a ball": (meshes.rounded_box((0.1, 0.1, 0.1), 0.1, 24), 4 / 3 * PI * 0.1**3),
-    "ball": (meshes.ball(0.2, 96, 48), 4 / 3 * PI * 0.2**3),
-    "disc": (meshes.disc(0.2, 0.05, 256), PI * 0.2**2 * 0.1),
-    "annulus": (meshes.annulus(0.1, 0.2, 0.05, 256), PI * (0.2**2 - 0.1**2) * 0.1),
+    "rounded to a ball": (shapes.rounded_box((0.1, 0.1, 0.1), 0.1, 24), 4 / 3 * PI * 0.1**3),
+    "ball": (shapes.ball(0.2, 96, 48), 4 / 3 * PI * 0.2**3),
+    "disc": (shapes.disc(0.2, 0.05, 256), PI * 0.2**2 * 0.1),
+    "annulus": (shapes.annulus(0.1, 0.2, 0.05, 256), PI * (0.2**2 - 0.1**2) * 0.1),
     "torus": (
-        meshes.revolve(meshes.superellipse(0.05, 0.05, 2, 128)[:, :2] + [0.2, 0], 128, closed=True),
+        shapes.revolve(shapes.superellipse(0.05, 0.05, 2, 128)[:, :2] + [0.2, 0], 128, closed=True),
         2 * PI**2 * 0.2 * 0.05**2,
     ),
     "capsule": (
-        meshes.capsule((0.1, 0, 0), (0.1, 0.3, -0.4), 0.1, 96, 32),
+        shapes.capsule((0.1, 0, 0), (0.1, 0.3, -0.4), 0.1, 96, 32),
         PI * 0.1**2 * 0.5 + 4 / 3 * PI * 0.1**3,
     ),
     "tapered capsule": (
-        meshes.tapered_capsule((0, 0, 0), (0.3, 0, -0.4), 0.2, 0.05, 96, 32),
+        shapes.tapered_capsule((0, 0, 0), (0.3, 0, -0.4), 0.2, 0.05, 96, 32),
         tapered_volume(0.5, 0.2, 0.05),
     ),
     "tapered capsule downward": (
-        meshes.tapered_capsule((0, 0, 0), (0, 0, -0.5), 0.05, 0.2, 96, 32),
+        shapes.tapered_capsule((0, 0, 0), (0, 0, -0.5), 0.05, 0.2, 96, 32),
         tapered_volume(0.5, 0.2, 0.05),
     ),
     "cone frustum by loft": (
-        meshes.loft([meshes.superellipse(r, r, 2, 256, z) for z, r in ((0, 0.2), (0.3, 0.1))]),
+        shapes.loft([shapes.superellipse(r, r, 2, 256, z) for z, r in ((0, 0.2), (0.3, 0.1))]),
         PI / 3 * 0.3 * (0.2**2 + 0.2 * 0.1 + 0.1**2),
     ),
     "plate with hole": (
-        meshes.plate_with_hole(0.3, 0.4, 0.01, 0.2, segments=256),
+        shapes.plate_with_hole(0.3, 0.4, 0.01, 0.2, segments=256),
         (0.6 * 0.8 - PI * 0.2**2) * 0.02,
     ),
 }
@@ -100,17 +100,17 @@ def test_mujoco_compiles_a_solid_and_draws_it_where_it_was_made(name: str) -> No
 
 @pytest.mark.parametrize("open_mesh", [True, False])
 def test_open_and_inward_surfaces_compile_too(open_mesh: bool) -> None:
-    wall = meshes.revolve([(0.2, 0.0), (0.2, 0.3)], 24)
+    wall = shapes.revolve([(0.2, 0.0), (0.2, 0.3)], 24)
     assert _compiled(wall if open_mesh else meshes.flip(wall)).nmesh == 1
 
 
 def test_flip_turns_the_outside_in() -> None:
-    box = meshes.rounded_box((0.1, 0.2, 0.3), 0.02)
+    box = shapes.rounded_box((0.1, 0.2, 0.3), 0.02)
     assert meshes.flip(box).volume == pytest.approx(-box.volume)
 
 
 def test_a_mirrored_mesh_still_faces_outward() -> None:
-    box = meshes.moved(meshes.rounded_box((0.1, 0.2, 0.3), 0.02), (0.5, 0, 0))
+    box = meshes.moved(shapes.rounded_box((0.1, 0.2, 0.3), 0.02), (0.5, 0, 0))
     mirrored = meshes.scaled(box, (-1, 1, 1))
     assert mirrored.volume == pytest.approx(box.volume)
     assert mirrored.vertices[:, 0].max() == pytest.approx(-0.4)
@@ -118,7 +118,7 @@ def test_a_mirrored_mesh_still_faces_outward() -> None:
 
 @pytest.mark.parametrize("direction", [(1, 0, 0), (0, 0, 1), (0, 0, -1), (1, -2, 3)])
 def test_aimed_takes_up_to_the_direction_without_deforming(direction: tuple[int, ...]) -> None:
-    rod = meshes.moved(meshes.disc(0.01, 0.5), (0, 0, 0.5))
+    rod = meshes.moved(shapes.disc(0.01, 0.5), (0, 0, 0.5))
     turned = meshes.aimed(rod, direction)
     unit = np.array(direction) / np.linalg.norm(direction)
     np.testing.assert_allclose((turned.vertices @ unit).max(), 1.0, atol=1e-9)
@@ -139,7 +139,7 @@ def test_a_normal_follows_a_stretch_as_a_covector() -> None:
 
 
 def test_merge_keeps_all_parts_and_their_volume() -> None:
-    a, b = meshes.ball(0.1), meshes.moved(meshes.ball(0.2), (1, 0, 0))
+    a, b = shapes.ball(0.1), meshes.moved(shapes.ball(0.2), (1, 0, 0))
     both = meshes.merge([a, b])
     assert len(both.faces) == len(a.faces) + len(b.faces)
     assert both.volume == pytest.approx(a.volume + b.volume)
@@ -147,7 +147,7 @@ def test_merge_keeps_all_parts_and_their_volume() -> None:
 
 @pytest.mark.parametrize("exponent", [2.0, 2.5, 4.0, 8.0])
 def test_superellipse_points_satisfy_its_equation(exponent: float) -> None:
-    x, y, z = meshes.superellipse(0.3, 0.1, exponent, 36, z=0.7).T
+    x, y, z = shapes.superellipse(0.3, 0.1, exponent, 36, z=0.7).T
     value = np.abs(x / 0.3) ** exponent + np.abs(y / 0.1) ** exponent
     np.testing.assert_allclose(value, 1.0, atol=1e-9)
     assert set(z) == {0.7}
@@ -156,16 +156,16 @@ def test_superellipse_points_satisfy_its_equation(exponent: float) -> None:
 
 
 def test_a_ball_is_shaded_smoothly_and_a_box_keeps_its_edges() -> None:
-    ball = _compiled(meshes.ball(0.1, 24, 12))
+    ball = _compiled(shapes.ball(0.1, 24, 12))
     outward = ball.mesh_vert / np.linalg.norm(ball.mesh_vert, axis=1, keepdims=True)
     cosines = np.abs(np.sum(ball.mesh_normal * outward, axis=1))
     assert cosines.min() > np.cos(np.radians(4))
-    box = _compiled(meshes.rounded_box((0.1, 0.2, 0.3), 0.0))
+    box = _compiled(shapes.rounded_box((0.1, 0.2, 0.3), 0.0))
     assert len({tuple(n) for n in box.mesh_normal.round(3) + 0.0}) == 6
 
 
 def test_a_hole_in_a_plate_is_open() -> None:
-    plate = meshes.plate_with_hole(0.3, 0.4, 0.01, 0.2, corner=0.03, edge=0.004)
+    plate = shapes.plate_with_hole(0.3, 0.4, 0.01, 0.2, corner=0.03, edge=0.004)
     radius = np.linalg.norm(plate.vertices[:, :2], axis=1)
     assert radius.min() == pytest.approx(0.2)
     corner = np.hypot(0.27 + 0.03 / np.sqrt(2), 0.37 + 0.03 / np.sqrt(2))
@@ -173,7 +173,7 @@ def test_a_hole_in_a_plate_is_open() -> None:
 
 
 def test_planar_uv_covers_one_tile_per_length() -> None:
-    mesh = meshes.planar_uv(meshes.rounded_box((0.1, 0.2, 0.3), 0.0), 0, 2, tile=0.2)
+    mesh = meshes.planar_uv(shapes.rounded_box((0.1, 0.2, 0.3), 0.0), 0, 2, tile=0.2)
     assert mesh.uv is not None
     np.testing.assert_allclose(np.ptp(mesh.uv, axis=0), [1.0, 3.0])
     assert _compiled(mesh).mesh_texcoordnum[0] > 0
@@ -201,14 +201,14 @@ def test_arrays_are_copies_and_read_only() -> None:
             lambda: Mesh(vertices=np.eye(3), faces=np.array([[0, 1, 2]]), uv=np.zeros((2, 2))),
             r"uv must be float64 \[3, 2\], got \[2, 2\]",
         ),
-        (lambda: meshes.rounded_box((0.1, 0.2, 0.3), 0.11), "between 0 and 0.1 m"),
-        (lambda: meshes.tapered_capsule((0, 0, 0), (0, 0, 0.1), 0.2, 0.05), "no limb between"),
-        (lambda: meshes.loft([np.zeros((4, 3))]), "two or more rings"),
-        (lambda: meshes.loft([np.zeros((4, 3)), np.zeros((5, 3))]), r"\[\[4, 3\], \[5, 3\]\]"),
-        (lambda: meshes.revolve([(-0.1, 0), (0.1, 1)]), "radius >= 0"),
-        (lambda: meshes.revolve([(0.1, 0), (0.1, 1)], 2), "segments must be 3 or more, got 2"),
-        (lambda: meshes.plate_with_hole(0.2, 0.2, 0.01, 0.2), "does not fit a plate"),
-        (lambda: meshes.transform(meshes.ball(0.1), np.eye(3)), r"got \[3, 3\]"),
+        (lambda: shapes.rounded_box((0.1, 0.2, 0.3), 0.11), "between 0 and 0.1 m"),
+        (lambda: shapes.tapered_capsule((0, 0, 0), (0, 0, 0.1), 0.2, 0.05), "no limb between"),
+        (lambda: shapes.loft([np.zeros((4, 3))]), "two or more rings"),
+        (lambda: shapes.loft([np.zeros((4, 3)), np.zeros((5, 3))]), r"\[\[4, 3\], \[5, 3\]\]"),
+        (lambda: shapes.revolve([(-0.1, 0), (0.1, 1)]), "radius >= 0"),
+        (lambda: shapes.revolve([(0.1, 0), (0.1, 1)], 2), "segments must be 3 or more, got 2"),
+        (lambda: shapes.plate_with_hole(0.2, 0.2, 0.01, 0.2), "does not fit a plate"),
+        (lambda: meshes.transform(shapes.ball(0.1), np.eye(3)), r"got \[3, 3\]"),
         (lambda: meshes.merge([]), "at least one mesh"),
     ],
 )
