@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from b1k_envs.base import ProtocolYear
 from b1k_envs.errors import UsageError
 from b1k_policies.base import Policy
 from b1k_policies.baselines import HoldPolicy, RandomPolicy, ReplayPolicy, ZeroPolicy
+from b1k_policies.contract.codecs import ContractValueError
+from b1k_policies.contract.reading import CONFIG_FILE, read_json
 from b1k_policies.remote.wire.address import SCHEMES, is_address
 from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
 CHECKPOINT = "checkpoint"
 """Name of a policy that a `CheckpointRequest` describes."""
+
+FAMILIES: Mapping[str, str] = MappingProxyType({"xvla": "b1k_policies.xvla.policy:XVLAPolicy"})
+"""The policies of checkpoints as MODULE:CLASS, by `model_type` in config.json. They are called with
+the `CheckpointRequest`, the protocol's year and `instruction=`."""
 
 REPLAY = "replay:"
 """Prefix of the file of a recording."""
@@ -64,9 +75,8 @@ def make_policy(
         B1kEvalError: A checkpoint or a server cannot be used; see `XVLAPolicy`, `RemotePolicy`.
     """
     if checkpoint is not None:
-        from b1k_policies.xvla.policy import XVLAPolicy
-
-        return XVLAPolicy(checkpoint, protocol, instruction=instruction)
+        policy: Policy = family_of(checkpoint.ckpt)(checkpoint, protocol, instruction=instruction)
+        return policy
     factory = _BY_NAME.get(spec)
     if factory is not None:
         return factory()
@@ -87,3 +97,17 @@ def make_policy(
     near = difflib.get_close_matches(scheme, [*_BY_NAME, "replay:FILE"], n=1)
     hint = f"; did you mean {near[0]}?" if near else ";"
     raise UsageError(f"--policy {spec!r} is unknown{hint} choose from {', '.join(CHOICES)}")
+
+
+def family_of(ckpt: str) -> Any:  # noqa: ANN401 - a class of `FAMILIES`
+    """Return the class of a checkpoint's policy.
+
+    What names no known family, and what is on the hub, is tried as an X-VLA checkpoint: that
+    family's own checks say what is wrong with it.
+    """
+    config, stated = Path(ckpt) / CONFIG_FILE, None
+    if ckpt and config.is_file():
+        with suppress(ContractValueError):
+            stated = read_json(config).get("model_type")
+    module, _, name = FAMILIES.get(str(stated), FAMILIES["xvla"]).partition(":")
+    return getattr(import_module(module), name)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from b1k_envs.base import EnvInfo, ProtocolYear, Worlds
+from b1k_envs.base import EnvInfo, Worlds
 from b1k_envs.errors import UsageError
 from b1k_envs.parquet import require_pyarrow
 from b1k_envs.tracks import mask
@@ -110,8 +110,7 @@ class ReadyRun:
             num_envs=count,
             limits=simulators.limits(settings),
             gpus=execution.gpus,
-            make_policy=self.policy.elsewhere()
-            or partial(_make_policy, settings.policy, settings.protocol, instruction),
+            make_policy=self.policy.elsewhere() or partial(_make_policy, settings, instruction),
             make_chunking=make_chunking,
             human=self._human,
             max_steps=settings.max_steps,
@@ -207,11 +206,9 @@ class ReadyRun:
         self.store.close()
 
 
-def _make_policy(
-    spec: str, protocol: ProtocolYear, instruction: str, *, gpu: int | None = None
-) -> Policy:
+def _make_policy(settings: RunSettings, instruction: str, *, gpu: int | None = None) -> Policy:
     """Call `make_policy` in a worker, for a policy that needs no GPU."""
-    return make_policy(spec, None, protocol, instruction)
+    return make_policy(settings.policy, settings.checkpoint, settings.protocol, instruction)
 
 
 def _until_decided(settings: RunSettings) -> UntilDecided | None:
