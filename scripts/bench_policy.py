@@ -38,10 +38,10 @@ from b1k_eval.loop.driver import drive
 from b1k_eval.loop.events import EpisodeResult
 from b1k_eval.loop.runner import episode_loop
 from b1k_policies.base import EpisodeInfo, Query
+from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.contract.contract import EvalContract
 from b1k_policies.contract.presets import PRESETS, V17
 from b1k_policies.xvla.batch import Batch, build_batch, extract_proprio, extrinsics
-from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 from b1k_policies.xvla.policy import XVLAPolicy
 from b1k_policies.xvla.silence import quietly
 

@@ -35,11 +35,11 @@ from b1k_envs.base import VIEWS, Observation
 from b1k_envs.r1pro import CAMERAS, PROPRIO_DIM
 from b1k_envs.tasks.table import get_task
 from b1k_policies.base import Query
+from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.remote.wire.codec import pack, unpack
 from b1k_policies.remote.wire.messages import Announcement, read_answer, reset_message, to_wire
 from b1k_policies.remote.wire.observations import camera_poses
 from b1k_policies.seeding import inference_seed
-from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 from b1k_policies.xvla.policy import XVLAPolicy
 
 TASK = get_task(31)

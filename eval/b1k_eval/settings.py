@@ -30,8 +30,8 @@ from b1k_eval.loop.strategy import (
     ChunkingName,
     build_chunking,
 )
+from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.options import Option, check, completed, flag, read, record
-from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
 Mode = Literal["sync", "realtime"]
 RenderQuality = Literal["fast", "high"]

@@ -14,10 +14,10 @@ from b1k_envs.base import ProtocolYear
 from b1k_envs.errors import UsageError
 from b1k_policies.base import Policy
 from b1k_policies.baselines import HoldPolicy, RandomPolicy, ReplayPolicy, ZeroPolicy
+from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.contract.codecs import ContractValueError
 from b1k_policies.contract.reading import CONFIG_FILE, read_json
 from b1k_policies.remote.wire.address import SCHEMES, is_address
-from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
 CHECKPOINT = "checkpoint"
 """Name of a policy that a `CheckpointRequest` describes."""

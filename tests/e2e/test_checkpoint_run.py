@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from b1k_eval.cli.main import app
-from b1k_policies.xvla.files.checkpoint import CheckpointRequest
+from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.xvla.policy import XVLAPolicy
 
 EPISODE = "clean_boxing_gloves-0-0"

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from b1k_eval.cli.main import app
 from b1k_policies import registry
+from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.contract.presets import V17
 from b1k_policies.registry import CHECKPOINT, make_policy
-from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from b1k_policies.xvla.files.checkpoint import CheckpointError, CheckpointRequest, locate
+from b1k_policies.checkpoint import CheckpointRequest
+from b1k_policies.xvla.files.checkpoint import CheckpointError, locate
 
 
 def write_checkpoint(folder):

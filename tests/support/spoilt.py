@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from b1k_envs.errors import B1kEvalError
 from b1k_eval.cli.main import app
+from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.registry import CHECKPOINT, make_policy
-from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
 MODEL = "models/modeling_xvla.py"
 DA3 = "models/da3_inline.py"

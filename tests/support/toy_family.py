@@ -14,9 +14,9 @@ import numpy as np
 from b1k_envs.base import Observation, ProtocolYear
 from b1k_envs.r1pro import hold_action
 from b1k_policies.base import ActionChunk, EpisodeInfo, Policy
+from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.contract.presets import V17
 from b1k_policies.contract.resolving import resolve
-from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
 FAMILY = {"toy": "toy_family:ToyCheckpoint"}
 """The line of the registry."""

@@ -33,11 +33,12 @@ from b1k_eval.settings import (
     recorded_execution,
     recorded_settings,
 )
+from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.contract.presets import PRESETS
 from b1k_policies.options import at_home, declared, flag, parsed
 from b1k_policies.registry import CHECKPOINT, REPLAY
 from b1k_policies.remote.wire.address import is_address
-from b1k_policies.xvla.files.checkpoint import CODE_FOLDER, CheckpointRequest, package_in
+from b1k_policies.xvla.files.checkpoint import CODE_FOLDER, package_in
 
 
 def resolve_settings(

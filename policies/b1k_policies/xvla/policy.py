@@ -20,6 +20,7 @@ from b1k_envs.base import Float32Array, Observation, ProtocolYear
 from b1k_envs.errors import ActionError, B1kEvalError, ContractMismatchError, HostFaultError
 from b1k_envs.r1pro import ACTION_DIM
 from b1k_policies.base import ActionChunk, EpisodeInfo, Policy, Query, Resizing
+from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.contract.resolving import resolve
 from b1k_policies.seeding import inference_seed, seeded
 from b1k_policies.xvla.actions import decode, executable
@@ -27,7 +28,7 @@ from b1k_policies.xvla.batch import Batch, build_batch, extract_proprio
 from b1k_policies.xvla.checks.preflight import probe_observation
 from b1k_policies.xvla.checks.trial import Trial, is_the_machines
 from b1k_policies.xvla.code.surroundings import packages_of, switches
-from b1k_policies.xvla.files.checkpoint import CheckpointRequest, locate
+from b1k_policies.xvla.files.checkpoint import locate
 from b1k_policies.xvla.heads import (
     PROGRESS_HEAD,
     SKILL_HEAD,

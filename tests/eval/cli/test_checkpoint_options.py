@@ -10,8 +10,9 @@ from checkpoint_files import write_checkpoint, write_code
 from b1k_envs.errors import UsageError
 from b1k_eval.cli.checkpoints import contract as verb
 from b1k_eval.cli.resolving import resolve_checkpoint
+from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.options import read
-from b1k_policies.xvla.files.checkpoint import CheckpointError, CheckpointRequest, locate
+from b1k_policies.xvla.files.checkpoint import CheckpointError, locate
 from b1k_policies.xvla.files.folder import CheckpointFolder
 
 

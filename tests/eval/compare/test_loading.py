@@ -232,8 +232,8 @@ def test_the_label_says_policy_contract_and_what_is_special(path, identity, labe
 
 @pytest.mark.slow
 def test_the_label_of_a_real_checkpoints_description(path, tiny_v17):
+    from b1k_policies.checkpoint import CheckpointRequest
     from b1k_policies.registry import make_policy
-    from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
     policy = make_policy("checkpoint", CheckpointRequest(ckpt=str(tiny_v17), skill_id=4), "2026")
     described = json.loads(json.dumps(policy.describe()))

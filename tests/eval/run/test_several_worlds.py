@@ -26,8 +26,8 @@ from b1k_eval.run.episode import Assembly
 from b1k_eval.run.launch import launch, plan_episodes
 from b1k_eval.run.progress import Reporter
 from b1k_policies.base import ActionChunk, Policy, Query
+from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.registry import CHECKPOINT, make_policy
-from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
 RECORD = {"format": 1, "identity": {"settings": {}}, "sessions": [{"started_at": "-"}]}
 MAX_STEPS, HORIZON = 39, 10  # 40 actions, 4 inferences

@@ -352,7 +352,7 @@ def test_a_figure_that_no_field_explains_is_told(silent, observation):
 
 
 def asked(folder, saved, *settings, contract=None) -> Inspection:
-    from b1k_policies.xvla.files.checkpoint import CheckpointRequest
+    from b1k_policies.checkpoint import CheckpointRequest
     from b1k_policies.xvla.policy import XVLAPolicy
 
     request = CheckpointRequest(

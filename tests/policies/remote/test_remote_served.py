@@ -16,11 +16,11 @@ from b1k_eval.loop.events import StepEvent, Subscriber
 from b1k_eval.loop.runner import run_episode
 from b1k_policies.base import Policy, Resizing
 from b1k_policies.baselines import ReplayPolicy
+from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.registry import make_policy
 from b1k_policies.remote.client import RemotePolicy
 from b1k_policies.remote.server.engine import Engine
 from b1k_policies.remote.wire.metadata import Images, ServerInfo
-from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
 STEPS = 24
 HORIZON = 5

@@ -14,7 +14,7 @@ from checkpoint_files import found, refused, write_checkpoint, write_code
 from safetensors.numpy import save_file
 
 from b1k_envs.errors import UsageError
-from b1k_policies.xvla.files.checkpoint import CheckpointRequest
+from b1k_policies.checkpoint import CheckpointRequest
 
 
 @pytest.fixture

@@ -283,7 +283,8 @@ def hub(hub_server):
 LOCATE = """
 import json, sys
 from b1k_envs.errors import B1kEvalError
-from b1k_policies.xvla.files.checkpoint import CheckpointRequest, locate
+from b1k_policies.checkpoint import CheckpointRequest
+from b1k_policies.xvla.files.checkpoint import locate
 try:
     found = locate(CheckpointRequest(**json.loads(sys.argv[1])))
     told = {**found.to_dict(), "folder": str(found.folder), "downloaded": found.downloaded}

@@ -10,8 +10,8 @@ from spoilt import PICKLE, answer, one_thread  # noqa: F401 - a fixture
 from typer.testing import CliRunner
 
 from b1k_eval.cli.main import app
+from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.registry import CHECKPOINT, make_policy
-from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

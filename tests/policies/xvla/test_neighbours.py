@@ -8,7 +8,8 @@ import shutil
 import pytest
 from spoilt import Spoilt, answer, one_thread  # noqa: F401 - a fixture
 
-from b1k_policies.xvla.files.checkpoint import CheckpointRequest, locate
+from b1k_policies.checkpoint import CheckpointRequest
+from b1k_policies.xvla.files.checkpoint import locate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

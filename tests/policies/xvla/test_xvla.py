@@ -18,9 +18,10 @@ from spoilt import Spoilt, one_thread  # noqa: F401 - a fixture
 from b1k_envs.errors import ActionError, B1kEvalError, HostFaultError
 from b1k_envs.r1pro import PROPRIO_LAYOUTS
 from b1k_policies.base import EpisodeInfo, Query
+from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.registry import CHECKPOINT, make_policy
 from b1k_policies.seeding import inference_seed, seeded
-from b1k_policies.xvla.files.checkpoint import CheckpointError, CheckpointRequest
+from b1k_policies.xvla.files.checkpoint import CheckpointError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

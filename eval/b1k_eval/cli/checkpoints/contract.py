@@ -14,6 +14,7 @@ from rich.table import Table
 from b1k_envs.errors import UsageError
 from b1k_eval.cli.console import out_console, print_json
 from b1k_eval.cli.options import Options, Typed
+from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.contract.codecs import as_text, near_miss
 from b1k_policies.contract.contract import Change, diff
 from b1k_policies.contract.fields import FIELDS, json_value
@@ -21,7 +22,6 @@ from b1k_policies.contract.presets import PRESETS
 from b1k_policies.contract.resolved import FieldSource, ResolvedContract
 from b1k_policies.contract.resolving import resolve
 from b1k_policies.options import at_home, parsed
-from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 from b1k_policies.xvla.files.folder import find_folder
 
 

@@ -10,8 +10,8 @@ import typer
 from b1k_eval.cli.console import out_console, print_json, say_remark
 from b1k_eval.cli.options import JsonOption, Options, Typed
 from b1k_eval.records.store import StorageError
+from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.options import at_home
-from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
 
 def convert(

@@ -24,13 +24,13 @@ from b1k_eval.report.inspect_pictures import draw_chunk, draw_seen, encode_png
 from b1k_eval.run import simulators
 from b1k_eval.run.launch import plan_episodes
 from b1k_eval.settings import RunSettings
+from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.contract.resolved import ResolvedContract
 from b1k_policies.inspection.findings import LEVELS, Level
 from b1k_policies.inspection.geometry import Pixel
 from b1k_policies.inspection.inspection import Inspection, inspect_policy
 from b1k_policies.inspection.saved_observation import SavedObservation, read_npz, to_npz
 from b1k_policies.seeding import inference_seed
-from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 from b1k_policies.xvla.policy import XVLAPolicy
 
 SEEN_FILE = "model_sees.png"

@@ -20,6 +20,7 @@ from b1k_eval.cli.options import Options, Typed
 from b1k_eval.cli.resolving import resolve_checkpoint
 from b1k_eval.loop.strategy import DEFAULT_HORIZON, build_chunking
 from b1k_policies.base import Policy, Resizing
+from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.options import at_home
 from b1k_policies.registry import REPLAY, make_policy
 from b1k_policies.remote.server import require_websockets
@@ -29,7 +30,6 @@ from b1k_policies.remote.server.limits import Door, Quota, listen_on
 from b1k_policies.remote.server.sessions import Terms
 from b1k_policies.remote.wire import keys
 from b1k_policies.remote.wire.metadata import Images, ServerInfo
-from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
 Pictures = Literal["native", "contract"]
 

@@ -34,8 +34,8 @@ from b1k_eval.run.pool import session_remarks
 from b1k_eval.run.progress import OUTCOME_STYLES, duration, make_reporter
 from b1k_eval.run.session import ReadyRun, summarise
 from b1k_eval.settings import Execution, RunSettings
+from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.options import consents, flag
-from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
 
 def run(

@@ -9,10 +9,10 @@ from serving import EPISODE
 
 from b1k_envs.errors import UsageError
 from b1k_policies.base import EpisodeInfo
+from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.registry import make_policy
 from b1k_policies.remote.server.engine import Ask, Engine, EpisodeMemory
 from b1k_policies.remote.server.sessions import Terms
-from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
 
 def test_a_policy_that_reads_the_simulator_is_refused():

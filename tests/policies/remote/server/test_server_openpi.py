@@ -14,9 +14,9 @@ from serving import EPISODE, served
 
 from b1k_envs.base import Env
 from b1k_policies.base import EpisodeInfo
+from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.registry import make_policy
 from b1k_policies.remote.server.engine import Engine
-from b1k_policies.xvla.files.checkpoint import CheckpointRequest
 
 openpi = pytest.importorskip("openpi_client.websocket_client_policy")
 
