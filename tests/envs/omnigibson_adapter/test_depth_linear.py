@@ -50,6 +50,7 @@ def test_depth_where_it_is_asked_for_is_that_of_the_pictures(double, twin_of):
 @pytest.mark.parametrize("render", ["on-demand", "every-step"])
 def test_depth_lags_with_its_picture_and_no_more(double_2026, render):
     env = double_2026.env(depth=True, render=render)
+    double_2026.installed.draw_pictures()
     env.reset(0, 0, 0)
     for step in range(4):
         env.step(drive(step))

@@ -114,6 +114,7 @@ def test_a_resized_camera_needs_the_observation_space_loaded_again(og):
 @pytest.mark.slow
 def test_the_head_sees_too_little_until_its_aperture_is_set(og_2025):
     module = importlib.import_module("omnigibson")
+    og_2025.draw_pictures()
     env = module.Environment(configs=official_config(og_2025))
     narrow = at_rest_picture(env, og_2025, aperture=20.995)
     wide = at_rest_picture(env, og_2025, aperture=40.0)

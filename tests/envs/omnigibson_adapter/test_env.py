@@ -55,6 +55,7 @@ def assert_same_observation(got: Any, expected: Any) -> None:
 
 def test_an_observation_after_some_driving_is_the_twins(double, twin_of):
     env, twin = double.env(), twin_of(double.protocol)
+    double.installed.draw_pictures()
     env.reset(0, 0, 0)
     assert_same_observation(env.observe(), twin.observe())
     for step in range(12):
@@ -91,6 +92,7 @@ def test_instances_are_those_of_the_split(double, twin_of, instance):
 @pytest.mark.slow
 def test_a_second_reset_forgets_the_first_episode(double):
     env = double.env()
+    double.installed.draw_pictures()
     env.reset(0, 0, 0)
     start = env.observe()
     for step in range(6):
@@ -109,7 +111,6 @@ def test_near_means_in_omnigibson_what_it_means_in_the_twin():
 
 @pytest.mark.parametrize("render", ["on-demand", "every-step"])
 def test_an_episode_without_success_lasts_one_action_more_than_its_limit(double, render):
-    double.installed.stamp_pictures()
     env = double.env(max_steps=3, render=render)
     env.reset(0, 0, 0)
     results = [env.step(drive(step)) for step in range(4)]
@@ -119,7 +120,6 @@ def test_an_episode_without_success_lasts_one_action_more_than_its_limit(double,
 
 @pytest.mark.parametrize("render", ["on-demand", "every-step"])
 def test_success_is_seen_at_the_step_that_brings_it_also_at_the_limit(double, render):
-    double.installed.stamp_pictures()
     env = double.env(max_steps=1, render=render)
     env.reset(0, 0, 0)
     assert env.goal().q_score == 0.0
@@ -169,6 +169,7 @@ def test_a_video_frame_is_what_was_last_observed(double):
 
 def test_a_video_of_a_policy_that_never_looks_shows_the_present(double, twin_of):
     env, twin = double.env(), twin_of(double.protocol)
+    double.installed.draw_pictures()
     env.reset(0, 0, 0)
     for step in range(3):
         env.observe(images=False)

@@ -20,13 +20,11 @@ HOLD = [0.0, 0.0, 0.0, 1.025, -1.45, -0.47, 0.0, *[0.0] * 7, 1.0, *[0.0] * 7, 1.
 
 @pytest.fixture
 def adapter_2025(og_2025):
-    og_2025.stamp_pictures()
     return bring_up()
 
 
 @pytest.fixture
 def adapter_2026(og_2026):
-    og_2026.stamp_pictures()
     return bring_up(num_envs=2)
 
 
@@ -423,7 +421,7 @@ def test_an_env_that_there_is_not_is_refused(adapter_2026, instances):
 @pytest.mark.parametrize("split", ["train", "hidden-test"])
 @pytest.mark.parametrize("year", ["og_2025", "og_2026"])
 def test_the_other_splits_load_too(year, split, request):
-    request.getfixturevalue(year).stamp_pictures()
+    request.getfixturevalue(year)
     adapter = bring_up(split=split)
     index = 1 if split == "hidden-test" or adapter.generation.protocol == "2026" else 0
     number = adapter.load({0: index})[0]["instance_id"]

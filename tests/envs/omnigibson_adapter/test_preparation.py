@@ -54,7 +54,7 @@ def test_only_the_heads_aperture_is_changed(year, request):
 
 @pytest.mark.parametrize("year", ["og_2025", "og_2026"])
 def test_pictures_have_the_size_of_data_collection(year, request):
-    request.getfixturevalue(year).stamp_pictures()
+    request.getfixturevalue(year)
     adapter = bring_up()
     observation = adapter.env.reset()[0]
     cameras = (observation[0] if adapter.generation.vectorised else observation)["robot_r1"]
@@ -63,7 +63,6 @@ def test_pictures_have_the_size_of_data_collection(year, request):
 
 
 def test_a_naive_resize_without_the_observation_space_makes_the_next_reset_fail(og_2025):
-    og_2025.stamp_pictures()
     adapter = bring_up(prepared=False)
     adapter.env.load_observation_space = lambda: None
     adapter.prepare()
@@ -79,14 +78,12 @@ def test_a_2026_camera_keeps_1080_without_its_links_entry(og_2026):
         for name in [name for name in sensors if name != "VisionSensor"]:
             del sensors[name]
 
-    og_2026.stamp_pictures()
     adapter = bring_up(change=spoil)
     rgb = adapter.env.reset()[0][0]["robot_r1"][HEAD]["rgb"]
     assert tuple(rgb.shape) == (1080, 1080, 4)
 
 
 def test_the_first_reset_works_in_2026_and_would_not_without_new_handles(og_2026):
-    og_2026.stamp_pictures()
     adapter = bring_up()
     adapter.env.reset()
     adapter.og.sim.stop()
@@ -96,7 +93,6 @@ def test_the_first_reset_works_in_2026_and_would_not_without_new_handles(og_2026
 
 
 def test_all_envs_are_prepared_in_one_stop(og_2026):
-    og_2026.stamp_pictures()
     adapter = bring_up(num_envs=2, prepared=False)
     stops = []
     real = adapter.og.sim.stop

@@ -42,6 +42,7 @@ def _raw(observation: Mapping[str, Any], view: Any) -> Any:
 )
 def test_pictures_come_as_rgba_and_go_as_rgb(double, twin_of, naive):
     env, twin = double.env(), twin_of(double.protocol)
+    double.installed.draw_pictures()
 
     def check() -> None:
         env.reset(0, 0, 0)
@@ -55,7 +56,6 @@ def test_pictures_come_as_rgba_and_go_as_rgb(double, twin_of, naive):
 
 @pytest.mark.parametrize("times", [0, 1, 2])
 def test_after_steps_without_rendering_fewer_than_three_renders_show_the_past(double, times):
-    double.installed.stamp_pictures()
     env = double.env()
 
     def check() -> None:
@@ -101,7 +101,6 @@ def test_the_simulators_own_switch_forgets_to_switch_back_when_a_step_raises(dou
 
 
 def test_the_first_look_at_camera_parameters_renders_four_times_a_camera(double_2025):
-    double_2025.installed.stamp_pictures()
     env = double_2025.env()
 
     def check() -> None:
@@ -121,7 +120,6 @@ def sensors(double: Double) -> list[Any]:
 
 
 def test_one_envs_pictures_are_not_anothers(double_2026):
-    double_2026.installed.stamp_pictures()
     group = double_2026.group(2)
     env_0_for_all = put(Dialect2026, "read", lambda self, index: self._env.get_obs()[0][0])
 
@@ -160,7 +158,6 @@ def _base_of_now(rendered: Any, present: Any, base: Any, history: Any) -> Any:
 def test_a_lagging_pictures_pose_is_neither_the_present_one_nor_seen_from_the_present_base(
     double_2025, naive
 ):
-    double_2025.installed.stamp_pictures()
     env = double_2025.env(render="every-step")
 
     def check() -> None:
@@ -189,7 +186,6 @@ def _poses_are_true(double: Double, env: Any) -> Callable[[], None]:
 
 
 def test_a_view_transform_of_zeros_is_not_a_pose(double_2025):
-    double_2025.installed.stamp_pictures()
     env = double_2025.env()
     true = _poses_are_true(double_2025, env)
 
@@ -208,7 +204,6 @@ def test_the_view_transform_is_for_row_vectors(double_2025):
     def naive(flat: Any) -> Any:
         return np.linalg.inv(np.reshape(to_numpy(flat), (4, 4)))
 
-    double_2025.installed.stamp_pictures()
     check = _poses_are_true(double_2025, double_2025.env())
     assert_catches(check, put(dialect_module, "rendered_camera_pose", naive))
 
@@ -239,7 +234,6 @@ def test_camera_axes_are_not_turned_to_opencvs(double):
 
 
 def test_recorded_poses_are_of_the_rendered_frame_in_2025_and_of_the_present_in_2026(double):
-    double.installed.stamp_pictures()
     env = double.env(render="every-step")
     env._world._switch_camera_poses_on()  # 2026 never does, and the first reading would be current
     other = {

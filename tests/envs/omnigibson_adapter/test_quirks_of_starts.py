@@ -24,14 +24,6 @@ from b1k_envs.omnigibson import world
 from b1k_envs.omnigibson.setup import application, config, generation
 from b1k_envs.omnigibson.setup.generation import installed_generation
 
-
-@pytest.fixture(autouse=True)
-def _cheap(request: pytest.FixtureRequest) -> None:
-    for name in ("double", "double_2025", "double_2026"):
-        if name in request.fixturenames:
-            request.getfixturevalue(name).installed.stamp_pictures()
-
-
 # --- The flat cache of 2025 ------------------------------------------------------------------
 
 

@@ -101,7 +101,6 @@ def test_success_at_the_limit_is_both(double):
 
 
 def test_results_of_2026_are_lists_also_for_one_env(double_2026):
-    double_2026.installed.stamp_pictures()
     env = double_2026.env(render="every-step")
 
     def naive(self: Any, actions: Any) -> Any:
@@ -314,7 +313,6 @@ def test_an_open_door_does_not_bring_the_washer_nearer(double):
 
 
 def _finished_env_keeps_still(double: Double) -> Callable[[], None]:
-    double.installed.stamp_pictures()
     group = double.group(2)
 
     def check() -> None:

@@ -17,7 +17,6 @@ from b1k_envs.errors import EnvError
 
 
 def test_on_demand_an_action_renders_nothing_and_an_observation_three_times_once(double):
-    double.installed.stamp_pictures()
     env = double.env()
     env.reset(0, 0, 0)
     assert renders(double, env.observe) == 3
@@ -32,7 +31,6 @@ def test_on_demand_an_action_renders_nothing_and_an_observation_three_times_once
 
 
 def test_on_demand_a_picture_shows_the_present_after_any_number_of_actions(double):
-    double.installed.stamp_pictures()
     env = double.env()
     env.reset(0, 0, 0)
     for step in range(9):
@@ -43,7 +41,6 @@ def test_on_demand_a_picture_shows_the_present_after_any_number_of_actions(doubl
 
 
 def test_on_demand_camera_poses_are_the_present_ones(double):
-    double.installed.stamp_pictures()
     env = double.env()
     env.reset(0, 0, 0)
     for step in range(7):
@@ -70,7 +67,6 @@ def test_without_pictures_an_observation_has_everything_else(double):
 
 
 def test_envs_that_look_between_the_same_two_steps_share_three_renders(double_2026):
-    double_2026.installed.stamp_pictures()
     group = double_2026.group(2)
     start = double_2026.sim.renders
     counts: dict[int, list[int]] = {0: [], 1: []}
@@ -96,7 +92,6 @@ def test_envs_that_look_between_the_same_two_steps_share_three_renders(double_20
 
 
 def test_every_step_renders_once_with_each_action_and_never_else(double):
-    double.installed.stamp_pictures()
     env = double.env(render="every-step")
     env.reset(0, 0, 0)
     assert renders(double, env.observe) == 0
@@ -106,7 +101,6 @@ def test_every_step_renders_once_with_each_action_and_never_else(double):
 
 
 def test_every_step_the_first_picture_after_a_reset_shows_the_reset_world(double):
-    double.installed.stamp_pictures()
     env = double.env(render="every-step")
     env.reset(0, 0, 0)
     assert tick_shown(env.observe().images["head"]) == double.physics().tick
@@ -117,7 +111,6 @@ def test_every_step_the_first_picture_after_a_reset_shows_the_reset_world(double
 
 
 def test_every_step_a_picture_lags_and_its_camera_pose_is_of_the_moment_it_shows(double):
-    double.installed.stamp_pictures()
     env = double.env(render="every-step")
     env.reset(0, 0, 0)
     for step in range(8):
@@ -135,7 +128,6 @@ def test_every_step_a_picture_lags_and_its_camera_pose_is_of_the_moment_it_shows
 
 def test_recorded_poses_are_those_of_the_generations_own_evaluator(double):
     """2025: the rendered camera seen from the present base; 2026: both of the present."""
-    double.installed.stamp_pictures()
     env = double.env(render="every-step")
     env.reset(0, 0, 0)
     for step in range(8):

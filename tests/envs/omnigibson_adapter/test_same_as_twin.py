@@ -99,7 +99,6 @@ def assert_same(got: Story, expected: Story, offset: Sequence[float] = (0.0, 0.0
 
 @pytest.mark.parametrize("render", ["on-demand", "every-step"])
 def test_a_recorded_success_is_one_through_the_adapter_step_by_step(double, render):
-    double.installed.stamp_pictures()
     expected = in_the_twin(double.protocol)
     env = double.env(render=render)
     env.reset(0, 0, 0)
@@ -118,7 +117,6 @@ def test_two_envs_at_once_succeed_where_one_does_and_a_longer_neighbour_goes_on(
     double_2026, render
 ):
     """One env replays the success and stops; the other holds for a while, then drives on."""
-    double_2026.installed.stamp_pictures()
     expected = in_the_twin("2026")
     actions = recorded("2026")
     group = double_2026.group(2, render=render)

@@ -41,7 +41,6 @@ def test_two_envs_play_their_own_instances_for_as_long_as_they_like(double_2026,
 
 def test_a_robot_that_has_finished_holds_its_posture_while_the_others_go_on(double_2026):
     """To the millimetre and milliradian, once it has come to rest from its last action."""
-    double_2026.installed.stamp_pictures()
     group = double_2026.group(2)
     finished, later = [], []
 
@@ -109,6 +108,7 @@ def test_each_env_has_its_own_goal_and_sub_goals(double_2026):
 
 def test_an_env_sees_through_its_own_cameras(double_2026, twin_of):
     group = double_2026.group(2)
+    double_2026.installed.draw_pictures()
     seen: dict[int, Any] = {}
 
     def job(index: int, instance: int) -> Callable[[Env], None]:

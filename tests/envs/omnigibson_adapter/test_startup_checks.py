@@ -21,16 +21,8 @@ HEAD = "robot_r1:zed_link:Camera:0"
 
 @pytest.fixture(params=["og_2025", "og_2026"])
 def og(request):
-    """Either generation, with cheap pictures."""
-    installed = request.getfixturevalue(request.param)
-    installed.stamp_pictures()
-    return installed
-
-
-@pytest.fixture
-def og_of_2026(og_2026):
-    og_2026.stamp_pictures()
-    return og_2026
+    """Either generation."""
+    return request.getfixturevalue(request.param)
 
 
 GRASPS = {
@@ -67,7 +59,7 @@ def test_an_official_set_up_passes_everything(og):
     assert json.loads(json.dumps(records)) == records
 
 
-def test_every_env_is_checked(og_of_2026):
+def test_every_env_is_checked(og_2026):
     adapter = bring_up(num_envs=2)
     names = [each.name for each in adapter.check()]
     for index in (0, 1):
@@ -127,7 +119,7 @@ def test_lopsided_base_limits_are_refused(og):
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_lopsided_limits_are_refused_in_every_env(og_of_2026, index):
+def test_lopsided_limits_are_refused_in_every_env(og_2026, index):
     """In 2026 alike robots share one controller; here one robot is in a group of its own."""
     adapter = bring_up(num_envs=2)
     view = importlib.import_module("omnigibson.controllers").ControllerView
@@ -147,7 +139,7 @@ def test_a_naive_config_without_the_proprio_fields_is_refused(og):
     assert "proprio length: expected" in refused(adapter)
 
 
-def test_pictures_of_another_size_are_refused(og_of_2026):
+def test_pictures_of_another_size_are_refused(og_2026):
     def spoil(robot):
         del robot["sensor_config"]["zed_link:Camera:0"]
 
@@ -215,7 +207,6 @@ def test_a_naive_preparation_without_the_mass_is_found(og, monkeypatch):
 
 def test_a_naive_preparation_with_250_kg_in_2025_is_found(og_2025):
     """They are those of one wrapper, and not of the evaluator."""
-    og_2025.stamp_pictures()
     adapter = bring_up()
     own = finding(adapter, "base mass [kg]")
     assert own.ok
@@ -337,7 +328,7 @@ def test_macros_that_somebody_changed_are_found(og):
 def test_a_flat_cache_that_somebody_switched_off_is_found_in_2025_and_not_read_in_2026(
     year, checked, request
 ):
-    request.getfixturevalue(year).stamp_pictures()
+    request.getfixturevalue(year)
     adapter = bring_up()
     module = importlib.import_module("omnigibson.macros")
     with module.macros.unlocked():

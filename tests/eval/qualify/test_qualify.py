@@ -135,7 +135,7 @@ def test_a_planted_fault_is_told_by_name(twin_2026, tmp_path, one_recording, num
 @pytest.mark.slow
 @pytest.mark.parametrize("generation", ["2025", "2026"])
 def test_the_ladder_is_climbed_in_omnigibson(cli, tmp_path, recordings, request, generation):
-    request.getfixturevalue(f"og_{generation}")
+    request.getfixturevalue(f"og_{generation}").draw_pictures()
     command = ["qualify", "--sim", "omnigibson", "--out", "q", "--json"]
     command += ["--policy", "hold", "--published", "0/5", "--instances", "0-1", "--max-steps", "4"]
     if generation == "2026":  # a replay takes a minute here
@@ -184,6 +184,7 @@ def test_a_simulator_that_fails_fails_the_rung_it_was_in(
     cli, tmp_path, monkeypatch, request, place, kind, after, number, message
 ):
     og = request.getfixturevalue("og_2026")
+    og.draw_pictures()
     og.faults.plan(place, kind, after=after)
     for name, value in og.faults.save(tmp_path / "faults.json").items():
         monkeypatch.setenv(name, value)

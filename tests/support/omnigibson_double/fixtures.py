@@ -22,7 +22,7 @@ from omnigibson_double import touch
 from omnigibson_double.application import SET_BY_ISAAC
 from omnigibson_double.data import write_data_folder
 from omnigibson_double.faults import VARIABLE, Faults, faults
-from omnigibson_double.sensors import VisionSensor
+from omnigibson_double.sensors import STAMPED
 
 _HERE = Path(__file__).parent
 
@@ -72,9 +72,10 @@ class Installed:
         )
         monkeypatch.setenv("PYTHONPATH", self.environment["PYTHONPATH"])
 
-    def stamp_pictures(self, stamped: bool = True) -> None:
-        """Cheap pictures: red and green are the tick of the frame shown, modulo and over 256."""
-        VisionSensor.stamped = stamped
+    def draw_pictures(self) -> None:
+        """Pictures of the twin instead of stamped ones; see `sensors.STAMPED`."""
+        os.environ.pop(STAMPED, None)
+        self.environment.pop(STAMPED, None)
 
 
 @pytest.fixture(scope="session")
@@ -103,6 +104,7 @@ def install(
     environment = {
         "PYTHONPATH": os.pathsep.join(paths),
         "OMNIGIBSON_DATA_PATH": str(folder / "datasets"),
+        STAMPED: "1",
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -116,7 +118,6 @@ def install(
     collecting = gc.isenabled()
     yield Installed(generation, folder, folder / "datasets", faults, environment)
     faults.clear()
-    VisionSensor.stamped = False
     signal.signal(signal.SIGINT, handler)
     sys.argv = arguments
     logging.getLogger().setLevel(level)

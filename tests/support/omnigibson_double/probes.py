@@ -24,7 +24,6 @@ only_2026 = pytest.mark.parametrize("og", ["2026"], indirect=True)
 
 def start(installed, **config):
     """(module, environment); pictures are cheap stamps."""
-    installed.stamp_pictures()
     module = importlib.import_module("omnigibson")
     return module, module.Environment(configs=official_config(installed, **config))
 
