@@ -21,7 +21,8 @@ def yield_to_the_loop(process_id: int | None = None) -> None:
     """Lower the priority of a thread or process, so that the episode loop's work comes first.
 
     On Linux each thread has its own niceness, and the threads and processes it starts inherit it.
-    On other systems, or where it is not allowed, nothing happens.
+    On other systems, or where it is not allowed, nothing happens; nor where it is lower already,
+    in a run under `nice`.
 
     Args:
         process_id: A child process that was just started and still has one thread; by default the
@@ -32,7 +33,8 @@ def yield_to_the_loop(process_id: int | None = None) -> None:
     if sys.platform == "linux":
         target = threading.get_native_id() if process_id is None else process_id
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, target, _NICE)
+            niceness = max(_NICE, os.getpriority(os.PRIO_PROCESS, target))
+            os.setpriority(os.PRIO_PROCESS, target, niceness)
 
 
 @contextlib.contextmanager

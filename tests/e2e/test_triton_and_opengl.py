@@ -22,16 +22,13 @@ WANTED = """
 COMMAND = [sys.executable, "-c", "from b1k_eval.cli.main import main; main()"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("verb", "options"),
     [
         ("run", ("--max-steps", "12", "--out", "run")),
-        pytest.param(
-            "run",
-            ("--max-steps", "12", "--out", "run", "--workers", "2", "--instances", "0-1"),
-            marks=pytest.mark.slow,
-        ),
-        pytest.param("inspect", (), marks=pytest.mark.slow),
+        ("run", ("--max-steps", "12", "--out", "run", "--workers", "2", "--instances", "0-1")),
+        ("inspect", ()),
     ],
     ids=["run", "workers", "inspect"],
 )

@@ -87,6 +87,7 @@ def test_known_points_are_drawn_within_a_pixel_of_where_k_and_pose_put_them(
         assert error < 1.0, f"{seen} is off by {error:.2f} px"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", VIEWS)
 def test_enough_points_are_seen_on_the_robot_in_the_room_and_all_over_the_picture(
     sightings: dict[View, list[Sighting]], view: View
@@ -102,6 +103,7 @@ def test_enough_points_are_seen_on_the_robot_in_the_room_and_all_over_the_pictur
     assert cells == {(column, row) for column in range(3) for row in range(3)}
 
 
+@pytest.mark.slow
 def test_wrist_views_see_both_fingers_and_the_head_both_hands(
     sightings: dict[View, list[Sighting]],
 ) -> None:
@@ -111,6 +113,7 @@ def test_wrist_views_see_both_fingers_and_the_head_both_hands(
         assert {f"{arm}_gripper_finger_link{i}" for i in (1, 2)} <= links[view]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", VIEWS)
 def test_pixel_centres_are_at_half_integers_and_the_focal_length_holds(
     sightings: dict[View, list[Sighting]], view: View

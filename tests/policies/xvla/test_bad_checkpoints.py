@@ -243,13 +243,13 @@ FETCHES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "environment"),
     [
         ("snapshot_download", {}),
         ("hf_hub_download", {"HF_HUB_OFFLINE": "1"}),
-        # five tries of the library's own
-        pytest.param("hf_hub_download", {}, marks=pytest.mark.slow),
+        ("hf_hub_download", {}),  # five tries of the library's own
     ],
 )
 def test_code_that_fetches_weights_that_are_not_cached_is_told_what_to_get(
