@@ -174,13 +174,13 @@ class OmniGibsonEnv(Env):
             self._world.close()
 
     def _alone(self, call: str) -> None:
-        self._world.check_open(call)
+        self._world.guard.check_open(call)
         if self._world.num_envs > 1:
             raise EnvError(f"the envs of one OmniGibson {call} together: see `Worlds.{call}`")
 
     def _begun(self, call: str) -> GoalRecord:
-        self._world.check_open(call)
-        self._world.check_sound()
+        self._world.guard.check_open(call)
+        self._world.guard.check_sound()
         if self._goal is None:
             raise EnvError(f"{call} was called before reset")
         return self._goal
@@ -218,7 +218,7 @@ class OmniGibsonWorlds(Worlds):
 
     def reset(self, starts: Mapping[int, Start]) -> dict[int, Exception | None]:
         """See `Worlds.reset`; an env without such an instance is left out of the load."""
-        self._world.check_open("reset")
+        self._world.guard.check_open("reset")
         found: dict[int, Exception | None] = {}
         for index, (instance, _, _) in starts.items():
             try:
@@ -237,7 +237,7 @@ class OmniGibsonWorlds(Worlds):
 
     def step(self, actions: Mapping[int, Float32Array]) -> dict[int, StepResult | Exception]:
         """See `Worlds.step`."""
-        self._world.check_open("step")
+        self._world.guard.check_open("step")
         found: dict[int, StepResult | Exception] = {}
         fit: dict[int, Float32Array] = {}
         for index, action in actions.items():

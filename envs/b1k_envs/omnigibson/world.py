@@ -7,9 +7,7 @@ refuses every call, as its state is unknown.
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
@@ -29,11 +27,12 @@ from b1k_envs.base import (
     UInt8Array,
     View,
 )
-from b1k_envs.errors import B1kEvalError, EnvError, HostFaultError, UsageError
+from b1k_envs.errors import UsageError
 from b1k_envs.omnigibson.dialects.dialect import RENDERS_UNTIL_CURRENT, Dialect, Stepped
 from b1k_envs.omnigibson.dialects.dialect_2025 import Dialect2025
 from b1k_envs.omnigibson.dialects.dialect_2026 import Dialect2026
 from b1k_envs.omnigibson.goal_status import GoalRecord
+from b1k_envs.omnigibson.guard import CallGuard
 from b1k_envs.omnigibson.observations import (
     PoseHistory,
     depth_picture,
@@ -44,7 +43,7 @@ from b1k_envs.omnigibson.observations import (
     recorded_poses,
 )
 from b1k_envs.omnigibson.setup.application import launch
-from b1k_envs.omnigibson.setup.checks import check_startup, picture_age
+from b1k_envs.omnigibson.setup.checks import check_startup
 from b1k_envs.omnigibson.setup.config import build_config
 from b1k_envs.omnigibson.setup.data import find_task_data
 from b1k_envs.omnigibson.setup.generation import (
@@ -53,6 +52,7 @@ from b1k_envs.omnigibson.setup.generation import (
     require_scene_fixes,
 )
 from b1k_envs.omnigibson.setup.loading import load_instances
+from b1k_envs.omnigibson.setup.moving_checks import picture_age
 from b1k_envs.omnigibson.setup.preparation import prepare_environment
 from b1k_envs.omnigibson.states import NEAR_DISTANCE, SimulatorStates
 from b1k_envs.tasks import subgoals
@@ -96,6 +96,7 @@ class OmniGibsonWorld:
         info: Description for run.json.
         findings: Results of `check_startup`.
         num_envs: Number of envs.
+        guard: Guards every call into OmniGibson.
         max_steps: Time limit of the task.
         with_depth: Whether `look` returns depth.
     """
@@ -154,10 +155,8 @@ class OmniGibsonWorld:
         self._render_mode: RenderMode = render
         self._data = data
         self._generation = generation
-        self._thread = threading.get_ident()
-        self._failure: str | None = None
-        self._closed = False
-        with self._calling("starting and building the scene"):
+        self.guard = CallGuard()
+        with self.guard.calling("starting and building the scene"):
             self._application = launch(generation, gpu=gpu)
             config = build_config(
                 generation,
@@ -221,13 +220,13 @@ class OmniGibsonWorld:
             UsageError: The split has no such index.
             UnavailableError: Its file is missing.
         """
-        self.check_sound()
+        self.guard.check_sound()
         self._data.instance_file(instance)
 
     def load(self, instances: Mapping[int, int]) -> None:
         """Load instances, given by env index, all at once."""
         words = ", ".join(f"instance {i} in env {env}" for env, i in sorted(instances.items()))
-        with self._calling(f"loading {words}"):
+        with self.guard.calling(f"loading {words}"):
             load_instances(
                 self._application, self._generation, self._env, self._data, dict(instances)
             )
@@ -246,7 +245,7 @@ class OmniGibsonWorld:
         Returns:
             The task's result for the same envs.
         """
-        with self._calling("a step"):
+        with self.guard.calling("a step"):
             rows = np.empty((self.num_envs, r1pro.ACTION_DIM), dtype=np.float32)
             for index in range(self.num_envs):
                 action = actions.get(index)
@@ -289,12 +288,12 @@ class OmniGibsonWorld:
 
     def proprio(self, index: int) -> Float32Array:
         """Read proprioception, float32 [256] or [61], read-only."""
-        with self._calling("reading proprioception"):
+        with self.guard.calling("reading proprioception"):
             return proprio_vector(self._dialect.proprio(index), self._protocol)
 
     def agent(self, index: int) -> AgentPositions:
         """Read positions in the world frame."""
-        with self._calling("reading positions"):
+        with self.guard.calling("reading positions"):
             return AgentPositions(
                 base=self._dialect.base_pose(index)[:3, 3].copy(),
                 left_eef=self._dialect.eef_position(index, "left"),
@@ -303,24 +302,24 @@ class OmniGibsonWorld:
 
     def episode_steps(self, index: int) -> int:
         """Read the simulator's own count of an env's steps since it was loaded."""
-        with self._calling("reading the step counter"):
+        with self.guard.calling("reading the step counter"):
             return self._dialect.episode_steps(index)
 
     def start_goal(self, index: int) -> GoalRecord:
         """Return the goal record of an episode that starts now."""
-        with self._calling("evaluating the goal"):
+        with self.guard.calling("evaluating the goal"):
             goal = GoalRecord(self.options)
             goal.start(self._dialect.literal_truths(index))
             return goal
 
     def goal_status(self, index: int, goal: GoalRecord, success: bool | None) -> GoalStatus:
         """Evaluate the goal; `success` as in `GoalRecord.status`."""
-        with self._calling("evaluating the goal"):
+        with self.guard.calling("evaluating the goal"):
             return goal.status(self._dialect.literal_truths(index), success)
 
     def subgoals(self, index: int) -> dict[str, bool]:
         """Evaluate the sub-goals of the task."""
-        with self._calling("evaluating the sub-goals"):
+        with self.guard.calling("evaluating the sub-goals"):
             return subgoals.evaluate(self.info.task, SimulatorStates(self._dialect, index))
 
     # --- looking -----------------------------------------------------------------------------
@@ -331,7 +330,7 @@ class OmniGibsonWorld:
         With `on-demand`, the first call after a step renders all envs until their pictures show
         the present state.
         """
-        with self._calling("rendering"):
+        with self.guard.calling("rendering"):
             if self._render_mode == "on-demand" and not self._pictured:
                 self._remember()
                 self._dialect.render(RENDERS_UNTIL_CURRENT)
@@ -370,7 +369,7 @@ class OmniGibsonWorld:
 
     def camera_poses(self, index: int) -> CameraPoses:
         """Read the present camera poses, whatever the pictures show."""
-        with self._calling("reading camera poses"):
+        with self.guard.calling("reading camera poses"):
             base = self._dialect.base_pose(index)
             poses = {view: in_base(self._dialect.camera_pose(index, view), base) for view in VIEWS}
             return CameraPoses(MappingProxyType(poses), recorded_poses(poses))
@@ -391,57 +390,8 @@ class OmniGibsonWorld:
 
     def close(self) -> None:
         """Close the application within `SHUTDOWN_DEADLINE_S`; this may end the process."""
-        self._closed = True
-        # A world that failed is not closed: it would probably hang.
-        if self._failure is None and threading.get_ident() == self._thread:
-            self._failure = "it was closed"
+        if self.guard.close():
             self._application.shutdown(SHUTDOWN_DEADLINE_S)
-
-    # --- failing -----------------------------------------------------------------------------
-
-    def check_open(self, call: str) -> None:
-        """Raise EnvError if the call comes after `close`."""
-        if self._closed:
-            raise EnvError(f"{call} was called after close")
-
-    def check_sound(self) -> None:
-        """Raise EnvError if the world has failed; also for values that were cached before."""
-        if self._failure is not None:
-            raise EnvError(
-                f"OmniGibson has failed ({self._failure}) and can do nothing more in this process"
-            )
-
-    @contextmanager
-    def _calling(self, doing: str) -> Iterator[None]:
-        """Guard a call into OmniGibson; see the module header."""
-        if threading.get_ident() != self._thread:
-            raise EnvError(f"OmniGibson: {doing} was asked for on another thread than it lives on")
-        self.check_sound()
-        try:
-            yield
-        except EnvError as error:
-            self._failure = str(error)
-            raise
-        except B1kEvalError:  # no such instance or file, found before anything was touched
-            raise
-        except (Exception, SystemExit) as error:  # OmniGibson's own shutdown raises SystemExit
-            fault = _fault(doing, error)
-            self._failure = str(fault)
-            raise fault from error
-        except BaseException:
-            self._failure = f"interrupted during {doing}"
-            raise
-
-
-def _fault(doing: str, error: BaseException) -> EnvError:
-    """Turn an exception of OmniGibson into ours."""
-    what = f"{type(error).__name__}: {error}".rstrip(": ")
-    if "outofmemory" in type(error).__name__.lower() or "out of memory" in str(error).lower():
-        return HostFaultError(
-            f"out of memory during {doing} in OmniGibson ({what}): end other programs on this "
-            "GPU, or run fewer envs and workers on it"
-        )
-    return EnvError(f"OmniGibson failed during {doing}: {what}")
 
 
 def _rooms(config: Mapping[str, Any]) -> dict[str, Any]:

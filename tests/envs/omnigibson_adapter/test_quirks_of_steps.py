@@ -122,7 +122,7 @@ def test_success_cannot_be_asked_of_the_task_before_the_first_step(double):
     right = OmniGibsonWorld.goal_status
 
     def naive(self: Any, index: int, goal: Any, success: Any) -> Any:
-        with self._calling("evaluating the goal"):
+        with self.guard.calling("evaluating the goal"):
             success = bool(np.ravel(self._env.task.success)[index])
         return right(self, index, goal, success)
 

@@ -14,7 +14,7 @@ from omnigibson_double import simulator
 from b1k_envs.errors import EnvError
 from b1k_envs.findings import HOLD_STEPS
 from b1k_envs.omnigibson.setup import checks as startup_checks
-from b1k_envs.omnigibson.setup.checks import TURN_STEPS
+from b1k_envs.omnigibson.setup.moving_checks import TURN_STEPS
 
 HEAD = "robot_r1:zed_link:Camera:0"
 
