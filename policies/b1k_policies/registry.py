@@ -91,7 +91,7 @@ def make_policy(
         return RemotePolicy(spec, protocol)
     if colon and rest.startswith("//"):
         raise UsageError(
-            f"--policy {scheme}:// is no address of a policy server, which begins with "
+            f"--policy {scheme}:// is not the address of a policy server, which begins with "
             f"{' or '.join(f'{known}://' for known in SCHEMES)}; choose from {', '.join(CHOICES)}"
         )
     near = difflib.get_close_matches(scheme, [*_BY_NAME, "replay:FILE"], n=1)

@@ -183,7 +183,7 @@ CHOICES = "expert, zero, hold, random, replay:FILE, ws://HOST:PORT, wss://HOST:P
         ),
         (
             "http://localhost:8000",
-            "--policy http:// is no address of a policy server, which begins with ws:// or "
+            "--policy http:// is not the address of a policy server, which begins with ws:// or "
             f"wss://; choose from {CHOICES}",
         ),
         ("replay:", "--policy replay: needs a file, as in replay:RUN/.../trace.parquet"),

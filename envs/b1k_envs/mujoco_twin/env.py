@@ -73,7 +73,7 @@ def require_twin_scene(task: Task) -> Scene:
     if task.name not in TWIN_TASKS:
         raise UsageError(
             f"task {task.index} ({task.name}) has no scene in the MuJoCo twin, which has: "
-            f"{', '.join(TWIN_TASKS)}. The way to every other task is OmniGibson (--sim omnigibson)"
+            f"{', '.join(TWIN_TASKS)}. All other tasks need OmniGibson (--sim omnigibson)"
         )
     return load_scene(task.name)
 

@@ -155,7 +155,7 @@ def _check_place(place: Path, final: Path, *, is_draft: bool) -> None:
         UsageError: The folder exists, or `place` has a draft beside a submission.
     """
     if final.exists():
-        raise UsageError(f"{final} is there already: remove it, or choose another --out")
+        raise UsageError(f"{final} already exists: remove it, or choose another --out")
     for name in _folders(place):
         draft = name.startswith(DRAFT)
         if draft != is_draft and len(name.split(".")) == _PARTS:

@@ -144,7 +144,8 @@ def _exported(source: Path) -> dict[str, dict[str, Any]]:
             by_task[task] = {**by_task.get(task, run), "instance_ids": ids}
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(
-            f"{file} is no record of an export ({type(error).__name__}: {error}): {_WITHOUT_RECORD}"
+            f"{file} is not a record of an export ({type(error).__name__}: {error}): "
+            f"{_WITHOUT_RECORD}"
         ) from error
     return by_task
 

@@ -77,7 +77,7 @@ def execution(typed: Mapping[str, Any], sessions: Sequence[Mapping[str, Any]]) -
         before = session.get("execution") or {}
         if not before.get("video") or before.get("video_fps") != VIDEO_FPS:
             raise UsageError(
-                f"--official does not go with the run in --out, which was filmed otherwise before: "
+                f"--official does not go with the run in --out, which has other videos: "
                 f"{why}; start it again under another --out"
             )
     return {**typed, "video": True, "video_fps": float(VIDEO_FPS)}

@@ -82,7 +82,7 @@ def _read(path: Path) -> OfficialFile:
         _check_name(content, task, int(number), int(rollout))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(
-            f"{path} is no result of the official evaluator ({type(error).__name__}: {error})"
+            f"{path} is not a result of the official evaluator ({type(error).__name__}: {error})"
         ) from error
     return OfficialFile(
         path=path,
@@ -264,8 +264,8 @@ def _pairs(files: Sequence[OfficialFile], name: str) -> Iterator[_Pair]:
             continue
         if (measured == 0) != math.isinf(ratio) or ratio == 0:
             raise UsageError(
-                f"{file.path}: {name} is {measured:g} and {ratio:g} relative to the human figure: "
-                "no human figure over it is that; the file is damaged"
+                f"{file.path}: {name} is {measured:g} and {ratio:g} relative to the human figure, "
+                "which no human figure gives; the file is damaged"
             )
         if measured:
             yield _Pair(path=file.path, measured=measured, ratio=ratio)

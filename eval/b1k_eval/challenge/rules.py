@@ -99,16 +99,16 @@ def setting_objections(settings: Mapping[str, Any], track: Track) -> Iterator[tu
             "--track standard hides them",
         )
     if split not in TEST_SETS:
-        yield "split", f"the split {split} is no test set: {' and '.join(TEST_SETS)} are"
+        yield "split", f"the split {split} is not a test set; {' and '.join(TEST_SETS)} are"
     beyond = [index for index in settings["instances"] if index not in COUNTED_INSTANCES]
     if beyond:
         yield (
             "instances",
-            f"instance {beyond[0]} is none of those that count, "
-            f"{COUNTED_INSTANCES.start} to {COUNTED_INSTANCES.stop - 1}",
+            f"instance {beyond[0]} does not count, only "
+            f"{COUNTED_INSTANCES.start} to {COUNTED_INSTANCES.stop - 1} do",
         )
     if settings["rollouts"] != 1:
-        yield "rollouts", f"{settings['rollouts']} rollouts an instance, and one is prescribed"
+        yield "rollouts", f"{settings['rollouts']} rollouts per instance, but one is prescribed"
     if settings["render"] != "every-step":
         yield (
             "render",
@@ -136,7 +136,7 @@ def setting_objections(settings: Mapping[str, Any], track: Track) -> Iterator[tu
 def _objections(run: RunData, track: Track) -> Iterator[str]:
     settings = run.identity["settings"]
     if run.privileged and track == "standard":
-        yield "its policy reads the simulator's truth, which the standard track forbids"
+        yield "its policy reads the simulator's state, which the standard track forbids"
     yield from (why for _, why in setting_objections(settings, track))
     yield from _limit_objections(run, settings["protocol"])
     yield from _episode_objections(run)
@@ -190,12 +190,12 @@ def _video_problem(episode: EpisodeData) -> str | None:
         return f"cannot be read ({error}): run the episode again"
     if found.every != 1:
         return (
-            f"has {found.fps:g} pictures a second, and one per step at {VIDEO_FPS:g} is wanted: "
+            f"has {found.fps:g} pictures per second, but needs one per step at {VIDEO_FPS:g}: "
             f"run it with --video-fps {VIDEO_FPS:g}"
         )
     if not found.fits(episode.steps):
         return (
-            f"has {found.frames} pictures for {episode.steps} steps, and one per step is wanted: "
+            f"has {found.frames} pictures for {episode.steps} steps, but needs one per step: "
             "run the episode again"
         )
     return None

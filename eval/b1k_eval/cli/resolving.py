@@ -197,7 +197,9 @@ def against_folder(until_decided: bool, against: Path | None, most: int | None) 
     if (until_decided and against is None) or (
         not until_decided and (against is not None or most is not None)
     ):
-        raise UsageError("--until-decided and --against RUN go together (--max-instances beside)")
+        raise UsageError(
+            "--until-decided and --against RUN go together, and --max-instances needs both"
+        )
     return None if against is None else str(against.resolve())
 
 

@@ -131,7 +131,7 @@ def require_comparable(runs: Sequence[RunData]) -> None:
             listed = "; ".join(str(difference) for difference in blocking)
             raise UsageError(
                 f"{runs[0].name} and {run.name} are not comparable ({listed}); pass --mix to "
-                "compare what they share all the same, and the output will say so"
+                "compare what they share anyway; the output will say so"
             )
 
 

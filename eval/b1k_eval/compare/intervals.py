@@ -319,7 +319,7 @@ def check_alpha(alpha: float) -> None:
 def check_count(successes: int, trials: int) -> None:
     """Raise UsageError unless 0 <= successes <= trials."""
     if not 0 <= successes <= trials:
-        raise UsageError(f"{successes} of {trials} is no count: it must be 0 to {trials}")
+        raise UsageError(f"{successes} of {trials} is not a count: it must be 0 to {trials}")
 
 
 def check_binary(results: Collection[float]) -> None:

@@ -165,7 +165,7 @@ def _read_info(folder: Path) -> Mapping[str, Any]:
             f"--demos {folder} is no LeRobot data set: {path} cannot be read ({error})"
         ) from error
     if not isinstance(info, dict):
-        raise UsageError(f"--demos {folder}: {path} holds no JSON object")
+        raise UsageError(f"--demos {folder}: {path} is not a JSON object")
     if info.get("fps") != CONTROL_HZ:
         raise UsageError(
             f"--demos {folder}: {path} has fps {info.get('fps')!r}; the demonstrations of "

@@ -127,7 +127,7 @@ def climb_world(plan: Plan, tell: Tell) -> None:
         process.start()
     # Closed on this side, so that the end of the child shows as the end of the pipe.
     theirs.close()
-    tell(f"starting a world, which may take minutes; it says so in {log}")
+    tell(f"starting a world, which may take minutes; its output is in {log}")
     next_rung = 1
     why: str | None = None
     try:

@@ -49,7 +49,7 @@ def read_run(path: Path) -> dict[str, Any]:
     for number, session in enumerate(record["sessions"]):
         if not isinstance(session, dict):
             raise UsageError(
-                f"{file} is damaged (sessions[{number}] is {session!r}, no object): {advice}"
+                f"{file} is damaged (sessions[{number}] is {session!r}, not an object): {advice}"
             )
     return record
 
@@ -142,9 +142,9 @@ def parse_object(data: bytes) -> dict[str, Any]:
     try:
         value = json.loads(data.decode("utf-8"), parse_constant=_refuse)
     except ValueError as error:
-        raise DamagedRecordError(f"it is no JSON ({error})") from error
+        raise DamagedRecordError(f"it is not JSON ({error})") from error
     if not isinstance(value, dict):
-        raise DamagedRecordError("it holds no JSON object")
+        raise DamagedRecordError("it is not a JSON object")
     return value
 
 

@@ -166,7 +166,7 @@ class RunStore:
             if key not in plan:
                 raise UsageError(
                     f"{self.path / EPISODES_FILE}, line {number} lists episode {key.folder}, which "
-                    f"is none of this run, as {RUN_FILE} has it: remove that line and --resume"
+                    f"{RUN_FILE} does not list: remove that line and --resume"
                 )
         episodes = self.path / EPISODES_FOLDER
         with storing(self.path, self._then):
@@ -366,8 +366,7 @@ def storing(path: Path, then: str = RESUME) -> Iterator[None]:
         if disk_full(error):
             raise StorageError(_full(path, then)) from error
         raise StorageError(
-            f"{error.filename or path} cannot be written ({error.strerror}): "
-            f"put it right, then {then}"
+            f"{error.filename or path} cannot be written ({error.strerror}): fix that, then {then}"
         ) from error
 
 

@@ -224,7 +224,7 @@ def progress_figure(reports: Sequence[SelfReport], names: Sequence[str]) -> Draw
 
     return Drawing(
         name="progress",
-        title="Progress: what the policy says against what is done",
+        title="Progress: what the policy reports against what is done",
         description="; ".join(told),
         draw=draw,
     )
@@ -259,7 +259,7 @@ def _reliability(axes: Axes, look: Look, curves: Sequence[Calibration | None]) -
     _shares(axes, "x")
     _shares(axes, "y")
     axes.set_aspect("equal")
-    axes.set_xlabel("progress said")
+    axes.set_xlabel("reported progress")
     if look.legend and sum(curve is not None for curve in curves) > 1:
         axes.legend(frameon=False, loc="upper left")
 
@@ -304,13 +304,13 @@ def skill_figure(report: SkillReport, run: int, name: str) -> Drawing:
         axes.set_xlim(-0.5, columns - 0.5)
         axes.set_ylim(rows - 0.5, -0.5)
         axes.grid(visible=False)
-        axes.set_xlabel("skill said, in % of the inferences of that row")
+        axes.set_xlabel("reported skill, in % of the inferences of that row")
         axes.set_ylabel("called for")
         return figure
 
     return Drawing(
         name=f"skill-{letter(run)}",
-        title=f"Skill said against skill called for: {name}",
+        title=f"Reported skill against skill called for: {name}",
         description="; ".join(told),
         draw=draw,
         of_one_run=True,

@@ -9,7 +9,7 @@ def skill_words(report: SelfReport) -> list[str]:
     """Describe the skill reports."""
     skill = report.skill
     if skill is None:
-        return ["names no skill"]
+        return ["reports no skill"]
     lines = []
     if len(skill.said) == 1:
         lines.append(f"always says “{skill.said[0]}”")
@@ -23,12 +23,12 @@ def skill_words(report: SelfReport) -> list[str]:
     if skill.association is not None:
         found = skill.association
         lines.append(
-            f"goes together with the skill called for: mutual information "
+            f"association with the skill called for: mutual information "
             f"{found.mutual_information:.2f} (chance {found.mutual_information_chance:.2f}), "
             f"Cramér's V {found.cramers_v:.2f} (chance {found.cramers_v_chance:.2f})"
         )
     if skill.switches_per_s is not None:
-        lines.append(f"changes its word {skill.switches_per_s:.2f} times a second")
+        lines.append(f"changes its skill {skill.switches_per_s:.2f} times a second")
     return lines
 
 
@@ -41,7 +41,7 @@ def progress_words(report: SelfReport) -> list[str]:
     """Describe the progress reports."""
     progress = report.progress
     if progress is None:
-        return ["says no progress"]
+        return ["reports no progress"]
     lines = []
     if progress.spread is not None:
         lines.append(progress.spread.verdict)

@@ -193,7 +193,7 @@ class Pool:
             process.start()
         theirs.close()
         if log is not None:
-            self._reporter.note(f"starting a world, which may take minutes; it says so in {log}")
+            self._reporter.note(f"starting a world, which may take minutes; its output is in {log}")
         return _Worker(number, process, ours, watch, log)
 
     def _new_log(self) -> Path:
@@ -272,8 +272,8 @@ class Pool:
         self._failed_starts += 1
         if self._failed_starts == MAX_FAILED_STARTS:
             raise EnvError(
-                f"the world did not come up {MAX_FAILED_STARTS} times in a row ({why}): put it "
-                "right, then --resume"
+                f"the world failed to start {MAX_FAILED_STARTS} times in a row ({why}): fix "
+                "that, then --resume"
             )
 
     def _record_world(self, info: dict[str, Any]) -> None:
@@ -288,7 +288,7 @@ class Pool:
         worlds.append(info)
         self._store.write_record()
         if without_process(info) != without_process(worlds[0]):
-            self._reporter.note("this world was not made as the first one: see run.json, worlds")
+            self._reporter.note("this world differs from the first one: see run.json, worlds")
 
     # --- the end --------------------------------------------------------------------------------
 

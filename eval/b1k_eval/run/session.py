@@ -230,13 +230,13 @@ def _check_privileges(settings: RunSettings, policy: Policy) -> None:
         return
     if settings.track == "standard":
         raise UsageError(
-            f"--track standard: the policy {policy.name} reads the simulator's truth, which this "
+            f"--track standard: the policy {policy.name} reads the simulator's state, which this "
             "track forbids: choose another policy, or --track privileged"
         )
     if settings.sim == "omnigibson":
         raise UsageError(
-            f"the policy {policy.name} reads the simulator's truth, which is to be had from the "
-            "MuJoCo twin only: --sim mujoco"
+            f"the policy {policy.name} reads the simulator's state, which only the MuJoCo "
+            "twin gives: --sim mujoco"
         )
 
 

@@ -154,7 +154,7 @@ def check_world(settings: RunSettings, num_envs: int = 1) -> None:
     if settings.sim == "omnigibson":
         if settings.policy == EXPERT:
             raise UsageError(
-                "--policy expert drives by the twin's truth and knows nothing of OmniGibson: "
+                "--policy expert reads the twin's state and cannot run in OmniGibson: "
                 "choose another policy, or --sim mujoco"
             )
         data = _task_data(task, settings.protocol, settings.split)

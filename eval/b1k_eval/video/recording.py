@@ -75,7 +75,7 @@ def measured(video: Path) -> Recording:
     said = read.stderr.decode("utf-8", "replace").strip().splitlines()
     if said:  # not the exit status: of a truncated file ffmpeg copies what is left and returns 0
         why = re.sub(r"\[[^\]]* @ 0x[0-9a-f]+\] ", "", said[-1])
-        raise DamagedVideoError(f"{video} is torn off or no video ({why})")
+        raise DamagedVideoError(f"{video} is truncated or not a video ({why})")
     cv2 = import_cv2()
     with video.open("rb") as file:  # not by name: OpenCV takes only names that are UTF-8
         capture = cv2.VideoCapture(f"/proc/self/fd/{file.fileno()}", cv2.CAP_FFMPEG)

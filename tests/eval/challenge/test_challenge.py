@@ -123,9 +123,9 @@ def test_privileged_unfinished_and_unfilmed_runs_are_refused(tmp_path):
     record["identity"]["human"]["distance_traveled"] = None
     (folder / "run.json").write_text(json.dumps(record))
     reasons = " / ".join(objections(read_run_data(folder), "standard"))
-    for words in ("simulator's truth", "--human-stats", "is not finished", "has no video"):
+    for words in ("simulator's state", "--human-stats", "is not finished", "has no video"):
         assert words in reasons
-    assert "simulator's truth" not in " ".join(objections(read_run_data(folder), "privileged"))
+    assert "simulator's state" not in " ".join(objections(read_run_data(folder), "privileged"))
 
 
 def test_a_draft_says_so_everywhere_and_the_scorer_refuses_it(tmp_path, video):

@@ -57,7 +57,7 @@ def test_everything_that_a_submission_needs_is_set(request, year):
 CONTRADICTIONS = {
     ("--sim", "mujoco"): "the MuJoCo twin is not the benchmark",
     ("--render", "on-demand"): "renders and observes every step",
-    ("--instances", "0-10"): "instance 10 is none of those that count, 0 to 9",
+    ("--instances", "0-10"): "instance 10 does not count, only 0 to 9 do",
     ("--rollouts", "2"): "one is prescribed",
     ("--split", "train"): "no test set",
     ("--mode", "realtime"): "the world goes on while the policy thinks",

@@ -168,7 +168,7 @@ NO_TWIN = (
         (["--track", "open"], "--track 'open' is unknown: choose one of standard, privileged"),
         (
             ["--track", "standard", "--policy", "expert"],
-            "--track standard: the policy expert reads the simulator's truth, which this track for",
+            "--track standard: the policy expert reads the simulator's state, which this track for",
         ),
         *(
             (
@@ -477,7 +477,7 @@ def test_a_line_of_an_episode_that_is_not_of_the_run_is_wrong_usage(cli, tmp_pat
     result = cli("run", "--resume", "--out", "r")
     assert result.exit_code == 2, result.output
     assert error_line(result).startswith(
-        "r/episodes.jsonl, line 2 lists episode clean_boxing_gloves-7-0, which is none of this run"
+        "r/episodes.jsonl, line 2 lists episode clean_boxing_gloves-7-0, which run.json does not"
     )
     assert file.read_bytes() == before
 

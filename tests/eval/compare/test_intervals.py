@@ -218,10 +218,10 @@ def test_too_little_gives_none():
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda: wilson(3, 2), "3 of 2 is no count: it must be 0 to 2"),
+        (lambda: wilson(3, 2), "3 of 2 is not a count: it must be 0 to 2"),
         (lambda: clopper_pearson(-1, 2), "-1 of 2"),
         (lambda: wilson(1, 2, level=95), "such as 0.95; got 95"),
-        (lambda: tango(3, 3, 5), "3 of 2 is no count"),
+        (lambda: tango(3, 3, 5), "3 of 2 is not a count"),
         (lambda: rate_interval([[0.5]], seed=0), "a result is 0.5, but success is 1"),
         (lambda: score_interval([[0.5], [1.5]], seed=0), r"1.5 is outside \[0, 1\]"),
         (lambda: score_interval([[0.5], [float("nan")]], seed=0), r"nan is outside \[0, 1\]"),

@@ -285,7 +285,7 @@ def test_a_result_that_is_gone_leaves_out_its_episode_alone(path):
 def test_a_truncated_result_leaves_out_its_episode_alone(path):
     file = folder_of(path, 0) / "result.json"
     file.write_bytes(file.read_bytes()[:200])
-    left_out(path, 0, "it is no JSON")
+    left_out(path, 0, "it is not JSON")
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_a_line_that_is_no_json_is_named_by_its_number(path):
     edit_lines(path, lambda lines: [*lines[:2], lines[2].replace("{", "{{"), lines[3]])
     run = read_run_data(path)
     assert [entry.name for entry in run.damaged] == ["line 3"]
-    assert "it is no JSON" in run.damaged[0].why
+    assert "it is not JSON" in run.damaged[0].why
     assert [key.instance for key in run.pending] == [1]
     assert sorted(by_instance(run)) == [0, 2, 3]
 

@@ -220,7 +220,7 @@ def test_unpaired_runs_are_compared_by_barnards_test():
         (lambda: compare_scores({0: [0.5]}, {0: [2.0]}, seed=0), r"2 is outside \[0, 1\]"),
         (lambda: mcnemar(-1, 2), "wins are counts, got -1 and 2"),
         (lambda: sign_flip(np.array([np.inf]), seed=0), "finite differences"),
-        (lambda: compare_unpaired_success(6, 5, 0, 5), "6 of 5 is no count"),
+        (lambda: compare_unpaired_success(6, 5, 0, 5), "6 of 5 is not a count"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(call, text):

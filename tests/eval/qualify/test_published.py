@@ -29,7 +29,7 @@ def test_scores_are_read_in_three_forms(text, expected):
     [
         ("0.6", "give SUCCESSES/TRIALS such as 12/20, or RATE@TRIALS"),
         ("twelve/20", "give SUCCESSES/TRIALS"),
-        ("21/20", "21 of 20 is no count"),
+        ("21/20", "21 of 20 is not a count"),
         ("0/0", "has no trial"),
         ("0.55@10", "is 5.5 successes, no whole number"),
     ],

@@ -175,7 +175,7 @@ def test_an_error_whose_files_were_being_replaced_is_retried(made):
     [
         (2, b"\x00\x00\x00", "is damaged ("),
         (1, b"{broken", "is damaged ("),
-        (1, b"[1, 2]", "is damaged (it holds no JSON object)"),
+        (1, b"[1, 2]", "is damaged (it is not a JSON object)"),
         (2, b'{"task": "x"}', "is damaged (it lacks 'task_index')"),
         (3, None, f"repeats episode {TASK}-0-0"),
     ],
@@ -209,8 +209,8 @@ def test_a_line_of_an_episode_that_is_not_of_the_run_is_damage_and_kept(made):
     before = (made / "episodes.jsonl").read_bytes()
     (made / "episodes" / ".tmp-half").mkdir()
     text = (
-        f"{made / 'episodes.jsonl'}, line 3 lists episode {TASK}-2-0, which is none of this run, "
-        "as run.json has it: remove that line and --resume"
+        f"{made / 'episodes.jsonl'}, line 3 lists episode {TASK}-2-0, which run.json does "
+        "not list: remove that line and --resume"
     )
     with pytest.raises(UsageError, match=f"^{re.escape(text)}$"):
         run.clean(PLAN[:2])
@@ -221,18 +221,18 @@ def test_a_line_of_an_episode_that_is_not_of_the_run_is_damage_and_kept(made):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("{", "is damaged (it is no JSON (Expecting property name"),
-        ("", "is damaged (it is no JSON (Expecting value"),
-        ("[]", "is damaged (it holds no JSON object)"),
+        ("{", "is damaged (it is not JSON (Expecting property name"),
+        ("", "is damaged (it is not JSON (Expecting value"),
+        ("[]", "is damaged (it is not a JSON object)"),
         ('{"format": 7}', "has format 7, this version reads 1"),
         ('{"format": 1}', "is damaged (it lacks 'identity')"),
         (
             '{"format": 1, "identity": {"seed": NaN}, "sessions": [{}]}',
-            "is damaged (it is no JSON (it has NaN",
+            "is damaged (it is not JSON (it has NaN",
         ),
         (
             '{"format": 1, "identity": {"seed": 0}, "sessions": [{}, "x"]}',
-            "is damaged (sessions[1] is 'x', no object)",
+            "is damaged (sessions[1] is 'x', not an object)",
         ),
     ],
 )

@@ -300,7 +300,7 @@ def test_a_damaged_trace_and_a_torn_video_are_named_and_everything_else_works(ru
     assert str(trace) in first["problems"][0]
     assert details_of(run, second)["video"] is None
     assert details_of(run, second)["course"]["curves"]["q_score"]["changes"]
-    assert "torn off" in second["problems"][0]
+    assert "truncated" in second["problems"][0]
     assert third["problems"] == []
     assert third["video"] is False
     text = Page(run / "report.html").text
@@ -313,7 +313,7 @@ def test_an_episode_whose_result_is_damaged_is_left_out_by_name(run):
     report(run)
     text = Page(run / "report.html").text
     assert "A (run): 1 episode left out as damaged." in text
-    assert f"{TASK}-1-0: it is no JSON" in text
+    assert f"{TASK}-1-0: it is not JSON" in text
     assert [row["instance"] for row in index_of(run)["episodes"]] == [0, 2]
 
 

@@ -98,7 +98,7 @@ def test_what_only_the_twin_has_is_refused_in_omnigibson(install):
     with pytest.raises(UsageError, match=r"^--render-quality high is of the MuJoCo twin: "):
         replace(twin, sim="omnigibson", render_quality="high")
     expert = replace(twin, sim="omnigibson", policy="expert")
-    with pytest.raises(UsageError, match=r"^--policy expert drives by the twin's truth"):
+    with pytest.raises(UsageError, match=r"^--policy expert reads the twin's state"):
         simulators.check_world(expert)
 
 

@@ -138,7 +138,7 @@ def test_a_policy_that_cannot_be_had_leaves_the_world_standing(tmp_path, num_env
 
 def test_a_world_that_never_comes_up_ends_the_run_after_three_tries(tmp_path):
     marker = tmp_path / "built"
-    with pytest.raises(EnvError, match=r"^the world did not come up 3 times in a row \(.*--resume"):
+    with pytest.raises(EnvError, match=r"^the world failed to start 3 times in a row \(.*--resume"):
         run_stuck(tmp_path / "run", 9, phase="start", how="raise", marker=str(marker))
     assert len(marker.read_text().split()) == 3
     assert [line["outcome"] for line in outcomes(tmp_path / "run").values()] == ["error"] * 3

@@ -338,8 +338,8 @@ def _announce(service: _Service) -> None:
     if policy.origin is not None:
         _say(f"contract  {policy.origin}")
     _say(
-        f"chunks    {policy.chunk_length} actions, {terms.horizon} of them played to who asks at "
-        f"every step"
+        f"chunks    {policy.chunk_length} actions, {terms.horizon} of them executed by a "
+        "client that asks at every step"
     )
     task = "as task_id says" if terms.task is None else f"{terms.task.index} {terms.task.name}"
     words = "its own instruction" if terms.prompt is None else repr(terms.prompt)
@@ -349,7 +349,7 @@ def _announce(service: _Service) -> None:
     _say(f"pictures  {size} from our own clients, any size from others")
     _say(f"envs      {quota.envs_words}")
     if engine.most_together is None:
-        waiting = f"waiting {1e3 * service.window_s:g} ms for company"
+        waiting = f"waiting {1e3 * service.window_s:g} ms for more"
         _say(f"batches   up to {service.max_batch}, {waiting}")
     _say(
         f"limits    {quota.clients} clients, {quota.message_bytes / 1e6:.1f} MB a message, "

@@ -135,7 +135,7 @@ class Door:
         """
         if api_key is not None and no_key:
             raise UsageError(
-                "--no-key lets in who has no key, and there is one: leave --no-key away, or "
+                "--no-key admits clients without a key, but there is a key: leave out --no-key, or "
                 f"--api-key and the environment variable {keys.KEY_VARIABLE}"
             )
         if api_key is not None:
@@ -214,7 +214,7 @@ def listen_on(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         bound.close()
         raise UsageError(
-            f"--host {host} --port {port} cannot be had ({error}): choose another --port (0 for "
+            f"--host {host} --port {port} is not available ({error}): choose another --port (0 for "
             "any that is free)"
         ) from error
     return bound

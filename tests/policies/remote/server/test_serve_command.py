@@ -33,7 +33,7 @@ def typed(*arguments, **environment):
         (("--policy", "zero", "--device", "cpu"), "only mean something with --ckpt"),
         (("--policy", "zero", "--host", "0.0.0.0"), "needs a key"),
         (("--policy", "zero", "--api-key", "short"), "at least 16"),
-        (("--policy", "zero", "--no-key", "--api-key", KEY), "leave --no-key away, or --api-key"),
+        (("--policy", "zero", "--no-key", "--api-key", KEY), "leave out --no-key, or --api-key"),
         (("--policy", "zero", "--protocol", "2027"), "choose auto, 2025 or 2026"),
         (("--policy", "zero", "--task", "60", "--protocol", "2025"), "not in the 2025 challenge"),
         (("--policy", "zero", "--images", "small"), "choose native or contract"),
@@ -104,7 +104,7 @@ def test_a_port_in_use_is_known_before_a_checkpoint_is_looked_at():
         port = taken.getsockname()[1]
         result = typed("--ckpt", "nowhere/at-all", "--port", str(port))
     assert result.exit_code == 2
-    assert "cannot be had" in result.output
+    assert "is not available" in result.output
 
 
 def test_without_websockets_it_says_what_to_install(monkeypatch):

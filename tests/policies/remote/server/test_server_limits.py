@@ -93,7 +93,7 @@ def test_a_door_without_a_key_warns_where_others_can_reach_it(host, warned):
 
 
 def test_no_key_and_a_key_are_refused_together():
-    with pytest.raises(UsageError, match="leave --no-key away") as caught:
+    with pytest.raises(UsageError, match="leave out --no-key") as caught:
         Door("0.0.0.0", KEY, no_key=True)
     assert KEY not in str(caught.value)
 
@@ -127,7 +127,7 @@ def test_keys_are_compared_in_constant_time(monkeypatch):
 def test_a_port_in_use_is_named():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(UsageError, match=f"--port {port} cannot be had"):
+        with pytest.raises(UsageError, match=f"--port {port} is not available"):
             listen_on("127.0.0.1", port)
 
 
