@@ -36,7 +36,7 @@ Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)  # eq: arrays have no single truth value
 class Observation:
     """What a policy may see at one control step. Arrays are read-only.
 

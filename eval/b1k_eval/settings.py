@@ -65,7 +65,7 @@ _CHOICES_OF_2025: Mapping[str, Mapping[Sim, str]] = {
 }
 """Settings that only the 2025 evaluator leaves open, and why they are fixed elsewhere."""
 
-_MAX_DIGITS = 9
+_MAX_DIGITS = 9  # more than any index has; Python's `int` itself fails above 4300
 
 
 def _parse_instances(text: str) -> tuple[int, ...]:
@@ -79,6 +79,7 @@ def _parse_instances(text: str) -> tuple[int, ...]:
     found: Counter[int] = Counter()
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
+        # Not `isdigit`, which accepts superscripts, and `int` does not.
         if not first.isdecimal() or (dash and not last.isdecimal()):
             raise UsageError(
                 f"--instances {text!r}: {part!r} is not a number or range; give {form}"

@@ -44,7 +44,6 @@ class OmniGibsonEnv(Env):
     """
 
     def __init__(self, world: OmniGibsonWorld, index: int) -> None:
-        """Stand for the env of this index."""
         self.info = world.info
         self._world, self._index = world, index
         self._goal: GoalRecord | None = None
@@ -221,6 +220,7 @@ class OmniGibsonWorlds(Worlds):
         self._world.guard.check_open("reset")
         found: dict[int, Exception | None] = {}
         for index, (instance, _, _) in starts.items():
+            # Checked before the load, which is one call and would fail for all envs.
             try:
                 self._world.check_instance(instance)
                 found[index] = None

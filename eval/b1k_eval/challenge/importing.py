@@ -192,6 +192,7 @@ def _record(
         "instances": [index_of[number] for number in ids],
         "rollouts": rollouts,
     }
+    # Options that are newer than the export get the value that held before they existed.
     settings = {**settled(known or settings), **settings}
     env = dict(exported["env"]) if exported else _unknown_env(task, protocol, settings)
     return {

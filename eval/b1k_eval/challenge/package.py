@@ -41,6 +41,7 @@ WRAPPER = "SubmittedWrapper"
 """Name of the class in `WRAPPER_FILE`."""
 
 _PLAIN = frozenset(f"{ascii_letters}{digits}_:")
+# YAML 1.1, which PyYAML reads, takes these for booleans or null.
 _RESERVED = ("true", "false", "null", "yes", "no", "on", "off", "y", "n")
 
 

@@ -68,7 +68,7 @@ def read_official(source: Path) -> list[OfficialFile]:
 
 def _read(path: Path) -> OfficialFile:
     try:
-        task, number, rollout = path.stem.rsplit("_", 2)
+        task, number, rollout = path.stem.rsplit("_", 2)  # from the right: task names have "_" too
         found = get_task(task)
         if not (number.isdecimal() and rollout.isdecimal() and found.name == task):
             raise ValueError

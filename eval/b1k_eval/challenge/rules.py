@@ -151,7 +151,7 @@ def _limit_objections(run: RunData, protocol: ProtocolYear) -> Iterator[str]:
             "are incomplete: run it with --human-stats FILE"
         )
         return
-    official = int(human["length"] * TIME_LIMIT_FACTORS[protocol])
+    official = int(human["length"] * TIME_LIMIT_FACTORS[protocol])  # truncated, as the evaluator's
     if settings["max_steps"] != official:
         yield (
             f"its time limit was {settings['max_steps']} steps, the official one of "

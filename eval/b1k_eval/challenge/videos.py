@@ -64,10 +64,12 @@ def official_video(source: Path, target: Path, *, steps: int | None, draft: bool
         with contextlib.suppress(OSError):
             partial.unlink()
         said = " / ".join(done.stderr.decode("utf-8", "replace").strip().splitlines()[-2:])
+        # Without ffmpeg's `[h264 @ 0x55...]`: an address says nothing and differs every time.
         said = re.sub(r"\[[^\]]* @ 0x[0-9a-f]+\] ", "", said)
         full = os.strerror(errno.ENOSPC) in said
         advice = "free some space" if full else "the video is damaged; run its episode again"
         raise StorageError(f"{source} cannot be turned into {target} ({said}): {advice}")
+    # From a damaged source ffmpeg writes what it can read and returns 0.
     if steps and (frames := measured(partial).frames) != steps:
         partial.unlink()
         raise StorageError(

@@ -248,6 +248,7 @@ def sign_flip(differences: Float64Array, *, seed: int, flips: int = FLIPS) -> Si
     sums, shares = np.zeros(1), np.ones(1)
     for size in sizes:
         both = np.concatenate([sums - size, sums + size])
+        # Rounded, so that equal sums that differ in the last bit become one.
         sums, where = np.unique(np.round(both, 10), return_inverse=True)
         if len(sums) > MAX_SUMS:
             return Significance(
@@ -261,7 +262,7 @@ def sign_flip(differences: Float64Array, *, seed: int, flips: int = FLIPS) -> Si
 
 def _random_flips(sizes: Float64Array, seen: float, seed: int, flips: int) -> float:
     rng = np.random.default_rng(seed)
-    hits, done, batch = 0, 0, max(1, 4_000_000 // len(sizes))
+    hits, done, batch = 0, 0, max(1, 4_000_000 // len(sizes))  # 4 MB of signs at a time
     while done < flips:
         count = min(batch, flips - done)
         signs = rng.integers(0, 2, size=(count, len(sizes)), dtype=np.int8) * 2 - 1

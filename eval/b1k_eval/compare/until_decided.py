@@ -86,10 +86,11 @@ class UntilDecided:
             episodes: Lines of the finished episodes of this run. An instance with errors only is
                 skipped.
         """
-        betting = PairedBetting(ALPHA)
+        betting = PairedBetting(ALPHA)  # from all lines each time, so that a resume changes nothing
         for number in unbroken(self._task, self._order, self._rollouts, episodes):
             lines = [episodes[EpisodeKey(self._task, number, r)] for r in range(self._rollouts)]
             scored = [line["outcome"] == "success" for line in lines if line["outcome"] != "error"]
+            # Episodes that were under way when it was decided must not change the figures.
             if scored and not betting.decided:
                 betting.add(float(np.mean(scored)) - self._theirs[number])
         better = {"a": "this", "b": "other", None: None}[betting.direction]

@@ -83,6 +83,7 @@ def read_inferences(episode: EpisodeData) -> Inferences:
         progress=columns["progress"][done],
         active=_words([_active(skilled, int(steps)) for steps in done]),
         reached=np.searchsorted(firsts, done, side="right") / total if total else None,
+        # Step s executes an action of the last inference made after at most s - 1 steps.
         achieved=tuple(
             (skill, int(np.searchsorted(done, step - 1, side="right")) - 1)
             for skill, step in skilled

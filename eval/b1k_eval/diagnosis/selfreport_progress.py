@@ -171,6 +171,7 @@ def _with_time(succeeded: Sequence[Inferences]) -> Correlation | None:
 def _spearman(first: Float64Array, second: Float64Array) -> Correlation | None:
     from scipy.stats import spearmanr
 
+    # The rank correlation of two points is always 1 or -1.
     if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return None
     return Correlation(rho=float(spearmanr(first, second).statistic), of=len(first))

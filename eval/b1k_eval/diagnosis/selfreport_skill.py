@@ -192,7 +192,7 @@ def _association(
         for active, said in pairs:
             if len(said):
                 drawn += _table(active, np.roll(said, random.integers(len(said))), table.shape)
-        strengths = _strengths(drawn)
+        strengths = _strengths(drawn)  # None: the shift left one label only, hence no association
         shifted.append((0.0, 0.0) if strengths is None else strengths)
     information, v = np.mean(shifted, axis=0).tolist()
     return Association(

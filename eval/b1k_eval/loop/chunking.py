@@ -80,7 +80,7 @@ class RecedingHorizon(Chunking):
     def __init__(self, horizon: int, chunk_length: int) -> None:
         check_horizon(horizon, chunk_length)
         self.horizon = horizon
-        self._start = -horizon
+        self._start = -horizon  # so that step 0 wants an inference
         self._actions = np.empty((0, 0), dtype=np.float32)
 
     def reset(self) -> None:

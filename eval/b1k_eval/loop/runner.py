@@ -278,6 +278,7 @@ class _Loop:
         self.inferences += 1
         if not isinstance(chunk, ActionChunk):
             raise ActionError(f"infer must return an ActionChunk, got {type(chunk).__name__}")
+        # The horizon was checked against the declared length: a shorter chunk would run out.
         if len(chunk.actions) != self.policy.chunk_length:
             raise ActionError(
                 f"infer returned {len(chunk.actions)} actions, but the policy declares "

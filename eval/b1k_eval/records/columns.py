@@ -141,7 +141,7 @@ COLUMNS: tuple[TraceColumn, ...] = (
     ),
     TraceColumn(
         name="not_finite",
-        kind="int8",
+        kind="int8",  # not bool: truths may not be null, see `EpisodeTrace.read`
         meaning="1 where the observation made right before the step had a NaN or an infinity in "
         "proprio or camera poses, else 0; null where none was made",
         value=lambda event: None if event.not_finite is None else int(event.not_finite),

@@ -87,6 +87,7 @@ def read_lines(path: Path, needed: Sequence[str]) -> Iterator[Line]:
         return
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error}") from error
+    # Not `splitlines`: what follows the last newline is a torn line, or nothing.
     for number, raw in enumerate(data.split(b"\n")[:-1], start=1):
         key, content = None, {}
         try:

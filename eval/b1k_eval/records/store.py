@@ -119,10 +119,13 @@ class RunStore:
         key, line = record.key, record.line()
         final = self.path / EPISODES_FOLDER / key.folder
         with storing(final, self._then):
+            # Flushed before the rename, and that before the line: after a power cut, too, a line
+            # means complete files.
             for file in folder.iterdir():
                 _fsync_file(file)
             fsync_folder(folder)
             if final.exists():  # files of an error, or of an episode without a line
+                # In two steps: a rename cannot replace a folder that is not empty.
                 replaced = final.with_name(f"{TEMP_PREFIX}old-{key.folder}")
                 shutil.rmtree(replaced, ignore_errors=True)
                 final.replace(replaced)

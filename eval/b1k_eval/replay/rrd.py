@@ -151,6 +151,7 @@ class RrdWriter:
         )
         self._fix("episode", text)
         try:
+            # A full disk is reported here or not at all; see `rrd_layout.MIN_VERSION`.
             self._recording.flush()
             self._recording.disconnect()
             self._temp.replace(self.path)

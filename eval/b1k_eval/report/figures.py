@@ -67,6 +67,7 @@ def success_figure(rows: Sequence[Mapping[str, Any]], level: float) -> Drawing:
     def draw(look: Look) -> Figure:
         from matplotlib.figure import Figure
 
+        # Not by pyplot, which keeps every figure open and picks a backend by the display.
         figure = Figure(figsize=(WIDTH, 0.95 + 0.42 * len(rows)), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
         _points(left, look, rows, "success", "rate")

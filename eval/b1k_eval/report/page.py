@@ -251,7 +251,7 @@ def _html(found: Findings, figures: Sequence[Drawing], files: Sequence[str]) -> 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
-        undefined=jinja2.StrictUndefined,
+        undefined=jinja2.StrictUndefined,  # a misspelt name is an error, not an empty text
         trim_blocks=True,
     )
     return environment.get_template("report.html").render(

@@ -147,7 +147,7 @@ def _cell(value: Any) -> str:  # noqa: ANN401 - a value of a table
     if value is None:
         return ""
     text = f"{value:.4f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)
-    for character in "\\|`*_[]":
+    for character in "\\|`*_[]":  # markup in Markdown; names of policies have underscores
         text = text.replace(character, f"\\{character}")
     return " ".join(text.replace("<", "&lt;").split())
 

@@ -91,7 +91,7 @@ def launch(
         else:
             Pool(assembly, store, reporter, workers, enough).run(todo)
     except KeyboardInterrupt:
-        store.clean(keys)
+        store.clean(keys)  # the half-written folders of the episodes under way
         raise
     store.finish(keys)
 

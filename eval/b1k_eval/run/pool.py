@@ -185,7 +185,7 @@ class Pool:
             target=worker_main,
             args=(theirs, assembly.for_worker(number), watch, log),
             name="b1k-eval-worker",
-            daemon=True,
+            daemon=True,  # ended with this process even if `_stop` is not reached
         )
         # Started inside the `with`, the tracker would unblock SIGINT again for the process.
         resource_tracker.ensure_running()
@@ -304,6 +304,7 @@ class Pool:
     def _stop(self) -> None:
         """End all workers: the idle ones by closing their pipe, the busy ones at once."""
         for worker in self._busy:
+            # A simulator's exit handlers may hang, so it is killed.
             if worker.watch is None:
                 worker.process.terminate()
             else:

@@ -301,7 +301,7 @@ class RemotePolicy(Policy):
                     observation,
                     images=images,
                     batch=self._batch,
-                    channels="rgb" if ours else "rgba",
+                    channels="rgb" if ours else "rgba",  # the evaluator's pictures are RGBA
                     rows=self._rows,
                     extended=ours,
                     depth=self.needs_depth,
@@ -372,11 +372,13 @@ class RemotePolicy(Policy):
             except LostError as error:
                 lost = error
                 if self._reconnections < MOST_RECONNECTIONS:
+                    # The wait counts as part of the answer's 600 s.
                     left = deadline - time.monotonic()
                     self._sleep(max(0.0, min(self._retry_wait_s, left)))
                 continue
             except RefusedError as error:
                 raise PolicyFaultError(str(error), "policy_connection_lost") from error
+            # A new connection is a new session: ours must be told the episode again.
             self._greeted = False
             self._dialogue.connected()
             self._check_same(metadata)
