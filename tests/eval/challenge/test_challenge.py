@@ -223,8 +223,8 @@ def test_results_of_the_2026_evaluator_are_read_task_by_task(tmp_path):
     [
         ("other.json", OFFICIAL_2025, "is not named"),
         ("no_such_task_301_0.json", OFFICIAL_2025, "is not named"),
-        (f"{TASK}_301_0.json", {"q_score": {"final": 2.0}}, "no result of the official"),
-        (f"{TASK}_301_0.json", [], "no result of the official"),
+        (f"{TASK}_301_0.json", {"q_score": {"final": 2.0}}, "not a result of the official"),
+        (f"{TASK}_301_0.json", [], "not a result of the official"),
         (
             f"{TASK}_301_0.json",
             {**OFFICIAL_2025, "time": {**OFFICIAL_2025["time"], "simulator_time": 99.0}},
@@ -466,7 +466,10 @@ IMPOSSIBLE = {
         [put(official(), "normalized_agent_distance/left", math.nan)],
         "a ratio is negative or no number",
     ),
-    "a missing way": ([put(official(), "agent_distance/base", None)], "no result of the official"),
+    "a missing way": (
+        [put(official(), "agent_distance/base", None)],
+        "not a result of the official",
+    ),
 }
 
 

@@ -59,7 +59,7 @@ CONTRADICTIONS = {
     ("--render", "on-demand"): "renders and observes every step",
     ("--instances", "0-10"): "instance 10 does not count, only 0 to 9 do",
     ("--rollouts", "2"): "one is prescribed",
-    ("--split", "train"): "no test set",
+    ("--split", "train"): "not a test set",
     ("--mode", "realtime"): "the world goes on while the policy thinks",
     ("--action-noise", "0.01"): "disturbed on purpose",
     ("--video-fps", "15"): "30 pictures a second, one a step",

@@ -251,7 +251,7 @@ def test_an_exported_video_has_one_picture_a_step_at_the_control_rate(
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"fps": 15}, "15 pictures a second.*--video-fps 30"),
+        ({"fps": 15}, "15 pictures per second.*--video-fps 30"),
         ({"pictures": 6}, "has 6 pictures for 12 steps"),
         ({"pictures": 20}, "has 20 pictures for 12 steps"),
     ],
