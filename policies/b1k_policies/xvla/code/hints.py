@@ -1,8 +1,8 @@
-"""What the sources of a checkpoint's code say of fields that no file states: hints, never values.
+"""Hints in a checkpoint's source code on fields that no file states.
 
 The public X-VLA code hides columns of the proprio in the handlers of some data sets, by a list in
-the code (`idx_for_mask_proprio`) that no configuration repeats. Whether that handler made the
-training batches cannot be read from it, so it is told, and nothing is masked.
+the code (`idx_for_mask_proprio`) that no configuration has. Whether that handler made the training
+batches is unknown, so the list is reported and nothing is masked.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _MASK = "idx_for_mask_proprio"
 
 
 def mask_doubt(code_root: Path, found: ResolvedContract) -> str | None:
-    """What a person should know of a mask in the code; None where the contract says it, or none is.
+    """Return a remark on a mask in the code; None if the contract states it, or there is none.
 
     Args:
         code_root: The folder of the checkpoint's package.
@@ -41,7 +41,7 @@ def mask_doubt(code_root: Path, found: ResolvedContract) -> str | None:
 
 
 def _lists(path: Path) -> Iterator[tuple[int, str]]:
-    """(line, value) of what a file sets that name to, as a key, a variable or an argument."""
+    """Yield (line, value) where a file sets that name, as a key, a variable or an argument."""
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):

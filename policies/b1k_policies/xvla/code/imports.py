@@ -1,12 +1,11 @@
-"""Which packages a checkpoint's code needs, read from its sources before anything of it runs.
+"""Finding the packages that a checkpoint's code needs, from its sources, before it runs.
 
-Imports that stand in a function count if loading or inference can come there: functions are
-followed by name from the two classes that are used, over all files that are imported on the way.
-What stands under an `if`, or in a `try` that goes on after an ImportError, is not demanded, and
-neither is what only training or the code's own server would import. Modules of the package that are
-imported under an `if` (one of several encoders) are read apart: what they import may be needed. A
-pass therefore does not prove that nothing is missing; what is missing all the same is told when it
-fails, see `required_packages.package_advice`.
+An import within a function counts if loading or inference can reach the function: names are
+followed from the two entry classes through all files that are imported on the way. Imports under an
+`if`, or in a `try` that catches ImportError, are not required, nor are those of training or the
+code's own server. Modules of the package that are imported under an `if` (one of several encoders)
+are read separately, as their imports may be needed. So a pass does not prove that nothing is
+missing; what is still missing is reported when it fails (`required_packages.package_advice`).
 """
 
 from __future__ import annotations
@@ -19,16 +18,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ENTRIES = {"configuration_xvla": "XVLAConfig", "modeling_xvla": "XVLA"}
-"""What is imported of a checkpoint's package (of its `models`, unless it is flat), and the class
-that is used of it."""
+"""Modules that are imported from a checkpoint's package (from its `models`, unless it is flat), and
+the class that is used from each."""
 
 _CALLED = ("forward", "generate_actions", "from_pretrained", "reload_pretrained_weights")
-"""Methods that are called from outside, besides those of Python and of transformers' loading."""
+"""Methods that we call; Python and transformers' loading call others."""
 _HOOKS = ("_init_weights", "post_init", "tie_weights", "_load_pretrained_model")
 _GUARDS = ("ImportError", "ModuleNotFoundError", "Exception", "BaseException")
 
 _READ_EARLY = ("_supports_sdpa",)
-"""Attributes that transformers reads of a model that is being built, from 4.54 on."""
+"""Attributes that transformers reads from 4.54 on while it builds a model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +36,7 @@ class CodeImport:
 
     Attributes:
         module: Dotted name, as in `transformers.modeling_utils`.
-        name: What is taken from it; None for the module itself.
+        name: The imported name; None for the module itself.
         place: `FILE:LINE`, relative to the package.
     """
 
@@ -53,13 +52,13 @@ class CodeImport:
 
 @dataclass(frozen=True, kw_only=True)
 class CodeReading:
-    """What the sources say.
+    """Findings in the sources.
 
     Attributes:
-        imports: Of other packages, that loading or inference will come to.
-        perhaps: The same on ways that the sources take under a condition.
-        properties: `FILE:LINE` of what transformers reads of a model that is being built, and is a
-            property that asks a part of the model for it.
+        imports: Imports of other packages that loading or inference reaches.
+        perhaps: Those reached only under a condition.
+        properties: `FILE:LINE` of attributes that transformers reads while it builds the model and
+            that are properties which ask a part of the model.
     """
 
     imports: tuple[CodeImport, ...]
@@ -73,7 +72,7 @@ class _Context:
 
     Attributes:
         mentions: Names that occur in it.
-        imports: Of other packages, unconditional.
+        imports: Unconditional imports of other packages.
         own: Modules of the package that it imports, as dotted names below it.
         own_perhaps: Those that it imports under a condition.
     """
@@ -85,7 +84,7 @@ class _Context:
 
 
 class _Module(ast.NodeVisitor):
-    """One file: what runs at its import, and what each of its classes and functions does."""
+    """One file: the contexts of its top level, its classes and its functions."""
 
     def __init__(self, path: Path, name: str, package: str, shown: str) -> None:
         self.top = _Context()
@@ -101,7 +100,7 @@ class _Module(ast.NodeVisitor):
         try:
             tree = ast.parse(path.read_text("utf-8"), str(path))
         except (OSError, SyntaxError, ValueError):
-            return  # for its import to say
+            return  # its import will report it
         self.visit(tree)
 
     # --- where the code is
@@ -193,7 +192,7 @@ def _is_property(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 
 
 def _reads_a_part(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Whether a method reads `self.PART.ATTRIBUTE`."""
+    """Return whether a method reads `self.PART.ATTRIBUTE`."""
     return any(
         isinstance(part, ast.Attribute)
         and isinstance(part.value, ast.Attribute)
@@ -204,7 +203,7 @@ def _reads_a_part(node: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
 
 
 def _catches_import_errors(handler: ast.ExceptHandler) -> bool:
-    """Whether the code goes on after an ImportError; one that raises another does not."""
+    """Return whether the code goes on after an ImportError, and does not raise another error."""
     if isinstance(handler.body[-1], ast.Raise):
         return False
     if handler.type is None:
@@ -214,7 +213,7 @@ def _catches_import_errors(handler: ast.ExceptHandler) -> bool:
 
 
 class _Walk:
-    """Follows names from the entries until nothing new is reached."""
+    """Follows names from `ENTRIES` until nothing new is reached."""
 
     def __init__(self, root: Path, package: str, *, perhaps: bool) -> None:
         self._root, self._package, self._perhaps = root, package, perhaps
@@ -266,7 +265,7 @@ class _Walk:
 
 
 def read_code(root: Path, package: str) -> CodeReading:
-    """Read what the package in a folder imports on the way to a model and its actions.
+    """Find what the package in a folder imports for loading and inference.
 
     Args:
         root: The folder of the package itself.

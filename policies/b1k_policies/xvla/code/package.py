@@ -1,9 +1,9 @@
-"""Runs a checkpoint's own `da3_xvla` without letting it, or what lies beside it, shadow anything.
+"""Importing a checkpoint's own `da3_xvla` so that neither it nor its neighbours shadow anything.
 
 Two checkpoints bring two packages of one name, next to folders called `datasets` or `eval`. So the
-search path stays as it is, one finder knows one package, and the package is in `sys.modules` only
-while it is in use. It always runs from its sources: no .pyc is written into the checkpoint, and
-none that lies there is run in place of the source that was hashed and read.
+search path is not changed, a finder finds one package only, and the package is in `sys.modules`
+only while it is in use. It always runs from its sources: no .pyc is written into the checkpoint,
+and none there is run in place of the source that was hashed and read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from b1k_policies.xvla.files.checkpoint import PACKAGE, PACKAGE_MARK, Checkpoint
 
 
 class _SourceLoader(SourceFileLoader):
-    """Compiles the source each time, whatever compiled files there are."""
+    """Always compiles the source, and ignores .pyc files."""
 
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
@@ -34,7 +34,7 @@ class _SourceLoader(SourceFileLoader):
 
 
 class _Finder(MetaPathFinder):
-    """Finds one package and its submodules, and answers for nothing else."""
+    """Finds one package and its submodules, and nothing else."""
 
     def __init__(self, name: str, root: Path) -> None:
         self._name = name
@@ -51,7 +51,7 @@ class _Finder(MetaPathFinder):
             spec = FileFinder(entry, (_SourceLoader, SOURCE_SUFFIXES)).find_spec(fullname)
             if spec is not None:
                 return spec
-        # Not None: the finders after this one would take a .pyc.
+        # Not None: the finders after this one would use a .pyc.
         raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
 
     def _package(self) -> ModuleSpec | None:
@@ -70,10 +70,10 @@ class _Finder(MetaPathFinder):
 
 
 class CodePackage:
-    """A package in a folder of its own choosing, importable under its real name on demand.
+    """A package in any folder, importable under its own name on demand.
 
-    Several may have the same name; each keeps its modules, so a class stays one class. The modules
-    of the process are shared by its threads: use packages of one name from one thread at a time.
+    Several may have the same name; each keeps its modules, so a class stays one class. Threads
+    share `sys.modules`: use packages of one name from one thread at a time.
 
     Attributes:
         root: The folder of the package itself.
@@ -91,14 +91,14 @@ class CodePackage:
         self._finder = _Finder(name, self.root)
 
     def module_of(self, name: str) -> str:
-        """The submodule `models.NAME`, or `NAME` in a package without a folder `models`."""
+        """Return the submodule `models.NAME`, or `NAME` in a package without a folder `models`."""
         return f"models.{name}" if (self.root / PACKAGE_MARK).is_file() else name
 
     def load(self, submodule: str) -> ModuleType:
-        """Import a submodule, as in `load("models.modeling_xvla")`; what it prints goes to stderr.
+        """Import a submodule, as in `load("models.modeling_xvla")`; its output goes to stderr.
 
         Raises:
-            CheckpointError: It fails at import, whatever it raises; with the place in its code.
+            CheckpointError: Its import raised anything; the message has the place in its code.
         """
         try:
             with self.active(), redirect_stdout(sys.stderr):
@@ -107,17 +107,17 @@ class CodePackage:
             raise CheckpointError(self._explained(error)) from error
 
     def modules(self) -> list[ModuleType]:
-        """What of the package is loaded."""
+        """Return the loaded modules of the package."""
         with self.active():
             names = (self.name, f"{self.name}.")
             return [m for n, m in sys.modules.items() if n == names[0] or n.startswith(names[1])]
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """While it lasts, imports under the package's name give this package's modules.
+        """Within this context, imports under the package's name give this package's modules.
 
-        What was there under that name comes back afterwards. Nesting is fine, also of different
-        packages of one name: the innermost counts.
+        Other modules of that name are restored afterwards. Contexts may be nested, also of
+        different packages of one name: the innermost counts.
         """
         before = self._in_use.get(self.name)
         if before is self:
@@ -130,7 +130,7 @@ class CodePackage:
             self._switch(self, before)
 
     def _switch(self, old: CodePackage | None, new: CodePackage | None) -> None:
-        """Put away the modules of `old` and bring out those of `new`; None is the outside's."""
+        """Replace `old`'s modules in `sys.modules` by `new`'s; None is the process's own."""
         modules = {name: sys.modules.pop(name) for name in self._loaded(old)}
         if old is None:
             self._outside[self.name] = modules
@@ -147,11 +147,9 @@ class CodePackage:
             self._in_use[self.name] = new
 
     def _loaded(self, active: CodePackage | None) -> list[str]:
-        """Names under which modules of such a package are loaded now.
-
-        Going through all modules takes a millisecond, and this is done twice an inference: so only
-        where something can have been imported.
-        """
+        """Return the names of loaded modules of such a package."""
+        # Going through all modules takes a millisecond and this is done twice per inference, so
+        # only if something may have been imported since.
         if self.name not in sys.modules:
             return []
         if active is not None and active._count == len(sys.modules):
@@ -167,7 +165,7 @@ class CodePackage:
         )
 
     def _place(self, error: BaseException) -> str:
-        """` (FILE:LINE)`, the last line of the package's own that ran."""
+        """Return ` (FILE:LINE)` of the last line of the package itself that ran."""
         own = [
             (frame.filename, frame.lineno)
             for frame in traceback.extract_tb(error.__traceback__)

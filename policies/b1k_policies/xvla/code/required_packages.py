@@ -1,9 +1,8 @@
-"""Whether the packages that a checkpoint's code needs are here and fit, and the command for it.
+"""Checking that the packages which a checkpoint's code needs are installed and fit.
 
-What they need beside each other is known from the public code of the X-VLA family, which was run
-with transformers 4.46.3 to 4.53.3: from 4.54 on a property `_supports_sdpa` is read before it can
-answer, and 5 has no `modeling_attn_mask_utils`. depth-anything-3 0.1.1 imports addict and does not
-say so.
+The public code of the X-VLA family was run with transformers 4.46.3 to 4.53.3. From 4.54 on a
+property `_supports_sdpa` is read before the model can answer, and 5 has no
+`modeling_attn_mask_utils`. depth-anything-3 0.1.1 imports addict without requiring it.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from b1k_envs.errors import UnavailableError
 from b1k_policies.xvla.code.imports import CodeImport, CodeReading, read_code
 
 FAMILY_TRANSFORMERS = "transformers>=4.46,<4.54"
-"""With which the code of the X-VLA family ran."""
+"""Versions with which the code of the X-VLA family ran."""
 _FIRST_UNFIT = (4, 54)
 
 _PUBLISHED_AS = {
@@ -35,28 +34,28 @@ _PUBLISHED_AS = {
     "dateutil": "python-dateutil",
     "attr": "attrs",
 }
-"""Names on PyPI that are not the module's with hyphens."""
+"""Names on PyPI that differ from the module's with hyphens."""
 _NOT_SAID = {"depth_anything_3": ("addict",)}
-"""What a package imports without having it among its requirements."""
+"""Modules that a package imports without requiring them."""
 
 
 def published_as(module: str) -> str:
-    """Name on PyPI of the package that a top-level module comes from."""
+    """Return the name on PyPI of the package that a top-level module comes from."""
     return _PUBLISHED_AS.get(module, module.replace("_", "-"))
 
 
 def check_packages(root: Path, package: str, used: Collection[str] = ()) -> None:
-    """Make sure that what the code in a folder needs can be imported; imports it.
+    """Import what the code in a folder needs, and report what fails.
 
     Args:
         root: The folder of the package itself.
         package: The name it imports itself under.
-        used: Top-level modules that are known to be used if the code imports them at all, also
-            under a condition.
+        used: Top-level modules that are needed if the code imports them at all, even under a
+            condition.
 
     Raises:
-        UnavailableError: Packages are missing, cannot be imported or are of a version that the
-            code does not fit; names all of them, and one command.
+        UnavailableError: Packages are missing, cannot be imported or have an unfit version; the
+            message names all of them, and one command.
     """
     reading = read_code(root, package)
     wanted: dict[str, list[CodeImport]] = {}
@@ -65,7 +64,7 @@ def check_packages(root: Path, package: str, used: Collection[str] = ()) -> None
     found = _Found({}, {}, {})
     for top, imports in wanted.items():
         if beside(root, top) is not None:
-            continue  # its own is meant: a mistake of another kind, which the import tells
+            continue  # its own module is meant: another mistake, which the import will report
         if not is_here(top):
             found.missing[top] = f"{published_as(top)} ({top}, {imports[0].place})"
             for other in _NOT_SAID.get(top, ()):
@@ -88,28 +87,28 @@ def check_packages(root: Path, package: str, used: Collection[str] = ()) -> None
 
 
 def is_here(top: str) -> bool:
-    """Whether there is a module of that name; it is not imported, but what is above it is."""
+    """Return whether a module exists; it is not imported, but its parents are."""
     try:
         return top in sys.modules or importlib.util.find_spec(top) is not None
-    except ValueError:  # it is loaded and does not say where from
+    except ValueError:  # it is loaded and has no spec
         return True
-    except ModuleNotFoundError:  # of a dotted name: what is above it is not there
+    except ModuleNotFoundError:  # its parent is missing
         return False
 
 
 def beside(root: Path, top: str) -> Path | None:
-    """What bears a module's name in or beside the package, where it cannot be imported from."""
+    """Return a module of that name in or beside the package, where it cannot be imported from."""
     places = (folder / top for folder in (root.parent, root))
     return next((p for p in places if p.is_dir() or p.with_name(f"{top}.py").is_file()), None)
 
 
 class _Found(NamedTuple):
-    """What is wrong with packages, in words, by the name of their module.
+    """Problems with packages, in words, by module name.
 
     Attributes:
         missing: Not installed.
-        unfit: Installed, but without something that the code takes from them.
-        broken: Installed, and their own import fails.
+        unfit: Installed, but lacking something that the code imports.
+        broken: Installed, but their own import fails.
     """
 
     missing: dict[str, str]
@@ -118,7 +117,7 @@ class _Found(NamedTuple):
 
 
 def _try(one: CodeImport, found: _Found) -> None:
-    """Import what one line of the code imports, and sort what is wrong with it."""
+    """Import what one line of the code imports, and note what is wrong with it."""
     try:
         with redirect_stdout(sys.stderr):
             module = importlib.import_module(one.module)
@@ -147,7 +146,7 @@ def _try(one: CodeImport, found: _Found) -> None:
 
 
 def _unmet(top: str) -> Iterator[str]:
-    """Requirements of the package a module comes from that are not installed, by its metadata."""
+    """Yield the requirements of a module's package that are not installed, by its metadata."""
     from packaging.requirements import Requirement  # transformers needs it
 
     try:
@@ -165,7 +164,7 @@ def _unmet(top: str) -> Iterator[str]:
 
 
 def _early_properties(reading: CodeReading) -> str | None:
-    """What is wrong with a transformers that reads a property while it builds the model."""
+    """Say what is wrong with a transformers that reads a property while it builds the model."""
     version = _version("transformers")
     if not reading.properties or version is None or version < _FIRST_UNFIT:
         return None
@@ -195,7 +194,7 @@ def _requirement(top: str) -> str:
 
 
 def _command(named: list[str]) -> str:
-    """One pip call, options first."""
+    """Return one pip command, options first."""
     upgrades = [name for name in named if name.startswith("--upgrade ")]
     others = [name for name in named if name not in upgrades]
     plain = [*others, *(name.removeprefix("--upgrade ") for name in upgrades)]
@@ -207,7 +206,7 @@ def _command(named: list[str]) -> str:
 
 
 def package_advice(error: BaseException) -> str | None:
-    """What to install, if an error of the code is one of a missing or unfit package; else None."""
+    """Return what to install, if an error comes from a missing or unfit package; else None."""
     name = failed_import(error)
     if name is None:
         return None
@@ -219,18 +218,18 @@ def package_advice(error: BaseException) -> str | None:
 
 
 def failed_import(error: BaseException) -> str | None:
-    """The module whose import failed at the root of an error; None where another thing failed."""
+    """Return the module whose import caused an error; None for another cause."""
     found = [link.name for link in chain(error) if isinstance(link, ImportError)]
     return next((name for name in reversed(found) if name is not None), None)
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """The first error of a chain: what went wrong before others spoke of it."""
+    """Return the first error of a chain."""
     return list(chain(error))[-1]
 
 
 def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it came from, the newest first."""
+    """Yield an error and its causes, the newest first."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -239,7 +238,7 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def words(error: BaseException) -> str:
-    """The kind and the text of what went wrong first, in one line."""
+    """Return type and text of the root cause, in one line."""
     first = root_cause(error)
     return " ".join(f"{type(first).__name__}: {first}".split())[:300]
 

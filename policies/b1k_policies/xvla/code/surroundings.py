@@ -1,7 +1,7 @@
-"""What outside its folder decides what a checkpoint's code computes: variables and packages.
+"""Environment variables and packages that change what a checkpoint's code computes.
 
 Source: JackLiu0406/spatial-xvla-training, whose code reads variables that begin with `XVLA_`, and
-depth-anything-3, whose begin with `DA3_`.
+depth-anything-3, which reads those that begin with `DA3_`.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ _PREFIXES = ("XVLA_", "DA3_")
 
 
 def switches() -> dict[str, str]:
-    """The environment variables that such code reads, as they are set now."""
+    """Return the environment variables that such code reads, as set now."""
     return {name: os.environ[name] for name in sorted(os.environ) if name.startswith(_PREFIXES)}
 
 
 def packages_of(modules: Iterable[ModuleType], own: str) -> dict[str, str]:
-    """Versions of the distributions that some modules import and that are loaded.
+    """Return the versions of loaded distributions that some modules import.
 
     Args:
-        modules: Of a checkpoint's code.
-        own: Name of its package, which is none of them.
+        modules: Modules of a checkpoint's code.
+        own: Name of its package, which is left out.
 
     Returns:
-        Distribution to version, sorted. An import inside a function that was not called is there
-        only if somebody else has loaded the same.
+        Version by distribution, sorted. An import inside a function that was not called is listed
+        only if something else has loaded it.
     """
     tops = {name for module in modules for name in _imports(module)}
     tops -= {own, *sys.stdlib_module_names}
@@ -47,12 +47,12 @@ def packages_of(modules: Iterable[ModuleType], own: str) -> dict[str, str]:
 
 @cache
 def _owners() -> Mapping[str, Sequence[str]]:
-    """Distributions by what they install; a second and more where many are installed."""
+    """Return distributions by what they install; cached, as it takes a second or more."""
     return importlib.metadata.packages_distributions()
 
 
 def _imports(module: ModuleType) -> Iterator[str]:
-    """First words of what a module's source imports."""
+    """Yield the top-level packages that a module's source imports."""
     try:
         tree = ast.parse(Path(module.__file__ or "").read_bytes())
     except (OSError, SyntaxError, ValueError):
