@@ -152,14 +152,14 @@ class Link:
         except WireError as error:
             self.drop()
             raise RefusedError(
-                f"{self._address} is no policy server of this protocol: its first message must be "
+                f"{self._address} is not a policy server of this protocol: its first message must be "
                 f"a map of metadata, got {error}"
             ) from error
         except InvalidStatus as error:
             raise self._not_let_in(error.response.status_code) from error
         except TimeoutError as error:
             self.drop()
-            raise LostError(f"{self._address} says nothing") from error
+            raise LostError(f"{self._address} does not answer") from error
         except (OSError, EOFError, WebSocketException) as error:
             self.drop()
             raise LostError(f"{self._address}: {_told(error)}") from error
