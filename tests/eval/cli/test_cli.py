@@ -431,7 +431,7 @@ def test_a_damaged_run_json_is_wrong_usage(cli, tmp_path, content):
 @pytest.mark.parametrize(
     ("place", "value", "problem"),
     [
-        ("sessions", ["x"], "sessions[0] is 'x', no object"),
+        ("sessions", ["x"], "sessions[0] is 'x', not an object"),
         ("sessions", [{}], "sessions[0].execution is None, no object"),
         ("sessions", [{"execution": {"workers": 1}}], "sessions[0].execution lacks 'video'"),
         ("identity.settings", [], "identity.settings is [], no object"),
