@@ -152,8 +152,8 @@ class Link:
         except WireError as error:
             self.drop()
             raise RefusedError(
-                f"{self._address} is not a policy server of this protocol: its first message must be "
-                f"a map of metadata, got {error}"
+                f"{self._address} is not a policy server of this protocol: its first message must "
+                f"be a map of metadata, got {error}"
             ) from error
         except InvalidStatus as error:
             raise self._not_let_in(error.response.status_code) from error
