@@ -14,6 +14,7 @@ from omnigibson_double import simulator
 from b1k_envs.errors import EnvError
 from b1k_envs.findings import HOLD_STEPS
 from b1k_envs.omnigibson.setup import checks as startup_checks
+from b1k_envs.omnigibson.setup import moving_checks
 from b1k_envs.omnigibson.setup.moving_checks import TURN_STEPS
 
 HEAD = "robot_r1:zed_link:Camera:0"
@@ -440,7 +441,7 @@ def test_a_camera_pose_that_was_never_there_is_no_age(og, monkeypatch):
 
 
 def test_a_naive_zero_action_would_not_be_standing_still(og, monkeypatch):
-    monkeypatch.setattr(startup_checks, "hold_action", lambda *a: np.zeros(23, dtype=np.float32))
+    monkeypatch.setattr(moving_checks, "hold_action", lambda *a: np.zeros(23, dtype=np.float32))
     found = finding(bring_up(), f"standing still for {HOLD_STEPS} steps")
     assert not found.ok
     assert found.found[1] > 0.1  # the trunk on its way to 0 rad
