@@ -175,6 +175,7 @@ def _record(
         "sim": "omnigibson",
         "protocol": protocol,
         "split": split,
+        # Rounded first: figure times ratio may be an ulp below the exact value; `int` truncates.
         "max_steps": int(round(human.length, 6) * TIME_LIMIT_FACTORS[protocol]),
         "chunking": None,
         "horizon": None,

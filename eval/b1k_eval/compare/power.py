@@ -98,6 +98,7 @@ def _critical(
     discordant = np.arange(first, last + 1)
     # The least k with P(X <= k) >= alpha / 2; k itself is significant only if they are equal.
     least = stats.binom.ppf(alpha / 2, discordant, 0.5)
+    # The factor makes a p-value that equals alpha but for rounding significant.
     fits = 2 * stats.binom.cdf(least, discordant, 0.5) <= alpha * (1 + 1e-12)
     critical: np.ndarray[tuple[int, ...], np.dtype[np.int64]] = np.where(
         fits, least, least - 1

@@ -68,7 +68,7 @@ def _differences(
     new: Any,  # noqa: ANN401 - JSON values
 ) -> Iterator[tuple[str, str, str]]:
     if isinstance(old, dict) and isinstance(new, dict):
-        for name in {**old, **new}:
+        for name in {**old, **new}:  # what only one side has is compared with null
             inner = f"{prefix}.{name}" if prefix else name
             yield from _differences(inner, old.get(name), new.get(name))
     elif old != new:

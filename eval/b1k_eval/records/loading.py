@@ -202,7 +202,7 @@ def _lines(
     damaged = []
     for number, key, line, problem in read_lines(path, _IN_BOTH):
         if key is not None and key in seen:
-            lines.pop(key, None)
+            lines.pop(key, None)  # nothing tells which of the two is right
             problem = f"lines {seen[key]} and {number} both list it"
         elif key is not None and key not in plan:
             problem = f"line {number} lists it, and run.json does not"

@@ -102,7 +102,7 @@ class RunStore:
         """
         folder = self.path / EPISODES_FOLDER / f"{TEMP_PREFIX}{key.folder}"
         with storing(folder, self._then):
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was killed
             folder.mkdir()
         return folder
 

@@ -176,6 +176,7 @@ class Pool:
 
     def _spawn(self) -> _Worker:
         assembly = self._assembly
+        # The number chooses the GPU: a replacement takes that of the worker that died.
         taken = {worker.number for worker in (*self._busy, *self._idle)}
         number = next(n for n in count() if n not in taken)
         watch = None if assembly.limits is None else Watch(assembly.limits, self._context)

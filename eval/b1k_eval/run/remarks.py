@@ -44,6 +44,8 @@ def _batch_remark(settings: RunSettings, execution: Execution, policy: Policy) -
 
 
 def _threads_remark(execution: Execution, policy: Policy) -> tuple[str, ...]:
+    # At a load of 10 on two cores an inference of the tiny checkpoint took 130 ms with one thread
+    # of torch and 1000 ms with two (docs/performance.md).
     threads = policy.describe_here().get("torch_threads")
     cores = len(os.sched_getaffinity(0))
     if threads is None or execution.workers == 1 or threads * execution.workers <= cores:

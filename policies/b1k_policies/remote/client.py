@@ -212,7 +212,7 @@ class RemotePolicy(Policy):
         while True:
             try:
                 return self._link.open(time.monotonic() + self._query_timeout_s)
-            except RefusedError as error:
+            except RefusedError as error:  # waiting would not help
                 raise UnavailableError(str(error)) from error
             except (LostError, LateError) as error:
                 if time.monotonic() + start_wait_s > deadline:
