@@ -223,7 +223,7 @@ class _DamageError(Exception):
 
 def _read(kind: RequestType, recorded: Any, where: str, *, others: bool) -> dict[str, Any]:  # noqa: ANN401
     if not isinstance(recorded, dict):
-        raise _DamageError(f"{where} is {recorded!r}, no object")
+        raise _DamageError(f"{where} is {recorded!r}, not an object")
     known, mine = completed(kind, recorded), declared(kind)
     wanted = _recorded(kind)
     for name in wanted:

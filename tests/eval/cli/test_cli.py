@@ -432,9 +432,9 @@ def test_a_damaged_run_json_is_wrong_usage(cli, tmp_path, content):
     ("place", "value", "problem"),
     [
         ("sessions", ["x"], "sessions[0] is 'x', not an object"),
-        ("sessions", [{}], "sessions[0].execution is None, no object"),
+        ("sessions", [{}], "sessions[0].execution is None, not an object"),
         ("sessions", [{"execution": {"workers": 1}}], "sessions[0].execution lacks 'video'"),
-        ("identity.settings", [], "identity.settings is [], no object"),
+        ("identity.settings", [], "identity.settings is [], not an object"),
         ("identity.settings", {}, "identity.settings lacks 'task'"),
         ("identity.settings.task", 31, "identity.settings.task is 31"),
         ("identity.settings.sim", "auto", "identity.settings.sim is 'auto'"),
