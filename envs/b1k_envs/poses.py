@@ -76,3 +76,11 @@ def are_rigid(poses: Float32Array) -> bool:
             and (np.linalg.det(turns) > 0).all()
             and (poses[:, 3, :] == (0, 0, 0, 1)).all()
         )
+
+
+def rigid_inverse(pose: Float64Array) -> Float64Array:
+    """Return the inverse of a rigid pose [4, 4], float64: its rotation is transposed."""
+    inverse = np.eye(4)
+    inverse[:3, :3] = pose[:3, :3].T
+    inverse[:3, 3] = -pose[:3, :3].T @ pose[:3, 3]
+    return inverse

@@ -10,7 +10,6 @@ Source: action columns and proprio slices of BEHAVIOR-1K (`b1k_envs.r1pro`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -199,21 +198,21 @@ class EvalContract(ContractFields):
 
         Keys `intrinsics.VIEW` hold [fx, fy, cx, cy] as sent [px], rounded to 0.001.
         """
-        figures: dict[str, Any] = {}
-        for view in self.view_order:
-            k = self.intrinsics(view)
-            figures[f"intrinsics.{view}"] = [
-                round(float(k[i, j]), 3) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2))
-            ]
-        figures["view_count"] = len(self.view_order)
-        figures["proprio_dim"] = self.proprio_dim
-        figures["action_dim"] = ACTION_DIM
-        figures["delta_columns"] = [int(c) for c in np.flatnonzero(self.delta_mask)]
-        figures["progress_head"] = self.progress_output != "none"
-        figures["row_seconds"] = round(self.steps_per_row / CONTROL_HZ, 3)
-        figures["chunk_seconds"] = round(self.chunk_length * self.steps_per_row / CONTROL_HZ, 3)
-        figures["gripper_binarised"] = self.gripper_threshold is not None
-        return figures
+        return {
+            **{f"intrinsics.{view}": self._k_in_short(view) for view in self.view_order},
+            "view_count": len(self.view_order),
+            "proprio_dim": self.proprio_dim,
+            "action_dim": ACTION_DIM,
+            "delta_columns": [int(c) for c in np.flatnonzero(self.delta_mask)],
+            "progress_head": self.progress_output != "none",
+            "row_seconds": round(self.steps_per_row / CONTROL_HZ, 3),
+            "chunk_seconds": round(self.chunk_length * self.steps_per_row / CONTROL_HZ, 3),
+            "gripper_binarised": self.gripper_threshold is not None,
+        }
+
+    def _k_in_short(self, view: View) -> list[float]:
+        k = self.intrinsics(view)
+        return [round(float(k[i, j]), 3) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2))]
 
     # --- JSON -------------------------------------------------------------------------------
 
@@ -223,10 +222,6 @@ class EvalContract(ContractFields):
             "format": FORMAT,
             **{n: FIELDS[n].codec.encode(getattr(self, n)) for n in FIELDS},
         }
-
-    def to_json(self) -> str:
-        """Return `to_dict` as JSON text."""
-        return json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
 
     @classmethod
     def from_dict(cls, document: Mapping[str, Any]) -> EvalContract:
@@ -242,21 +237,6 @@ class EvalContract(ContractFields):
         if missing:
             raise ContractValueError(f"the contract lacks {', '.join(missing)}")
         return cls(**{name: document[name] for name in FIELDS})
-
-    @classmethod
-    def from_json(cls, text: str) -> EvalContract:
-        """Read what `to_json` wrote.
-
-        Raises:
-            ContractValueError: It is not JSON or not an object; else as `from_dict`.
-        """
-        try:
-            document = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ContractValueError(f"the contract is not JSON: {error}") from error
-        if not isinstance(document, dict):
-            raise ContractValueError(f"a contract is a JSON object, got {type(document).__name__}")
-        return cls.from_dict(document)
 
 
 @dataclass(frozen=True, kw_only=True)

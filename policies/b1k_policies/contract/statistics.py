@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -36,11 +36,15 @@ from b1k_policies.contract.reading import (
 )
 from b1k_policies.contract.spellings import snake
 
-FIELDS_OF_STATISTICS = ("proprio_normalisation", "action_normalisation")
+_VECTORS: Mapping[str, frozenset[str]] = MappingProxyType({
+    "proprio_normalisation": frozenset(("proprio", "proprioception", "state", "states")),
+    "action_normalisation": frozenset(("action", "actions")),
+})  # fmt: skip
+"""The words by which files name the vector that a field is about."""
+FIELDS_OF_STATISTICS = tuple(_VECTORS)
 BUFFERS = re.compile(r"(?:^|\.)(?:un)?normali[sz]e_\w+\.")
 """Names of the tensors in which an older LeRobot model keeps its statistics."""
 
-_PROPRIO, _ACTION = FIELDS_OF_STATISTICS
 _LEROBOT_EPSILON = 1e-8
 _BESIDE = re.compile(r"(?i).*(norm|stats|statistics).*\.json")
 _PROCESSORS = ("policy_preprocessor.json", "policy_postprocessor.json")
@@ -183,18 +187,19 @@ def find_statistics(folder: Path | None, contract_file: Reading, config: Reading
             why = "whose numbers they are is not said"
             unsettled += [Unsettled(field=f, where=name, why=why) for f in FIELDS_OF_STATISTICS]
     for file in sorted(folder.glob("*.safetensors")):
-        buffers = {n: v for n, v in _tensors(file, BUFFERS).items() if BUFFERS.search(n)}
         tables += [
-            _Table(**{**vars(table), "kept_by_model": True})
-            for table in _tables(file.name, _nested(buffers), _LEROBOT_EPSILON)
+            replace(table, kept_by_model=True)
+            for table in _tables(file.name, _nested(_tensors(file, BUFFERS)), _LEROBOT_EPSILON)
         ]
     statements: list[Statement] = []
     for field in FIELDS_OF_STATISTICS:
-        stated, open_ = _settle(
+        for found in _settle(
             field, [m for m in modes if m.field == field], [t for t in tables if t.field == field]
-        )
-        statements += stated
-        unsettled += open_
+        ):
+            if isinstance(found, Statement):
+                statements.append(found)
+            else:
+                unsettled.append(found)
     unsettled += _unread(contract_file, {statement.name for statement in statements})
     return Statistics(
         statements=tuple(statements), unsettled=tuple(unsettled), tables=tuple(tables)
@@ -235,19 +240,17 @@ def _told(left: Sequence[Unsettled]) -> str:
 
 def _settle(
     field: str, modes: Sequence[_Mode], tables: Sequence[_Table]
-) -> tuple[list[Statement], list[Unsettled]]:
-    """Return the values that files state for a field, and the mentions that give none."""
-    statements, unsettled = [], []
+) -> Iterator[Statement | Unsettled]:
+    """Yield the values that files state for a field, and the mentions that give none."""
     kinds = list(dict.fromkeys(mode.kind for mode in modes))
     for mode in modes:
         if mode.kind is None:
-            statements.append(Statement(name=field, value=None, where=mode.where))
+            yield Statement(name=field, value=None, where=mode.where)
         elif not any(mode.kind in table.kinds() for table in tables):
             why = f"and no file has {' and '.join(STATISTICS[mode.kind])}"
-            unsettled.append(Unsettled(field=field, where=mode.where, why=why))
+            yield Unsettled(field=field, where=mode.where, why=why)
     for table in tables:
-        named = [kind for kind in kinds if kind in table.kinds()]
-        possible = named or table.kinds()
+        possible = [kind for kind in kinds if kind in table.kinds()] or table.kinds()
         if table.kept_by_model:
             why = "as buffers of the model, which may apply them by itself"
         elif kinds == [None]:
@@ -260,17 +263,16 @@ def _settle(
             except ContractValueError as error:
                 why = f"not as one number a column ({error})"
             else:
-                statements.append(Statement(name=field, value=value, where=table.where))
+                yield Statement(name=field, value=value, where=table.where)
                 continue
-        unsettled.append(Unsettled(field=field, where=table.where, why=why))
-    return statements, unsettled
+        yield Unsettled(field=field, where=table.where, why=why)
 
 
 def _unread(contract_file: Reading, settled: Collection[str]) -> Iterator[Unsettled]:
     """Yield unread keys of EVAL_CONTRACT.json about a normalisation, and drop the settled ones."""
     still = []
     for each in contract_file.unread:
-        fields = [*_fields_of(each.key.split("."))] if _is_statistics(each) else []
+        fields = _fields_of(each.key.split(".")) if _is_statistics(each) else ()
         if fields and set(fields) <= set(settled):
             continue
         still.append(each)
@@ -294,23 +296,15 @@ def _is_statistics(unread: Unread) -> bool:
 # --- finding ---------------------------------------------------------------------------------
 
 
-def _fields_of(path: Sequence[str]) -> Iterator[str]:
-    """Yield the fields that the last segment of a path that names a vector is about."""
-    for segment in reversed(path):
-        words = set(snake(segment).split("_"))
+def _fields_of(path: Sequence[str]) -> tuple[str, ...]:
+    """Return the fields that the last segment of a path that names a vector is about."""
+    for words in ({*snake(segment).split("_")} for segment in reversed(path)):
         if words & _PICTURES:
-            return
-        found = [
-            field
-            for field, names in (
-                (_PROPRIO, {"proprio", "proprioception", "state", "states"}),
-                (_ACTION, {"action", "actions"}),
-            )
-            if words & names
-        ]
+            return ()
+        found = tuple(field for field, names in _VECTORS.items() if words & names)
         if found:
-            yield from found
-            return
+            return found
+    return ()
 
 
 def _modes(file: str, document: Mapping[str, Any]) -> Iterator[_Mode]:
@@ -365,8 +359,7 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Turn `{"a.b.mean": v}` into `{"a.b": {"mean": v}}`."""
     nested: dict[str, Any] = {}
     for name, value in flat.items():
-        owner, _, statistic = name.rpartition(".")
-        nested.setdefault(owner, {})[statistic] = value
+        nested.setdefault(name.rpartition(".")[0], {})[name.rpartition(".")[2]] = value
     return nested
 
 

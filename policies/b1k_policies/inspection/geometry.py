@@ -15,16 +15,15 @@ from typing import Any, get_args
 import numpy as np
 
 from b1k_envs.base import VIEWS, Float32Array, Float64Array, Observation, View
+from b1k_envs.poses import rigid_inverse
 from b1k_envs.r1pro import ARMS, CAMERAS, PROPRIO_LAYOUTS, Arm
 from b1k_policies.contract.contract import EvalContract
 from b1k_policies.contract.fields import CameraAxes, Direction
-from b1k_policies.xvla.batch import extrinsics
+from b1k_policies.xvla.batch import USD_TO_OPENCV, extrinsics, pose_as
 
 AGREES_PX = 2.0
 """Distance below which a gripper counts as in place [px]; a stated K may be off by 0.1 px."""
 
-_FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
-"""Turns OpenCV camera axes into USD camera axes, and back."""
 _NEAR = 0.01
 """Points nearer to a camera's plane than this count as behind it: pixels mean nothing there [m]."""
 _SAME_POSE = 1e-4
@@ -197,7 +196,9 @@ def see_images(
 
 def own_camera(observation: Observation, view: View, size: int) -> Pinhole:
     """Return the camera that took a view, for its picture resized to `size` [px]."""
-    base_to_camera = _FLIP @ _inverse(observation.camera_to_base[view].astype(np.float64))
+    base_to_camera = USD_TO_OPENCV @ rigid_inverse(
+        observation.camera_to_base[view].astype(np.float64)
+    )
     k = CAMERAS[view].intrinsics * (size / CAMERAS[view].size)
     # K's last row does not scale with the picture.
     k[2, 2] = 1.0
@@ -213,9 +214,7 @@ def whose_pose(
     ways.sort(key=lambda way: way != (reading.extrinsics_direction, reading.camera_axes))
     views = sorted(VIEWS, key=lambda view: view != image)
     for (direction, axes), view in product(ways, views):
-        pose = observation.camera_to_base[view].astype(np.float64)
-        pose = pose @ _FLIP if axes == "opencv" else pose
-        pose = _inverse(pose) if direction == "base_to_camera" else pose
+        pose = pose_as(observation.camera_to_base[view], direction, axes)
         if np.abs(pose - sent).max() < _SAME_POSE:
             turned = f"as {direction}" if direction != reading.extrinsics_direction else ""
             flipped = f"with {axes} axes" if axes != reading.camera_axes else ""
@@ -233,13 +232,5 @@ def _sighting(arm: Arm, point: Float64Array, own: Pinhole, sent: Pinhole, size: 
 def _base_to_camera(sent: Float32Array, reading: EvalContract) -> Float64Array:
     pose = sent.astype(np.float64)
     if reading.extrinsics_direction == "camera_to_base":
-        pose = _inverse(pose)
-    return _FLIP @ pose if reading.camera_axes == "usd" else pose
-
-
-def _inverse(pose: Float64Array) -> Float64Array:
-    # A rigid pose is inverted by transposing its rotation.
-    inverse = np.eye(4)
-    inverse[:3, :3] = pose[:3, :3].T
-    inverse[:3, 3] = -pose[:3, :3].T @ pose[:3, 3]
-    return inverse
+        pose = rigid_inverse(pose)
+    return USD_TO_OPENCV @ pose if reading.camera_axes == "usd" else pose

@@ -49,11 +49,7 @@ from b1k_policies.remote.wire.messages import (
     reset_message,
     to_wire,
 )
-from b1k_policies.remote.wire.metadata import (
-    ServerInfo,
-    json_value,
-    read_info,
-)
+from b1k_policies.remote.wire.metadata import ServerInfo, json_value, read_info
 from b1k_policies.remote.wire.pictures import require_torch, resized
 from b1k_policies.xvla.checks.preflight import probe_observation
 
@@ -227,11 +223,10 @@ class RemotePolicy(Policy):
             info = read_info(self._metadata)
             if info is not None and isinstance(info.images, Resizing):
                 require_torch(info.images)
-        except WireError as error:
+        except B1kEvalError as error:
             self._link.close()
-            raise UnavailableError(f"{self.address}: {error}") from error
-        except UnavailableError:
-            self._link.close()
+            if isinstance(error, WireError):
+                raise UnavailableError(f"{self.address}: {error}") from error
             raise
         return info
 

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from b1k_envs.base import Float32Array, Observation
+from b1k_envs.base import Float32Array, Float64Array, Observation
 from b1k_envs.errors import UsageError
+from b1k_envs.poses import rigid_inverse
 from b1k_envs.r1pro import PROPRIO_DIM, PROPRIO_LAYOUTS
 from b1k_policies.contract.contract import EvalContract
+from b1k_policies.contract.fields import CameraAxes, Direction
 from b1k_policies.xvla.base_frame import in_frame
 from b1k_policies.xvla.images import image_tensor
 
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 Batch = dict[str, "torch.Tensor"]
 """Arguments of `generate_actions` by name."""
 
-_USD_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
+USD_TO_OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 """Turns OpenCV camera axes into USD camera axes; its own inverse."""
 
 
@@ -93,19 +95,18 @@ def extrinsics(observation: Observation, contract: EvalContract) -> Float32Array
     Returns:
         float32 [V, 4, 4], SE(3), between the camera and the robot's base.
     """
-    rows = []
-    for view in contract.extrinsics_rows:
-        pose = observation.camera_to_base[view].astype(np.float64)
-        if contract.camera_axes == "opencv":
-            pose = pose @ _USD_TO_OPENCV
-        if contract.extrinsics_direction == "base_to_camera":
-            # A rigid pose is inverted by transposing its rotation.
-            inverse = np.eye(4)
-            inverse[:3, :3] = pose[:3, :3].T
-            inverse[:3, 3] = -pose[:3, :3].T @ pose[:3, 3]
-            pose = inverse
-        rows.append(pose)
+    direction, axes = contract.extrinsics_direction, contract.camera_axes
+    poses = (observation.camera_to_base[view] for view in contract.extrinsics_rows)
+    rows = [pose_as(pose, direction, axes) for pose in poses]
     return np.stack(rows).astype(np.float32)
+
+
+def pose_as(camera_to_base: Float32Array, direction: Direction, axes: CameraAxes) -> Float64Array:
+    """Write a pose as recorded, [4, 4] with USD axes, in another convention, float64 [4, 4]."""
+    pose = camera_to_base.astype(np.float64)
+    if axes == "opencv":
+        pose = pose @ USD_TO_OPENCV
+    return rigid_inverse(pose) if direction == "base_to_camera" else pose
 
 
 def build_batch(

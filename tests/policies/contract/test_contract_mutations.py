@@ -242,7 +242,7 @@ def folder(request, preset, tmp_path):
     named = dataclasses.replace(PRESETS[preset], skill_names=tuple(f"skill {i}" for i in range(34)))
     size = {"geometry_conditioning": {"da3_process_res": CARDS[preset].size}}
     (tmp_path / "config.json").write_text(json.dumps(size), "utf-8")
-    (tmp_path / "EVAL_CONTRACT.json").write_text(named.to_json(), "utf-8")
+    (tmp_path / "EVAL_CONTRACT.json").write_text(json.dumps(named.to_dict()), "utf-8")
     return tmp_path
 
 

@@ -562,7 +562,7 @@ def test_settings_that_cannot_be_meant_are_refused(text, message):
 
 def test_a_contract_file_is_read_whole_partly_or_as_printed(tmp_path):
     whole = tmp_path / "whole.json"
-    whole.write_text(V4.to_json())
+    whole.write_text(json.dumps(V4.to_dict()))
     assert resolve(contract=str(whole)).contract == V4
     printed = tmp_path / "printed.json"
     printed.write_text(json.dumps(resolve(contract="v4").to_dict()))
