@@ -281,11 +281,7 @@ class RemotePolicy(Policy):
     # --- questions and answers ------------------------------------------------------------------
 
     def _question(self, observation: Observation) -> bytes:
-        """Build the message of an observation.
-
-        Raises:
-            HostFaultError: It cannot be built.
-        """
+        """Build the message of an observation, or raise HostFaultError."""
         images = observation.images
         ours = self.info is not None
         try:
@@ -385,11 +381,7 @@ class RemotePolicy(Policy):
         ) from lost
 
     def _check_same(self, metadata: dict[Any, Any]) -> None:
-        """Check that a server that came back is still the one the run was started with.
-
-        Raises:
-            HostFaultError: It now serves something else.
-        """
+        """Raise HostFaultError if a server that came back is not what the run was started with."""
         try:
             info = read_info(metadata)
         except B1kEvalError as error:
