@@ -27,7 +27,8 @@ from b1k_eval.loop.chunking import RecedingHorizon
 from b1k_eval.loop.events import EpisodeResult, EpisodeStart, StepEvent, Subscriber
 from b1k_eval.loop.runner import run_episode
 from b1k_eval.run.launch import plan_episodes
-from b1k_eval.video.layout import BACKGROUND, draw_text, import_cv2, readable
+from b1k_eval.video.layout import BACKGROUND
+from b1k_eval.video.text import draw_text, import_cv2, readable
 from b1k_policies.registry import make_policy
 
 MOMENTS = 8

@@ -25,9 +25,10 @@ import numpy as np
 
 from b1k_eval.files import TEMP_PREFIX
 from b1k_eval.records.store import StorageError
-from b1k_eval.video.layout import RED, VIEW_BOXES, import_cv2
+from b1k_eval.video.layout import RED, VIEW_BOXES
 from b1k_eval.video.recorder import ffmpeg_exe
 from b1k_eval.video.recording import measured
+from b1k_eval.video.text import import_cv2
 
 OFFICIAL_HEIGHT, OFFICIAL_WIDTH = 448, 672
 

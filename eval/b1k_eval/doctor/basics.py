@@ -26,8 +26,8 @@ from b1k_eval.doctor.checks import (
     is_pypi_bddl,
     release,
 )
-from b1k_eval.video.layout import import_cv2
 from b1k_eval.video.recorder import ffmpeg_exe
+from b1k_eval.video.text import import_cv2
 
 MIN_PYTHON = (3, 10)
 MIN_MUJOCO = (3, 3)

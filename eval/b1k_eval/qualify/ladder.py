@@ -21,8 +21,9 @@ from time import monotonic
 from b1k_envs.base import Env
 from b1k_envs.errors import EnvError, UnavailableError
 from b1k_envs.threads import deaf_to_ctrl_c
+from b1k_eval.qualify.one_replay import Assigned
 from b1k_eval.qualify.pictures import pictures_rung
-from b1k_eval.qualify.replays import Assigned, replays_rung
+from b1k_eval.qualify.replays import replays_rung
 from b1k_eval.qualify.rungs import Rung, not_done
 from b1k_eval.qualify.world_checks import hold_rung, startup_rung
 from b1k_eval.records.store import StorageError

@@ -46,7 +46,7 @@ from b1k_eval.replay.rrd_layout import (
     camera,
     import_rerun,
 )
-from b1k_eval.video.layout import import_cv2
+from b1k_eval.video.text import import_cv2
 
 if TYPE_CHECKING:
     from b1k_envs.mujoco_twin.truth import TwinTruth

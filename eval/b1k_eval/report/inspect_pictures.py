@@ -16,16 +16,8 @@ import numpy as np
 from b1k_envs.base import Float64Array, UInt8Array
 from b1k_envs.errors import UnavailableError
 from b1k_envs.r1pro import ACTION_SLICES, CONTROL_HZ
-from b1k_eval.video.layout import (
-    BACKGROUND,
-    GREEN,
-    RED,
-    Colour,
-    draw_text,
-    import_cv2,
-    text_width,
-    truncate,
-)
+from b1k_eval.video.layout import BACKGROUND, GREEN, RED
+from b1k_eval.video.text import Colour, draw_text, import_cv2, text_width, truncate
 from b1k_policies.inspection.chunk import ChunkFacts
 from b1k_policies.inspection.geometry import Pinhole, Pixel, SeenImage
 from b1k_policies.inspection.inspection import Inspection

@@ -16,7 +16,7 @@ from b1k_envs.tasks.subgoals import SUBGOALS
 from b1k_eval.records.columns import COLUMNS, PREDICATE_PREFIX
 from b1k_eval.records.loading import EpisodeData
 from b1k_eval.records.trace_reading import EpisodeTrace, Values
-from b1k_eval.video.layout import readable
+from b1k_eval.video.text import readable
 
 Changes = list[list[Any]]
 """Pairs of a step and the value from there on, or None."""

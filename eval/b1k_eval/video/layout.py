@@ -11,8 +11,7 @@
     +--------------------+----------+
 
 Pictures are uint8 [H, W, 3] RGB throughout. OpenCV is used for the video only: what a model sees
-never passes through it. Text is drawn at twice its size and shrunk, since OpenCV 4 has only stroke
-fonts; it is kept as masks, and only the parts of the panel that changed are drawn again.
+never passes through it. Only the parts of the panel that changed are drawn again.
 
 A picture costs about a millisecond of CPU. On a machine that renders on the CPU, that time is taken
 from the loop.
@@ -20,19 +19,16 @@ from the loop.
 
 from __future__ import annotations
 
-import re
-from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from b1k_envs.base import VIEWS, UInt8Array, View
-from b1k_envs.errors import EnvError, UnavailableError
+from b1k_envs.errors import EnvError
+from b1k_eval.video.text import Colour, draw_text, import_cv2, readable, text_width, truncate
 
 HEAD_SIZE = 448
 WRIST_SIZE = 224
@@ -49,8 +45,6 @@ VIEW_BOXES: Mapping[View, tuple[int, int, int, int]] = MappingProxyType(
     }
 )
 """Box of each view: x, y of its upper left corner, width, height [px]."""
-
-Colour = tuple[int, int, int]
 
 BACKGROUND: Colour = (21, 24, 30)
 _LINE: Colour = (44, 49, 58)
@@ -72,7 +66,6 @@ _ROWS = 6
 _LIST_TOP = 112
 _SUBGOAL_X, _SUBGOAL_WIDTH = 300, 182
 _LEFT_WIDTH = _SUBGOAL_X - _MARGIN - 20
-_SUPERSAMPLE = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,35 +99,6 @@ class Overlay:
     def __post_init__(self) -> None:
         object.__setattr__(self, "predicates", MappingProxyType(dict(self.predicates)))
         object.__setattr__(self, "subgoals", MappingProxyType(dict(self.subgoals)))
-
-
-def import_cv2() -> ModuleType:
-    """Import OpenCV, at first use.
-
-    Raises:
-        UnavailableError: The package or a shared library is missing; the text says what to install.
-    """
-    try:
-        import cv2
-    except ImportError as error:
-        if isinstance(error, ModuleNotFoundError) and error.name == "cv2":
-            raise UnavailableError(
-                "no OpenCV: the package is not installed; install with: pip install opencv-python, "
-                "or run with --no-video"
-            ) from error
-        raise UnavailableError(
-            f"no OpenCV: {error}; install with: apt-get install libgl1 libglib2.0-0, "
-            "or run with --no-video"
-        ) from error
-    return cv2  # type: ignore[no-any-return, unused-ignore]  # typed from OpenCV 4.8 on
-
-
-def readable(name: str) -> str:
-    """Return a goal literal or identifier as people read it.
-
-    `not covered boxing_glove.n.01_2 dust.n.01_1` becomes `not covered boxing glove 2 dust 1`.
-    """
-    return re.sub(r"\.[nvars]\.\d+(?=_|\b)", "", name).replace("_", " ")
 
 
 class Painter:
@@ -346,65 +310,3 @@ def _checked(views: Mapping[View, UInt8Array], view: View) -> UInt8Array:
             f"got {image.dtype} {list(image.shape)}"
         )
     return image
-
-
-def truncate(text: str, width: int, scale: float, *, bold: bool = False) -> str:
-    """Return the text, or its longest beginning that fits into `width` [px] with `...`."""
-    text = text[
-        : max(width, 0) + 1
-    ]  # no letter is narrower than a pixel, and a name from elsewhere may be endless
-    if text_width(text, scale, bold=bold) <= width:
-        return text
-
-    def width_of(letters: int) -> int:
-        return text_width(text[:letters] + "...", scale, bold=bold)
-
-    # The width grows with the letters, so the longest text that fits is found by bisection.
-    fits = bisect_right(range(len(text)), width, key=width_of) - 1
-    return text[: max(fits, 0)].rstrip() + "..."
-
-
-def text_width(text: str, scale: float, *, bold: bool = False) -> int:
-    """Return the width of a text on the picture [px]."""
-    return 0 if not text else int(_mask(text, scale, bold)[0].shape[1])
-
-
-def draw_text(
-    image: UInt8Array, text: str, x: int, y: int, scale: float, colour: Colour, bold: bool = False
-) -> None:
-    """Write a text into `image` with its baseline at `y`; what falls outside is cut off."""
-    if not text:
-        return
-    mask, ascent = _mask(text, scale, bold)
-    top = y - ascent
-    cut = max(0, -top)
-    region = image[top + cut : top + mask.shape[0], x : x + mask.shape[1]]
-    alpha = mask[cut : cut + region.shape[0], : region.shape[1], None]
-    region[:] = region + (np.asarray(colour, np.float32) - region) * alpha
-
-
-@lru_cache(maxsize=1024)
-def _mask(text: str, scale: float, bold: bool) -> tuple[npt.NDArray[np.float32], int]:
-    """Return a line's coverage, float32 [h, w] in [0, 1], and the rows above its baseline."""
-    cv2 = import_cv2()
-    # Both are weights of the sans font: strokes in OpenCV 4, a TrueType face in OpenCV 5.
-    font = cv2.FONT_HERSHEY_DUPLEX if bold else cv2.FONT_HERSHEY_SIMPLEX
-    (width, height), baseline = cv2.getTextSize(text, font, scale * _SUPERSAMPLE, _SUPERSAMPLE)
-    pad = 2 * _SUPERSAMPLE
-    rows = height + baseline + 2 * pad
-    # Multiples of the supersampling, so that the text shrinks to whole pixels.
-    rows += -rows % _SUPERSAMPLE
-    ascent = height + pad
-    ascent += -ascent % _SUPERSAMPLE
-    columns = width + pad
-    columns += -columns % _SUPERSAMPLE
-    big = np.zeros((rows + _SUPERSAMPLE, columns), np.uint8)
-    cv2.putText(big, text, (0, ascent), font, scale * _SUPERSAMPLE, 255, _SUPERSAMPLE, cv2.LINE_AA)
-    small = cv2.resize(
-        big,
-        (big.shape[1] // _SUPERSAMPLE, big.shape[0] // _SUPERSAMPLE),
-        interpolation=cv2.INTER_AREA,
-    )
-    mask = small.astype(np.float32) / 255
-    mask.setflags(write=False)
-    return mask, ascent // _SUPERSAMPLE

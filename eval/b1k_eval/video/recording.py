@@ -21,8 +21,8 @@ from typing import Any
 
 from b1k_envs.errors import B1kEvalError
 from b1k_envs.r1pro import CONTROL_HZ
-from b1k_eval.video.layout import import_cv2
 from b1k_eval.video.recorder import ffmpeg_exe
+from b1k_eval.video.text import import_cv2
 
 
 class DamagedVideoError(B1kEvalError):

@@ -25,7 +25,7 @@ from b1k_eval.cli.main import app
 from b1k_eval.cli.resolving import resolve_settings
 from b1k_eval.qualify.demos import find_demos, read_demo
 from b1k_eval.qualify.ladder import Plan, climb
-from b1k_eval.qualify.replays import Assigned
+from b1k_eval.qualify.one_replay import Assigned
 from b1k_eval.qualify.rungs import Rung
 from b1k_eval.run.simulators import instance_index
 

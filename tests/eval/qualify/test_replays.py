@@ -13,7 +13,8 @@ from doubles import BreakingEnv, ToyEnv
 from b1k_envs.errors import EnvError, UsageError
 from b1k_envs.r1pro import ACTION_DIM, PROPRIO_2026
 from b1k_eval.qualify.ladder import Plan, climb
-from b1k_eval.qualify.replays import ISSUE_2344, Assigned, execute_and_read, replays_rung
+from b1k_eval.qualify.one_replay import Assigned, execute_and_read
+from b1k_eval.qualify.replays import ISSUE_2344, replays_rung
 from b1k_eval.qualify.rungs import Rung, not_done, verdict_in_words
 
 

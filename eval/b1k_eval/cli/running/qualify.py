@@ -164,7 +164,7 @@ def _plan(
     from b1k_eval.cli.resolving import resolve_settings
     from b1k_eval.qualify.demos import find_demos, read_demo
     from b1k_eval.qualify.ladder import Plan
-    from b1k_eval.qualify.replays import Assigned
+    from b1k_eval.qualify.one_replay import Assigned
     from b1k_eval.run import simulators
 
     given = {**world, "policy": "hold", "instances": None if instance is None else str(instance)}
