@@ -22,18 +22,24 @@ class ContractValueError(UsageError, ValueError):
     """A contract, or a setting of one, is not valid. Exit code 2."""
 
 
-def _json_or_raw(text: str) -> Any:  # noqa: ANN401 - any JSON value
-    # What is no JSON stays text, so that `decode` refuses it and says what the field expects.
+def json_or_raw(text: str) -> Any:  # noqa: ANN401 - any JSON value
+    """Read JSON; what is none stays text, so that `decode` can say what the field expects."""
     try:
         return json.loads(text)
     except json.JSONDecodeError:
-        return {"true": True, "yes": True, "false": False, "no": False}.get(text.lower(), text)
+        return text
+
+
+def _typed(text: str) -> Any:  # noqa: ANN401 - any JSON value
+    return {"true": True, "yes": True, "false": False, "no": False}.get(
+        text.lower(), json_or_raw(text)
+    )
 
 
 def _split(text: str) -> Any:  # noqa: ANN401 - any JSON value
     if text.lstrip().startswith(("[", "{", "null")):
-        return _json_or_raw(text)
-    return [_json_or_raw(part.strip()) for part in text.split(",")]
+        return _typed(text)
+    return [_typed(part.strip()) for part in text.split(",")]
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,7 @@ class Codec:
 
     decode: Callable[[Any], Any]
     form: str
-    from_text: Callable[[str], Any] = _json_or_raw
+    from_text: Callable[[str], Any] = _typed
     encode: Callable[[Any], Any] = lambda value: value
     options: tuple[str, ...] = ()
 

@@ -7,7 +7,7 @@ was trained otherwise. The rows of `fields` name these functions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 Words = tuple[str, str]
 """(what is done, what that does to the model or the robot)."""
-Wrong = Words | Callable[["EvalContract", Any], Words]
-"""Texts with {ours} (in capitals: {OURS}) and {trained} to fill in, or a function that makes them
-from the contract in force and the field's value in training."""
+Wrong = Words | Mapping[Any, Words] | Callable[["EvalContract", Any], Words]
+"""Texts with {ours} (in capitals: {OURS}) and {trained} to fill in, one for every value or by the
+value in training; or a function that makes them from the contract in force and that value."""
 
 SENT: Words = ("{ours} is sent", "the model is shown something else than it was trained on")
 USED: Words = ("{ours} is used", "the model's numbers are read as something that they do not mean")
@@ -53,18 +53,6 @@ def column_name(column: int) -> str:
 
 
 # --- pictures and cameras ------------------------------------------------------------------------
-
-
-def resize_antialias(sent: EvalContract, trained: bool) -> Words:
-    if trained:
-        return (
-            "pictures are shrunk without antialiasing, as OpenCV's INTER_CUBIC does",
-            "fine structure turns into jagged edges and stripes that the model never learnt",
-        )
-    return (
-        "pictures are shrunk with antialiasing, as PIL does",
-        "they are smoother than those of the training, which were shrunk as OpenCV does",
-    )
 
 
 def view_order(sent: EvalContract, trained: tuple[str, ...]) -> Words:
@@ -100,12 +88,6 @@ def extrinsics_rows(sent: EvalContract, trained: tuple[str, ...]) -> Words:
         f"the poses of {', '.join(sent.extrinsics_rows)} are sent",
         f"the model places pictures in space where it did not learn them: {moved}",
     )
-
-
-def posed(sent: EvalContract, trained: bool) -> Words:
-    if trained:
-        return "no poses and no K are sent", "the model learnt with them and now works without"
-    return "poses and K are sent", "the model learnt without them"
 
 
 # --- the robot's state ---------------------------------------------------------------------------

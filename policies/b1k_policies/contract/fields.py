@@ -141,7 +141,7 @@ class Row:
         if callable(wrong):
             return wrong(sent, trained)
         ours = self.in_words(getattr(sent, self.name))
-        what, follows = wrong
+        what, follows = wrong[trained] if isinstance(wrong, Mapping) else wrong
         return (
             what.format(ours=ours, OURS=ours.upper()),
             follows.format(trained=self.in_words(trained)),
@@ -175,7 +175,13 @@ class ContractFields:
                "training"))]
     resize_antialias: Annotated[bool, Row(
         "bytes", "public", "Widen the filter when shrinking, as PIL and torchvision do.", FLAG,
-        keys="antialias image_antialias", wrong=does.resize_antialias)]
+        keys="antialias image_antialias", wrong={
+            True: ("pictures are shrunk without antialiasing, as OpenCV's INTER_CUBIC does",
+                   "fine structure turns into jagged edges and stripes that the model never "
+                   "learnt"),
+            False: ("pictures are shrunk with antialiasing, as PIL does",
+                    "they are smoother than those of the training, which were shrunk as OpenCV "
+                    "does")})]
     colour_order: Annotated[ColourOrder, Row(
         "bytes", "card", "Order of the colour planes.", choice(*get_args(ColourOrder)),
         keys="color_order channel_order color_space image_color_order image_color "
@@ -202,7 +208,10 @@ class ContractFields:
         wrong=does.scale_intrinsics)]
     posed: Annotated[bool, Row(
         "bytes", "card", "Send extrinsics and intrinsics at all.", FLAG,
-        keys="use_posed_da3 posed_da3", wrong=does.posed)]
+        keys="use_posed_da3 posed_da3", wrong={
+            True: ("no poses and no K are sent",
+                   "the model learnt with them and now works without"),
+            False: ("poses and K are sent", "the model learnt without them")})]
     extrinsics_rows: Annotated[tuple[View, ...], Row(
         "bytes", "card",
         "Whose pose is in each extrinsics row, as trained (not as it should have been).",

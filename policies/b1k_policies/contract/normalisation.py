@@ -19,7 +19,7 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from b1k_envs.base import Float32Array, Float64Array
-from b1k_policies.contract.codecs import Codec, is_number, optional
+from b1k_policies.contract.codecs import Codec, is_number, json_or_raw, optional
 
 Kind = Literal["mean_std", "quantiles", "min_max"]
 
@@ -124,5 +124,5 @@ def _encode(value: Normalisation) -> dict[str, Any]:
     }
 
 
-NORMALISATION = optional(Codec(_decode, _example("mean_std"), encode=_encode))
+NORMALISATION = optional(Codec(_decode, _example("mean_std"), json_or_raw, _encode))
 """Codec of a `Normalisation`, or none."""
