@@ -379,7 +379,7 @@ def test_no_server_within_the_wait_says_how_to_start_one():
 def test_what_does_not_begin_with_a_map_is_no_policy_server(metadata):
     with (
         foreign_server(forward, metadata=metadata) as server,
-        pytest.raises(UnavailableError, match="no policy server of this protocol: its first mess"),
+        pytest.raises(UnavailableError, match="not a policy server of this protocol: its first"),
     ):
         RemotePolicy(server.address)
 
