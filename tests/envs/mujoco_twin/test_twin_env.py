@@ -62,8 +62,8 @@ def test_a_task_without_a_twin_scene_is_refused_by_name():
     with pytest.raises(
         UsageError,
         match=r"^task 5 \(setting_mousetraps\) has no scene in the MuJoCo twin, which has: "
-        r"turning_on_radio, clean_boxing_gloves\. The way "
-        r"to every other task is OmniGibson \(--sim omnigibson\)$",
+        r"turning_on_radio, clean_boxing_gloves\. All "
+        r"other tasks need OmniGibson \(--sim omnigibson\)$",
     ):
         TwinEnv(get_task(5), protocol="2026", split="train", max_steps=10)
 

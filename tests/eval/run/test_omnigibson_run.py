@@ -92,7 +92,7 @@ def test_an_instance_that_is_not_in_the_split_is_wrong_usage(cli, og):
 
 def test_the_expert_and_fine_pictures_are_the_twins(cli, og):
     result = cli(*BASE, "--policy", "expert")
-    assert (result.exit_code, "--policy expert drives by the" in result.stderr) == (2, True)
+    assert (result.exit_code, "--policy expert reads the twin" in result.stderr) == (2, True)
     result = cli(*BASE, "--render-quality", "high")
     assert (result.exit_code, "is of the MuJoCo twin" in result.stderr) == (2, True)
 
