@@ -83,7 +83,7 @@ def test_a_policy_is_known_by_its_scheme():
 
 @pytest.mark.parametrize("scheme", ["http", "https", "tcp", "WS"])
 def test_another_scheme_is_told_which_there_are(scheme):
-    with pytest.raises(UsageError, match=f"{scheme}:// is not the address .* begins with ws:// or wss:"):
+    with pytest.raises(UsageError, match=f"{scheme}:// is not the address .* with ws:// or wss:"):
         make_policy(f"{scheme}://localhost:8000")
 
 
