@@ -439,8 +439,7 @@ def test_baselines_earn_nothing_in_300_steps(world: TwinEnv, kind: type[Policy])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("instance", [0, 7, 13])
-@pytest.mark.parametrize("kind", BASELINES)
+@pytest.mark.parametrize(("kind", "instance"), [*zip(BASELINES, (0, 7, 13), strict=True)])
 def test_baselines_earn_nothing_in_a_whole_episode(
     world: TwinEnv, kind: type[Policy], instance: int
 ):

@@ -112,14 +112,11 @@ def test_a_recorded_success_is_one_through_the_adapter_step_by_step(double, rend
     assert len(story.terminated) > 500
 
 
-@pytest.mark.parametrize("render", ["on-demand", "every-step"])
-def test_two_envs_at_once_succeed_where_one_does_and_a_longer_neighbour_goes_on(
-    double_2026, render
-):
+def test_two_envs_at_once_succeed_where_one_does_and_a_longer_neighbour_goes_on(double_2026):
     """One env replays the success and stops; the other holds for a while, then drives on."""
     expected = in_the_twin("2026")
     actions = recorded("2026")
-    group = double_2026.group(2, render=render)
+    group = double_2026.group(2, render="every-step")
     story = Story()
     others: list[int] = []
 
