@@ -6,6 +6,7 @@ the simulator's truth, which the labels never see.
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -210,9 +211,13 @@ SCRIPTS: Mapping[str, Script] = {
 
 
 class ScriptedRuns:
-    """Runs the scripts in one twin, each when it is first asked for and then never again."""
+    """Runs the scripts in one twin, each when it is first asked for and then never again.
+
+    Processes that are given the same folder share its runs.
+    """
 
     def __init__(self, path: Path) -> None:
+        path.mkdir(exist_ok=True)
         self.path = path
         self._env = make_twin()
         self._runs: dict[str, RunData] = {}
@@ -221,13 +226,18 @@ class ScriptedRuns:
         """A run of one episode, as read back from its folder."""
         if name not in self._runs:
             path = self.path / name.replace(" ", "-")
-            store = open_run(path, run_record(), resume=False)
-            key = EpisodeKey(TASK.name, 0, 0)
-            folder = store.begin(key)
-            store.commit(folder, _execute(self._env, SCRIPTS[name], folder))
-            store.close()
+            with path.with_suffix(".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not path.exists():
+                    self._make(name, path)
             self._runs[name] = read_run_data(path)
         return self._runs[name]
+
+    def _make(self, name: str, path: Path) -> None:
+        store = open_run(path, run_record(), resume=False)
+        folder = store.begin(EpisodeKey(TASK.name, 0, 0))
+        store.commit(folder, _execute(self._env, SCRIPTS[name], folder))
+        store.close()
 
     def close(self) -> None:
         self._env.close()
