@@ -203,10 +203,11 @@ def policy_rows(
     return rows
 
 
-def world_rows(device: str, counts: Sequence[int] = (1, 4, 8, 16), steps: int = 20) -> list[Row]:
+def world_rows(device: str, counts: Sequence[int] = (1, 4, 8, 16), steps: int = 50) -> list[Row]:
     """Measure observations answered per second by the v17 tiny model, for N twins in a process.
 
-    Whole episodes with their rendering and physics, not inferences alone; resets are not counted.
+    Whole episodes with their rendering and physics, not inferences alone. Resets are not counted,
+    nor a first round, in which every twin uploads its pictures to OpenGL.
     """
     rows = []
     with tempfile.TemporaryDirectory() as folder:
@@ -216,19 +217,20 @@ def world_rows(device: str, counts: Sequence[int] = (1, 4, 8, 16), steps: int = 
         for count in counts:
             make = partial(TwinEnv, TASK, protocol="2026", split="public-test", max_steps=steps - 1)
             worlds = make_several(make, count)
-            results: dict[int, EpisodeResult] = {}
-            loops = {
-                n: episode_loop(
-                    worlds.envs[n],
-                    policy,
-                    replace(episode(), instance=n),
-                    RecedingHorizon(10, policy.chunk_length),
-                )
-                for n in range(count)
-            }
-            begun = perf_counter()
-            drive(loops, worlds, results.__setitem__)
-            took = perf_counter() - begun - results[0].timing.reset_s
+            for _ in range(2):
+                results: dict[int, EpisodeResult] = {}
+                loops = {
+                    n: episode_loop(
+                        worlds.envs[n],
+                        policy,
+                        replace(episode(), instance=n),
+                        RecedingHorizon(10, policy.chunk_length),
+                    )
+                    for n in range(count)
+                }
+                begun = perf_counter()
+                drive(loops, worlds, results.__setitem__)
+                took = perf_counter() - begun - results[0].timing.reset_s
             worlds.close()
             answered = sum(result.inferences for result in results.values())
             rows.append(
