@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from jobs import run_jobs
 from omnigibson_double.application import SET_BY_ISAAC
 from omnigibson_double.fixtures import Installed
 from scipy.spatial.transform import Rotation
@@ -76,6 +78,27 @@ def drive(step: int) -> npt.NDArray[np.float32]:
     action[7] = action[15] = 0.03 * step
     action[14], action[22] = 1.0, -0.5
     return action
+
+
+def after_the_second_cleaned_a_glove(
+    double: Double, group: OmniGibsonWorlds, read: Callable[[Any], Any]
+) -> tuple[Any, Any]:
+    """What is read of each of two envs after a step, before which only env 1 has a clean glove."""
+    told: dict[int, Any] = {}
+
+    def job(index: int) -> Callable[[Any], None]:
+        def go(env: Any) -> None:
+            env.reset(0, 0, 0)
+            if index == 1:
+                counts = double.physics(1).states.dust_counts
+                counts[next(iter(counts))] = 0
+            env.step(drive(0))
+            told[index] = read(env)
+
+        return go
+
+    run_jobs(group, [job(0), job(1)])
+    return told[0], told[1]
 
 
 def renders(double: Double, call: Any) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Literal
 
 from b1k_envs.base import GoalStatus
@@ -69,31 +70,20 @@ _SAME_M = 1e-6
 _SAME_Q = 1e-6
 """Tolerance of the q-score, a fraction of a few predicates in float32."""
 
-_POSITIONS = (
+_POSITIONS = tuple(
     TraceColumn(
-        name="base_",
+        name=f"{body}_",
         kind="float64",
-        meaning="the base [m], world frame; what the official AgentMetric integrates, as the hands",
-        value=lambda event: event.result.agent.base,
+        meaning=f"{words}, world frame",
+        value=attrgetter(f"result.agent.{body}"),
         ends=("x", "y", "z"),
         tolerance=_SAME_M,
-    ),
-    TraceColumn(
-        name="left_eef_",
-        kind="float64",
-        meaning="the left hand [m], world frame",
-        value=lambda event: event.result.agent.left_eef,
-        ends=("x", "y", "z"),
-        tolerance=_SAME_M,
-    ),
-    TraceColumn(
-        name="right_eef_",
-        kind="float64",
-        meaning="the right hand [m], world frame",
-        value=lambda event: event.result.agent.right_eef,
-        ends=("x", "y", "z"),
-        tolerance=_SAME_M,
-    ),
+    )
+    for body, words in (
+        ("base", "the base [m]; what the official AgentMetric integrates, as the hands"),
+        ("left_eef", "the left hand [m]"),
+        ("right_eef", "the right hand [m]"),
+    )
 )
 
 COLUMNS: tuple[TraceColumn, ...] = (

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jobs import run_jobs
 from naive_variants import assert_catches, put
-from omnigibson_bench import Double, drive
+from omnigibson_bench import Double, after_the_second_cleaned_a_glove, drive
 
 from b1k_envs.errors import EnvError
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.layout import BDDL_BODIES
@@ -246,21 +246,7 @@ def _second_env_cleans_a_glove(
     group = double.group(2)
 
     def check() -> None:
-        told: dict[int, Any] = {}
-
-        def job(index: int) -> Callable[[Any], None]:
-            def go(env: Any) -> None:
-                env.reset(0, 0, 0)
-                if index == 1:
-                    counts = double.physics(1).states.dust_counts
-                    counts[next(iter(counts))] = 0
-                env.step(drive(0))
-                told[index] = read(env)
-
-            return go
-
-        run_jobs(group, [job(0), job(1)])
-        assert (told[0], told[1]) == expected
+        assert after_the_second_cleaned_a_glove(double, group, read) == expected
 
     return check
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from jobs import run_jobs
-from omnigibson_bench import drive
+from omnigibson_bench import after_the_second_cleaned_a_glove, drive
 
 from b1k_envs.base import Env
 from b1k_envs.errors import EnvError, UsageError
@@ -88,20 +88,11 @@ def test_an_env_without_a_job_stands_still(double_2026):
 
 def test_each_env_has_its_own_goal_and_sub_goals(double_2026):
     group = double_2026.group(2)
-    told: dict[int, Any] = {}
-
-    def job(index: int) -> Callable[[Env], None]:
-        def go(env: Env) -> None:
-            env.reset(0, 0, 0)
-            if index == 1:
-                counts = double_2026.physics(1).states.dust_counts
-                counts[next(iter(counts))] = 0
-            env.step(drive(0))
-            told[index] = (env.goal(), env.subgoals()["glove_1_clean"], env.info.task_index)
-
-        return go
-
-    run_jobs(group, [job(0), job(1)])
+    told = after_the_second_cleaned_a_glove(
+        double_2026,
+        group,
+        lambda env: (env.goal(), env.subgoals()["glove_1_clean"]),
+    )
     assert [told[index][0].q_score for index in (0, 1)] == [0.0, 0.5]
     assert [told[index][1] for index in (0, 1)] == [False, True]
 
