@@ -181,13 +181,27 @@ def mcnemar_level(n: int, rate_a: float, rate_b: float) -> float:
     return sum(chance for a, b, chance in outcomes if mcnemar(a, b).p_value <= 0.05)
 
 
+def by_row(
+    measure: Callable[[Float64Array], tuple[float, ...]], rows: Float64Array
+) -> Float64Array:
+    """Return figures of every row that its order does not change, float64 [R, figures].
+
+    Of 2,000 rows of few different values, 50 to 900 differ in more than their order.
+    """
+    distinct, where = np.unique(np.sort(rows, axis=1), axis=0, return_inverse=True)
+    return np.array([measure(row) for row in distinct])[where.reshape(-1)]
+
+
 def in_use(rows: Float64Array, low: float) -> tuple[Float64Array, Float64Array]:
     """Return the limits of the method in use for every row, float64 [R] each."""
     weight = HALF if low < 0 else 1.0
-    limits = [
-        bounded_mean(row, bounds=(low, 1.0), seed=7, weight=weight, draws=4000) for row in rows
-    ]
-    return np.array([i.low for i in limits]), np.array([i.high for i in limits])
+
+    def limits(row: Float64Array) -> tuple[float, float]:
+        found = bounded_mean(row, bounds=(low, 1.0), seed=7, weight=weight, draws=4000)
+        return found.low, found.high
+
+    lows, highs = by_row(limits, rows).T
+    return lows, highs
 
 
 def student(rows: Float64Array, low: float) -> tuple[Float64Array, Float64Array]:
@@ -253,7 +267,8 @@ def coverage(
 def flip_level(scenario: Scenario, n: int, repeats: int, seed: int = 2) -> float:
     """Return the share of sign-flip tests with p <= 0.05."""
     rows = scenario.draw(np.random.default_rng(seed), repeats, n)
-    return float(np.mean([sign_flip(row, seed=0).p_value <= 0.05 for row in rows]))
+    (p_values,) = by_row(lambda row: (sign_flip(row, seed=0).p_value,), rows).T
+    return float(np.mean(p_values <= 0.05))
 
 
 def decisions(scenario: Scenario, n: int, repeats: int, seed: int = 3) -> np.ndarray:

@@ -127,7 +127,7 @@ wins = st.integers(1, 80).flatmap(
 
 @pytest.mark.slow
 @given(pair=wins)
-@settings(deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_paired_limits_solve_the_score_equation_with_a_searched_nuisance_share(pair):
     wins_a, wins_b, n = pair
     for limit in limits(tango(*pair)):
