@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import os
+import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -38,6 +41,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if TYPE_CHECKING:  # the runner's tests need no mujoco
+    from expert_episodes import ExpertEpisodes
+
     from b1k_envs.mujoco_twin.env import TwinEnv
 
 
@@ -106,25 +111,63 @@ def tiny_maker() -> ModuleType:
     return importlib.import_module("make_tiny_checkpoint")
 
 
-def _tiny(version: str, factory: pytest.TempPathFactory, maker: ModuleType) -> Path:
-    folder = factory.mktemp("checkpoints") / f"tiny_{version}"
-    maker.make_tiny_checkpoint(version, folder)
+@pytest.fixture(scope="session")
+def made_once(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str, Callable[[Path], None]], Path]:
+    """Takes a name and what makes a folder: the first of pytest's workers to ask makes it.
+
+    The folder is for reading only. Where making it fails, nothing of it stays.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made-once"
+    shared.mkdir(exist_ok=True)
+
+    def folder(name: str, make: Callable[[Path], None]) -> Path:
+        path = shared / name
+        with path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                try:
+                    make(path)
+                except BaseException:
+                    shutil.rmtree(path, ignore_errors=True)
+                    raise
+        return path
+
     return folder
 
 
 @pytest.fixture(scope="session")
-def tiny_v4(tmp_path_factory: pytest.TempPathFactory, tiny_maker: ModuleType) -> Path:
+def expert_episode(made_once: Callable[[str, Callable[[Path], None]], Path]) -> ExpertEpisodes:
+    """The expert's recorded episode of a protocol and public-test instance."""
+    from expert_episodes import ExpertEpisodes
+
+    return ExpertEpisodes(made_once)
+
+
+@pytest.fixture(scope="session")
+def _tiny(
+    made_once: Callable[[str, Callable[[Path], None]], Path], tiny_maker: ModuleType
+) -> Callable[[str], Path]:
+    return lambda version: made_once(
+        f"tiny_{version}", partial(tiny_maker.make_tiny_checkpoint, version)
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_v4(_tiny: Callable[[str], Path]) -> Path:
     """Folder of a made v4 checkpoint with random weights; for reading only."""
-    return _tiny("v4", tmp_path_factory, tiny_maker)
+    return _tiny("v4")
 
 
 @pytest.fixture(scope="session")
-def tiny_v17(tmp_path_factory: pytest.TempPathFactory, tiny_maker: ModuleType) -> Path:
+def tiny_v17(_tiny: Callable[[str], Path]) -> Path:
     """The same for v17."""
-    return _tiny("v17", tmp_path_factory, tiny_maker)
+    return _tiny("v17")
 
 
 @pytest.fixture(scope="session")
-def tiny_family(tmp_path_factory: pytest.TempPathFactory, tiny_maker: ModuleType) -> Path:
+def tiny_family(_tiny: Callable[[str], Path]) -> Path:
     """The same in the shape of the public X-VLA family."""
-    return _tiny("family", tmp_path_factory, tiny_maker)
+    return _tiny("family")

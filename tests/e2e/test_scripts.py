@@ -14,7 +14,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ("scripts/run", "scripts/test", ".ci/run")
 LIBRARY = ROOT / "scripts" / "lib" / "setup.sh"
+CHECKS = LIBRARY.with_name("checks.sh")
 TOOLS = ("bash", "env", "cat", "cksum", "chmod", "dirname", "rm", "mkdir", "grep", "cp")
+TOOLS += ("mktemp", "sleep")
 
 pytestmark = pytest.mark.skipif(not LIBRARY.exists(), reason="not run from a checkout")
 
@@ -92,7 +94,7 @@ def with_python(checkout):
     return checkout
 
 
-@pytest.mark.parametrize("script", [*SCRIPTS, "scripts/lib/setup.sh"])
+@pytest.mark.parametrize("script", [*SCRIPTS, "scripts/lib/setup.sh", "scripts/lib/checks.sh"])
 def test_a_script_is_valid_bash_and_may_be_executed(script):
     path = ROOT / script
     done = subprocess.run(["bash", "-n", path], capture_output=True, text=True, check=False)
@@ -253,3 +255,19 @@ def test_a_machine_without_apt_gets_a_sentence_and_goes_on(with_python):
     assert done.returncode == 0
     assert "libraries for rendering are missing and cannot be installed from here" in done.stderr
     assert with_python.calls("b1k-eval run") == ["b1k-eval run --task 31"]
+
+
+# --- the gate ---------------------------------------------------------------------------------
+
+
+def test_what_runs_beside_is_shown_at_its_end_and_its_failure_counts(checkout):
+    checkout.tool("fine", "echo all is well")
+    checkout.tool("broken", "echo it broke; exit 3")
+    beside = f'. "{CHECKS}"; beside one fine; beside two broken; beside three sleep 60; '
+    done = checkout.function(f"{beside}joined one; joined two; echo never", TMPDIR=checkout.root)
+    assert done.returncode == 3
+    assert done.stdout == ""
+    said = done.stderr.replace("b1k-eval: ", "").splitlines()
+    assert said[-5:] == ["one said:", "all is well", "two said:", "it broke", "two failed"]
+    # `three` was ended: this process would else have waited for it.
+    assert not list(checkout.root.glob("tmp.*"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from functools import cache
 
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ from omnigibson_double.probes import (
     tick_in,
 )
 from omnigibson_double.world import SCENE_SPACING
-from twin_bench import episode_info, make_twin, wild_actions
+from twin_bench import make_twin, wild_actions
 
 from b1k_envs import r1pro
 
@@ -130,28 +129,6 @@ def test_each_env_reports_its_own_goal_but_a_bare_head_only_that_of_env_0(og_202
     assert env.task.get_goal_option_satisfaction(1) == [[True, True]]
 
 
-@cache
-def record(generation, number):
-    """Actions of the scripted expert on the twin itself, and the first step that holds a glove."""
-    from b1k_policies.expert.policy import ExpertPolicy
-
-    rows, grasped = [], None
-    twin = make_twin(generation)
-    twin.reset(number, 0, 0)
-    expert = ExpertPolicy()
-    expert.bind(twin.privileged_state)
-    expert.reset(episode_info(generation, number))
-    while True:
-        for row in expert.infer(twin.observe(images=False)).actions:
-            rows.append(row.copy())
-            result = twin.step(row)
-            if grasped is None and twin.subgoals()["glove_1_picked_up"]:
-                grasped = len(rows)
-            if result.terminated:
-                twin.close()
-                return rows, grasped
-
-
 def set_grasp_window(installed):
     """0.75 s in 2025, as its evaluator does; 2026 leaves the default."""
     macros = importlib.import_module("omnigibson.macros").macros
@@ -162,24 +139,23 @@ def set_grasp_window(installed):
 
 @pytest.mark.slow
 @both
-def test_a_recorded_expert_episode_succeeds_at_the_same_step(og):
+def test_a_recorded_expert_episode_succeeds_at_the_same_step(og, expert_episode):
     module, env, installed = og
     set_grasp_window(installed)
-    for number in (0, 2):
-        rows, _ = record(installed.generation, number)
-        at_rest(env, installed, number)
-        with module.sim.render_on_step(False):
-            done = [bool(env.step(row)[2]) for row in rows]
-        assert done == [False] * (len(rows) - 1) + [True]
+    rows = expert_episode(installed.generation, 2).actions
+    at_rest(env, installed, 2)
+    with module.sim.render_on_step(False):
+        done = [bool(env.step(row)[2]) for row in rows]
+    assert done == [False] * (len(rows) - 1) + [True]
 
 
 @pytest.mark.slow
 @both
-def test_without_the_washer_rule_the_same_episode_cleans_nothing(og):
+def test_without_the_washer_rule_the_same_episode_cleans_nothing(og, expert_episode):
     module, env, installed = og
     set_grasp_window(installed)
     importlib.import_module("omnigibson.transition_rules").WasherRule.ENABLED = False
-    rows, _ = record(installed.generation, 0)
+    rows = expert_episode(installed.generation, 0).actions
     at_rest(env, installed)
     with module.sim.render_on_step(False):
         assert not any(bool(env.step(row)[2]) for row in rows)
@@ -187,10 +163,12 @@ def test_without_the_washer_rule_the_same_episode_cleans_nothing(og):
 
 @pytest.mark.slow
 @only_2025
-def test_without_a_reset_before_loading_a_glove_stays_in_the_hand(og):
+def test_without_a_reset_before_loading_a_glove_stays_in_the_hand(og, expert_episode):
     module, env, installed = og
     set_grasp_window(installed)
-    rows, grasped = record("2025", 0)
+    episode = expert_episode("2025", 0)
+    grasped = int(episode.trace["subgoal:glove_1_picked_up"].to_numpy().argmax())
+    rows = episode.actions
     at_rest(env, installed)
     robot, glove = env.robots[0], env.scene.object_registry("name", "boxing_gloves_189")
     washer = env.scene.object_registry("name", "washer_ynwamu_0")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,13 +19,10 @@ from twin_bench import episode_info, make_twin
 
 from b1k_envs.base import Env, ProtocolYear
 from b1k_eval.loop.chunking import RecedingHorizon
-from b1k_eval.loop.events import StepEvent, Subscriber
 from b1k_eval.loop.runner import run_episode
-from b1k_policies.expert import ExpertPolicy
+from b1k_policies.baselines import ReplayPolicy
 
 pytestmark = pytest.mark.slow
-
-Row = npt.NDArray[np.float32]
 
 
 @dataclass
@@ -50,41 +46,33 @@ class Story:
         self.base.append(result.agent.base)
 
 
-class _Actions(Subscriber):
-    def __init__(self) -> None:
-        self.rows: list[Row] = []
+@pytest.fixture
+def recorded(expert_episode):
+    """The actions of a successful expert episode of a protocol, float32 [steps, 23]."""
 
-    def on_step(self, event: StepEvent) -> None:
-        self.rows.append(event.action.copy())
+    def of(protocol: ProtocolYear) -> npt.NDArray[np.float32]:
+        episode = expert_episode(protocol, 0)
+        assert episode.outcome == "success"
+        return episode.actions
 
-
-@cache
-def recorded(protocol: ProtocolYear) -> tuple[Row, ...]:
-    """The actions of a successful expert episode."""
-    twin, expert = make_twin(protocol), ExpertPolicy()
-    actions = _Actions()
-    result = run_episode(
-        twin,
-        expert,
-        episode_info(protocol),
-        RecedingHorizon(expert.chunk_length, expert.chunk_length),
-        subscribers=[actions],
-    )
-    twin.close()
-    assert result.outcome == "success"
-    return tuple(actions.rows)
+    return of
 
 
-@cache
-def in_the_twin(protocol: ProtocolYear) -> Story:
-    twin = make_twin(protocol)
-    twin.reset(0, 0, 0)
-    story = Story()
-    for action in recorded(protocol):
-        story.read(twin, twin.step(action))
-    twin.close()
-    assert story.terminated[-1]
-    return story
+_STORIES: dict[ProtocolYear, Story] = {}
+
+
+def in_the_twin(protocol: ProtocolYear, actions: npt.NDArray[np.float32]) -> Story:
+    """The actions executed in the twin, once a process."""
+    if protocol not in _STORIES:
+        twin = make_twin(protocol)
+        twin.reset(0, 0, 0)
+        story = Story()
+        for action in actions:
+            story.read(twin, twin.step(action))
+        twin.close()
+        assert story.terminated[-1]
+        _STORIES[protocol] = story
+    return _STORIES[protocol]
 
 
 def assert_same(got: Story, expected: Story, offset: Sequence[float] = (0.0, 0.0, 0.0)) -> None:
@@ -97,13 +85,18 @@ def assert_same(got: Story, expected: Story, offset: Sequence[float] = (0.0, 0.0
     np.testing.assert_allclose(moved, expected.base, atol=1e-4)
 
 
-@pytest.mark.parametrize("render", ["on-demand", "every-step"])
-def test_a_recorded_success_is_one_through_the_adapter_step_by_step(double, render):
-    expected = in_the_twin(double.protocol)
+@pytest.mark.parametrize(
+    ("protocol", "render"), [("2025", "every-step"), ("2026", "every-step"), ("2026", "on-demand")]
+)
+def test_a_recorded_success_is_one_through_the_adapter_step_by_step(
+    protocol, render, recorded, request
+):
+    double, actions = request.getfixturevalue(f"double_{protocol}"), recorded(protocol)
+    expected = in_the_twin(protocol, actions)
     env = double.env(render=render)
     env.reset(0, 0, 0)
     story = Story()
-    for number, action in enumerate(recorded(double.protocol)):
+    for number, action in enumerate(actions):
         if number % 50 == 0:
             env.observe()  # looking must change nothing
         story.read(env, env.step(action))
@@ -112,11 +105,13 @@ def test_a_recorded_success_is_one_through_the_adapter_step_by_step(double, rend
     assert len(story.terminated) > 500
 
 
-def test_two_envs_at_once_succeed_where_one_does_and_a_longer_neighbour_goes_on(double_2026):
+def test_two_envs_at_once_succeed_where_one_does_and_a_longer_neighbour_goes_on(
+    double_2026, recorded
+):
     """One env replays the success and stops; the other holds for a while, then drives on."""
-    expected = in_the_twin("2026")
     actions = recorded("2026")
-    group = double_2026.group(2, render="every-step")
+    expected = in_the_twin("2026", actions)
+    group = double_2026.group(2)
     story = Story()
     others: list[int] = []
 
@@ -127,28 +122,25 @@ def test_two_envs_at_once_succeed_where_one_does_and_a_longer_neighbour_goes_on(
 
     def wander(env: Env) -> None:
         env.reset(3, 0, 0)
-        for step in range(len(actions) + 50):
+        for step in range(len(actions) + 20):
             others.append(env.step(drive(step % 40)).step)
 
     run_jobs(group, [wander, replay])
     offset = double_2026.physics(1).offset
     assert np.abs(offset).max() > 1
     assert_same(story, expected, offset)
-    assert others == list(range(1, len(actions) + 51))
+    assert others == list(range(1, len(actions) + 21))
 
 
-def test_the_episode_loop_says_the_same_of_both(double, tmp_path):
+def test_the_episode_loop_says_the_same_of_both(double_2025, expert_episode):
     """Through the real loop with a replay policy: outcome, steps and score."""
-    from b1k_policies.baselines import ReplayPolicy
-
-    file = tmp_path / "actions.npy"
-    np.save(file, np.stack(recorded(double.protocol)))
-    twin = make_twin(double.protocol)
+    twin = make_twin("2025")
     results = []
-    for make in (lambda: twin, double.env):
-        policy = ReplayPolicy(file)
+    for make in (lambda: twin, double_2025.env):
+        policy = ReplayPolicy(expert_episode("2025", 0).file)
         chunking = RecedingHorizon(policy.chunk_length, policy.chunk_length)
-        results.append(run_episode(make(), policy, episode_info(double.protocol), chunking))
+        results.append(run_episode(make(), policy, episode_info("2025"), chunking))
+    twin.close()
     ours = results[1]
     assert ours.outcome == "success"
     for name in ("outcome", "steps", "time", "terminated", "truncated", "goal", "inferences"):

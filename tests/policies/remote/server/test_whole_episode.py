@@ -6,7 +6,6 @@ The expert reads the twin's truth and cannot be served; its recorded actions can
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +13,7 @@ import pytest
 from serving import served
 from test_server_openpi import as_the_evaluator_sends, openpi
 
+from b1k_envs.base import VIEWS
 from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_envs.tasks.table import get_task
 from b1k_eval.loop.chunking import RecedingHorizon
@@ -36,7 +36,7 @@ def env():
     env.close()
 
 
-def run(env, policy, file: Path):
+def run(env, policy, file):
     """The outcome of an episode, and its trace."""
     (episode,) = plan_episodes(TASK, [0], 1, 0, "2026")
     trace = Trace()
@@ -47,13 +47,12 @@ def run(env, policy, file: Path):
     return result, pd.read_parquet(file)
 
 
-@pytest.fixture(scope="module")
-def recorded(env, tmp_path_factory):
-    """The expert's episode: outcome, trace and file."""
-    file = tmp_path_factory.mktemp("expert") / "trace.parquet"
-    result, trace = run(env, make_policy("expert"), file)
-    assert result.outcome == "success"
-    return result, trace, file
+@pytest.fixture
+def recorded(expert_episode):
+    """The expert's episode: how it ended, its trace, and the file of it."""
+    episode = expert_episode("2026", 0)
+    assert episode.outcome == "success"
+    return episode, episode.trace, episode.file
 
 
 def test_our_client_carries_the_episode_to_the_same_end(env, recorded, tmp_path):
@@ -76,7 +75,8 @@ def test_openpis_client_carries_the_episode_to_the_same_end(env, recorded):
         host, port = server.url.removeprefix("ws://").split(":")
         client = openpi.WebsocketClientPolicy(host, int(port))
         env.reset(0, 0, 0)
-        pictures = env.observe().images  # of the start at every step: a recording is deaf to them
+        # A recording is deaf to pictures; whole ones are in `test_server_openpi.py`.
+        pictures = {view: np.zeros((32, 32, 3), np.uint8) for view in VIEWS}
         executed, done = [], False
         while not done:
             seen = replace(env.observe(images=False), images=pictures)
