@@ -34,19 +34,21 @@ def report(*arguments: object) -> None:
     assert result.exit_code == 0, result.output
 
 
-@pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two runs: 21 s at 15 pictures a second with an error in it, and 10 s at 10 that time out."""
-    folder = tmp_path_factory.mktemp("page")
+def two_runs(folder: Path) -> None:
     policy = TalkingPolicy(name="quick", vx=1 / 64)
     quick = make_run(folder / "a", policy=policy, instances="0-3", max_steps=700, breaks={3: 40})
     policy = TalkingPolicy(name="late", vx=1 / 256)
     late = make_run(folder / "b", policy=policy, instances="0-1", max_steps=301, fps=10)
     report(quick, late, "--out", folder / "out")
-    return folder / "out"
 
 
 @pytest.fixture(scope="module")
+def out(made_once) -> Path:
+    """Two runs: 21 s at 15 pictures a second with an error in it, and 10 s at 10 that time out."""
+    return made_once("page", two_runs) / "out"
+
+
+@pytest.fixture(scope="session")
 def browser() -> Iterator[object]:
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from expert_episodes import ExpertEpisodes
 
 CLI = "from b1k_eval.cli.main import main; main()"
-EPISODES = 5
-LONGER = ("--policy", "random", "--instances", "0-4", "--max-steps", "1500", "--video-fps", "1")
+EPISODES = 3
+LONGER = ("--policy", "random", "--instances", "0-2", "--max-steps", "450", "--video-fps", "1")
 EPISODE_S = 0.25  # well below the time of one such episode, so that a kill finds it running
 
 
@@ -58,20 +59,26 @@ def content(folder: Path) -> dict[str, object]:
 
 
 @pytest.mark.slow
-def test_the_first_command_succeeds_and_its_recorded_actions_succeed_again(tmp_path: Path):
-    told = json.loads(run("--out", str(tmp_path / "run"), "--video-fps", "3", "--json"))
+def test_the_first_command_succeeds_and_its_recorded_actions_succeed_again(
+    tmp_path: Path, expert_episode: ExpertEpisodes
+):
+    told = json.loads(run("--out", str(tmp_path / "run"), "--video-fps", "1", "--json"))
     folder = tmp_path / "run" / "episodes" / "clean_boxing_gloves-0-0"
     result = json.loads((folder / "result.json").read_text())
     assert result["outcome"] == "success"
     assert result["q_score"] == 1.0
     assert result["privileged"] is True
-    assert (folder / "video.mp4").stat().st_size > 100_000
+    assert (folder / "video.mp4").stat().st_size > 50_000
     assert str(tmp_path / "run") in json.dumps(told)
 
     trace = pd.read_parquet(folder / "trace.parquet")
     washed = trace["subgoal:washer_turned_on"].to_numpy()
     assert (trace["q_score"].to_numpy()[~washed] == 0.0).all()
     assert trace["q_score"].iloc[-1] == 1.0
+    here = expert_episode("2026", 0).trace  # of another process, without a video
+    pd.testing.assert_frame_equal(
+        trace.drop(columns="latency_s"), here.drop(columns="latency_s"), check_exact=True
+    )
 
     replay = f"replay:{folder / 'trace.parquet'}"
     run("--policy", replay, "--no-video", "--out", str(tmp_path / "again"))
@@ -80,22 +87,17 @@ def test_the_first_command_succeeds_and_its_recorded_actions_succeed_again(tmp_p
     assert (repeated["outcome"], repeated["steps"]) == ("success", result["steps"])
     assert repeated["privileged"] is False
 
-    cut = str(result["steps"] - 20)  # before the button is pressed
-    run("--policy", replay, "--no-video", "--max-steps", cut, "--out", str(tmp_path / "cut"))
-    before = tmp_path / "cut" / "episodes" / "clean_boxing_gloves-0-0" / "result.json"
-    assert json.loads(before.read_text())["q_score"] == 0.0
-
 
 @pytest.mark.slow
-def test_a_run_killed_at_four_random_moments_ends_like_an_uninterrupted_one(tmp_path: Path):
+def test_a_run_killed_at_a_random_moment_ends_like_an_uninterrupted_one(tmp_path: Path):
     run(*LONGER, "--out", str(tmp_path / "whole"))
     whole = content(tmp_path / "whole")
     moments = random.Random(31)
-    for number in range(4):
+    for number in range(2):
         folder = tmp_path / f"killed{number}"
         process = start(*LONGER, "--out", str(folder))
         assert process.stderr is not None
-        # Killed some way into one of the five episodes: seen to have begun, then a random while.
+        # Killed some way into one of the episodes: seen to have begun, then a random while.
         wanted = moments.randint(1, EPISODES)
         for line in process.stderr:
             if line.startswith(f"episode {wanted} of {EPISODES}") and "started" in line:

@@ -26,8 +26,8 @@ COMMAND = [sys.executable, "-c", "from b1k_eval.cli.main import main; main()"]
 @pytest.mark.parametrize(
     ("verb", "options"),
     [
-        ("run", ("--max-steps", "12", "--out", "run")),
-        ("run", ("--max-steps", "12", "--out", "run", "--workers", "2", "--instances", "0-1")),
+        ("run", ("--max-steps", "2", "--out", "run")),
+        ("run", ("--max-steps", "2", "--out", "run", "--workers", "2", "--instances", "0-1")),
         ("inspect", ()),
     ],
     ids=["run", "workers", "inspect"],

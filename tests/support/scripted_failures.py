@@ -6,7 +6,6 @@ the simulator's truth, which the labels never see.
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -211,26 +210,18 @@ SCRIPTS: Mapping[str, Script] = {
 
 
 class ScriptedRuns:
-    """Runs the scripts in one twin, each when it is first asked for and then never again.
+    """Runs the scripts in one twin, each when it is first asked for and then never again."""
 
-    Processes that are given the same folder share its runs.
-    """
-
-    def __init__(self, path: Path) -> None:
-        path.mkdir(exist_ok=True)
-        self.path = path
+    def __init__(self, made_once: Callable[[str, Callable[[Path], None]], Path]) -> None:
+        self._made_once = made_once
         self._env = make_twin()
         self._runs: dict[str, RunData] = {}
 
     def __getitem__(self, name: str) -> RunData:
         """A run of one episode, as read back from its folder."""
         if name not in self._runs:
-            path = self.path / name.replace(" ", "-")
-            with path.with_suffix(".lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                if not path.exists():
-                    self._make(name, path)
-            self._runs[name] = read_run_data(path)
+            folder = f"script-{name.replace(' ', '-')}"
+            self._runs[name] = read_run_data(self._made_once(folder, partial(self._make, name)))
         return self._runs[name]
 
     def _make(self, name: str, path: Path) -> None:

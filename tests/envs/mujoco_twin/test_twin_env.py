@@ -439,11 +439,8 @@ def test_baselines_earn_nothing_in_300_steps(world: TwinEnv, kind: type[Policy])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "instance"), [*zip(BASELINES, (0, 7, 13), strict=True)])
-def test_baselines_earn_nothing_in_a_whole_episode(
-    world: TwinEnv, kind: type[Policy], instance: int
-):
-    assert drive(world, kind(), instance, 12353) == 0.0
+def test_whoever_moves_at_random_earns_nothing_in_a_whole_episode(world: TwinEnv):
+    assert drive(world, RandomPolicy(), 13, 12353) == 0.0
 
 
 def test_wild_motion_never_breaks_the_physics(world: TwinEnv):

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 from scripted_failures import ScriptedRuns
 
 
 @pytest.fixture(scope="session")
-def scripted(tmp_path_factory):
+def scripted(made_once):
     """Runs of one episode by script; pytest's workers share them."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    runs = ScriptedRuns(shared / "scripted")
+    runs = ScriptedRuns(made_once)
     yield runs
     runs.close()

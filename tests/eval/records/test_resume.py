@@ -66,7 +66,7 @@ def test_traces_are_written_without_pandas(uninterrupted):
     assert uninterrupted[2] == "False"
 
 
-@pytest.mark.parametrize("moment", range(10))
+@pytest.mark.parametrize("moment", range(6))
 def test_a_run_killed_at_a_random_moment_and_resumed_equals_an_uninterrupted_one(
     tmp_path, uninterrupted, moment
 ):
@@ -78,6 +78,7 @@ def test_a_run_killed_at_a_random_moment_and_resumed_equals_an_uninterrupted_one
     assert contents(folder) == whole
 
 
+@pytest.mark.slow
 def test_a_run_killed_again_and_again_still_gets_there(tmp_path, uninterrupted):
     whole, *_ = uninterrupted
     folder = tmp_path / "run"
@@ -107,6 +108,7 @@ def test_a_complete_run_resumed_does_nothing(tmp_path):
     assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
+@pytest.mark.slow
 def test_workers_give_the_same_run_as_one_process(tmp_path, uninterrupted):
     folder = tmp_path / "run"
     make_run(folder, workers=2)

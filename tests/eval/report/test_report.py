@@ -83,14 +83,17 @@ class Page(HTMLParser):
         return [attrs for name, attrs in self.tags if name == tag]
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A run of two successes and an error, a run of failures, and the report of both."""
-    folder = tmp_path_factory.mktemp("made")
+def both_runs(folder):
     good = make_run(folder / "good run", breaks={2: 31})
     slow = make_run(folder / "slow#1", policy=TalkingPolicy(name="slow", vx=0.05), max_steps=101)
     report(good, slow, "--out", folder / "out")
-    return good, slow, folder / "out"
+
+
+@pytest.fixture(scope="module")
+def made(made_once):
+    """A run of two successes and an error, a run of failures, and the report of both."""
+    folder = made_once("report", both_runs)
+    return folder / "good run", folder / "slow#1", folder / "out"
 
 
 @pytest.fixture
@@ -105,9 +108,10 @@ def run(made, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("fps", [30, 15, 10])
 def test_every_picture_shows_the_step_that_the_page_takes_it_for(tmp_path, fps):
-    # At step 100 the first goal is reached, at 31 the world breaks; 97 steps are no multiple.
-    run = make_run(tmp_path / "run", instances="0,1", fps=fps, breaks={1: 31})
-    late = make_run(tmp_path / "late", policy=TalkingPolicy(vx=0.05), max_steps=96, fps=fps)
+    # At step 40 the first goal is reached, at 13 the world breaks; 37 steps are no multiple.
+    quick = TalkingPolicy(vx=0.25)
+    run = make_run(tmp_path / "run", policy=quick, instances="0,1", fps=fps, breaks={1: 13})
+    late = make_run(tmp_path / "late", policy=TalkingPolicy(vx=0.05), max_steps=36, fps=fps)
     checked = []
     for video in [*run.rglob("video.mp4"), *late.rglob("video.mp4")]:
         result = json.loads((video.parent / "result.json").read_text())
@@ -117,7 +121,7 @@ def test_every_picture_shows_the_step_that_the_page_takes_it_for(tmp_path, fps):
         assert recording.fits(steps)
         assert [min(n * recording.every, steps) for n in range(len(shown))] == shown
         checked.append(steps)
-    assert set(checked) == {31, 97, 100}
+    assert set(checked) == {13, 37, 40}
 
 
 def test_what_is_recorded_of_a_video_is_what_ffmpeg_and_opencv_find_in_it(made):

@@ -36,8 +36,10 @@ def alone(tmp_path_factory):
     return contents(folder)
 
 
-@pytest.mark.parametrize("independent", [False, True])
-@pytest.mark.parametrize(("num_envs", "workers"), [(3, 1), (2, 2), (8, 1)])
+@pytest.mark.parametrize(
+    ("num_envs", "workers", "independent"),
+    [(3, 1, False), (3, 1, True), (2, 2, False), (8, 1, True)],
+)
 def test_several_envs_give_the_same_run_as_one_env_a_process(
     tmp_path, alone, num_envs, workers, independent
 ):
@@ -56,6 +58,7 @@ def test_a_batch_runs_in_one_process_and_so_does_the_next(tmp_path):
     assert len(set(processes)) == 1
 
 
+@pytest.mark.slow
 def test_an_error_in_one_env_leaves_the_others_their_results(tmp_path, alone):
     folder, marker = tmp_path / "run", tmp_path / "built"
     options = {"phase": "step", "how": "raise", "instances": [1], "marker": str(marker)}
@@ -67,7 +70,8 @@ def test_an_error_in_one_env_leaves_the_others_their_results(tmp_path, alone):
     assert contents(folder) == alone
 
 
-@pytest.mark.parametrize("how", ["exit", "abort", "hang"])
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["exit", "hang"])
 def test_a_simulator_that_dies_under_its_envs_costs_that_batch(tmp_path, alone, how):
     folder = tmp_path / "run"
     limits = CallLimits(step_s=1.5)

@@ -124,9 +124,10 @@ def test_part_of_the_house_and_a_heavy_base_are_choices_in_2025_recorded_and_kep
     file.write_text(json.dumps(record))
     result = cli("run", "--resume", "--out", "r")
     assert result.exit_code == 0, result.output
-    whole = ["--no-video", "--out", "w"]
-    assert cli(*BASE, *whole).exit_code == 0
-    result = cli(*BASE, *whole, "--resume", "--partial-scene")
+    settings |= {"partial_scene": False, "heavy_base": True}
+    file.write_text(json.dumps(record))
+    made = [*BASE, "--no-video", "--out", "r", "--partial-scene", "--heavy-base"]
+    result = cli(*made, "--resume")
     assert result.exit_code == 2
     assert "settings.partial_scene false -> true" in result.stderr
 
@@ -163,12 +164,9 @@ def test_several_envs_are_refused_in_a_build_that_gets_them_wrong(
 # --- faults --------------------------------------------------------------------------------------
 
 FAULTS = [
-    ("2025", "step", "crash", "OmniGibson failed during a step: RuntimeError: PhysX error", ()),
     ("2026", "step", "crash", "OmniGibson failed during a step: RuntimeError: PhysX error", ()),
     ("2025", "step", "exit", "the worker process died (exit code 139)", ()),
-    ("2026", "step", "hang", "the simulator hangs: a control step took longer than 10 s", ()),
-    ("2025", "reset", "crash", "OmniGibson failed during", ()),
-    ("2026", "load", "crash", "OmniGibson failed during loading instance 0", ()),
+    ("2026", "step", "hang", "the simulator hangs: a control step took longer than 5 s", ()),
     ("2025", "launch", "crash", "OmniGibson failed during starting", ()),
     ("2025", "render", "out_of_memory", "HostFaultError: out of memory during", ("--video",)),
 ]
@@ -176,17 +174,17 @@ FAULTS = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("generation", "place", "kind", "message", "more"), FAULTS)
-def test_a_fault_costs_one_episode_and_resume_makes_up_for_it(
+def test_a_fault_costs_one_episode(
     cli, tmp_path, monkeypatch, request, generation, place, kind, message, more
 ):
+    """Where in the adapter it strikes changes no more than the words; see `test_env.py`."""
     og = request.getfixturevalue(f"og_{generation}")
     # Long enough for a fault after as many steps as a start may take to strike in an episode.
-    limit, after = (60, 60) if place in ("step", "get_obs") else (STEPS, 0)
-    # A step reads proprioception for its own observation, and we read it again for ours.
-    og.faults.plan(place, kind, after=after, times=2 if place == "get_obs" else 1)
+    limit, after = (60, 60) if place == "step" else (STEPS, 0)
+    og.faults.plan(place, kind, after=after)
     for name, value in og.faults.save(tmp_path / "faults.json").items():
         monkeypatch.setenv(name, value)
-    limits = CallLimits(start_s=300.0, reset_s=120.0, step_s=10.0, observe_s=120.0)
+    limits = CallLimits(start_s=300.0, reset_s=120.0, step_s=5.0, observe_s=120.0)
     monkeypatch.setattr(simulators, "limits", lambda settings: limits)
     result = cli(
         *BASE, "--no-video", *more, "--max-steps", limit, "--instances", "0-1", "--out", "r"
@@ -195,17 +193,12 @@ def test_a_fault_costs_one_episode_and_resume_makes_up_for_it(
     lines = outcomes(tmp_path / "r")
     assert [lines[i]["outcome"] for i in range(2)] == ["error", "failure"]
     assert message in lines[0]["message"]
-    scored = lines[1]
-    result = cli("run", "--resume", "--out", "r")
-    assert result.exit_code == 0, result.output
-    lines = outcomes(tmp_path / "r")
-    assert lines[1] == scored  # its wall time too: it was not run again
-    assert lines[0]["outcome"] == "failure"
 
 
 @pytest.mark.slow
-def test_a_proprio_that_is_not_finite_is_scored_and_told(cli, tmp_path, monkeypatch, og):
+def test_a_proprio_that_is_not_finite_is_scored_and_told(cli, tmp_path, monkeypatch, og_2026):  # noqa: F811
     """It is the policy's to cope with, and the result has to say that the world began."""
+    og = og_2026
     # The start reads proprioception too; a rendered step reads it once, and our observation again.
     og.faults.plan("get_obs", "nan_proprio", after=60, times=4)
     for name, value in og.faults.save(tmp_path / "faults.json").items():
@@ -240,9 +233,12 @@ def test_a_build_with_another_grasp_is_told_at_the_start(cli, tmp_path, monkeypa
 
 
 @pytest.mark.slow
-def test_a_missing_instance_file_is_an_error_of_its_episode(cli, tmp_path, og):
-    number = {"2025": PUBLIC_IDS_2025[1], "2026": 302}[og.generation]
-    (file,) = og.data.rglob(f"*_task_clean_boxing_gloves_0_{number}_template-tro_state.json")
+def test_a_missing_instance_file_costs_its_episode_and_resume_makes_up_for_it(
+    cli,
+    tmp_path,
+    og_2026,  # noqa: F811
+):
+    (file,) = og_2026.data.rglob("*_task_clean_boxing_gloves_0_302_template-tro_state.json")
     away = tmp_path / "away"
     shutil.move(file, away)
     try:
@@ -250,10 +246,13 @@ def test_a_missing_instance_file_is_an_error_of_its_episode(cli, tmp_path, og):
     finally:
         shutil.move(away, file)
     assert result.exit_code == 1, result.output
-    lines = outcomes(tmp_path / "r")
-    assert [lines[i]["outcome"] for i in range(3)] == ["failure", "error", "failure"]
-    assert str(number) in lines[1]["message"]
+    scored = outcomes(tmp_path / "r")
+    assert [scored[i]["outcome"] for i in range(3)] == ["failure", "error", "failure"]
+    assert "302" in scored.pop(1)["message"]
     assert cli("run", "--resume", "--out", "r").exit_code == 0
+    lines = outcomes(tmp_path / "r")
+    assert lines.pop(1)["outcome"] == "failure"
+    assert lines == scored  # their wall times too: they were not run again
 
 
 @pytest.mark.slow
@@ -283,12 +282,16 @@ def test_several_envs_give_what_one_env_a_process_gives(cli, tmp_path, og_2026):
 
 
 @pytest.mark.slow
-def test_a_video_shows_every_episode_and_smoke_passes(cli, tmp_path, og):
+def test_a_video_shows_every_episode(cli, tmp_path, og):
     result = cli(*BASE, "--instances", "0-1", "--out", "r", "--render", "every-step")
     assert result.exit_code == 0, result.output
     assert "not the official protocol" not in result.stderr
     assert "with a picture per step (--video-fps 30)" in result.stderr
     assert len(list((tmp_path / "r" / "episodes").rglob("video.mp4"))) == 2
+
+
+@pytest.mark.slow
+def test_smoke_passes(cli, og_2025):  # noqa: F811
     result = cli("smoke", "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["passed"] is True

@@ -164,6 +164,7 @@ def test_a_name_that_begins_with_a_tilde_and_is_nobodys_home_stays():
 STRANGE = os.fsdecode(b"caf\xe9 [bold] \xff")
 
 
+@pytest.mark.slow
 def test_a_run_in_a_folder_whose_name_is_no_text_works_with_every_verb(cli, tmp_path, monkeypatch):
     home = tmp_path / STRANGE
     home.mkdir()

@@ -42,14 +42,17 @@ def start(folder, *arguments):
     raise AssertionError("".join(seen))
 
 
-@pytest.fixture(params=[signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def stop(request):
-    return request.param
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("whole_group", [False, True])
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(
+    ("stop", "workers", "whole_group"),
+    [
+        (signal.SIGTERM, 1, False),
+        (signal.SIGTERM, 2, False),
+        (signal.SIGTERM, 2, True),
+        (signal.SIGINT, 1, True),  # a terminal's Ctrl-C goes to the group
+        (signal.SIGINT, 2, True),
+    ],
+)
 def test_a_run_that_is_stopped_says_so_and_can_be_gone_on_with(
     tmp_path, stop, workers, whole_group
 ):
@@ -119,6 +122,7 @@ def test_a_replay_that_is_terminated_says_so(tmp_path):
     assert json.loads(told)["error"]["exit_code"] == 143
 
 
+@pytest.mark.slow
 def test_a_second_sigterm_of_the_same_wish_does_not_spoil_the_end(tmp_path):
     process = start(tmp_path, *RUN, "--workers", "2", "--instances", "0-3", "--out", "r")
     for _ in range(20):  # as from somebody who tells process and group, and tells them twice

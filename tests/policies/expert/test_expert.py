@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from twin_bench import GLOVES, episode_info, make_twin
+from expert_episodes import LIMIT, ExpertEpisodes
+from expert_episodes import kept_twin as twin
+from twin_bench import GLOVES, episode_info
 
+from b1k_envs.base import ProtocolYear
 from b1k_envs.errors import UsageError
 from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.states import GloveTruth
@@ -28,7 +30,6 @@ from b1k_policies.base import PrivilegedPolicy
 from b1k_policies.baselines import ReplayPolicy
 from b1k_policies.expert import ExpertPolicy
 
-LIMIT = 2500
 SKILLS = {
     "move to",
     "turn to",
@@ -42,11 +43,6 @@ NOISE = "0.01,0.3,0.1"
 Row = npt.NDArray[np.float32]
 Disturbance = Callable[[int, Row, TwinEnv], Row]
 GRIPPER = 14  # column of the left gripper
-
-
-@cache
-def twin(protocol: str = "2026", split: str = "public-test") -> TwinEnv:
-    return make_twin(protocol, split=split, max_steps=LIMIT)
 
 
 @dataclass
@@ -112,11 +108,8 @@ def undisturbed() -> Told:
 # --- success --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "horizon",
-    [pytest.param(1, marks=pytest.mark.slow), pytest.param(5, marks=pytest.mark.slow), 30],
-)
-def test_it_succeeds_at_every_horizon(horizon: int):
+@pytest.mark.parametrize("horizon", [pytest.param(1, marks=pytest.mark.slow), 30])
+def test_it_succeeds_at_the_shortest_and_the_longest_horizon(horizon: int):
     """The other tests execute ten rows of a chunk."""
     assert drive(twin(), 1, horizon=horizon).success
 
@@ -131,41 +124,37 @@ def test_it_succeeds_under_temporal_ensembling():
     assert result.privileged
 
 
-def failures(split: str, indices: range, protocol: str = "2026") -> list[int]:
-    env = twin(protocol, split)
-    return [i for i in indices if not drive(env, i, protocol=protocol).success]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["2025", "2026"])
-def test_it_succeeds_on_at_least_19_of_the_20_public_instances(protocol: str):
-    failed = failures("public-test", range(20), protocol)
+def test_it_succeeds_on_at_least_19_of_the_20_public_instances(
+    protocol: ProtocolYear, expert_episode: ExpertEpisodes
+):
+    failed = [i for i in range(20) if expert_episode(protocol, i).outcome != "success"]
     assert len(failed) <= 1, f"failed on {failed}"
 
 
 @pytest.mark.slow
-def test_it_succeeds_on_at_least_19_of_20_train_instances():
-    """Every fifth of those that docs/expert.md has all of."""
-    failed = failures("train", range(0, 100, 5))
-    assert len(failed) <= 1, f"failed on {failed}"
+def test_it_succeeds_on_train_instances():
+    """Six, far apart, of the 100 that docs/expert.md has all of."""
+    env = twin("2026", "train")
+    assert [i for i in range(0, 100, 19) if not drive(env, i).success] == []
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("protocol", ["2025", "2026"])
-def test_it_succeeds_on_at_least_8_of_10_with_noise_and_kicks_on_its_actions(protocol: str):
-    env, policy, failed = twin(protocol), ExpertPolicy(), []
-    for instance in range(0, 20, 2):
+def test_it_succeeds_on_at_least_4_of_5_with_noise_and_kicks_on_its_actions():
+    policy, failed = ExpertPolicy(), []
+    for instance in range(0, 20, 4):
         result = run_episode(
-            env,
+            twin(),
             policy,
-            episode_info(protocol, instance, seed=instance),
+            episode_info("2026", instance, seed=instance),
             RecedingHorizon(10, policy.chunk_length),
             noise=ActionNoise(NoiseSpec.parse(NOISE)),
         )
         assert result.outcome != "error", result.traceback
         if result.outcome != "success":
             failed.append(instance)
-    assert len(failed) <= 2, f"failed on {failed}"
+    assert len(failed) <= 1, f"failed on {failed}"
 
 
 # --- the course of an episode ---------------------------------------------------------------
@@ -438,7 +427,7 @@ def test_a_handle_that_slips_out_of_the_hand_is_grasped_again():
             id="before the glove",
             marks=pytest.mark.slow,
         ),
-        pytest.param(carrying(GLOVES[0]), id="with the glove in the hand"),
+        pytest.param(carrying(GLOVES[0]), id="with the glove in the hand", marks=pytest.mark.slow),
         pytest.param(
             lambda truth: truth.in_washer[GLOVES[0]] and truth.base[1] > 0.6,
             id="with one glove in the drum",

@@ -81,8 +81,11 @@ RIGHT = [0.0, 1.0, 2.0, 3.0, 10.0, 11.0, 12.0, 13.0, 20.0, 21.0, 22.0, 23.0]
 # --- resets that are answered ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("delay_s", [0.0, LATE_S], ids=["at once", "after the question"])
-@pytest.mark.parametrize("acknowledgement", PLAIN, ids=str)
+@pytest.mark.parametrize(
+    ("acknowledgement", "delay_s"),
+    [*((each, 0.0) for each in PLAIN), ({"status": "ok"}, LATE_S)],
+    ids=[*map(str, PLAIN), "after the question"],
+)
 def test_an_acknowledgement_without_an_action_is_passed_over_and_nothing_asked_again(
     acknowledgement, delay_s, episode
 ):

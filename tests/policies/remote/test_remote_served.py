@@ -98,8 +98,7 @@ def test_a_recording_is_replayed_by_the_clients_own_steps(tmp_path, episode):
     assert len(remote.rows) > 2 * HORIZON
 
 
-@pytest.mark.parametrize("version", ["v4", "v17"])
-@pytest.mark.parametrize("images", ["native", "resized"])
+@pytest.mark.parametrize(("version", "images"), [("v4", "native"), ("v17", "resized")])
 def test_a_checkpoint_in_the_twin_gives_the_same_actions(
     version, images, request, twin_2026, episode
 ):

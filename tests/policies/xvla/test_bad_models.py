@@ -190,6 +190,7 @@ def with_sigmoid(spoilt):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("toy_world")
 @pytest.mark.parametrize(
     ("old", "new", "remark", "empty", "full"),

@@ -265,6 +265,7 @@ def test_a_property_that_asks_no_part_of_the_model_is_none_of_that(code):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "said"),
     [

@@ -123,6 +123,7 @@ def test_poses_that_are_read_though_none_are_sent_are_a_doubt(batch):
 # --- a checkpoint --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "told"),
     [

@@ -255,6 +255,7 @@ def _generator(seed):
 # --- options ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_forced_skill_and_progress_reach_the_model(spoilt):
     spoilt.begins("self.asked = skill_id, skill_progress")
     free = spoilt.policy()
@@ -321,13 +322,9 @@ def test_compiled_it_gives_the_eager_chunks_or_says_that_it_cannot_be(tiny_v17):
     except CheckpointError as error:
         assert "failed in a trial inference (compiled; try without --compile)" in str(error)  # noqa: PT017
         return
-    asked = queries(2)
-    expected = [eager.infer_batch([query])[0].actions for query in asked]
-    for query, chunk in zip(asked, expected, strict=True):
-        (alone,) = compiled.infer_batch([query])
-        np.testing.assert_allclose(alone.actions, chunk, rtol=0, atol=1e-4)
-    for chunk, wanted in zip(compiled.infer_batch(asked), expected, strict=True):
-        np.testing.assert_allclose(chunk.actions, wanted, rtol=0, atol=1e-4)
+    for query in queries(2):  # one by one: each size of a batch is compiled anew
+        (chunk,), (wanted,) = compiled.infer_batch([query]), eager.infer_batch([query])
+        np.testing.assert_allclose(chunk.actions, wanted.actions, rtol=0, atol=1e-4)
     assert compiled.describe()["compiled"] is True
 
 

@@ -92,7 +92,7 @@ class VisionSensor(Touched):
 
     def get_obs(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Whatever the last render left; uint8 [height, width, 4], float32 [height, width]."""
-        obs = {"rgb": self._rgb().clone()} if "rgb" in self.modalities else {}
+        obs = {"rgb": self._rgb()} if "rgb" in self.modalities else {}
         if "depth_linear" in self.modalities:
             obs["depth_linear"] = tensor(self._sized(self._shown().depth(self._view)))
         return obs, {}
@@ -105,15 +105,16 @@ class VisionSensor(Touched):
 
     def _rgb(self) -> Any:
         moment, size = self._shown(), (self._height, self._width)
+        if os.environ.get(STAMPED):
+            # Pixels of four bytes at once; channel by channel it took 10 to 30 ms a picture.
+            stamp = (moment.tick % 256, moment.tick // 256, len(self._view), 255)
+            pixel = np.array(stamp, dtype=np.uint8).view(np.uint32)
+            return torch.from_numpy(np.full(size, pixel).view(np.uint8).reshape(*size, 4))
         if self._drawn is None or self._drawn[0] is not moment or self._drawn[1] != size:
             rgba = np.full((*size, 4), 255, dtype=np.uint8)
-            if os.environ.get(STAMPED):
-                stamp = (moment.tick % 256, moment.tick // 256, len(self._view))
-                rgba[:, :, :3] = stamp
-            else:
-                rgba[:, :, :3] = self._sized(moment.picture(self._view))
+            rgba[:, :, :3] = self._sized(moment.picture(self._view))
             self._drawn = (moment, size, torch.from_numpy(rgba))
-        return self._drawn[2]
+        return self._drawn[2].clone()
 
     def _sized(self, picture: Any) -> Any:
         """A picture of native size as this camera has it."""

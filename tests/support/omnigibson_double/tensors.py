@@ -14,7 +14,7 @@ torch: Any = importlib.import_module("torch")
 
 def tensor(values: npt.ArrayLike) -> Any:
     """float32, as nearly everything OmniGibson hands out."""
-    return torch.tensor(np.array(values, dtype=np.float32))
+    return torch.from_numpy(np.array(values, dtype=np.float32))
 
 
 def numbers(values: Any) -> npt.NDArray[np.float64]:
