@@ -45,6 +45,7 @@ from b1k_envs.mujoco_twin.rendering.cameras import (
     native_pictures,
     recorded_poses,
 )
+from b1k_envs.mujoco_twin.rendering.studio import Shown
 from b1k_envs.mujoco_twin.rendering.video_rig import VideoRig
 from b1k_envs.mujoco_twin.robot.body import BASE_BODY, EEF_SITE, MODELLED_BASE_JOINTS
 from b1k_envs.mujoco_twin.robot.control import Controller
@@ -249,7 +250,7 @@ class TwinEnv(Env):
         if self._pictures is not None and not light:
             pictures = self._pictures
             return VideoFrame(redeem=lambda: pictures, holds_pictures=True)
-        return self._video.ticket(self._instance, self._look, self._data.qpos.copy())
+        return self._video.ticket(self.shown())
 
     def privileged_state(self) -> TwinTruth:
         """Return a copy of the simulator's state, for the scripted expert."""
@@ -269,6 +270,12 @@ class TwinEnv(Env):
             rotations={name: data.body(name).xmat.reshape(3, 3).copy() for name in watched},
             held=held,
         )
+
+    def shown(self) -> Shown:
+        """A copy of all that a picture of this step depends on, for a `Studio`."""
+        if self._instance is None:
+            raise EnvError("shown was called before reset")
+        return Shown(self._instance, self._look, self._data.qpos.copy())
 
     def close(self) -> None:
         """Free the GL contexts and end the process that renders the video."""

@@ -59,9 +59,10 @@ class ExpertPolicy(PrivilegedPolicy):
     """See the module header."""
 
     name = "expert"
-    chunk_length = CHUNK_LENGTH
 
-    def __init__(self) -> None:
+    def __init__(self, chunk_length: int = CHUNK_LENGTH) -> None:
+        """Make an expert that plans so many steps ahead at each inference."""
+        self.chunk_length = chunk_length
         self._arm = ArmKinematics("left")
         self._read: Callable[[], TwinTruth] | None = None
         self._task: TaskExpert | None = None
@@ -86,7 +87,7 @@ class ExpertPolicy(PrivilegedPolicy):
         self._last_step = 0
 
     def infer(self, observation: Observation) -> ActionChunk:
-        """Plan `CHUNK_LENGTH` steps from the truth at this step."""
+        """Plan `chunk_length` steps from the truth at this step."""
         assert self._read is not None, "bind was not called"
         assert self._task is not None, "reset was not called"
         truth = self._read()
@@ -98,7 +99,7 @@ class ExpertPolicy(PrivilegedPolicy):
         said = stage.legs[memory.leg].skill
         rows: list[Float64Array] = []
         self._memories = []
-        for _ in range(CHUNK_LENGTH):
+        for _ in range(self.chunk_length):
             memory = self._next(memory, belief)
             rows.append(memory.command.row())
             belief = belief.advance(memory.command, self._arm)
@@ -110,6 +111,11 @@ class ExpertPolicy(PrivilegedPolicy):
             skill=Skill(name=said),
             progress=self._task.progress(truth),
         )
+
+    @property
+    def plan(self) -> tuple[ExpertMemory, ...]:
+        """The memory after each row of the last chunk: which leg of which stage the row is of."""
+        return tuple(self._memories)
 
     # --- memory -----------------------------------------------------------------------------
 

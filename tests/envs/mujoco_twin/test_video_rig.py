@@ -34,7 +34,7 @@ def rig():
 def ticket(rig, twin_2026):
     """Makes a ticket of the twin's present state from a rig of the test's own."""
     instance = make_instance(SCENE, "public-test", 0)
-    return lambda: rig.ticket(instance, twin_2026._states.look(), twin_2026._data.qpos.copy())
+    return lambda: rig.ticket(twin_2026.shown())
 
 
 def drive(twin, steps, speed=0.4):
@@ -182,11 +182,12 @@ def test_it_ends_with_a_parent_that_is_killed(fate):
         import os, signal
         import numpy as np
         from b1k_envs.mujoco_twin.instances import make_instance
+        from b1k_envs.mujoco_twin.rendering.studio import Shown
         from b1k_envs.mujoco_twin.rendering.video_rig import VideoRig
         from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.scene import SCENE
         instance = make_instance(SCENE, "public-test", 0)
         rig = VideoRig(SCENE.task, "fast")
-        rig.ticket(instance, frozenset(), np.zeros(0))
+        rig.ticket(Shown(instance, frozenset(), np.zeros(0)))
         print(rig.process_id, flush=True)
         {fate}
     """

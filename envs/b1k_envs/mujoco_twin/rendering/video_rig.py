@@ -18,11 +18,10 @@ from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from typing import IO
 
-from b1k_envs.base import Float64Array, UInt8Array, VideoFrame, View
+from b1k_envs.base import UInt8Array, VideoFrame, View
 from b1k_envs.errors import EnvError
-from b1k_envs.mujoco_twin.instances import Instance
 from b1k_envs.mujoco_twin.model import RenderQuality
-from b1k_envs.mujoco_twin.rendering.video_worker import Shown
+from b1k_envs.mujoco_twin.rendering.studio import Shown
 from b1k_envs.threads import deaf_to_ctrl_c, yield_to_the_loop
 
 _END_TIMEOUT_S = 2.0
@@ -52,23 +51,17 @@ class VideoRig:
         """Id of the rendering process; None while there is none."""
         return None if self._process is None else self._process.pid
 
-    def ticket(self, instance: Instance, look: frozenset[str], qpos: Float64Array) -> VideoFrame:
+    def ticket(self, shown: Shown) -> VideoFrame:
         """Make a ticket for pictures of this state, which any thread may redeem.
 
         Redeeming raises `EnvError` when the process cannot render or has died, or the rig was
         closed.
-
-        Args:
-            instance: The initial state of the episode.
-            look: Switches of the scene that are on.
-            qpos: float64 [nq]; not copied.
 
         Raises:
             EnvError: The process cannot be started.
         """
         if self._process is None and not self._closed:
             self._start()
-        shown = Shown(instance, look, qpos)
         return VideoFrame(redeem=lambda: self._render(shown), holds_pictures=False)
 
     def close(self) -> None:

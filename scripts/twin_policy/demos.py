@@ -1,0 +1,272 @@
+"""Demonstrations: episodes of the expert whose execution is disturbed, as one file each.
+
+The expert plans anew every few steps; what it commands is the label, and what is executed is that
+plus noise, plus shoves of the base while it works at something, so that the file shows how one gets
+back from 2 to 5 cm off. Instead of noise a policy may drive for a while (`drive`), and the expert
+takes over: its labels are then what it did from where the policy had led.
+
+A file is `<split>-<instance>-<seed>.npz`, with N control steps of one successful episode:
+
+    qpos float64 [N, nq]            joint positions before the action; with `look` all of a picture
+    look uint8 [N]                  switches of the scene that are on, bits in the order of `LOOKS`
+    proprio float32 [N, 23]         as the v17 batch has it, neither normalised nor masked
+    cameras float32 [N, 3, 3, 4]    camera to base, head, left wrist, right wrist; USD axes [m]
+    command float32 [N, 23]         what the expert wanted: the label
+    executed float32 [N, 23]        what was done
+    by_expert bool [N]              whether the expert drove
+    leg, steps, skill int16 [N]     where the expert was, see `legs`
+    task_progress float32 [N]       the share of the task that is done
+    held int8 [N]                   what the left hand held: -1 nothing, else an index in `WATCHED`
+    base float64 [N, 3]             x, y, yaw in the world: for the labels of training only
+    places float32 [N, 6, 3, 4]     pose of `WATCHED` in the base frame: likewise
+    door float32 [N]                opening of the washer's door [rad]: likewise
+    picture_steps int32 [P], pictures uint8 [...], picture_sizes int32 [P, 3]
+                                    only where asked for: three JPEGs of 224 px at each of these
+    about str                       JSON: instance, split, seed, protocol, noise, replanned every
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from b1k_envs.base import VIEWS, Observation, ProtocolYear, Split
+from b1k_envs.mujoco_twin.env import TwinEnv
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.scene import SCENE
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.states import GloveTruth
+from b1k_envs.tasks.table import get_task
+from b1k_eval.loop.noise import ActionNoise, NoiseSpec
+from b1k_policies.base import EpisodeInfo
+from b1k_policies.contract.presets import PRESETS
+from b1k_policies.expert import ExpertPolicy
+from b1k_policies.xvla.batch import extract_proprio
+from twin_policy.legs import FIRST_LEG, leg_of
+from twin_policy.pictures import encode_views
+
+LOOKS = tuple(SCENE.switches)
+WATCHED = SCENE.watched
+CONTRACT = PRESETS["v17"]
+TASK = get_task("clean_boxing_gloves")
+_GLOVE_ONE, _GLOVE_TWO = layout.GLOVES
+_FINE = frozenset(
+    FIRST_LEG[key] + leg
+    for key, legs in {
+        ("open",): (2, 3),
+        ("fetch", _GLOVE_ONE): (2, 3),
+        ("fetch", _GLOVE_TWO): (2, 3),
+        ("place", _GLOVE_ONE): (4, 5),
+        ("place", _GLOVE_TWO): (4, 5),
+        ("close",): (1, 2, 3),
+        ("press",): (1, 2),
+    }.items()
+    for leg in legs
+)
+"""Legs during which a shove shows how to get back on the way."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoSettings:
+    """How demonstrations are made.
+
+    Attributes:
+        split: Instances are taken from it.
+        protocol: Challenge generation: the grasp window, and the frame of the base's velocity.
+        noise: As `--action-noise`.
+        shove_every_s: Mean time between shoves in legs of fine work [s]; 0 is none.
+        every: Control steps after which the expert plans anew.
+        pictures_every: Control steps between pictures; 0 is none.
+        max_steps: An episode that takes longer is dropped.
+    """
+
+    split: Split = "train"
+    protocol: ProtocolYear = "2026"
+    noise: str = "0.01,0.3,0.1"
+    shove_every_s: float = 2.5
+    every: int = 5
+    pictures_every: int = 0
+    max_steps: int = 2200
+
+
+Driver = Callable[[Observation, int], np.ndarray]
+"""A policy that may drive instead of the expert: observation and step to an action, float32 [23]."""
+
+
+class Shoves:
+    """Pushes of the base, 5 to 10 control steps long and up to half its speed."""
+
+    def __init__(self, every_s: float, rng: np.random.Generator) -> None:
+        self._probability = 0.0 if every_s == 0 else 1.0 / (30.0 * every_s)
+        self._rng = rng
+        self._left = 0
+        self._push = np.zeros(3)
+
+    def __call__(self, leg: int) -> np.ndarray:
+        """The push of this control step, float64 [3], in units of the base's command."""
+        if self._left:
+            self._left -= 1
+            return self._push
+        if leg in _FINE and self._rng.random() < self._probability:
+            self._left = int(self._rng.integers(4, 10))
+            angle, size = self._rng.uniform(0, 2 * math.pi), self._rng.uniform(0.1, 0.5)
+            turn = self._rng.uniform(-0.35, 0.35)
+            self._push = np.array([size * math.cos(angle), size * math.sin(angle), turn])
+            return self._push
+        return np.zeros(3)
+
+
+def record(
+    env: TwinEnv,
+    instance: int,
+    seed: int,
+    settings: DemoSettings,
+    drive: Callable[[GloveTruth, Observation, int], np.ndarray | None] | None = None,
+) -> dict[str, Any] | None:
+    """One episode as the arrays of a file; None if it did not succeed in time.
+
+    Args:
+        env: The twin, of the settings' split and protocol.
+        instance: Index in the split.
+        seed: Decides noise and shoves.
+        settings: How.
+        drive: Asked at every step; an action of its own is executed instead of the expert's.
+    """
+    rng = np.random.default_rng([seed, instance, 7])
+    noise = ActionNoise(NoiseSpec.parse(settings.noise)) if settings.noise else None
+    if noise is not None:
+        noise.reset(int(rng.integers(2**31)))
+    shoves = Shoves(settings.shove_every_s, rng)
+    expert = ExpertPolicy(chunk_length=settings.every)
+    expert.bind(env.privileged_state)
+    env.reset(instance, 0, seed)
+    expert.reset(_episode(instance, seed, settings))
+    rows: dict[str, list[Any]] = {}
+    pictures: list[bytes] = []
+    sizes: list[tuple[int, ...]] = []
+    picture_steps: list[int] = []
+    chunk_at = -settings.every
+    terminated = False
+    for step in range(settings.max_steps):
+        shoot = settings.pictures_every > 0 and step % settings.pictures_every == 0
+        observation = env.observe(images=shoot)
+        if step - chunk_at >= settings.every:
+            chunk, chunk_at = expert.infer(observation), step
+            plan = expert.plan
+        truth, shown = env.privileged_state(), env.shown()
+        assert isinstance(truth, GloveTruth)
+        command = chunk.actions[step - chunk_at]
+        leg, steps, skill = leg_of(plan[step - chunk_at])
+        driven = None if drive is None else drive(truth, observation, step)
+        if driven is not None:
+            executed = driven
+        else:
+            executed = command if noise is None else noise.apply(command)
+            executed = executed + np.pad(shoves(leg), (0, 20)).astype(np.float32)
+        row = {
+            "qpos": shown.qpos,
+            "look": sum(1 << i for i, name in enumerate(LOOKS) if name in shown.look),
+            "proprio": extract_proprio(observation, CONTRACT),
+            "cameras": np.stack([observation.camera_to_base[view][:3] for view in VIEWS]),
+            "command": command,
+            "executed": executed,
+            "by_expert": driven is None,
+            "leg": leg,
+            "steps": steps,
+            "skill": skill,
+            "task_progress": chunk.progress,
+            **privileged(truth),
+        }
+        for name, value in row.items():
+            rows.setdefault(name, []).append(value)
+        if shoot:
+            three = encode_views(observation.images)
+            pictures += three
+            sizes.append(tuple(map(len, three)))
+            picture_steps.append(step)
+        result = env.step(executed)
+        if result.terminated:
+            terminated = True
+            break
+    if not terminated:
+        return None
+    about = {
+        "instance": instance, "split": settings.split, "seed": seed,
+        "protocol": settings.protocol, "noise": settings.noise,
+        "shove_every_s": settings.shove_every_s, "every": settings.every,
+        "driven": drive is not None,
+    }  # fmt: skip
+    return {
+        **{name: np.asarray(values, dtype=_TYPES[name]) for name, values in rows.items()},
+        "picture_steps": np.asarray(picture_steps, np.int32),
+        "picture_sizes": np.asarray(sizes, np.int32).reshape(-1, 3),
+        "pictures": np.frombuffer(b"".join(pictures), np.uint8),
+        "about": json.dumps(about),
+    }
+
+
+_TYPES: Mapping[str, Any] = {
+    "qpos": np.float64, "look": np.uint8, "proprio": np.float32, "cameras": np.float32,
+    "command": np.float32, "executed": np.float32, "by_expert": np.bool_, "leg": np.int16,
+    "steps": np.int16, "skill": np.int16, "task_progress": np.float32, "held": np.int8,
+    "base": np.float64, "places": np.float32, "door": np.float32,
+}  # fmt: skip
+
+
+def privileged(truth: GloveTruth) -> dict[str, Any]:
+    """What only training may see of a state: `held`, `base`, `places`, `door`."""
+    cos, sin = math.cos(truth.base[2]), math.sin(truth.base[2])
+    to_base = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
+    origin = np.array([*truth.base[:2], 0.0])
+    places = np.empty((len(WATCHED), 3, 4))
+    for i, name in enumerate(WATCHED):
+        places[i, :, :3] = to_base @ truth.rotations[name]
+        places[i, :, 3] = to_base @ (truth.positions[name] - origin)
+    held = truth.held["left"]
+    return {
+        "held": WATCHED.index(held) if held in WATCHED else -1,
+        "base": truth.base,
+        "places": places,
+        "door": truth.door_angle,
+    }
+
+
+def make_env(settings: DemoSettings) -> TwinEnv:
+    """The twin for these settings."""
+    return TwinEnv(
+        TASK, protocol=settings.protocol, split=settings.split, max_steps=settings.max_steps + 1
+    )
+
+
+def name_of(settings: DemoSettings, instance: int, seed: int) -> str:
+    """The file name of an episode."""
+    return f"{settings.split}-{instance:03d}-{seed}.npz"
+
+
+def write(folder: Path, name: str, arrays: dict[str, Any] | None) -> None:
+    """Write an episode, or an empty note that it failed, in one move."""
+    partial = folder / f".{os.getpid()}.part"
+    if arrays is None:
+        (folder / name).with_suffix(".failed").touch()
+        return
+    with partial.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+    partial.rename(folder / name)
+
+
+def _episode(instance: int, seed: int, settings: DemoSettings) -> EpisodeInfo:
+    return EpisodeInfo(
+        task=TASK.name,
+        task_index=TASK.index,
+        instruction=TASK.instruction,
+        instance=instance,
+        rollout=0,
+        seed=seed,
+        protocol=settings.protocol,
+    )
