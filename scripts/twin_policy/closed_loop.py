@@ -1,0 +1,147 @@
+"""The policy in the twin, through the real batch code and decode: what training is judged by."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from b1k_envs.base import Observation
+from b1k_envs.mujoco_twin.env import TwinEnv
+from b1k_policies.xvla.actions import decode, executable
+from b1k_policies.xvla.batch import build_batch, extract_proprio
+from twin_policy.da3_xvla.models.control import Situation, saturated
+from twin_policy.da3_xvla.models.modeling_xvla import XVLA
+from twin_policy.data import FOCAL
+from twin_policy.demos import CONTRACT, GloveTruth, privileged
+from twin_policy.legs import LEGS, SECOND_GLOVE_FROM
+from twin_policy.points import in_view, points_of
+
+
+class Pilot:
+    """Answers observations one after another, and remembers its own progress between them."""
+
+    def __init__(self, model: XVLA, ids: torch.Tensor, *, oracle: bool = False) -> None:
+        """Make one.
+
+        Args:
+            model: The policy.
+            ids: int64 [1, L], the instruction.
+            oracle: Give it the true places of what lies in a picture, and no pictures.
+        """
+        self.model, self.ids, self.oracle = model, ids, oracle
+        self.progress = 0.0
+        self.errors: list[np.ndarray] = []
+
+    def __call__(self, observation: Observation, truth: GloveTruth) -> np.ndarray:
+        """The next rows, absolute, float32 [30, 23]."""
+        model, state = self.model, privileged(truth)
+        leg = np.array([LEGS - 1 if self.progress * LEGS >= SECOND_GLOVE_FROM else 0])
+        points = points_of(state["places"][None].astype(np.float32), leg)
+        with torch.inference_mode():
+            if self.oracle:
+                decision = model.control(self._situation(observation, points))
+                chunk = saturated(decision.chunk)
+                logit = model.report(decision)
+            else:
+                batch = build_batch(
+                    [observation], CONTRACT, self.ids, skill_progress=self.progress
+                )
+                said: list[torch.Tensor] = []
+                handle = model.progress_head.register_forward_hook(
+                    lambda _m, _i, output: said.append(output)
+                )
+                found: list[torch.Tensor] = []
+                place = model.control.register_forward_pre_hook(
+                    lambda _m, inputs: found.append(inputs[0].points)
+                )
+                chunk = model.generate_actions(**batch)
+                handle.remove()
+                place.remove()
+                logit = said[0][:, 0]
+                self.errors.append(np.linalg.norm(found[0][0].numpy() - points[0], axis=-1))
+        self.progress = float(torch.sigmoid(logit)[0])
+        state = extract_proprio(observation, CONTRACT)[None]
+        return executable(decode(chunk.numpy(), state, CONTRACT), CONTRACT)[0]
+
+    def _situation(self, observation: Observation, points: np.ndarray) -> Situation:
+        poses = [observation.camera_to_base[v] for v in ("head", "left_wrist", "right_wrist")]
+        extrinsics = np.stack(poses)[None].astype(np.float32)
+        seen = in_view(points, extrinsics[:, :2, :3], FOCAL).any(axis=1)
+        count = points.shape[1]
+        return Situation(
+            points=torch.from_numpy(np.where(seen[..., None], points, 0.0).astype(np.float32)),
+            scale=torch.from_numpy(np.where(seen, 0.002, 0.8).astype(np.float32)),
+            hand=self.model.hand(torch.from_numpy(extrinsics)),
+            proprio=torch.from_numpy(extract_proprio(observation, CONTRACT)[None]),
+            progress=torch.tensor([self.progress]),
+            words=self.model.said(self.ids),
+            aside=torch.zeros(1, 8),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """How one episode went: success, control steps, sub-goals reached in order, last progress."""
+
+    instance: int
+    success: bool
+    steps: int
+    reached: tuple[str, ...]
+    leg: float
+    error_cm: np.ndarray | None
+    wall_s: float
+
+
+def fly(
+    env: TwinEnv,
+    model: XVLA,
+    ids: torch.Tensor,
+    instance: int,
+    *,
+    oracle: bool = False,
+    horizon: int = 10,
+    max_steps: int = 2200,
+    stuck_after: int = 500,
+) -> Outcome:
+    """One episode; it is broken off when its progress has not risen for `stuck_after` steps."""
+    begun = time.perf_counter()
+    model.eval()
+    pilot = Pilot(model, ids, oracle=oracle)
+    env.reset(instance, 0, 0)
+    reached: dict[str, None] = {}
+    best, since, step, success = 0.0, 0, 0, False
+    while step < max_steps and not success and step - since < stuck_after:
+        rows = pilot(env.observe(images=not oracle), env.privileged_state())
+        if pilot.progress > best + 1e-3:
+            best, since = pilot.progress, step
+        for row in rows[:horizon]:
+            result = env.step(row)
+            step += 1
+            if result.terminated:
+                success = True
+                break
+        reached |= {name: None for name, holds in env.subgoals().items() if holds}
+    errors = np.array(pilot.errors) * 100 if pilot.errors else None
+    return Outcome(
+        instance=instance,
+        success=success,
+        steps=step,
+        reached=tuple(reached),
+        leg=pilot.progress * LEGS,
+        error_cm=errors,
+        wall_s=time.perf_counter() - begun,
+    )
+
+
+def words(outcomes: Sequence[Outcome]) -> str:
+    """Successes, and how far each went."""
+    done = sum(o.success for o in outcomes)
+    names = ("washer_opened", "glove_1_picked_up", "glove_1_in_washer", "glove_2_picked_up",
+             "glove_2_in_washer", "washer_closed", "washer_turned_on")  # fmt: skip
+    funnel = " ".join(str(sum(n in o.reached for o in outcomes)) for n in names)
+    last = " ".join(f"{o.instance}:{'ok' if o.success else f'{o.leg:.1f}'}@{o.steps}" for o in outcomes)
+    return f"{done} of {len(outcomes)}; opened/1 up/1 in/2 up/2 in/closed/on {funnel}; {last}"

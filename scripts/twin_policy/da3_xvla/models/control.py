@@ -1,0 +1,126 @@
+# ruff: noqa: TID253
+"""From places and the body's posture to a chunk of actions, and to where on the task one is."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from .configuration_xvla import XVLAConfig
+
+GRIPPERS = (14, 22)
+SATURATION = 1.25
+"""Only a gripper command of exactly 1 releases a grasp, and a regression says 0.98."""
+KNOWN = 0.3
+"""A place with this scale of error counts half [m]."""
+WORDS, ASIDE = 8, 8
+"""Numbers that stand for the instruction and for the third picture."""
+
+
+class Situation(NamedTuple):
+    """What the control network goes by; B observations.
+
+    Attributes:
+        points: float32 [B, P, 3], places in the base frame [m].
+        scale: float32 [B, P], how far off each may be [m].
+        hand: float32 [B, 3], tool centre of the left hand in the base frame [m].
+        proprio: float32 [B, 23].
+        progress: float32 [B], the progress of the last inference, 0 at the start.
+        words: float32 [B, WORDS].
+        aside: float32 [B, ASIDE].
+    """
+
+    points: torch.Tensor
+    scale: torch.Tensor
+    hand: torch.Tensor
+    proprio: torch.Tensor
+    progress: torch.Tensor
+    words: torch.Tensor
+    aside: torch.Tensor
+
+
+class Decision(NamedTuple):
+    """What it says.
+
+    Attributes:
+        chunk: float32 [B, T, 23], model's columns, grippers not saturated.
+        leg: float32 [B, legs], logits.
+        clock: float32 [B, legs], the share of each leg that would be over.
+        hidden: float32 [B, W], what the heads read.
+    """
+
+    chunk: torch.Tensor
+    leg: torch.Tensor
+    clock: torch.Tensor
+    hidden: torch.Tensor
+
+
+class Control(nn.Module):
+    """A perceptron. Its inputs are offsets from the hand, each at three scales."""
+
+    def __init__(self, config: XVLAConfig) -> None:
+        super().__init__()
+        self.legs, points = config.legs, len(config.heights)
+        self.chunk_shape = (config.num_actions, config.real_action_dim)
+        self.register_buffer("proprio_mean", torch.zeros(config.dim_proprio))
+        self.register_buffer("proprio_std", torch.ones(config.dim_proprio))
+        inputs = points * 11 + (config.dim_proprio - 3) + 4 * self.legs + WORDS + ASIDE
+        width = config.control_width
+        self.layers = nn.Sequential(
+            nn.Linear(inputs, width),
+            nn.SiLU(),
+            nn.Linear(width, width),
+            nn.SiLU(),
+            nn.Linear(width, width),
+            nn.SiLU(),
+        )
+        self.chunk = nn.Linear(width, config.num_actions * config.real_action_dim)
+        self.leg = nn.Linear(width, self.legs)
+        self.clock = nn.Linear(width, self.legs)
+
+    def forward(self, situation: Situation) -> Decision:
+        """Decide."""
+        offset = situation.points - situation.hand[:, None]
+        known = 1.0 / (1.0 + (situation.scale / KNOWN) ** 2)
+        shown = torch.cat([offset, torch.tanh(offset / 0.3), torch.tanh(offset / 0.06)], dim=-1)
+        doubt = situation.scale.clamp(1e-3, 3.0).log() * 0.3
+        posture = (situation.proprio - self.proprio_mean) / self.proprio_std
+        # Where one was, as bumps a quarter of a leg apart.
+        place = situation.progress[:, None] * (4 * self.legs)
+        bumps = torch.arange(4 * self.legs, device=place.device)
+        memory = torch.exp(-(((place - bumps) / 1.2) ** 2))
+        features = torch.cat(
+            [
+                (shown * known[..., None]).flatten(1),
+                known,
+                doubt,
+                posture[:, 3:],  # not the base's velocity, which repeats the last command
+                memory,
+                situation.words,
+                situation.aside,
+            ],
+            dim=-1,
+        )
+        hidden = self.layers(features)
+        return Decision(
+            chunk=self.chunk(hidden).unflatten(-1, self.chunk_shape),
+            leg=self.leg(hidden),
+            clock=torch.sigmoid(self.clock(hidden)),
+            hidden=hidden,
+        )
+
+    def progress(self, decision: Decision) -> torch.Tensor:
+        """The likeliest leg and its clock as one number in (0, 1), float32 [B]."""
+        leg = decision.leg.argmax(dim=-1)
+        share = decision.clock.gather(1, leg[:, None])[:, 0]
+        return ((leg + share) / self.legs).clamp(1e-4, 1.0 - 1e-4)
+
+
+def saturated(chunk: torch.Tensor) -> torch.Tensor:
+    """The chunk with gripper commands that are surely open or closed made so entirely."""
+    chunk = chunk.clone()
+    grippers = list(GRIPPERS)
+    chunk[..., grippers] = (chunk[..., grippers] * SATURATION).clamp(-1.0, 1.0)
+    return chunk

@@ -1,0 +1,242 @@
+"""Demonstrations and snapshots as tensors, and the batches that training draws from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from b1k_envs.r1pro import CAMERAS
+from b1k_policies.xvla.actions import encode
+from twin_policy.da3_xvla.models.control import ASIDE, Situation
+from twin_policy.demos import CONTRACT
+from twin_policy.legs import LEGS, SECOND_GLOVE_FROM, progress_of
+from twin_policy.pictures import decode
+from twin_policy.points import in_view, points_of
+
+ROWS = CONTRACT.chunk_length
+FOCAL = tuple(CAMERAS[view].focal / CAMERAS[view].size for view in ("head", "left_wrist"))
+
+
+@dataclass(eq=False)
+class Demos:
+    """Every step of every demonstration that may be learnt from, one behind the other.
+
+    Attributes:
+        points: float32 [T, 2, 11, 3], with the first and with the second glove as the active one.
+        seen: bool [T, 2, 11], whether a point lies within any picture.
+        hand: float32 [T, 3].
+        proprio: float32 [T, 23].
+        command: float32 [T, 23], absolute.
+        last: int64 [T], the last step whose command is the expert's in this stretch.
+        first: int64 [T], the first step of the episode.
+        progress: float32 [T].
+        leg, steps, skill: int64 [T].
+        usable: int64 [U], steps at which the expert drove.
+    """
+
+    points: np.ndarray
+    seen: np.ndarray
+    hand: np.ndarray
+    proprio: np.ndarray
+    command: np.ndarray
+    last: np.ndarray
+    ends: np.ndarray
+    first: np.ndarray
+    progress: np.ndarray
+    leg: np.ndarray
+    skill: np.ndarray
+    usable: np.ndarray
+
+
+def load_demos(files: Sequence[Path], hand_in_camera: np.ndarray) -> Demos:
+    """Read demonstrations."""
+    columns: dict[str, list[np.ndarray]] = {}
+    start = 0
+    for path in files:
+        with np.load(path) as file:
+            leg, steps = file["leg"], file["steps"]
+            places, cameras, expert = file["places"], file["cameras"], file["by_expert"]
+            proprio, command, skill = file["proprio"], file["command"], file["skill"]
+        count = len(leg)
+        both = [points_of(places, np.full(count, leg_)) for leg_ in (0, LEGS - 1)]
+        seen = [in_view(points, cameras[:, :2], FOCAL).any(axis=1) for points in both]
+        # Where the expert no longer drives, what it commanded is no more what followed.
+        breaks = np.flatnonzero(~expert)
+        upcoming = np.searchsorted(breaks, np.arange(count))
+        last = np.append(breaks, count)[upcoming] - 1
+        row = {
+            "points": np.stack(both, axis=1),
+            "seen": np.stack(seen, axis=1),
+            "hand": cameras[:, 1, :, :3] @ hand_in_camera + cameras[:, 1, :, 3],
+            "proprio": proprio,
+            "command": command,
+            "last": start + last,
+            "ends": np.full(count, start + count - 1),
+            "first": np.full(count, start),
+            "progress": progress_of(leg, steps),
+            "leg": leg.astype(np.int64),
+            "skill": skill.astype(np.int64),
+            "usable": start + np.flatnonzero(expert),
+        }
+        for name, value in row.items():
+            columns.setdefault(name, []).append(value)
+        start += count
+    return Demos(**{name: np.concatenate(values) for name, values in columns.items()})
+
+
+@dataclass(eq=False)
+class ControlBatch:
+    """One batch for the control network: what it goes by, and what it should say."""
+
+    situation: Situation
+    chunk: torch.Tensor
+    weight: torch.Tensor
+    leg: torch.Tensor
+    clock: torch.Tensor
+    skill: torch.Tensor
+
+
+def chunk_labels(demos: Demos, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Model's columns of the commands that followed, [B, 30, 23], and each row's weight [B, 30]."""
+    wanted = at[:, None] + np.arange(ROWS)
+    rows = np.minimum(wanted, demos.ends[at][:, None])  # after the end the last one is repeated
+    chunk = encode(demos.command[rows], demos.proprio[at], CONTRACT)
+    by_expert = (rows <= demos.last[at][:, None]) | (demos.last[at] == demos.ends[at])[:, None]
+    weight = np.where(np.arange(ROWS) < 10, 1.0, 0.5) * by_expert
+    return chunk, weight.astype(np.float32)
+
+
+def previous_progress(demos: Demos, at: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What the last inference may have said: some steps ago, and not exactly, float32 [B]."""
+    count = len(at)
+    gap = np.where(rng.random(count) < 0.5, 10, rng.integers(1, 31, count))
+    before = at - gap
+    known = before >= demos.first[at]
+    said = demos.progress[np.maximum(before, demos.first[at])] * LEGS
+    kind = rng.random(count)
+    size = np.select([kind < 0.5, kind < 0.88, kind < 0.97], [0.05, 0.25, 1.5], 4.0)
+    said = said + rng.normal(0.0, size)
+    return np.where(known, np.clip(said / LEGS, 0.0, 1.0), 0.0).astype(np.float32)
+
+
+def draw_control(demos: Demos, at: np.ndarray, rng: np.random.Generator) -> ControlBatch:
+    """A batch from the true places, with errors like a camera's."""
+    count = len(at)
+    progress = previous_progress(demos, at, rng)
+    second = (progress * LEGS >= SECOND_GLOVE_FROM).astype(np.int64)
+    points, seen = demos.points[at, second], demos.seen[at, second]
+    far = np.linalg.norm(points - demos.hand[at][:, None], axis=-1)
+    # From half a millimetre to two centimetres near the hand, and more far away.
+    size = np.exp(rng.uniform(np.log(0.0005), np.log(0.02), (count, 1)))
+    size = size * np.exp(rng.normal(0.0, 0.4, far.shape)) * (1.0 + 2.0 * far)
+    lost = ~seen & (rng.random(far.shape) < 0.7)
+    lost |= rng.random(far.shape) < 0.01
+    scale = np.where(lost, rng.uniform(0.3, 1.4, far.shape), size + 0.001)
+    points = points + rng.normal(0.0, 1.0, points.shape) * np.where(lost, scale, size)[..., None]
+    chunk, weight = chunk_labels(demos, at)
+    situation = Situation(
+        points=_tensor(points),
+        scale=_tensor(scale),
+        hand=_tensor(demos.hand[at]),
+        proprio=_tensor(demos.proprio[at] + rng.normal(0.0, 0.001, (count, 23))),
+        progress=_tensor(progress),
+        words=torch.zeros(0),
+        aside=0.1 * torch.tanh(torch.randn(count, ASIDE)),
+    )
+    leg = demos.leg[at]
+    return ControlBatch(
+        situation=situation,
+        chunk=_tensor(chunk),
+        weight=_tensor(weight),
+        leg=torch.from_numpy(leg),
+        clock=_tensor(demos.progress[at] * LEGS - leg),
+        skill=torch.from_numpy(demos.skill[at]),
+    )
+
+
+@dataclass(eq=False)
+class Snapshots:
+    """Snapshots in memory, pictures still coded.
+
+    Attributes:
+        pictures: For each its head's and its wrist's JPEG.
+        places, cameras, proprio, leg: as in `snapshots`.
+    """
+
+    pictures: list[tuple[bytes, bytes]]
+    places: np.ndarray
+    cameras: np.ndarray
+    proprio: np.ndarray
+    leg: np.ndarray
+    steps: np.ndarray
+
+
+def load_snapshots(files: Sequence[Path]) -> Snapshots:
+    """Read files of snapshots."""
+    pictures: list[tuple[bytes, bytes]] = []
+    columns: dict[str, list[np.ndarray]] = {n: [] for n in ("places", "cameras", "proprio", "leg", "steps")}
+    for path in files:
+        with np.load(path) as file:
+            coded = [
+                np.split(file[view], np.cumsum(file[f"{view}_sizes"])[:-1])
+                for view in ("head", "wrist")
+            ]
+            pictures += [(h.tobytes(), w.tobytes()) for h, w in zip(*coded, strict=True)]
+            for name, values in columns.items():
+                values.append(file[name])
+    return Snapshots(pictures, **{name: np.concatenate(v) for name, v in columns.items()})
+
+
+@dataclass(eq=False)
+class SightBatch:
+    """One batch for the eyes."""
+
+    pictures: torch.Tensor
+    poses: torch.Tensor
+    proprio: torch.Tensor
+    second: torch.Tensor
+    points: torch.Tensor
+    seen: torch.Tensor
+
+
+_MEAN = torch.tensor(CONTRACT.image_mean)
+_STD = torch.tensor(CONTRACT.image_std)
+
+
+def normalised(pictures: np.ndarray) -> torch.Tensor:
+    """uint8 [..., S, S, 3] RGB as the batch has it, float32 [..., 3, S, S], channels last."""
+    return ((torch.from_numpy(pictures).float().div_(255) - _MEAN) / _STD).movedim(-1, -3)
+
+
+def draw_sights(snapshots: Snapshots, at: np.ndarray, rng: np.random.Generator | None) -> SightBatch:
+    """A batch of pictures with the places in them; with an `rng` the light varies."""
+    pictures = np.stack([decode(snapshots.pictures[i]) for i in at])
+    tensor = normalised(pictures)
+    second = snapshots.leg[at] >= SECOND_GLOVE_FROM
+    proprio = snapshots.proprio[at]
+    if rng is not None:
+        second = second ^ (rng.random(len(at)) < 0.03)
+        gain = torch.from_numpy(rng.normal(1.0, 0.05, (len(at), 2, 3, 1, 1)).astype(np.float32))
+        shift = torch.from_numpy(rng.normal(0.0, 0.08, (len(at), 2, 3, 1, 1)).astype(np.float32))
+        tensor = tensor * gain + shift
+        proprio = proprio + rng.normal(0.0, 0.002, proprio.shape).astype(np.float32)
+    points = points_of(snapshots.places[at], np.where(second, LEGS - 1, 0))
+    cameras = snapshots.cameras[at]
+    poses = np.zeros((len(at), 3, 4, 4), np.float32)
+    poses[:, :, :3], poses[:, :, 3, 3] = cameras, 1.0
+    return SightBatch(
+        pictures=tensor,
+        poses=torch.from_numpy(poses),
+        proprio=_tensor(proprio),
+        second=_tensor(second),
+        points=torch.from_numpy(points),
+        seen=torch.from_numpy(in_view(points, cameras[:, :2], FOCAL)),
+    )
+
+
+def _tensor(values: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(values, dtype=np.float32))

@@ -1,0 +1,168 @@
+"""Training, in phases that can be stopped at any moment and taken up again.
+
+1. control: the perceptron on the true places, with errors like a camera's.
+2. eyes: the two eyes on perturbed snapshots.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from twin_policy.checkpoint import build
+from twin_policy.closed_loop import fly, words
+from twin_policy.da3_xvla.models.control import GRIPPERS, Decision
+from twin_policy.da3_xvla.models.modeling_xvla import XVLA
+from twin_policy.data import ControlBatch, Demos, draw_control
+from twin_policy.demos import DemoSettings, make_env
+
+_SCALE = torch.full((23,), 0.05)
+_SCALE[:3] = 0.08
+_SCALE[[14, 22]] = 0.5
+"""Errors that count as one: base in units of its command, joints [rad], grippers."""
+
+
+class Session:
+    """A model in training, with its optimiser and its clock, kept in one file."""
+
+    def __init__(self, path: Path, seed: int, log: Path) -> None:
+        self.path, self.log_path = path, log
+        self.model, self.ids = build(seed)
+        self.done: dict[str, float] = {}  # seconds of CPU spent in each phase
+        self.rng = np.random.default_rng(seed)
+        self.optimisers: dict[str, Any] = {}
+        if path.exists():
+            state = torch.load(path, weights_only=False)
+            self.model.load_state_dict(state["model"])
+            self.done = state["done"]
+            self.optimisers = state["optimisers"]
+            self.rng = np.random.default_rng([seed, int(sum(self.done.values()))])
+
+    def keep(self) -> None:
+        """Write all of it, in one move."""
+        partial = self.path.with_suffix(".part")
+        torch.save(
+            {"model": self.model.state_dict(), "done": self.done, "optimisers": self.optimisers},
+            partial,
+        )
+        partial.rename(self.path)
+
+    def say(self, text: str) -> None:
+        """Print and keep a line."""
+        line = f"{time.strftime('%H:%M:%S')} {text}"
+        print(line, flush=True)
+        with self.log_path.open("a") as file:
+            file.write(line + "\n")
+
+    def run(
+        self,
+        phase: str,
+        parameters: list[torch.nn.Parameter],
+        seconds: float,
+        step: Callable[[float], dict[str, float]],
+        *,
+        rate: float,
+        every: float,
+        report: Callable[[], None],
+    ) -> None:
+        """Optimise for so many seconds of this process's CPU time, over all sessions.
+
+        Args:
+            phase: Its name.
+            parameters: What is trained.
+            seconds: In all; the learning rate falls to nothing over them.
+            step: Gives named losses, of which `loss` has a graph behind it; told the share done.
+            rate: Highest learning rate.
+            every: CPU seconds between reports and snapshots.
+            report: Says how good it is.
+        """
+        optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=1e-4)
+        if phase in self.optimisers:
+            optimiser.load_state_dict(self.optimisers[phase])
+        spent = self.done.get(phase, 0.0)
+        last, begun, count = spent, time.process_time() - spent, 0
+        sums: dict[str, float] = {}
+        while spent < seconds:
+            share = spent / seconds
+            warm = min(1.0, (spent + 1.0) / 10.0)
+            for group in optimiser.param_groups:
+                group["lr"] = rate * warm * (0.5 + 0.5 * float(np.cos(np.pi * share))) + 1e-6
+            losses = step(share)
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + float(torch.as_tensor(value).detach())
+            count += 1
+            optimiser.zero_grad(set_to_none=True)
+            losses["loss"].backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimiser.step()
+            spent = time.process_time() - begun
+            if spent - last >= every or spent >= seconds:
+                means = " ".join(f"{name} {value / count:.4f}" for name, value in sums.items())
+                self.say(f"{phase} {spent:.0f}/{seconds:.0f} s, {count} steps: {means}")
+                last, count, sums = spent, 0, {}
+                self.done[phase] = spent
+                self.optimisers[phase] = optimiser.state_dict()
+                self.keep()
+                paused = time.process_time()
+                report()
+                begun += time.process_time() - paused
+
+
+def control_losses(decision: Decision, batch: ControlBatch, model: XVLA) -> dict[str, Any]:
+    """Errors of a decision; `loss` is their sum."""
+    apart = (decision.chunk - batch.chunk).abs() / _SCALE
+    rows = batch.weight[..., None]
+    chunk = (apart * rows).sum() / (rows.sum() * 23)
+    first = apart[:, :10]
+    leg = functional.cross_entropy(decision.leg, batch.leg)
+    clock = (decision.clock.gather(1, batch.leg[:, None])[:, 0] - batch.clock).abs().mean()
+    skill = functional.cross_entropy(model.skill_classifier(decision.hidden), batch.skill)
+    with torch.no_grad():
+        right = (decision.leg.argmax(dim=-1) == batch.leg).float().mean()
+        base, joints = first[..., :3].mean() * 0.08, first[..., 3:14].mean() * 0.05
+        grip = first[..., GRIPPERS[0]].mean() * 0.5
+    return {
+        "loss": chunk + 0.1 * leg + 0.5 * clock + 0.02 * skill,
+        "chunk": chunk.detach(), "leg": leg.detach(), "right": right, "clock": clock.detach(),
+        "base": base, "joints": joints, "grip": grip,
+    }  # fmt: skip
+
+
+def train_control(
+    session: Session, demos: Demos, seconds: float, instances: tuple[int, ...], every: float
+) -> None:
+    """Phase 1."""
+    model = session.model
+    control = model.control
+    if "control" not in session.done:
+        control.proprio_mean.copy_(torch.from_numpy(demos.proprio.mean(axis=0)))
+        control.proprio_std.copy_(torch.from_numpy(demos.proprio.std(axis=0)).clamp(min=0.02))
+    parameters = [*control.parameters(), *model.skill_classifier.parameters(),
+                  *model.words.parameters()]  # fmt: skip
+    rng = session.rng
+    env = make_env(DemoSettings())
+    # Each leg counts by the root of the time it takes.
+    counts = np.bincount(demos.leg[demos.usable], minlength=model.config.legs)
+    chance = 1.0 / np.sqrt(counts[demos.leg[demos.usable]])
+    chance = np.cumsum(chance / chance.sum())
+
+    def step(_share: float) -> dict[str, Any]:
+        model.train()
+        at = demos.usable[np.searchsorted(chance, rng.random(512))]
+        batch = draw_control(demos, at, rng)
+        said = model.said(session.ids).expand(len(at), -1)
+        decision = control(batch.situation._replace(words=said))
+        return control_losses(decision, batch, model)
+
+    def report() -> None:
+        flown = [fly(env, model, session.ids, i, oracle=True) for i in instances]
+        session.say(f"oracle: {words(flown)}")
+
+    session.run("control", parameters, seconds, step, rate=1e-3, every=every, report=report)
+    env.close()
