@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from twin_policy.checkpoint import hand_in_camera, save
 from twin_policy.data import load_demos
-from twin_policy.training import Session, train_control
+from twin_policy.training import Session, train_control, train_eyes
 
 
 def main() -> None:
@@ -29,13 +29,15 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     session = Session(arguments.out / "session.pt", arguments.seed, arguments.out / "log.txt")
     first, _, last = arguments.instances.partition("-")
-    instances = tuple(range(int(first), int(last or first) + 1))
+    instances = tuple(range(int(first), int(last or first) + 1)) if first else ()
     seconds, every = 60 * arguments.minutes, 60 * arguments.every
     if arguments.phase == "control":
         files = sorted((arguments.data / "demos").glob("*.npz"))
         demos = load_demos(files, hand_in_camera())
         session.say(f"{len(files)} demonstrations, {len(demos.usable)} steps")
         train_control(session, demos, seconds, instances, every)
+    elif arguments.phase == "eyes":
+        train_eyes(session, arguments.data / "snapshots", seconds, instances, every)
     elif arguments.phase == "save":
         save(session.model, arguments.out / "ckpt", "Learned in the twin.")
 

@@ -29,8 +29,8 @@ class XVLA(PreTrainedModel):
     def __init__(self, config: XVLAConfig) -> None:
         super().__init__(config)
         self.words = nn.Embedding(config.vocab_size, WORDS)
-        self.head_eye = Eye(config)
-        self.wrist_eye = Eye(config)
+        self.head_eye = Eye(config, 4)
+        self.wrist_eye = Eye(config, 8)
         self.aside = nn.Linear(3 * _ASIDE_CELLS**2, ASIDE)
         self.control = Control(config)
         self.skill_classifier = nn.Linear(config.control_width, config.num_skills)
@@ -104,8 +104,9 @@ class XVLA(PreTrainedModel):
         joints = self.posture(proprio)
         second = self.second(progress)
         poses, ks = [extrinsics[:, v] for v in (0, 1)], [intrinsics[:, v] for v in (0, 1)]
+        views = [pictures[:, v].contiguous(memory_format=torch.channels_last) for v in (0, 1)]
         sights = [
-            eye(pictures[:, v], poses[v], ks[v], joints, second)
+            eye(views[v], poses[v], ks[v], joints, second)
             for v, eye in enumerate((self.head_eye, self.wrist_eye))
         ]
         return fuse(sights, poses, ks), sights

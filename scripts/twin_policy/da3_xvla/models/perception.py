@@ -11,8 +11,6 @@ from torch.nn import functional
 
 from .configuration_xvla import XVLAConfig
 
-CELL = 4
-"""Width of a cell of the heat-maps [px]."""
 NEAR, FAR = 0.04, 6.0
 """Depths that are thought of [m]."""
 
@@ -53,16 +51,24 @@ class Block(nn.Module):
 
 
 class Eye(nn.Module):
-    """One camera's network: cells of 4 px, down to 7 x 7 and up again, and a look at each point."""
+    """One camera's network: cells of 4 or 8 px, down to 7 x 7 and up again, a look at each point.
 
-    def __init__(self, config: XVLAConfig) -> None:
+    The head's camera sees a cuff from 0.8 m, where 4 px are 3 cm; the wrist's from 0.25 m.
+    """
+
+    def __init__(self, config: XVLAConfig, cell: int) -> None:
         super().__init__()
-        points = len(config.heights)
-        c, c28, c14, c7 = config.eye_widths
+        points, self.cell = len(config.heights), cell
+        c56, c28, c14, c7 = config.eye_widths
         self.register_buffer("heights", torch.tensor(config.heights))
-        self.patches = nn.Conv2d(3, c, 2 * CELL, stride=CELL, padding=CELL // 2)
-        self.fine = nn.Conv2d(c, c, 3, padding=1)
-        self.down28 = nn.Conv2d(c, c28, 3, stride=2, padding=1)
+        if cell == 4:
+            self.patches = nn.Conv2d(3, c56, 8, stride=4, padding=2)
+            self.at56 = nn.Conv2d(c56, c56, 3, padding=1)
+            self.down28 = nn.Conv2d(c56, c28, 3, stride=2, padding=1)
+            self.up56 = nn.Conv2d(c28, c56, 1)
+            self.back56 = nn.Conv2d(c56, c56, 3, padding=1)
+        else:
+            self.patches = nn.Conv2d(3, c28, 12, stride=8, padding=2)
         self.at28 = nn.Conv2d(c28, c28, 3, padding=1)
         self.down14 = nn.Conv2d(c28, c14, 3, stride=2, padding=1)
         self.at14 = Block(c14)
@@ -75,10 +81,9 @@ class Eye(nn.Module):
         self.back14 = nn.Conv2d(c14, c14, 3, padding=1)
         self.up28 = nn.Conv2d(c14, c28, 1)
         self.back28 = nn.Conv2d(c28, c28, 3, padding=1)
-        self.up56 = nn.Conv2d(c28, c, 1)
-        self.back56 = nn.Conv2d(c, c, 3, padding=1)
-        self.heat = nn.Conv2d(c, points, 1)
-        looked = c + c28 + c7 + 8 + points
+        near, wide = (c56, c28) if cell == 4 else (c28, c14)
+        self.heat = nn.Conv2d(near, points, 1)
+        looked = near + wide + c7 + 8 + points
         self.look = nn.Sequential(nn.Linear(looked, 96), nn.SiLU(), nn.Linear(96, 64), nn.SiLU())
         self.answer = nn.Linear(64, 5)
 
@@ -99,8 +104,11 @@ class Eye(nn.Module):
             joints: float32 [B, 20], posture, normalised.
             second: float32 [B], 1 where the second glove is the active one.
         """
-        fine = functional.silu(self.fine(functional.silu(self.patches(picture))))
-        at28 = functional.silu(self.at28(functional.silu(self.down28(fine))))
+        finest = functional.silu(self.patches(picture))
+        if self.cell == 4:
+            finest = functional.silu(self.at56(finest))
+        at28 = functional.silu(self.down28(finest)) if self.cell == 4 else finest
+        at28 = functional.silu(self.at28(at28))
         at14 = self.at14(self.down14(at28))
         at7 = self.down7(functional.silu(at14)) + self.place
         known = torch.cat([pose[:, :3].flatten(1), joints, second[:, None]], dim=-1)
@@ -110,13 +118,15 @@ class Eye(nn.Module):
         up14 = functional.silu(self.back14(up14))
         up28 = functional.silu(at28 + _double(self.up28(up14)))
         up28 = functional.silu(self.back28(up28))
-        up = functional.silu(fine + _double(self.up56(up28)))
-        up = functional.silu(self.back56(up))
-        heat = self.heat(up)
-        chance, pixel = _peak(heat)
-        near = torch.einsum("bpn,bcn->bpc", chance, up.flatten(2))
-        coarse = functional.avg_pool2d(chance.unflatten(-1, heat.shape[2:]), 2) * 4
-        wide = torch.einsum("bpn,bcn->bpc", coarse.flatten(2), up28.flatten(2))
+        fine, coarse = up28, up14
+        if self.cell == 4:
+            fine = functional.silu(finest + _double(self.up56(up28)))
+            fine, coarse = functional.silu(self.back56(fine)), up28
+        heat = self.heat(fine)
+        chance, pixel = _peak(heat, self.cell)
+        near = torch.einsum("bpn,bcn->bpc", chance, fine.flatten(2))
+        halved = functional.avg_pool2d(chance.unflatten(-1, heat.shape[2:]), 2) * 4
+        wide = torch.einsum("bpn,bcn->bpc", halved.flatten(2), coarse.flatten(2))
         ray = rays(pixel, pose, k)
         drop = self.heights - pose[:, 2, 3, None]  # from the camera to each nominal height
         level = (drop / torch.where(ray[..., 2] < -0.1, ray[..., 2], -0.1)).clamp(NEAR, FAR).log()
@@ -153,7 +163,7 @@ def _double(x: torch.Tensor) -> torch.Tensor:
     return functional.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
-def _peak(heat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _peak(heat: torch.Tensor, cell: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Chances over the cells, [B, P, H * H], and the mean place near the highest one [px]."""
     size = heat.shape[-1]
     chance = heat.flatten(2).softmax(dim=-1)
@@ -167,7 +177,7 @@ def _peak(heat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     local = chance * around.flatten(2)
     local = local / local.sum(dim=-1, keepdim=True)
     grid = local.unflatten(-1, (size, size))
-    centres = (places + 0.5) * CELL
+    centres = (places + 0.5) * cell
     x, y = (grid.sum(dim=-2) * centres).sum(dim=-1), (grid.sum(dim=-1) * centres).sum(dim=-1)
     return chance, torch.stack([x, y], dim=-1)
 
