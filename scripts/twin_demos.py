@@ -15,18 +15,33 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+from twin_policy.closed_loop import Pilot, TakingTurns
 from twin_policy.demos import DemoSettings, make_env, name_of, record, write
 
 
 
-def _work(folder: Path, settings: DemoSettings, instances: list[int], seed: int) -> None:
+def _work(
+    folder: Path, settings: DemoSettings, instances: list[int], seed: int, policy: str, oracle: bool
+) -> None:
     env = make_env(settings)
+    model = ids = None
+    if policy:
+        import torch
+        from twin_policy.training import load_model
+
+        torch.set_num_threads(1)
+        model, ids = load_model(Path(policy))
     for instance in instances:
         name = name_of(settings, instance, seed)
         if (folder / name).exists() or (folder / name).with_suffix(".failed").exists():
             continue
         begun = time.perf_counter()
-        arrays = record(env, instance, seed, settings)
+        drive = None
+        if model is not None:
+            rng = np.random.default_rng([seed, instance, 9])
+            drive = TakingTurns(Pilot(model, ids, oracle=oracle), rng)
+        arrays = record(env, instance, seed, settings, drive)
         write(folder, name, arrays)
         steps = "failed" if arrays is None else f"{len(arrays['command'])} steps"
         print(f"{name}: {steps}, {time.perf_counter() - begun:.1f} s", flush=True)
@@ -41,6 +56,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
     parser.add_argument("--pictures", type=int, default=0, help="every so many steps (0: none)")
     parser.add_argument("--noise", default=DemoSettings.noise, help="as --action-noise; '' is none")
+    parser.add_argument("--policy", default="", help="session of a training that drives in turns")
+    parser.add_argument("--oracle", action="store_true", help="tell that policy the true places")
     parser.add_argument("--protocol", choices=("2025", "2026"), default="2026")
     arguments = parser.parse_args()
     first, _, last = arguments.instances.partition("-")
@@ -55,7 +72,8 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")  # a forked process may not use EGL
     count = arguments.workers
     shares = [instances[i::count] for i in range(count)]
-    jobs = [(arguments.folder, settings, share, arguments.seed) for share in shares]
+    common = (arguments.seed, arguments.policy, arguments.oracle)
+    jobs = [(arguments.folder, settings, share, *common) for share in shares]
     processes = [context.Process(target=_work, args=job) for job in jobs[1:]]
     for process in processes:
         process.start()

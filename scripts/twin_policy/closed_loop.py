@@ -17,7 +17,7 @@ from twin_policy.da3_xvla.models.control import Situation, saturated
 from twin_policy.da3_xvla.models.modeling_xvla import XVLA
 from twin_policy.data import FOCAL
 from twin_policy.demos import CONTRACT, GloveTruth, privileged
-from twin_policy.legs import LEGS, SECOND_GLOVE_FROM
+from twin_policy.legs import LEGS, SECOND_GLOVE_FROM, progress_of
 from twin_policy.points import in_view, points_of
 
 
@@ -81,6 +81,35 @@ class Pilot:
             words=self.model.said(self.ids),
             aside=torch.zeros(1, 8),
         )
+
+
+class TakingTurns:
+    """Lets a policy drive for one or two seconds, then the expert for longer, again and again."""
+
+    def __init__(self, pilot: Pilot, rng: np.random.Generator, horizon: int = 10) -> None:
+        self._pilot, self._rng, self._horizon = pilot, rng, horizon
+        self._policy_until, self._expert_until = 0, int(rng.integers(5, 60))
+        self._rows = np.empty((0, 23), np.float32)
+        self._at = 0
+
+    def __call__(self, env: TwinEnv, step: int, leg: int, steps: int) -> np.ndarray | None:
+        """See `demos.Driver`."""
+        if step < self._expert_until:
+            return None
+        if step >= self._policy_until:
+            if self._policy_until > self._expert_until:  # its turn is over
+                self._expert_until = step + int(self._rng.integers(40, 110))
+                self._policy_until = 0
+                return None
+            self._policy_until = step + int(self._rng.integers(10, 60))
+            self._rows = self._rows[:0]
+            # As if it had been asked some steps ago.
+            before = max(steps - 10, 0) if steps > 0 else 0
+            self._pilot.progress = float(progress_of(np.array(leg), np.array(before)))
+        if len(self._rows) == 0 or step - self._at >= self._horizon:
+            observation = env.observe(images=not self._pilot.oracle)
+            self._rows, self._at = self._pilot(observation, env.privileged_state()), step
+        return self._rows[step - self._at]
 
 
 @dataclass(frozen=True, kw_only=True)

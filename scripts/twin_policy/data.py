@@ -123,8 +123,31 @@ def previous_progress(demos: Demos, at: np.ndarray, rng: np.random.Generator) ->
     return np.where(known, np.clip(said / LEGS, 0.0, 1.0), 0.0).astype(np.float32)
 
 
-def draw_control(demos: Demos, at: np.ndarray, rng: np.random.Generator) -> ControlBatch:
-    """A batch from the true places, with errors like a camera's."""
+@dataclass(eq=False)
+class ErrorBank:
+    """Errors of the eyes on snapshots: float32 [N, 11, 3] [m], the scale said, and the leg."""
+
+    error: np.ndarray
+    scale: np.ndarray
+    leg: np.ndarray
+
+    def __post_init__(self) -> None:
+        self._of = [np.flatnonzero(self.leg == leg) for leg in range(LEGS)]
+
+    def draw(self, leg: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Errors and scales of snapshots of the same legs."""
+        chosen = np.empty(len(leg), np.int64)
+        for number in np.unique(leg):
+            rows, pool = leg == number, self._of[number]
+            pool = pool if len(pool) else np.arange(len(self.leg))
+            chosen[rows] = rng.choice(pool, rows.sum())
+        return self.error[chosen], self.scale[chosen]
+
+
+def draw_control(
+    demos: Demos, at: np.ndarray, rng: np.random.Generator, bank: ErrorBank | None = None
+) -> ControlBatch:
+    """A batch from the true places, with errors as made up here, or most of them as the eyes'."""
     count = len(at)
     progress = previous_progress(demos, at, rng)
     second = (progress * LEGS >= SECOND_GLOVE_FROM).astype(np.int64)
@@ -136,7 +159,14 @@ def draw_control(demos: Demos, at: np.ndarray, rng: np.random.Generator) -> Cont
     lost = ~seen & (rng.random(far.shape) < 0.7)
     lost |= rng.random(far.shape) < 0.01
     scale = np.where(lost, rng.uniform(0.3, 1.4, far.shape), size + 0.001)
-    points = points + rng.normal(0.0, 1.0, points.shape) * np.where(lost, scale, size)[..., None]
+    noise = rng.normal(0.0, 1.0, points.shape) * np.where(lost, scale, size)[..., None]
+    if bank is not None:
+        error, said = bank.draw(demos.leg[at], rng)
+        real = rng.random(count) < 0.8
+        # A little of an error's size and sign is not the picture's but the network's of that day.
+        error = error * rng.uniform(0.6, 1.3, (count, 1, 1))
+        noise[real], scale[real] = error[real], said[real]
+    points = points + noise
     chunk, weight = chunk_labels(demos, at)
     situation = Situation(
         points=_tensor(points),

@@ -37,7 +37,7 @@ from typing import Any
 
 import numpy as np
 
-from b1k_envs.base import VIEWS, Observation, ProtocolYear, Split
+from b1k_envs.base import VIEWS, ProtocolYear, Split
 from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.scene import SCENE
@@ -95,8 +95,9 @@ class DemoSettings:
     max_steps: int = 2200
 
 
-Driver = Callable[[Observation, int], np.ndarray]
-"""A policy that may drive instead of the expert: observation and step to an action, float32 [23]."""
+Driver = Callable[[TwinEnv, int, int, int], "np.ndarray | None"]
+"""Who may drive instead of the expert: told the twin, the step, the expert's leg and the steps in
+it, gives an action, float32 [23], or None to leave it to the expert."""
 
 
 class Shoves:
@@ -127,7 +128,7 @@ def record(
     instance: int,
     seed: int,
     settings: DemoSettings,
-    drive: Callable[[GloveTruth, Observation, int], np.ndarray | None] | None = None,
+    drive: Driver | None = None,
 ) -> dict[str, Any] | None:
     """One episode as the arrays of a file; None if it did not succeed in time.
 
@@ -136,7 +137,7 @@ def record(
         instance: Index in the split.
         seed: Decides noise and shoves.
         settings: How.
-        drive: Asked at every step; an action of its own is executed instead of the expert's.
+        drive: Asked at every step; what it gives is executed instead of the expert's command.
     """
     rng = np.random.default_rng([seed, instance, 7])
     noise = ActionNoise(NoiseSpec.parse(settings.noise)) if settings.noise else None
@@ -163,7 +164,7 @@ def record(
         assert isinstance(truth, GloveTruth)
         command = chunk.actions[step - chunk_at]
         leg, steps, skill = leg_of(plan[step - chunk_at])
-        driven = None if drive is None else drive(truth, observation, step)
+        driven = None if drive is None else drive(env, step, leg, steps)
         if driven is not None:
             executed = driven
         else:

@@ -23,6 +23,7 @@ from twin_policy.da3_xvla.models.perception import Places, Sight, rays
 from twin_policy.data import (
     ControlBatch,
     Demos,
+    ErrorBank,
     SightBatch,
     Snapshots,
     draw_control,
@@ -37,6 +38,9 @@ _SCALE = torch.full((23,), 0.05)
 _SCALE[:3] = 0.08
 _SCALE[[14, 22]] = 0.5
 """Errors that count as one: base in units of its command, joints [rad], grippers."""
+
+
+BATCH = 256
 
 
 class Session:
@@ -125,6 +129,21 @@ class Session:
                 begun += time.process_time() - paused
 
 
+def load_model(path: Path) -> tuple[XVLA, torch.Tensor]:
+    """The model of a session, and the instruction's tokens."""
+    model, ids = build(0)
+    model.load_state_dict(torch.load(path, weights_only=False)["model"])
+    return model.eval(), ids
+
+
+def adopt(model: XVLA, path: Path, parts: tuple[str, ...]) -> None:
+    """Take the weights of some of its children from another session."""
+    state = torch.load(path, weights_only=False)["model"]
+    own = model.state_dict()
+    own.update({name: value for name, value in state.items() if name.split(".")[0] in parts})
+    model.load_state_dict(own)
+
+
 def control_losses(decision: Decision, batch: ControlBatch, model: XVLA) -> dict[str, Any]:
     """Errors of a decision; `loss` is their sum."""
     apart = (decision.chunk - batch.chunk).abs() / _SCALE
@@ -146,12 +165,17 @@ def control_losses(decision: Decision, batch: ControlBatch, model: XVLA) -> dict
 
 
 def train_control(
-    session: Session, demos: Demos, seconds: float, instances: tuple[int, ...], every: float
+    session: Session,
+    demos: Demos,
+    seconds: float,
+    instances: tuple[int, ...],
+    every: float,
+    bank: ErrorBank | None = None,
 ) -> None:
-    """Phase 1."""
-    model = session.model
+    """Phase 1; with a bank of the eyes' errors phase 3, in which the episodes have pictures."""
+    model, phase = session.model, "control" if bank is None else "joint"
     control = model.control
-    if "control" not in session.done:
+    if phase == "control" and phase not in session.done:
         control.proprio_mean.copy_(torch.from_numpy(demos.proprio.mean(axis=0)))
         control.proprio_std.copy_(torch.from_numpy(demos.proprio.std(axis=0)).clamp(min=0.02))
     parameters = [*control.parameters(), *model.skill_classifier.parameters(),
@@ -165,17 +189,18 @@ def train_control(
 
     def step(_share: float) -> dict[str, Any]:
         model.train()
-        at = demos.usable[np.searchsorted(chance, rng.random(512))]
-        batch = draw_control(demos, at, rng)
+        at = demos.usable[np.searchsorted(chance, rng.random(BATCH))]
+        batch = draw_control(demos, at, rng, bank)
         said = model.said(session.ids).expand(len(at), -1)
         decision = control(batch.situation._replace(words=said))
         return control_losses(decision, batch, model)
 
     def report() -> None:
-        flown = [fly(env, model, session.ids, i, oracle=True) for i in instances]
-        session.say(f"oracle: {words(flown)}")
+        flown = [fly(env, model, session.ids, i, oracle=bank is None) for i in instances]
+        session.say(f"{'oracle' if bank is None else 'pictures'}: {words(flown)}")
 
-    session.run("control", parameters, seconds, step, rate=1e-3, every=every, report=report)
+    rate = 1.5e-3 if bank is None else 5e-4
+    session.run(phase, parameters, seconds, step, rate=rate, every=every, report=report)
     env.close()
 
 
@@ -286,6 +311,20 @@ def held_out(model: XVLA, snapshots: Snapshots) -> str:
                 f"fused {middle:.1f} p90 {high:.1f} claims {claimed:.1f}"
             )
     return "\n    ".join(lines)
+
+
+@torch.inference_mode()
+def error_bank(model: XVLA, snapshots: Snapshots, count: int, rng: np.random.Generator) -> ErrorBank:
+    """What the eyes get wrong, for the control network to be trained with."""
+    model.eval()
+    chosen = rng.choice(len(snapshots.leg), min(count, len(snapshots.leg)), replace=False)
+    errors, scales = [], []
+    for at in np.array_split(chosen, -(-len(chosen) // 32)):
+        batch = draw_sights(snapshots, at, None)
+        places, _ = see(model, batch)
+        errors.append((places.points - batch.points).numpy())
+        scales.append(places.scale.numpy())
+    return ErrorBank(np.concatenate(errors), np.concatenate(scales), snapshots.leg[chosen])
 
 
 _VALIDATION = 3
