@@ -175,7 +175,7 @@ def train_control(
     """Phase 1; with a bank of the eyes' errors phase 3, in which the episodes have pictures."""
     model, phase = session.model, "control" if bank is None else "joint"
     control = model.control
-    if phase == "control" and phase not in session.done:
+    if bool((control.proprio_std == 1.0).all()):
         control.proprio_mean.copy_(torch.from_numpy(demos.proprio.mean(axis=0)))
         control.proprio_std.copy_(torch.from_numpy(demos.proprio.std(axis=0)).clamp(min=0.02))
     parameters = [*control.parameters(), *model.skill_classifier.parameters(),
