@@ -112,11 +112,14 @@ class Query:
         observation: The present observation.
         instruction: The task in words.
         seed: Seed of this inference; see `seeding.inference_seed`.
+        progress: The policy's own progress at the previous inference of the episode; None at the
+            first, and where it gave none.
     """
 
     observation: Observation
     instruction: str
     seed: int
+    progress: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -271,6 +271,7 @@ class _Loop:
             observation=observation,
             instruction=self.episode.instruction,
             seed=inference_seed(self.episode.seed, self.inferences),
+            progress=self.progress,
         )
         with _policys_fault():
             chunk, measured = yield Infer(self.policy, query, self.chunking.needs_latency)

@@ -171,7 +171,9 @@ class RemotePolicy(Policy):
         except BaseException:
             self._link.drop()  # a late answer would be taken for the answer to the next question
             raise
-        self._told = replace(self._told, inference=self._told.inference + 1)
+        self._told = replace(
+            self._told, inference=self._told.inference + 1, progress=answer.progress
+        )
         self.server_timing = answer.timing
         return ActionChunk(
             actions=answer.actions,

@@ -31,12 +31,14 @@ class Ask:
         observation: The present observation.
         episode: The episode, with instruction and seed.
         inference: Inferences of the episode before this one.
+        progress: The policy's own progress at the last of them; None if it gave none.
         memory: The engine's state for the episode.
     """
 
     observation: Observation
     episode: EpisodeInfo
     inference: int
+    progress: float | None = None
     memory: EpisodeMemory = field(default_factory=EpisodeMemory)
 
 
@@ -74,6 +76,7 @@ class Engine:
                 observation=ask.observation,
                 instruction=ask.episode.instruction,
                 seed=inference_seed(ask.episode.seed, ask.inference),
+                progress=ask.progress,
             )
             for ask in asks
         ]

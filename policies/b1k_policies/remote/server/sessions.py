@@ -146,9 +146,10 @@ class Session:
                 observation=one,
                 episode=env.episode,
                 inference=self._inference,
+                progress=progress,
                 memory=env.memory,
             )
-            for one, env in zip(observations, self._envs, strict=True)
+            for one, env, progress in zip(observations, self._envs, self._progress(), strict=True)
         ]
 
     def answer(self, inferred: Sequence[ActionChunk], rows: int | None) -> SessionAnswer:
@@ -178,6 +179,13 @@ class Session:
         """Return the rows a client plays before it asks again: K if a chunk has K, else 1."""
         fits = rows is not None and 1 <= rows <= self.terms.chunk_length
         return rows if rows is not None and fits else 1
+
+    def _progress(self) -> list[float | None]:
+        """Return each env's progress at the last inference."""
+        if self._chunks:
+            return [chunk.progress for chunk in self._chunks]
+        told = None if self._told is None else self._told.progress
+        return [told if env == 0 else None for env in range(len(self._envs))]
 
     def _left(self) -> int:
         return self.terms.horizon - self._row if self._chunks else 0

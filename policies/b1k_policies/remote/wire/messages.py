@@ -59,6 +59,7 @@ class Announcement:
         rollout: Number of the try on the instance.
         inference: Number of inferences already made in the episode.
         step: Number of control steps already made in the episode.
+        progress: The policy's own progress at the last of the inferences; None if it gave none.
     """
 
     seed: int
@@ -66,6 +67,7 @@ class Announcement:
     rollout: int
     inference: int = 0
     step: int = 0
+    progress: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -92,7 +94,8 @@ def reset_message(told: Announcement | None = None) -> dict[str, Any]:
     """Return the message that begins an episode; `told` is for servers that understand it."""
     message: dict[str, Any] = {keys.RESET: True}
     if told is not None:
-        message[keys.EXTENSION] = asdict(told)
+        # At the start of an episode there is no progress, and older servers know no such key.
+        message[keys.EXTENSION] = {k: v for k, v in asdict(told).items() if v is not None}
     return message
 
 
@@ -111,9 +114,14 @@ def read_reset(message: Mapping[Any, Any]) -> Announcement | None:
     if block is None:
         return None
     names = tuple(Announcement.__dataclass_fields__)
-    if not isinstance(block, dict) or set(block) != set(names):
+    if not isinstance(block, dict) or {*block, "progress"} != set(names):
         raise WireError(f"a reset's {keys.EXTENSION} must be a map of {', '.join(names)}")
+    progress = block.get("progress")
+    if progress is not None and not (isinstance(progress, float) and 0.0 <= progress <= 1.0):
+        raise WireError(f"a reset's progress must lie in [0, 1], got {_shown(progress)}")
     for name, value in block.items():
+        if name == "progress":
+            continue
         if type(value) is not int or not (-1 if name == "instance" else 0) <= value < 2**53:
             raise WireError(f"a reset's {name} must be a whole number, got {_shown(value)}")
     return Announcement(**block)
