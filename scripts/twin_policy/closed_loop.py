@@ -91,9 +91,11 @@ class TakingTurns:
         self._policy_until, self._expert_until = 0, int(rng.integers(5, 60))
         self._rows = np.empty((0, 23), np.float32)
         self._at = 0
+        self.asked: float | None = None
 
     def __call__(self, env: TwinEnv, step: int, leg: int, steps: int) -> np.ndarray | None:
         """See `demos.Driver`."""
+        self.asked = None
         if step < self._expert_until:
             return None
         if step >= self._policy_until:
@@ -101,12 +103,14 @@ class TakingTurns:
                 self._expert_until = step + int(self._rng.integers(40, 110))
                 self._policy_until = 0
                 return None
-            self._policy_until = step + int(self._rng.integers(10, 60))
+            most = 60 if self._rng.random() < 0.7 else 200
+            self._policy_until = step + int(self._rng.integers(10, most))
             self._rows = self._rows[:0]
             # As if it had been asked some steps ago.
             before = max(steps - 10, 0) if steps > 0 else 0
             self._pilot.progress = float(progress_of(np.array(leg), np.array(before)))
         if len(self._rows) == 0 or step - self._at >= self._horizon:
+            self.asked = self._pilot.progress
             observation = env.observe(images=not self._pilot.oracle)
             self._rows, self._at = self._pilot(observation, env.privileged_state()), step
         return self._rows[step - self._at]

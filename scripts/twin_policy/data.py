@@ -35,7 +35,11 @@ class Demos:
         first: int64 [T], the first step of the episode.
         progress: float32 [T].
         leg, steps, skill: int64 [T].
-        usable: int64 [U], steps at which the expert drove.
+        usable: int64 [U], steps that may be learnt from: those at which the expert drove, and
+            those at which a policy drove and was asked.
+        plan: int64 [T], where a policy was asked, the index of the expert's plan; else -1.
+        plans: float32 [Q, 30, 23].
+        said: float32 [Q], the progress that the policy had been told.
     """
 
     points: np.ndarray
@@ -50,17 +54,26 @@ class Demos:
     leg: np.ndarray
     skill: np.ndarray
     usable: np.ndarray
+    plan: np.ndarray
+    plans: np.ndarray
+    said: np.ndarray
 
 
 def load_demos(files: Sequence[Path], hand_in_camera: np.ndarray) -> Demos:
     """Read demonstrations."""
     columns: dict[str, list[np.ndarray]] = {}
-    start = 0
+    start = planned = 0
     for path in files:
         with np.load(path) as file:
             leg, steps = file["leg"], file["steps"]
             places, cameras, expert = file["places"], file["cameras"], file["by_expert"]
             proprio, command, skill = file["proprio"], file["command"], file["skill"]
+            plan = np.full(len(leg), -1)
+            plans, said = np.empty((0, ROWS, 23), np.float32), np.empty(0, np.float32)
+            if "plans" in file:
+                plans, said = file["plans"], file["said"]
+                plan[file["plan_steps"]] = planned + np.arange(len(said))
+        planned += len(said)
         count = len(leg)
         both = [points_of(places, np.full(count, leg_)) for leg_ in (0, LEGS - 1)]
         seen = [in_view(points, cameras[:, :2], FOCAL).any(axis=1) for points in both]
@@ -80,7 +93,10 @@ def load_demos(files: Sequence[Path], hand_in_camera: np.ndarray) -> Demos:
             "progress": progress_of(leg, steps),
             "leg": leg.astype(np.int64),
             "skill": skill.astype(np.int64),
-            "usable": start + np.flatnonzero(expert),
+            "usable": start + np.flatnonzero(expert | (plan >= 0)),
+            "plan": plan,
+            "plans": plans,
+            "said": said,
         }
         for name, value in row.items():
             columns.setdefault(name, []).append(value)
@@ -107,6 +123,12 @@ def chunk_labels(demos: Demos, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     chunk = encode(demos.command[rows], demos.proprio[at], CONTRACT)
     by_expert = (rows <= demos.last[at][:, None]) | (demos.last[at] == demos.ends[at])[:, None]
     weight = np.where(np.arange(ROWS) < 10, 1.0, 0.5) * by_expert
+    # What was planned holds for about as long as a chunk is executed.
+    planned = np.flatnonzero(demos.plan[at] >= 0)
+    if len(planned):
+        plans = demos.plans[demos.plan[at[planned]]]
+        chunk[planned] = encode(plans, demos.proprio[at[planned]], CONTRACT)
+        weight[planned] = np.select([np.arange(ROWS) < 10, np.arange(ROWS) < 20], [1.0, 0.3], 0.1)
     return chunk, weight.astype(np.float32)
 
 
@@ -124,6 +146,9 @@ def previous_progress(demos: Demos, at: np.ndarray, rng: np.random.Generator) ->
     lost = rng.random(count) < 0.05
     said[lost] = rng.uniform(0.0, LEGS, lost.sum())
     known |= lost
+    planned = (demos.plan[at] >= 0) & (rng.random(count) < 0.8)
+    said[planned] = demos.said[demos.plan[at[planned]]] * LEGS
+    known |= planned
     return np.where(known, np.clip(said / LEGS, 0.0, 1.0), 0.0).astype(np.float32)
 
 

@@ -20,6 +20,9 @@ A file is `<split>-<instance>-<seed>.npz`, with N control steps of one successfu
     base float64 [N, 3]             x, y, yaw in the world: for the labels of training only
     places float32 [N, 6, 3, 4]     pose of `WATCHED` in the base frame: likewise
     door float32 [N]                opening of the washer's door [rad]: likewise
+    plan_steps int32 [Q], plans float32 [Q, 30, 23], said float32 [Q]
+                                    where a policy drove and was asked: what the expert planned
+                                    there, and the progress that the policy had been told
     picture_steps int32 [P], pictures uint8 [...], picture_sizes int32 [P, 3]
                                     only where asked for: three JPEGs of 224 px at each of these
     about str                       JSON: instance, split, seed, protocol, noise, replanned every
@@ -30,10 +33,10 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -95,9 +98,17 @@ class DemoSettings:
     max_steps: int = 2200
 
 
-Driver = Callable[[TwinEnv, int, int, int], "np.ndarray | None"]
-"""Who may drive instead of the expert: told the twin, the step, the expert's leg and the steps in
-it, gives an action, float32 [23], or None to leave it to the expert."""
+class Driver(Protocol):
+    """Who may drive instead of the expert.
+
+    Attributes:
+        asked: Where a policy was asked at this step, the progress it was told; else None.
+    """
+
+    asked: float | None
+
+    def __call__(self, env: TwinEnv, step: int, leg: int, steps: int) -> np.ndarray | None:
+        """Give an action, float32 [23], or leave it to the expert, which is in this leg."""
 
 
 class Shoves:
@@ -144,7 +155,7 @@ def record(
     if noise is not None:
         noise.reset(int(rng.integers(2**31)))
     shoves = Shoves(settings.shove_every_s, rng)
-    expert = ExpertPolicy(chunk_length=settings.every)
+    expert = ExpertPolicy(chunk_length=settings.every if drive is None else 30)
     expert.bind(env.privileged_state)
     env.reset(instance, 0, seed)
     expert.reset(_episode(instance, seed, settings))
@@ -152,19 +163,28 @@ def record(
     pictures: list[bytes] = []
     sizes: list[tuple[int, ...]] = []
     picture_steps: list[int] = []
+    plans: list[np.ndarray] = []
+    plan_steps: list[int] = []
+    said: list[float] = []
+    leg = steps = 0
     chunk_at = -settings.every
     terminated = False
     for step in range(settings.max_steps):
         shoot = settings.pictures_every > 0 and step % settings.pictures_every == 0
         observation = env.observe(images=shoot)
-        if step - chunk_at >= settings.every:
+        driven = None if drive is None else drive(env, step, leg, steps)
+        asked = None if drive is None else drive.asked
+        if step - chunk_at >= settings.every or (asked is not None and chunk_at < step):
             chunk, chunk_at = expert.infer(observation), step
             plan = expert.plan
         truth, shown = env.privileged_state(), env.shown()
         assert isinstance(truth, GloveTruth)
         command = chunk.actions[step - chunk_at]
         leg, steps, skill = leg_of(plan[step - chunk_at])
-        driven = None if drive is None else drive(env, step, leg, steps)
+        if asked is not None:
+            plans.append(chunk.actions)
+            plan_steps.append(step)
+            said.append(asked)
         if driven is not None:
             executed = driven
         else:
@@ -195,8 +215,8 @@ def record(
         if result.terminated:
             terminated = True
             break
-    if not terminated:
-        return None
+    if not terminated and drive is None:
+        return None  # where a policy drove, what the expert wanted is worth having all the same
     about = {
         "instance": instance, "split": settings.split, "seed": seed,
         "protocol": settings.protocol, "noise": settings.noise,
@@ -205,6 +225,9 @@ def record(
     }  # fmt: skip
     return {
         **{name: np.asarray(values, dtype=_TYPES[name]) for name, values in rows.items()},
+        "plan_steps": np.asarray(plan_steps, np.int32),
+        "plans": np.asarray(plans, np.float32).reshape(-1, 30, 23),
+        "said": np.asarray(said, np.float32),
         "picture_steps": np.asarray(picture_steps, np.int32),
         "picture_sizes": np.asarray(sizes, np.int32).reshape(-1, 3),
         "pictures": np.frombuffer(b"".join(pictures), np.uint8),
