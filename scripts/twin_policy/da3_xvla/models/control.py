@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from .configuration_xvla import XVLAConfig
 
@@ -68,14 +69,14 @@ class Control(nn.Module):
         self.register_buffer("proprio_std", torch.ones(config.dim_proprio))
         inputs = points * 11 + (config.dim_proprio - 3) + 4 * self.legs + WORDS + ASIDE
         width = config.control_width
-        self.layers = nn.Sequential(
-            nn.Linear(inputs, width),
-            nn.SiLU(),
-            nn.Linear(width, width),
-            nn.SiLU(),
-            nn.Linear(width, width),
-            nn.SiLU(),
+        self.layers = nn.ModuleList(
+            nn.Linear(before, width) for before in (inputs, width, width)
         )
+        # What an offset calls for depends on the leg, so the memory also multiplies.
+        self.gates = nn.ModuleList(nn.Linear(4 * self.legs, width) for _ in range(2))
+        for gate in self.gates:
+            nn.init.zeros_(gate.weight)
+            nn.init.zeros_(gate.bias)
         self.chunk = nn.Linear(width, config.num_actions * config.real_action_dim)
         self.leg = nn.Linear(width, self.legs)
         self.clock = nn.Linear(width, self.legs)
@@ -103,7 +104,11 @@ class Control(nn.Module):
             ],
             dim=-1,
         )
-        hidden = self.layers(features)
+        hidden = features
+        for number, layer in enumerate(self.layers):
+            hidden = functional.silu(layer(hidden))
+            if number < len(self.gates):
+                hidden = hidden * (2.0 * torch.sigmoid(self.gates[number](memory)))
         return Decision(
             chunk=self.chunk(hidden).unflatten(-1, self.chunk_shape),
             leg=self.leg(hidden),
