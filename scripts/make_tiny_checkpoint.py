@@ -226,6 +226,7 @@ def contract_json(contract: EvalContract) -> dict[str, Any]:
         },
         "domain_id": contract.domain_id,
         "language": {"max_length": contract.language_length, "instruction": contract.prompt},
+        "skill_progress": contract.skill_progress,
         "denoising_steps": contract.denoising_steps,
         "dtype": contract.dtype,
         "num_skills": contract.skill_count,

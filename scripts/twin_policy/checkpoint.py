@@ -92,6 +92,7 @@ def save(model: XVLA, folder: Path, note: str) -> None:
     stated = tiny.contract_json(CONTRACT)
     stated["model"] = "twin-v17"
     stated["proprio"]["base_qvel_frame"] = "robot"  # not read by this model
+    stated["skill_progress"] = "previous"
     del stated["denoising_steps"]
     stated["skill_names"] = list(SKILLS)
     _write(folder / "EVAL_CONTRACT.json", stated)

@@ -136,6 +136,14 @@ def _normalised(value: Normalisation | None) -> str:
     return "as it is" if value is None else f"normalised by {value.kind.replace('_', ' and ')}"
 
 
+def skill_progress(sent: EvalContract, trained: float | str | None) -> Words:
+    told = {None: "no progress", "previous": "its own last progress"}
+    ours, theirs = (
+        told.get(value, f"a progress of {value}") for value in (sent.skill_progress, trained)
+    )
+    return f"the model is told {ours}", f"it learnt to be told {theirs}, and may lose its place"
+
+
 # --- what comes back -----------------------------------------------------------------------------
 
 

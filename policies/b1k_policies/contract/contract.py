@@ -99,6 +99,8 @@ class EvalContract(ContractFields):
                     ("action_normalisation", self.action_normalisation, "the action", ACTION_DIM),
                 )
             ),
+            (self.skill_progress == "previous" and self.progress_output == "none",
+             "skill_progress is previous, but progress_output none: there is no progress to send"),
             (self.first_action >= self.chunk_length,
              f"first_action is {self.first_action}, but a chunk ends at row "
              f"{self.chunk_length - 1}"),

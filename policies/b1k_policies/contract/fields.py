@@ -26,6 +26,7 @@ from b1k_policies.contract.codecs import (
     TEXT,
     Codec,
     ContractValueError,
+    PROGRESS,
     NativeCamera,
     choice,
     names,
@@ -267,6 +268,10 @@ class ContractFields:
     prompt: Annotated[str | None, Row(
         "bytes", "open", "Instruction sent, whatever the task; none sends the task's own.",
         optional(TEXT), keys="instruction language_instruction task_instruction language_prompt")]
+    skill_progress: Annotated[float | str | None, Row(
+        "bytes", "open", "Progress that the model is told: none, a number, or previous: its own of "
+        "the inference before, 0 at the start of an episode.", PROGRESS, since=None,
+        wrong=does.skill_progress)]
     denoising_steps: Annotated[int, Row(
         "bytes", "choice", "Integration steps of one inference.", whole(1, 1000),
         keys="num_denoising_steps num_inference_steps inference_steps")]

@@ -63,6 +63,7 @@ V17 = EvalContract(
         "Wash the two dusty boxing gloves from the countertop in the utility room "
         "in the washer until they are no longer covered with dust."
     ),
+    skill_progress=None,
     denoising_steps=10,
     dtype="float32",
     action_mode="auto",

@@ -115,7 +115,7 @@ def build_batch(
     input_ids: torch.Tensor,
     *,
     skill_id: int | None = None,
-    skill_progress: float | None = None,
+    skill_progress: float | Sequence[float] | None = None,
 ) -> Batch:
     """Return the arguments of one call of `generate_actions`, on the CPU.
 
@@ -124,7 +124,8 @@ def build_batch(
         contract: Decides everything.
         input_ids: int64 [B, language_length], the instruction as tokens.
         skill_id: Skill forced on the model; None lets its classifier decide.
-        skill_progress: Progress within the skill, in [0, 1], forced on the model; None for none.
+        skill_progress: Progress in [0, 1] that the model is told, one for all or one each; None
+            for none.
 
     Returns:
         input_ids int64 [B, L]; image_input float32 [B, V, 3, S, S]; image_mask bool [B, V], all
@@ -160,5 +161,6 @@ def build_batch(
     if skill_id is not None:
         batch["skill_id"] = torch.full((count,), skill_id, dtype=torch.int64)
     if skill_progress is not None:
-        batch["skill_progress"] = torch.full((count,), skill_progress, dtype=torch.float32)
+        told = np.broadcast_to(np.asarray(skill_progress, dtype=np.float32), count)
+        batch["skill_progress"] = torch.from_numpy(told.copy())
     return batch

@@ -131,6 +131,7 @@ class XVLAPolicy(Policy):
         self._ids: dict[str, torch.Tensor] = {}
         self._episode: EpisodeInfo | None = None
         self._inference = 0
+        self._progress: float | None = None
         self.prompt = contract.prompt
         self.resize = Resizing(
             size=contract.image_size,
@@ -164,6 +165,7 @@ class XVLAPolicy(Policy):
         """Start an episode: its instruction, and the first of its inferences."""
         self._episode = episode
         self._inference = 0
+        self._progress = None
 
     def infer(self, observation: Observation) -> ActionChunk:
         """The next chunk; equal for equal episode, inference number and observation.
@@ -176,8 +178,15 @@ class XVLAPolicy(Policy):
             raise RuntimeError("infer before reset")
         seed = inference_seed(self._episode.seed, self._inference)
         self._inference += 1
-        query = Query(observation=observation, instruction=self._episode.instruction, seed=seed)
-        return self.infer_batch([query])[0]
+        query = Query(
+            observation=observation,
+            instruction=self._episode.instruction,
+            seed=seed,
+            progress=self._progress,
+        )
+        chunk = self.infer_batch([query])[0]
+        self._progress = chunk.progress
+        return chunk
 
     def infer_batch(self, queries: Sequence[Query]) -> list[ActionChunk]:
         """Chunks for observations of several episodes, in one call of the model.
@@ -270,8 +279,17 @@ class XVLAPolicy(Policy):
             self.contract,
             torch.cat([self._ids[instruction] for instruction in instructions]),
             skill_id=self.request.skill_id,
-            skill_progress=self.request.skill_progress,
+            skill_progress=self._told(queries),
         )
+
+    def _told(self, queries: Sequence[Query]) -> float | Sequence[float] | None:
+        """Return the progress that the model is told: the forced one, else the contract's."""
+        if self.request.skill_progress is not None:
+            return self.request.skill_progress
+        told = self.contract.skill_progress
+        if told == "previous":
+            return [query.progress or 0.0 for query in queries]
+        return told
 
     def predict(
         self, batch: Batch, seeds: Sequence[int], *, steps: int | None = None

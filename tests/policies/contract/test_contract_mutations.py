@@ -128,6 +128,7 @@ MUTATIONS: Mapping[str, Mutation] = {
 EXEMPT: Mapping[str, str] = {
     "geometry_size": "inside the model; compared with config.json when the contract is found",
     "prompt": "becomes input_ids in the tokenizer, before a batch is built",
+    "skill_progress": "given to build_batch by the policy, which knows what was said before",
     "denoising_steps": "an argument of generate_actions beside the batch, free to choose",
     "dtype": "of the weights and of autocast, free to choose; the batch is float32 on the CPU",
     "action_mode": "compared with config.json when the contract is found",
@@ -142,6 +143,7 @@ FREE = ("denoising_steps", "dtype")
 OTHERWISE: Mapping[str, Any] = {
     "geometry_size": 336,
     "prompt": "Fold the towels.",
+    "skill_progress": "previous",
     "denoising_steps": 5,
     "dtype": "bfloat16",
     "action_mode": "ee6d",

@@ -273,6 +273,28 @@ def test_forced_skill_and_progress_reach_the_model(spoilt):
     assert (described["forced_skill_id"], described["forced_skill_progress"]) == (other, 0.25)
 
 
+def test_a_model_is_told_its_own_progress_of_the_inference_before(spoilt):
+    spoilt.unsaid("EVAL_CONTRACT.json", "skill_progress")
+    spoilt.begins("self.told = None if skill_progress is None else skill_progress.tolist()")
+    policy = spoilt.policy(settings=("skill_progress=previous",))
+    policy.reset(EPISODE)
+    first = policy.infer(SEEN)
+    assert policy.model.model.told == [0.0]
+    policy.infer(SEEN)
+    assert policy.model.model.told == [np.float32(first.progress)]
+    policy.reset(EPISODE)
+    assert np.array_equal(policy.infer(SEEN).actions, first.actions)
+    # In a batch each query has its own.
+    queries = [
+        Query(observation=SEEN, instruction="wash", seed=0, progress=p) for p in (None, 0.25)
+    ]
+    policy.infer_batch(queries)
+    assert policy.model.model.told == [0.0, 0.25]
+    fixed = spoilt.policy(settings=("skill_progress=0.5",))
+    fixed.infer_batch(queries)
+    assert fixed.model.model.told == [0.5, 0.5]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "weights", "pictures"),

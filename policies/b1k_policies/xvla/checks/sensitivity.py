@@ -117,6 +117,10 @@ def _variants(batch: Batch, other_ids: torch.Tensor, contract: EvalContract) -> 
     proprio[:, seen] += 0.5
     if seen:
         variants["the proprio"] = {**batch, "proprio": proprio}
+    if contract.skill_progress is not None:
+        variants["the progress that it is told"] = {
+            **batch, "skill_progress": (batch["skill_progress"] + 0.5) % 1.0
+        }  # fmt: skip
     if not other_ids.equal(batch["input_ids"]):
         variants["the instruction"] = {**batch, "input_ids": other_ids}
     if "extrinsics" in batch:

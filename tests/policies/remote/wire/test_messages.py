@@ -418,8 +418,11 @@ def test_a_reset_is_known_by_its_key_alone():
 
 
 def test_what_a_reset_tells_comes_back():
-    told = Announcement(seed=1, instance=-1, rollout=0, inference=3, step=30)
-    assert read_reset(unpack(pack(reset_message(told)))) == told
+    for progress in (None, 0.25):
+        told = Announcement(
+            seed=1, instance=-1, rollout=0, inference=3, step=30, progress=progress
+        )
+        assert read_reset(unpack(pack(reset_message(told)))) == told
     assert read_reset({"reset": True}) is None
 
 
@@ -430,6 +433,17 @@ def test_what_a_reset_tells_comes_back():
         ([1], "must be a map of seed"),
         ({"seed": 1, "instance": 0, "rollout": 0, "inference": 0, "step": 0.0}, "step must be a"),
         ({"seed": 2**60, "instance": 0, "rollout": 0, "inference": 0, "step": 0}, "seed must be a"),
+        (
+            {
+                "seed": 1,
+                "instance": 0,
+                "rollout": 0,
+                "inference": 0,
+                "step": 0,
+                "progress": 1.5,
+            },
+            "progress must lie in",
+        ),
         ({"seed": -2, "instance": 0, "rollout": 0, "inference": 0, "step": 0}, "seed must be a"),
     ],
 )
