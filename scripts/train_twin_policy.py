@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train a small policy of task 31 in the twin, and save it as a checkpoint folder.
 
-    python scripts/train_twin_policy.py control DATA OUT --minutes 10
+python scripts/train_twin_policy.py control DATA OUT --minutes 10
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import torch
 from twin_policy.checkpoint import hand_in_camera, save
 from twin_policy.data import load_demos, load_snapshots
 from twin_policy.training import Session, adopt, error_bank, train_control, train_eyes
-
 
 _PARTS = (
     ("control", "words", "aside", "skill_classifier", "progress_head"),

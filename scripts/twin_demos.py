@@ -20,7 +20,6 @@ from twin_policy.closed_loop import Pilot, TakingTurns
 from twin_policy.demos import DemoSettings, make_env, name_of, record, write
 
 
-
 def _work(
     folder: Path, settings: DemoSettings, instances: list[int], seed: int, policy: str, oracle: bool
 ) -> None:

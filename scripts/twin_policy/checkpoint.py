@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from b1k_envs.mujoco_twin.engine import mujoco
+from b1k_envs.mujoco_twin.model import build_model
 from b1k_envs.mujoco_twin.robot.body import EEF_SITE
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.scene import SCENE
-from b1k_envs.mujoco_twin.model import build_model
 from b1k_policies.xvla.silence import quietly
 from b1k_policies.xvla.tokenizer import Tokenizer
 from twin_policy.da3_xvla.models.configuration_xvla import XVLAConfig
@@ -28,7 +28,7 @@ CODE = Path(__file__).parent / "da3_xvla"
 
 
 def hand_in_camera() -> np.ndarray:
-    """The left hand's tool centre in its camera's frame, float64 [3] [m]: the same in any posture."""
+    """The left hand's tool centre in its camera's frame, float64 [3] [m], in any posture."""
     model = build_model(SCENE)
     data = mujoco.MjData(model)
     mujoco.mj_forward(model, data)

@@ -47,9 +47,7 @@ class Pilot:
                 chunk = saturated(decision.chunk)
                 logit = model.report(decision)
             else:
-                batch = build_batch(
-                    [observation], CONTRACT, self.ids, skill_progress=self.progress
-                )
+                batch = build_batch([observation], CONTRACT, self.ids, skill_progress=self.progress)
                 said: list[torch.Tensor] = []
                 handle = model.progress_head.register_forward_hook(
                     lambda _m, _i, output: said.append(output)
@@ -71,7 +69,6 @@ class Pilot:
         poses = [observation.camera_to_base[v] for v in ("head", "left_wrist", "right_wrist")]
         extrinsics = np.stack(poses)[None].astype(np.float32)
         seen = in_view(points, extrinsics[:, :2, :3], FOCAL).any(axis=1)
-        count = points.shape[1]
         return Situation(
             points=torch.from_numpy(np.where(seen[..., None], points, 0.0).astype(np.float32)),
             scale=torch.from_numpy(np.where(seen, 0.002, 0.8).astype(np.float32)),
@@ -176,5 +173,7 @@ def words(outcomes: Sequence[Outcome]) -> str:
     names = ("washer_opened", "glove_1_picked_up", "glove_1_in_washer", "glove_2_picked_up",
              "glove_2_in_washer", "washer_closed", "washer_turned_on")  # fmt: skip
     funnel = " ".join(str(sum(n in o.reached for o in outcomes)) for n in names)
-    last = " ".join(f"{o.instance}:{'ok' if o.success else f'{o.leg:.1f}'}@{o.steps}" for o in outcomes)
+    last = " ".join(
+        f"{o.instance}:{'ok' if o.success else f'{o.leg:.1f}'}@{o.steps}" for o in outcomes
+    )
     return f"{done} of {len(outcomes)}; opened/1 up/1 in/2 up/2 in/closed/on {funnel}; {last}"

@@ -237,7 +237,9 @@ class Snapshots:
 def load_snapshots(files: Sequence[Path]) -> Snapshots:
     """Read files of snapshots."""
     pictures: list[tuple[bytes, bytes]] = []
-    columns: dict[str, list[np.ndarray]] = {n: [] for n in ("places", "cameras", "proprio", "leg", "steps")}
+    columns: dict[str, list[np.ndarray]] = {
+        n: [] for n in ("places", "cameras", "proprio", "leg", "steps")
+    }
     for path in files:
         with np.load(path) as file:
             coded = [
@@ -271,7 +273,9 @@ def normalised(pictures: np.ndarray) -> torch.Tensor:
     return ((torch.from_numpy(pictures).float().div_(255) - _MEAN) / _STD).movedim(-1, -3)
 
 
-def draw_sights(snapshots: Snapshots, at: np.ndarray, rng: np.random.Generator | None) -> SightBatch:
+def draw_sights(
+    snapshots: Snapshots, at: np.ndarray, rng: np.random.Generator | None
+) -> SightBatch:
     """A batch of pictures with the places in them; with an `rng` the light varies."""
     pictures = np.stack([decode(snapshots.pictures[i]) for i in at])
     tensor = normalised(pictures)

@@ -44,5 +44,7 @@ def encode_views(pictures: Mapping[View, UInt8Array]) -> list[bytes]:
 
 def decode(coded: Sequence[Any]) -> UInt8Array:
     """JPEGs as uint8 [n, 224, 224, 3] RGB."""
-    pictures = [cv2.imdecode(np.frombuffer(c, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1] for c in coded]
+    pictures = [
+        cv2.imdecode(np.frombuffer(c, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1] for c in coded
+    ]
     return np.stack(pictures) if pictures else np.empty((0, SIZE, SIZE, 3), np.uint8)

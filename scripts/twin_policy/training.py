@@ -222,9 +222,7 @@ def sight_losses(places: Places, sights: list[Sight], batch: SightBatch) -> dict
     total = torch.zeros(())
     for view, (name, sight) in enumerate(zip(("head", "wrist"), sights, strict=True)):
         pose, k, seen = batch.poses[:, view], K[view], batch.seen[:, view]
-        local = torch.einsum(
-            "bji,bpj->bpi", pose[:, :3, :3], batch.points - pose[:, None, :3, 3]
-        )
+        local = torch.einsum("bji,bpj->bpi", pose[:, :3, :3], batch.points - pose[:, None, :3, 3])
         depth = (-local[..., 2]).clamp(min=0.03)
         pixel = torch.stack([local[..., 0], -local[..., 1]], dim=-1) / depth[..., None]
         pixel = pixel * k[0, 0] + k[0, 2]
@@ -274,7 +272,7 @@ _GROUPS = {
 
 @torch.inference_mode()
 def held_out(model: XVLA, snapshots: Snapshots) -> str:
-    """Errors on snapshots that were not learnt from: median and p90 [cm] by leg, for a few points."""
+    """Errors on snapshots that were not learnt from: median and p90 [cm] by leg and point."""
     model.eval()
     errors, scales, heads, wrists, seens = [], [], [], [], []
     for first in range(0, len(snapshots.leg), 32):
@@ -300,7 +298,8 @@ def held_out(model: XVLA, snapshots: Snapshots) -> str:
             by_eye = []
             for view, one in enumerate((head, wrist)):
                 visible = rows & seen[:, view, point]
-                by_eye.append(f"{np.median(one[visible, point]):.1f}" if visible.sum() > 3 else "-")
+                some = visible.sum() > 3
+                by_eye.append(f"{np.median(one[visible, point]):.1f}" if some else "-")
             both = rows & seen[:, :, point].any(axis=1)
             if both.sum() < 4:
                 continue
@@ -314,7 +313,9 @@ def held_out(model: XVLA, snapshots: Snapshots) -> str:
 
 
 @torch.inference_mode()
-def error_bank(model: XVLA, snapshots: Snapshots, count: int, rng: np.random.Generator) -> ErrorBank:
+def error_bank(
+    model: XVLA, snapshots: Snapshots, count: int, rng: np.random.Generator
+) -> ErrorBank:
     """What the eyes get wrong, for the control network to be trained with."""
     model.eval()
     chosen = rng.choice(len(snapshots.leg), min(count, len(snapshots.leg)), replace=False)

@@ -14,7 +14,6 @@ import pytest
 
 from b1k_envs import r1pro
 from b1k_envs.errors import EnvError
-from b1k_envs.mujoco_twin.instances import make_instance
 from b1k_envs.mujoco_twin.rendering import video_rig
 from b1k_envs.mujoco_twin.rendering.video_rig import VideoRig
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.scene import SCENE
@@ -33,7 +32,6 @@ def rig():
 @pytest.fixture
 def ticket(rig, twin_2026):
     """Makes a ticket of the twin's present state from a rig of the test's own."""
-    instance = make_instance(SCENE, "public-test", 0)
     return lambda: rig.ticket(twin_2026.shown())
 
 

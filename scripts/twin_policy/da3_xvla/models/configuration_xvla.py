@@ -1,4 +1,4 @@
-# ruff: noqa: TID253 - a checkpoint's own code, which nothing of this project imports by itself
+
 """Configuration of the model; the interface's keys as on the model card, the widths its own."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: TID253
 """From places and the body's posture to a chunk of actions, and to where on the task one is."""
 
 from __future__ import annotations
@@ -69,9 +68,7 @@ class Control(nn.Module):
         self.register_buffer("proprio_std", torch.ones(config.dim_proprio))
         inputs = points * 11 + (config.dim_proprio - 3) + 4 * self.legs + WORDS + ASIDE
         width = config.control_width
-        self.layers = nn.ModuleList(
-            nn.Linear(before, width) for before in (inputs, width, width)
-        )
+        self.layers = nn.ModuleList(nn.Linear(before, width) for before in (inputs, width, width))
         # What an offset calls for depends on the leg, so the memory also multiplies.
         self.gates = nn.ModuleList(nn.Linear(4 * self.legs, width) for _ in range(2))
         for gate in self.gates:

@@ -1,4 +1,3 @@
-# ruff: noqa: TID253
 """The model: a batch as the card of v17 describes it, to a chunk of actions.
 
 Two eyes find eleven places in the base frame, through K and the cameras' poses; a perceptron turns
@@ -35,7 +34,8 @@ class XVLA(PreTrainedModel):
         self.control = Control(config)
         self.skill_classifier = nn.Linear(config.control_width, config.num_skills)
         head = nn.Linear(1, 1)
-        self.progress_head = nn.Sequential(head, nn.Sigmoid()) if config.progress_head_sigmoid else head
+        sigmoid = config.progress_head_sigmoid
+        self.progress_head = nn.Sequential(head, nn.Sigmoid()) if sigmoid else head
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -129,8 +129,9 @@ class XVLA(PreTrainedModel):
         return self.words(input_ids).mean(dim=1)
 
     def third(self, picture: torch.Tensor) -> torch.Tensor:
-        """The right wrist's picture as a few numbers: a glance, since the right arm does nothing."""
-        return 0.1 * torch.tanh(self.aside(functional.adaptive_avg_pool2d(picture, _ASIDE_CELLS).flatten(1)))
+        """The right wrist's picture as a few numbers: a glance, for that arm does nothing."""
+        small = functional.adaptive_avg_pool2d(picture, _ASIDE_CELLS).flatten(1)
+        return 0.1 * torch.tanh(self.aside(small))
 
     def report(self, decision: Decision) -> torch.Tensor:
         """Ask both heads, and return the logit of the progress, float32 [B]."""

@@ -1,4 +1,3 @@
-# ruff: noqa: TID253
 """From pictures, poses and K to places in the base frame, with a scale of error each."""
 
 from __future__ import annotations
@@ -197,9 +196,7 @@ class Places(NamedTuple):
     scale: torch.Tensor
 
 
-def fuse(
-    sights: list[Sight], poses: list[torch.Tensor], intrinsics: list[torch.Tensor]
-) -> Places:
+def fuse(sights: list[Sight], poses: list[torch.Tensor], intrinsics: list[torch.Tensor]) -> Places:
     """Weigh what the cameras say, by how sure each is across and along its ray."""
     information = rest = None
     for sight, pose, k in zip(sights, poses, intrinsics, strict=True):

@@ -419,9 +419,7 @@ def test_a_reset_is_known_by_its_key_alone():
 
 def test_what_a_reset_tells_comes_back():
     for progress in (None, 0.25):
-        told = Announcement(
-            seed=1, instance=-1, rollout=0, inference=3, step=30, progress=progress
-        )
+        told = Announcement(seed=1, instance=-1, rollout=0, inference=3, step=30, progress=progress)
         assert read_reset(unpack(pack(reset_message(told)))) == told
     assert read_reset({"reset": True}) is None
 
