@@ -140,7 +140,7 @@ def previous_progress(demos: Demos, at: np.ndarray, rng: np.random.Generator) ->
     known = before >= demos.first[at]
     said = demos.progress[np.maximum(before, demos.first[at])] * LEGS
     kind = rng.random(count)
-    size = np.select([kind < 0.3, kind < 0.78, kind < 0.95], [0.05, 0.3, 1.5], 5.0)
+    size = np.select([kind < 0.6, kind < 0.88], [0.05, 0.25], 1.5)
     said = said + rng.normal(0.0, size)
     # Now and then anything: what the pictures say has to win against a memory gone astray.
     lost = rng.random(count) < 0.05
