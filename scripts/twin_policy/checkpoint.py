@@ -22,7 +22,7 @@ from twin_policy.da3_xvla.models.configuration_xvla import XVLAConfig
 from twin_policy.da3_xvla.models.modeling_xvla import XVLA
 from twin_policy.demos import CONTRACT, TASK
 from twin_policy.legs import LEGS, SECOND_GLOVE_FROM, SKILLS
-from twin_policy.points import HEIGHTS
+from twin_policy.points import HEIGHTS, ROOM
 
 CODE = Path(__file__).parent / "da3_xvla"
 
@@ -60,6 +60,7 @@ def configuration(vocabulary: int) -> dict[str, Any]:
         "legs": LEGS,
         "second_from": SECOND_GLOVE_FROM,
         "heights": list(HEIGHTS),
+        "room": [None if place is None else list(place) for place in ROOM],
         "hand": [round(float(x), 6) for x in hand_in_camera()],
     }
 

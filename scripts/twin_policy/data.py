@@ -182,9 +182,9 @@ def draw_control(
     second = (progress * LEGS >= SECOND_GLOVE_FROM).astype(np.int64)
     points, seen = demos.points[at, second], demos.seen[at, second]
     far = np.linalg.norm(points - demos.hand[at][:, None], axis=-1)
-    # From half a millimetre to two centimetres near the hand, and more far away.
-    size = np.exp(rng.uniform(np.log(0.0005), np.log(0.02), (count, 1)))
-    size = size * np.exp(rng.normal(0.0, 0.4, far.shape)) * (1.0 + 2.0 * far)
+    # From a third of a millimetre to 1.5 cm near the hand, and more far away.
+    size = np.exp(rng.uniform(np.log(0.0003), np.log(0.015), (count, 1)))
+    size = size * np.exp(rng.normal(0.0, 0.4, far.shape)) * (1.0 + far)
     lost = ~seen & (rng.random(far.shape) < 0.7)
     lost |= rng.random(far.shape) < 0.01
     scale = np.where(lost, rng.uniform(0.3, 1.4, far.shape), size + 0.001)

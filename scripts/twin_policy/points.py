@@ -28,6 +28,21 @@ _FIXED: tuple[tuple[int, tuple[float, float, float]], ...] = (
     (_WASHER, (-_HALF[0], _HALF[1], _HALF[2])),
     (_COUNTER, (layout.COUNTER_HALF[0], -layout.COUNTER_HALF[1], _TOP)),
 )
+_WX, _WY, _ = layout.WASHER_POS
+ROOM: tuple[tuple[float, float, float] | None, ...] = (
+    *(None,) * 5,
+    (_WX + layout.HINGE[0], _WY + layout.HINGE[1], 0.01),
+    (_WX + layout.DRUM_X[0], _WY, 0.01),
+    (_WX + layout.BUTTON[0] + layout.BUTTON_FACE[0], _WY + layout.BUTTON[1], 0.01),
+    None,
+    (_WX - _HALF[0], _WY + _HALF[1], 0.01),
+    (
+        layout.COUNTER_POS[0] + layout.COUNTER_HALF[0],
+        layout.COUNTER_POS[1] - layout.COUNTER_HALF[1],
+        0.08,  # an instance shifts washer and counter apart
+    ),
+)
+"""Nominal x and y in the room of the points that never move, and how far off they may be [m]."""
 HEIGHTS = (
     0.949, 0.965, 0.949, 0.965, 0.45, 0.45, 0.45, 0.83, 0.45, 0.92, _TOP,
 )  # fmt: skip

@@ -1,4 +1,3 @@
-
 """Configuration of the model; the interface's keys as on the model card, the widths its own."""
 
 from __future__ import annotations
@@ -26,6 +25,8 @@ class XVLAConfig(PretrainedConfig):
         legs: Legs of the task, into which [0, 1] of the progress is divided evenly.
         second_from: From this leg on the second glove is the active one.
         heights: Nominal height of each point [m]; their number is that of the points.
+        room: For each point that never moves x and y in the room and how far off that may be [m];
+            None for those that move.
         hand: Tool centre of the left hand in its camera's frame [m].
         control_width: Width of the control network.
         eye_widths: Channels of an eye at 56, 28, 14 and 7 cells.
@@ -50,6 +51,7 @@ class XVLAConfig(PretrainedConfig):
         legs: int = 44,
         second_from: int = 21,
         heights: tuple[float, ...] = (0.9,) * 11,
+        room: tuple[tuple[float, float, float] | None, ...] = (None,) * 11,
         hand: tuple[float, float, float] = (0.0, 0.0, -0.1),
         control_width: int = 512,
         eye_widths: tuple[int, ...] = (16, 40, 72, 96),
@@ -72,6 +74,7 @@ class XVLAConfig(PretrainedConfig):
         self.legs = legs
         self.second_from = second_from
         self.heights = tuple(heights)
+        self.room = tuple(room)
         self.hand = tuple(hand)
         self.control_width = control_width
         self.eye_widths = tuple(eye_widths)

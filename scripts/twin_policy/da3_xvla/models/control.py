@@ -57,8 +57,18 @@ class Decision(NamedTuple):
     hidden: torch.Tensor
 
 
+POSE = 17
+"""Numbers that `Control.pose` makes."""
+CUFF, FIST, HANDLE, HINGE = 0, 1, 4, 5
+"""Indices of points."""
+
+
 class Control(nn.Module):
-    """A perceptron. Its inputs are offsets from the hand, each at three scales."""
+    """A perceptron. Its inputs are offsets from the hand, each at three scales, and headings.
+
+    A heading is a small difference of far places, which a perceptron learns slowly; so the robot's
+    own pose in the room is fitted to all points that never move, each as sure as it is.
+    """
 
     def __init__(self, config: XVLAConfig) -> None:
         super().__init__()
@@ -66,7 +76,9 @@ class Control(nn.Module):
         self.chunk_shape = (config.num_actions, config.real_action_dim)
         self.register_buffer("proprio_mean", torch.zeros(config.dim_proprio))
         self.register_buffer("proprio_std", torch.ones(config.dim_proprio))
-        inputs = points * 11 + (config.dim_proprio - 3) + 4 * self.legs + WORDS + ASIDE
+        self.register_buffer("fixed", torch.tensor([float(p is not None) for p in config.room]))
+        self.register_buffer("room", torch.tensor([p or (0.0, 0.0, 1.0) for p in config.room]))
+        inputs = POSE + points * 11 + (config.dim_proprio - 3) + 4 * self.legs + WORDS + ASIDE
         width = config.control_width
         self.layers = nn.ModuleList(nn.Linear(before, width) for before in (inputs, width, width))
         # What an offset calls for depends on the leg, so the memory also multiplies.
@@ -98,6 +110,7 @@ class Control(nn.Module):
                 memory,
                 situation.words,
                 situation.aside,
+                self.pose(situation),
             ],
             dim=-1,
         )
@@ -111,6 +124,33 @@ class Control(nn.Module):
             leg=self.leg(hidden),
             clock=torch.sigmoid(self.clock(hidden)),
             hidden=hidden,
+        )
+
+    def pose(self, situation: Situation) -> torch.Tensor:
+        """Where the robot and its hand are in the room, and how door and glove are turned."""
+        seen = situation.points[..., :2]
+        room, slack = self.room[:, :2], self.room[:, 2]
+        weight = (self.fixed / (situation.scale**2 + slack**2))[..., None]
+        total = weight.sum(dim=1).clamp(min=1e-3)
+        middle, there = (weight * seen).sum(dim=1) / total, (weight * room).sum(dim=1) / total
+        a, b = seen - middle[:, None], room - there[:, None]
+        along = (weight[..., 0] * (a * b).sum(dim=-1)).sum(dim=1)
+        across = (weight[..., 0] * (b[..., 0] * a[..., 1] - b[..., 1] * a[..., 0])).sum(dim=1)
+        length = (along**2 + across**2).sqrt().clamp(min=1e-6)
+        cos, sin = along / length, across / length  # of the room's turn against the base
+
+        def in_room(vector: torch.Tensor) -> torch.Tensor:
+            x, y = vector[:, 0], vector[:, 1]
+            return torch.stack([cos * x + sin * y, cos * y - sin * x], dim=-1)
+
+        base = there - in_room(middle)
+        hand = base + in_room(situation.hand[:, :2])
+        door = in_room(seen[:, HANDLE] - seen[:, HINGE]) / 0.42
+        glove = (seen[:, FIST] - seen[:, CUFF]) / 0.14
+        steep = [cos, sin, torch.tanh(sin / 0.2), torch.tanh(sin / 0.05), total[:, 0].log() * 0.1]
+        steep += [torch.tanh(glove[:, 1] / 0.2), torch.tanh(door[:, 0] / 0.2)]
+        return torch.cat(
+            [torch.stack(steep, dim=-1), base, hand, torch.tanh(hand / 0.3), door, glove], dim=-1
         )
 
     def progress(self, decision: Decision) -> torch.Tensor:
