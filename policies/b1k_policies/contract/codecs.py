@@ -259,7 +259,12 @@ def _decode_bool_mask(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - judged h
     return tuple(merged)
 
 
-BOOL_MASK = Codec(_decode_bool_mask, "[RUN, ...]", _split, list)
+BOOL_MASK = Codec(
+    _decode_bool_mask,
+    "[RUN, ...]",
+    lambda text: _split(text if "," in text else ",".join(text.split())),  # as docs write it, too
+    list,
+)
 
 
 def _decode_columns(value: Any) -> tuple[int, ...]:  # noqa: ANN401 - judged here

@@ -529,6 +529,8 @@ SETTINGS = [
     ("image_mean=[0.5, 0.5, 0]", ("image_mean", (0.5, 0.5, 0.0))),
     ("view_order= right_wrist, left_wrist", ("view_order", ("right_wrist", "left_wrist"))),
     ("delta_spec=-3,3,-1,7,-1,7,-1", ("delta_spec", (-3, 3, -1, 7, -1, 7, -1))),
+    ("delta_spec=-3 3 -17", ("delta_spec", (-3, 3, -17))),
+    ("delta_spec=-23", ("delta_spec", (-23,))),
     ("prompt=none", ("prompt", None)),
     ("prompt=Open the washer=now", ("prompt", "Open the washer=now")),
     ("skill_names=none", ("skill_names", None)),
