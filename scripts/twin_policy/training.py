@@ -182,9 +182,9 @@ def train_control(
                   *model.words.parameters()]  # fmt: skip
     rng = session.rng
     env = make_env(DemoSettings())
-    # Each leg counts by the root of the time it takes.
+    # Each leg counts, and not only by the time it takes.
     counts = np.bincount(demos.leg[demos.usable], minlength=model.config.legs)
-    chance = 1.0 / np.sqrt(counts[demos.leg[demos.usable]])
+    chance = counts[demos.leg[demos.usable]] ** -0.7
     chance = np.cumsum(chance / chance.sum())
 
     def step(_share: float) -> dict[str, Any]:

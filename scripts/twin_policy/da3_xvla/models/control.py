@@ -57,7 +57,7 @@ class Decision(NamedTuple):
     hidden: torch.Tensor
 
 
-POSE = 17
+POSE = 37
 """Numbers that `Control.pose` makes."""
 CUFF, FIST, HANDLE, HINGE = 0, 1, 4, 5
 """Indices of points."""
@@ -149,9 +149,22 @@ class Control(nn.Module):
         glove = (seen[:, FIST] - seen[:, CUFF]) / 0.14
         steep = [cos, sin, torch.tanh(sin / 0.2), torch.tanh(sin / 0.05), total[:, 0].log() * 0.1]
         steep += [torch.tanh(glove[:, 1] / 0.2), torch.tanh(door[:, 0] / 0.2)]
+        # Waves of an angle, so that a threshold anywhere on it is easily found.
+        turns = [torch.atan2(y, x) for y, x in ((sin, cos), door.unbind(-1)[::-1],
+                                                glove.unbind(-1)[::-1])]  # fmt: skip
+        waves = [
+            wave(octave * turn)
+            for turn, octaves in zip(turns, ((2, 4, 8), (1, 2, 4, 8), (1, 2, 4)), strict=True)
+            for octave in octaves
+            for wave in (torch.sin, torch.cos)
+        ]
         return torch.cat(
-            [torch.stack(steep, dim=-1), base, hand, torch.tanh(hand / 0.3), door, glove], dim=-1
-        )
+            [
+                torch.stack(steep, dim=-1), base, hand, torch.tanh(hand / 0.3), door, glove,
+                torch.stack(waves, dim=-1),
+            ],
+            dim=-1,
+        )  # fmt: skip
 
     def progress(self, decision: Decision) -> torch.Tensor:
         """The likeliest leg and its clock as one number in (0, 1), float32 [B]."""
