@@ -364,6 +364,6 @@ def train_eyes(
         if len(files) * 250 > len(snapshots.leg):
             snapshots, order = load_snapshots(files), np.empty(0, np.int64)
 
-    session.run("eyes", parameters, seconds, step, rate=1.5e-3, every=every, report=report)
+    session.run("eyes", parameters, seconds, step, rate=8e-4, every=every, report=report)
     if env is not None:
         env.close()

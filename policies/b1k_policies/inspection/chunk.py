@@ -18,6 +18,7 @@ from b1k_envs.r1pro import (
     BASE_VELOCITY_LIMIT,
     CONTROL_HZ,
     FINGER_TRAVEL,
+    GRIPPER_OPEN,
     PROPRIO_LAYOUTS,
     TRUNK_JOINTS,
     hold_action,
@@ -30,6 +31,8 @@ from b1k_policies.inspection.findings import Notice
 
 _LIMIT_MARGIN = 0.01
 """How far beyond a limit a command may be before it is reported [rad, or part of the range]."""
+_MEANT_OPEN = 0.8
+"""Gripper commands from this up are meant to open; a regression's are a little below 1."""
 _LEAD_STEPS = 5
 """Control steps that a first target may be ahead: a joint lags its command by a few of them."""
 
@@ -194,7 +197,21 @@ def chunk_findings(chunk: ChunkFacts) -> Iterator[Notice]:
             text=f"{column_name(column)} is commanded to {executed[row, column]:.2f} at row "
             f"{row + chunk.skipped}, its limits are {low:.2f} and {high:.2f}{others}",
         )
+    yield from _nearly_open(executed)
     yield from _jumps(chunk)
+
+
+def _nearly_open(executed: Float32Array) -> Iterator[Notice]:
+    """Yield a finding for each gripper that is opened and never quite."""
+    for arm in ARMS:
+        highest = float(executed[:, ACTION_SLICES[f"gripper_{arm}"]].max())
+        if _MEANT_OPEN <= highest < GRIPPER_OPEN:
+            yield Notice(
+                level="doubt",
+                field="chunk",
+                text=f"gripper_{arm} is commanded to {highest:.4g} at most: {GRIPPER_OPEN:g} alone "
+                "releases what is held (gripper_threshold makes it so)",
+            )
 
 
 def _jumps(chunk: ChunkFacts) -> Iterator[Notice]:

@@ -49,6 +49,16 @@ def test_a_command_beyond_a_limit_is_a_doubt_with_row_and_joint(at_rest, column,
     assert text in findings[0].text
 
 
+@pytest.mark.parametrize(("command", "found"), [(0.98, 1), (1.0, 0), (0.3, 0)])
+def test_a_gripper_that_is_never_quite_opened_is_a_doubt(at_rest, command, found):
+    actions = np.zeros((30, 23), np.float32)
+    actions[:, 3:6] = 1.025, -1.45, -0.47
+    actions[7, 14] = command
+    findings = [f.text for f in chunk_findings(chunk_facts(actions, at_rest, V17))]
+    assert len(findings) == found
+    assert not found or findings[0].startswith("gripper_left is commanded to 0.98 at most: 1 alone")
+
+
 def test_rows_that_are_not_executed_are_not_judged(at_rest):
     actions = np.zeros((30, 23), np.float32)
     actions[:, 3:6] = 1.025, -1.45, -0.47
