@@ -30,8 +30,14 @@ def main() -> None:
     parser.add_argument("--every", type=float, default=2.0, help="minutes between reports")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--instances", default="100-104", help="of train, to fly")
-    parser.add_argument("--adopt", type=Path, nargs="*", default=[], metavar="SESSION",
-                        help="take control from the first session, eyes from the second")  # fmt: skip
+    parser.add_argument(
+        "--adopt",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="SESSION",
+        help="take control from the first session, eyes from the second",
+    )
     parser.add_argument("--bank", type=int, default=4000, help="snapshots for the eyes' errors")
     arguments = parser.parse_args()
     torch.set_num_threads(1)

@@ -146,19 +146,15 @@ def real(low: float, high: float) -> Codec:
     return Codec(decode, "NUMBER")
 
 
-def _decode_progress(value: Any) -> float | str | None:  # noqa: ANN401 - judged here
-    if value is None or value == "previous":
-        return None if value is None else "previous"
+def _decode_progress(value: Any) -> float | str:  # noqa: ANN401 - judged here
+    if value == "previous":
+        return "previous"
     if not is_number(value) or not 0.0 <= value <= 1.0:
         raise ValueError(f"expects none, a number from 0 to 1, or previous, got {value!r}")
     return float(value)
 
 
-PROGRESS = Codec(
-    _decode_progress,
-    'null | NUMBER | "previous"',
-    lambda text: None if text.lower() in ("none", "null") else _json_or_raw(text),
-)
+PROGRESS = optional(Codec(_decode_progress, 'NUMBER | "previous"'))
 
 
 def _decode_flag(value: Any) -> bool:  # noqa: ANN401 - judged here

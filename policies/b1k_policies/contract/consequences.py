@@ -137,7 +137,10 @@ def _normalised(value: Normalisation | None) -> str:
 
 
 def skill_progress(sent: EvalContract, trained: float | str | None) -> Words:
-    told = {None: "no progress", "previous": "its own last progress"}
+    told: dict[float | str | None, str] = {
+        None: "no progress",
+        "previous": "its own last progress",
+    }
     ours, theirs = (
         told.get(value, f"a progress of {value}") for value in (sent.skill_progress, trained)
     )

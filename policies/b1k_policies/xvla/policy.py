@@ -287,7 +287,7 @@ class XVLAPolicy(Policy):
         if self.request.skill_progress is not None:
             return self.request.skill_progress
         told = self.contract.skill_progress
-        if told == "previous":
+        if isinstance(told, str):  # previous
             return [query.progress or 0.0 for query in queries]
         return told
 
