@@ -1,0 +1,88 @@
+"""Demonstrations and snapshots of the learned policy: what is written is what was so."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from twin_policy.demos import CONTRACT, DemoSettings, make_env, record, write
+from twin_policy.snapshots import Photographer
+
+from b1k_envs.base import VIEWS
+from b1k_policies.xvla.batch import extract_proprio
+
+pytestmark = pytest.mark.slow
+
+
+class Parked:
+    """Drives in place of the expert at every third step, by an action of its own."""
+
+    asked = None
+
+    def __init__(self, action):
+        self.action = action
+
+    def __call__(self, env, step, leg, steps):
+        self.asked = 0.25 if step % 3 == 0 else None
+        return self.action if step % 3 == 0 else None
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    settings = DemoSettings(noise="", shove_every_s=0.0, max_steps=30, pictures_every=10)
+    env = make_env(settings)
+    arrays = record(env, 3, 1, settings, Parked(np.zeros(23, np.float32)))
+    folder = tmp_path_factory.mktemp("demos")
+    write(folder, "train-003-1.npz", arrays)
+    yield env, folder / "train-003-1.npz"
+    env.close()
+
+
+def test_each_row_is_of_the_state_before_its_action(demo):
+    env, path = demo
+    with np.load(path) as file:
+        assert file["by_expert"].tolist() == [step % 3 != 0 for step in range(30)]
+        assert file["plan_steps"].tolist() == list(range(0, 30, 3))
+        assert (file["said"] == 0.25).all()
+        assert (file["executed"][::3] == 0).all()
+        assert (file["executed"][1::3] == file["command"][1::3]).all()
+        env.reset(3, 0, 1)
+        for step in range(30):
+            seen = env.observe(images=False)
+            np.testing.assert_array_equal(file["proprio"][step], extract_proprio(seen, CONTRACT))
+            np.testing.assert_array_equal(file["qpos"][step], env.shown().qpos)
+            for number, view in enumerate(VIEWS):
+                np.testing.assert_array_equal(
+                    file["cameras"][step, number], seen.camera_to_base[view][:3]
+                )
+            env.step(file["executed"][step])
+        assert json.loads(str(file["about"]))["instance"] == 3
+        assert file["picture_steps"].tolist() == [0, 10, 20]
+        assert file["picture_sizes"].sum() == file["pictures"].size
+
+
+def test_a_snapshot_that_is_not_moved_is_the_demonstrations_own_state(demo):
+    _, path = demo
+    photographer = Photographer([path], seed=0)
+    photographer._moved = lambda qpos, held: (qpos.copy(), 0.0)
+    shot = photographer.shoot()
+    step = shot["source"][1]
+    with np.load(path) as file:
+        np.testing.assert_allclose(shot["cameras"], file["cameras"][step], atol=1e-6)
+        np.testing.assert_allclose(shot["places"], file["places"][step], atol=1e-6)
+        # All but the base's velocity, which a snapshot does not have.
+        np.testing.assert_allclose(shot["proprio"][3:], file["proprio"][step][3:], atol=1e-6)
+    photographer.close()
+
+
+def test_what_is_moved_stays_near_and_is_measured(demo):
+    _, path = demo
+    photographer = Photographer([path], seed=1)
+    shots = [photographer.shoot() for _ in range(12)]
+    photographer.close()
+    with np.load(path) as file:
+        for shot in shots:
+            before = file["cameras"][shot["source"][1]]
+            assert np.abs(shot["cameras"] - before).max() < 0.6
+    assert 0.0 < max(shot["moved"] for shot in shots) < 0.5
