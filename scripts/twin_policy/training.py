@@ -2,6 +2,7 @@
 
 1. control: the perceptron on the true places, with errors like a camera's.
 2. eyes: the two eyes on perturbed snapshots.
+3. joint: control again, with the errors that the eyes made on snapshots.
 """
 
 from __future__ import annotations
