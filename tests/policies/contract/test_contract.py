@@ -284,7 +284,7 @@ def test_unknown_and_missing_keys_of_the_json_are_refused():
 def test_a_contract_of_before_the_newer_fields_means_what_held_then(preset):
     newer = {
         "geometry_size", "base_qvel_frame", "proprio_normalisation", "proprio_mask",
-        "action_normalisation", "steps_per_row", "gripper_threshold",
+        "action_normalisation", "steps_per_row", "gripper_threshold", "skill_progress",
     }  # fmt: skip
     old = {k: v for k, v in PRESETS[preset].to_dict().items() if k not in newer}
     assert len(old) == 31
