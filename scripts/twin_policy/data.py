@@ -140,10 +140,10 @@ def previous_progress(demos: Demos, at: np.ndarray, rng: np.random.Generator) ->
     known = before >= demos.first[at]
     said = demos.progress[np.maximum(before, demos.first[at])] * LEGS
     kind = rng.random(count)
-    size = np.select([kind < 0.6, kind < 0.88], [0.05, 0.25], 1.5)
+    size = np.select([kind < 0.55, kind < 0.8, kind < 0.92], [0.05, 0.25, 1.5], 3.0)
     said = said + rng.normal(0.0, size)
     # Now and then anything: what the pictures say has to win against a memory gone astray.
-    lost = rng.random(count) < 0.05
+    lost = rng.random(count) < 0.08
     said[lost] = rng.uniform(0.0, LEGS, lost.sum())
     known |= lost
     planned = (demos.plan[at] >= 0) & (rng.random(count) < 0.8)
@@ -254,7 +254,16 @@ def load_snapshots(files: Sequence[Path]) -> Snapshots:
 
 @dataclass(eq=False)
 class SightBatch:
-    """One batch for the eyes."""
+    """One batch for the eyes, of one view or both.
+
+    Attributes:
+        pictures: float32 [B, V, 3, S, S], normalised.
+        poses: float32 [B, 3, 4, 4], of all three cameras.
+        proprio: float32 [B, 23].
+        second: float32 [B], 1 where the second glove is the active one.
+        points: float32 [B, 11, 3] [m], base frame.
+        seen: bool [B, 2, 11], whether a point lies in the picture of each eye.
+    """
 
     pictures: torch.Tensor
     poses: torch.Tensor
@@ -264,35 +273,35 @@ class SightBatch:
     seen: torch.Tensor
 
 
-_MEAN = torch.tensor(CONTRACT.image_mean)
-_STD = torch.tensor(CONTRACT.image_std)
-
-
-def normalised(pictures: np.ndarray) -> torch.Tensor:
-    """uint8 [..., S, S, 3] RGB as the batch has it, float32 [..., 3, S, S], channels last."""
-    return ((torch.from_numpy(pictures).float().div_(255) - _MEAN) / _STD).movedim(-1, -3)
+_MEAN = np.array(CONTRACT.image_mean, np.float32)
+_STD = np.array(CONTRACT.image_std, np.float32)
 
 
 def draw_sights(
-    snapshots: Snapshots, at: np.ndarray, rng: np.random.Generator | None
+    snapshots: Snapshots,
+    at: np.ndarray,
+    rng: np.random.Generator | None,
+    views: tuple[int, ...] = (0, 1),
 ) -> SightBatch:
     """A batch of pictures with the places in them; with an `rng` the light varies."""
-    pictures = np.stack([decode(snapshots.pictures[i]) for i in at])
-    tensor = normalised(pictures)
+    pictures = np.stack([decode([snapshots.pictures[i][v] for v in views]) for i in at])
     second = snapshots.leg[at] >= SECOND_GLOVE_FROM
     proprio = snapshots.proprio[at]
+    gain, shift = np.ones((len(at), len(views), 1, 1, 3)), np.zeros((len(at), len(views), 1, 1, 3))
     if rng is not None:
         second = second ^ (rng.random(len(at)) < 0.03)
-        gain = torch.from_numpy(rng.normal(1.0, 0.05, (len(at), 2, 3, 1, 1)).astype(np.float32))
-        shift = torch.from_numpy(rng.normal(0.0, 0.08, (len(at), 2, 3, 1, 1)).astype(np.float32))
-        tensor = tensor * gain + shift
+        gain = rng.normal(1.0, 0.05, gain.shape)
+        shift = rng.normal(0.0, 0.08, gain.shape)
         proprio = proprio + rng.normal(0.0, 0.002, proprio.shape).astype(np.float32)
+    # One factor and one summand a channel: normalisation and light in one pass.
+    tensor = torch.from_numpy(pictures).float()
+    tensor.mul_(_tensor(gain / (255 * _STD))).add_(_tensor(shift - gain * _MEAN / _STD))
     points = points_of(snapshots.places[at], np.where(second, LEGS - 1, 0))
     cameras = snapshots.cameras[at]
     poses = np.zeros((len(at), 3, 4, 4), np.float32)
     poses[:, :, :3], poses[:, :, 3, 3] = cameras, 1.0
     return SightBatch(
-        pictures=tensor,
+        pictures=tensor.movedim(-1, -3),
         poses=torch.from_numpy(poses),
         proprio=_tensor(proprio),
         second=_tensor(second),

@@ -101,7 +101,7 @@ class XVLA(PreTrainedModel):
         progress: torch.Tensor,
     ) -> tuple[Places, list[Sight]]:
         """The places in the base frame, and what each eye says."""
-        joints = self.posture(proprio)
+        joints = proprio[:, 3:]
         second = self.second(progress)
         poses, ks = [extrinsics[:, v] for v in (0, 1)], [intrinsics[:, v] for v in (0, 1)]
         views = [pictures[:, v].contiguous(memory_format=torch.channels_last) for v in (0, 1)]
@@ -110,10 +110,6 @@ class XVLA(PreTrainedModel):
             for v, eye in enumerate((self.head_eye, self.wrist_eye))
         ]
         return fuse(sights, poses, ks), sights
-
-    def posture(self, proprio: torch.Tensor) -> torch.Tensor:
-        """The 20 joint numbers, normalised."""
-        return ((proprio - self.control.proprio_mean) / self.control.proprio_std)[:, 3:]
 
     def second(self, progress: torch.Tensor) -> torch.Tensor:
         """1 where the second glove is the active one, by the last progress."""

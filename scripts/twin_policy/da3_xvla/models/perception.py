@@ -100,7 +100,7 @@ class Eye(nn.Module):
             picture: float32 [B, 3, S, S], normalised.
             pose: float32 [B, 4, 4], camera to base, USD axes.
             k: float32 [B, 3, 3] at S px.
-            joints: float32 [B, 20], posture, normalised.
+            joints: float32 [B, 20], the proprio but for the base.
             second: float32 [B], 1 where the second glove is the active one.
         """
         finest = functional.silu(self.patches(picture))
