@@ -45,9 +45,10 @@ LABELS: Mapping[str, str] = MappingProxyType(
 )
 """All labels in words, with those of tasks."""
 
-_GRIPPERS: Mapping[Arm, str] = MappingProxyType(
+GRIPPERS: Mapping[Arm, str] = MappingProxyType(
     {arm: f"action_{ACTION_SLICES[f'gripper_{arm}'].start}" for arm in ARMS}
 )
+"""Names of the columns of the trace that hold the grippers' commands."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +172,7 @@ def _course(
         first=episode.subgoals,
         truths=trace.subgoals(),
         motion=motion,
-        grippers={arm: trace.read(name)[name] for arm, name in _GRIPPERS.items()},
+        grippers={arm: trace.read(name)[name] for arm, name in GRIPPERS.items()},
     )
 
 

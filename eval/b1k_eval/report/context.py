@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from b1k_envs.r1pro import ARMS, GRIPPER_OPEN
 from b1k_eval import __version__
 from b1k_eval.diagnosis.funnel import START
 from b1k_eval.loop.events import Outcome
@@ -20,6 +21,7 @@ from b1k_eval.report.looks import RUN_COLOURS
 from b1k_eval.report.overview import Findings, RunFindings
 from b1k_eval.report.selfreport_words import progress_words, skill_words
 from b1k_eval.settings import MEASURED, UNKNOWN
+from b1k_policies.inspection.chunk import MEANT_OPEN
 
 GLYPHS: Mapping[Outcome, str] = {"success": "●", "failure": "✕", "error": "!"}
 """Shown besides colours, for those who cannot tell them apart; the same as in dom.js."""
@@ -133,6 +135,14 @@ def _run_notices(run: RunFindings, name: str) -> Iterator[dict[str, Any]]:
             "the rest is complete.",
             "details": problems,
         }
+    for arm in ARMS:
+        highest = max((page.openest.get(arm, -1.0) for page in run.episodes), default=-1.0)
+        if MEANT_OPEN <= highest < GRIPPER_OPEN:
+            yield {
+                "text": f"{name} never commands gripper_{arm} above {highest:.4g}: "
+                f"{GRIPPER_OPEN:g} alone releases what is held.",
+                "details": [],
+            }
     if run.no_funnel is not None:
         yield {"text": f"{name}: no funnel ({run.no_funnel}).", "details": []}
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from b1k_eval.diagnosis.failures import Failure, label_failure
+import numpy as np
+
+from b1k_envs.r1pro import Arm
+from b1k_eval.diagnosis.failures import GRIPPERS, Failure, label_failure
 from b1k_eval.records.loading import EpisodeData, read_trace
 from b1k_eval.records.trace_reading import DamagedTraceError
 from b1k_eval.report.timelines import timeline
@@ -21,22 +25,28 @@ class EpisodePage:
         detail: For the episode's own view, loaded with it; without the video's address.
         failure: Why it failed; None for a success or an error, or if it cannot be told.
         video: None if there is no video, or none that plays.
+        openest: Highest command of each gripper in the episode; empty if there is no trace.
     """
 
     row: dict[str, Any]
     detail: dict[str, Any]
     failure: Failure | None
     video: Recording | None
+    openest: Mapping[Arm, float]
 
 
 def read_episode_page(episode: EpisodeData) -> EpisodePage:
     """Read trace, result and video of an episode; damaged files are listed and left out."""
     problems: list[str] = []
     course = failure = None
+    openest: dict[Arm, float] = {}
     try:
         failure = label_failure(episode)
         if episode.steps:
-            course = timeline(episode, read_trace(episode))
+            trace = read_trace(episode)
+            course = timeline(episode, trace)
+            commands = trace.read(*GRIPPERS.values())
+            openest = {arm: float(np.max(commands[name])) for arm, name in GRIPPERS.items()}
     except DamagedTraceError as error:
         problems.append(f"The trace cannot be used: {error}.")
     video = _video(episode, problems)
@@ -75,7 +85,7 @@ def read_episode_page(episode: EpisodeData) -> EpisodePage:
         "timing": dict(episode.timing),
         "course": course,
     }
-    return EpisodePage(row=row, detail=detail, failure=failure, video=video)
+    return EpisodePage(row=row, detail=detail, failure=failure, video=video, openest=openest)
 
 
 def _video(episode: EpisodeData, problems: list[str]) -> Recording | None:

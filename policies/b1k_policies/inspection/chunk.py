@@ -31,7 +31,7 @@ from b1k_policies.inspection.findings import Notice
 
 _LIMIT_MARGIN = 0.01
 """How far beyond a limit a command may be before it is reported [rad, or part of the range]."""
-_MEANT_OPEN = 0.8
+MEANT_OPEN = 0.8
 """Gripper commands from this up are meant to open; a regression's are a little below 1."""
 _LEAD_STEPS = 5
 """Control steps that a first target may be ahead: a joint lags its command by a few of them."""
@@ -205,7 +205,7 @@ def _nearly_open(executed: Float32Array) -> Iterator[Notice]:
     """Yield a finding for each gripper that is opened and never quite."""
     for arm in ARMS:
         highest = float(executed[:, ACTION_SLICES[f"gripper_{arm}"]].max())
-        if _MEANT_OPEN <= highest < GRIPPER_OPEN:
+        if MEANT_OPEN <= highest < GRIPPER_OPEN:
             yield Notice(
                 level="doubt",
                 field="chunk",

@@ -18,6 +18,7 @@ from urllib.parse import unquote
 import imageio_ffmpeg
 import numpy as np
 import pandas as pd
+import pyarrow.parquet
 import pytest
 from report_runs import NAMES, TASK, TalkingPolicy, make_run, steps_in
 from typer.testing import CliRunner
@@ -310,6 +311,25 @@ def test_a_damaged_trace_and_a_torn_video_are_named_and_everything_else_works(ru
     text = Page(run / "report.html").text
     assert "A (run): 2 files cannot be used as they are; the rest is complete." in text
     assert said.count("note:") == 2
+
+
+def command_left_gripper(run, value):
+    """Let every trace of a run say that the left gripper was never commanded beyond `value`."""
+    for file in run.glob("episodes/*/trace.parquet"):
+        frame = pd.read_parquet(file)
+        frame["action_14"] = frame["action_14"].clip(upper=value).to_numpy(np.float32)
+        frame.loc[0, "action_14"] = np.float32(value)
+        table = pyarrow.Table.from_pandas(frame, preserve_index=False)
+        schema = pyarrow.parquet.read_schema(file)
+        pyarrow.parquet.write_table(table.cast(schema), file)
+
+
+@pytest.mark.parametrize(("value", "told"), [(0.98, True), (0.5, False), (1.0, False)])
+def test_an_open_command_that_never_releases_is_told(run, value, told):
+    command_left_gripper(run, value)
+    report(run)
+    words = "never commands gripper_left above 0.98: 1 alone releases what is held."
+    assert (words in Page(run / "report.html").text) == told
 
 
 def test_an_episode_whose_result_is_damaged_is_left_out_by_name(run):
