@@ -18,7 +18,7 @@ from twin_policy.da3_xvla.models.modeling_xvla import XVLA
 from twin_policy.data import FOCAL
 from twin_policy.demos import CONTRACT, GloveTruth, privileged
 from twin_policy.legs import LEGS, SECOND_GLOVE_FROM, progress_of
-from twin_policy.points import in_view, points_of
+from twin_policy.points import POINTS, in_view, points_of
 
 
 class Pilot:
@@ -35,6 +35,7 @@ class Pilot:
         self.model, self.ids, self.oracle = model, ids, oracle
         self.progress = 0.0
         self.errors: list[np.ndarray] = []
+        self.found = np.full((POINTS, 4), np.nan, np.float32)
 
     def __call__(self, observation: Observation, truth: GloveTruth) -> np.ndarray:
         """The next rows, absolute, float32 [30, 23]."""
@@ -52,15 +53,17 @@ class Pilot:
                 handle = model.progress_head.register_forward_hook(
                     lambda _m, _i, output: said.append(output)
                 )
-                found: list[torch.Tensor] = []
+                found: list[Situation] = []
                 place = model.control.register_forward_pre_hook(
-                    lambda _m, inputs: found.append(inputs[0].points)
+                    lambda _m, inputs: found.append(inputs[0])
                 )
                 chunk = model.generate_actions(**batch)
                 handle.remove()
                 place.remove()
                 logit = said[0][:, 0]
-                self.errors.append(np.linalg.norm(found[0][0].numpy() - points[0], axis=-1))
+                seen = found[0].points[0].numpy(), found[0].scale[0, :, None].numpy()
+                self.found = np.concatenate(seen, axis=-1)
+                self.errors.append(np.linalg.norm(seen[0] - points[0], axis=-1))
         self.progress = float(torch.sigmoid(logit)[0])
         state = extract_proprio(observation, CONTRACT)[None]
         return executable(decode(chunk.numpy(), state, CONTRACT), CONTRACT)[0]
@@ -89,6 +92,11 @@ class TakingTurns:
         self._rows = np.empty((0, 23), np.float32)
         self._at = 0
         self.asked: float | None = None
+
+    @property
+    def found(self) -> np.ndarray:
+        """See `demos.Driver`."""
+        return self._pilot.found
 
     def __call__(self, env: TwinEnv, step: int, leg: int, steps: int) -> np.ndarray | None:
         """See `demos.Driver`."""

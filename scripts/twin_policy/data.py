@@ -13,9 +13,9 @@ from b1k_envs.r1pro import CAMERAS
 from b1k_policies.xvla.actions import encode
 from twin_policy.da3_xvla.models.control import ASIDE, Situation
 from twin_policy.demos import CONTRACT
-from twin_policy.legs import LEGS, SECOND_GLOVE_FROM, progress_of
+from twin_policy.legs import CLOCKED, LEGS, SECOND_GLOVE_FROM, progress_of
 from twin_policy.pictures import decode
-from twin_policy.points import in_view, points_of
+from twin_policy.points import POINTS, in_view, points_of
 
 ROWS = CONTRACT.chunk_length
 FOCAL = tuple(CAMERAS[view].focal / CAMERAS[view].size for view in ("head", "left_wrist"))
@@ -40,6 +40,7 @@ class Demos:
         plan: int64 [T], where a policy was asked, the index of the expert's plan; else -1.
         plans: float32 [Q, 30, 23].
         said: float32 [Q], the progress that the policy had been told.
+        found: float32 [Q, 11, 4], places and scales that the policy's eyes had found, or NaN.
     """
 
     points: np.ndarray
@@ -57,6 +58,7 @@ class Demos:
     plan: np.ndarray
     plans: np.ndarray
     said: np.ndarray
+    found: np.ndarray
 
 
 def load_demos(files: Sequence[Path], hand_in_camera: np.ndarray) -> Demos:
@@ -73,6 +75,12 @@ def load_demos(files: Sequence[Path], hand_in_camera: np.ndarray) -> Demos:
             if "plans" in file:
                 plans, said = file["plans"], file["said"]
                 plan[file["plan_steps"]] = planned + np.arange(len(said))
+                # Only some legs have a clock, whatever the policy of that day had.
+                at = np.minimum((said * LEGS).astype(int), LEGS - 1)
+                said = np.where(np.isin(at, [*CLOCKED]), said, progress_of(at, 0 * at))
+            found = np.full((len(said), POINTS, 4), np.nan, np.float32)
+            if "found" in file:
+                found = file["found"]
         planned += len(said)
         count = len(leg)
         both = [points_of(places, np.full(count, leg_)) for leg_ in (0, LEGS - 1)]
@@ -97,6 +105,7 @@ def load_demos(files: Sequence[Path], hand_in_camera: np.ndarray) -> Demos:
             "plan": plan,
             "plans": plans,
             "said": said,
+            "found": found,
         }
         for name, value in row.items():
             columns.setdefault(name, []).append(value)
@@ -196,6 +205,12 @@ def draw_control(
         error = error * rng.uniform(0.6, 1.3, (count, 1, 1))
         noise[real], scale[real] = error[real], said[real]
     points = points + noise
+    # Where a policy was asked, what its eyes had found is there to be learnt from.
+    asked = np.flatnonzero((demos.plan[at] >= 0) & (rng.random(count) < 0.8))
+    seen = demos.found[demos.plan[at[asked]]]
+    asked, seen = asked[~np.isnan(seen[:, 0, 0])], seen[~np.isnan(seen[:, 0, 0])]
+    points[asked], scale[asked] = seen[..., :3], seen[..., 3]
+    progress[asked] = demos.said[demos.plan[at[asked]]]
     chunk, weight = chunk_labels(demos, at)
     situation = Situation(
         points=_tensor(points),

@@ -23,6 +23,8 @@ A file is `<split>-<instance>-<seed>.npz`, with N control steps of one successfu
     plan_steps int32 [Q], plans float32 [Q, 30, 23], said float32 [Q]
                                     where a policy drove and was asked: what the expert planned
                                     there, and the progress that the policy had been told
+    found float32 [Q, 11, 4]        there, the places that its eyes found and their scales; NaN if
+                                    it was told the true ones
     picture_steps int32 [P], pictures uint8 [...], picture_sizes int32 [P, 3]
                                     only where asked for: three JPEGs of 224 px at each of these
     about str                       JSON: instance, split, seed, protocol, noise, replanned every
@@ -53,6 +55,7 @@ from b1k_policies.expert import ExpertPolicy
 from b1k_policies.xvla.batch import extract_proprio
 from twin_policy.legs import FIRST_LEG, leg_of
 from twin_policy.pictures import encode_views
+from twin_policy.points import POINTS
 
 LOOKS = tuple(SCENE.switches)
 WATCHED = SCENE.watched
@@ -103,9 +106,11 @@ class Driver(Protocol):
 
     Attributes:
         asked: Where a policy was asked at this step, the progress it was told; else None.
+        found: There, float32 [11, 4]: the places that its eyes found, and their scales.
     """
 
     asked: float | None
+    found: np.ndarray
 
     def __call__(self, env: TwinEnv, step: int, leg: int, steps: int) -> np.ndarray | None:
         """Give an action, float32 [23], or leave it to the expert, which is in this leg."""
@@ -166,6 +171,7 @@ def record(
     plans: list[np.ndarray] = []
     plan_steps: list[int] = []
     said: list[float] = []
+    found: list[np.ndarray] = []
     leg = steps = 0
     chunk_at = -settings.every
     terminated = False
@@ -185,6 +191,8 @@ def record(
             plans.append(chunk.actions)
             plan_steps.append(step)
             said.append(asked)
+            assert drive is not None
+            found.append(drive.found)
         if driven is not None:
             executed = driven
         else:
@@ -228,6 +236,7 @@ def record(
         "plan_steps": np.asarray(plan_steps, np.int32),
         "plans": np.asarray(plans, np.float32).reshape(-1, 30, 23),
         "said": np.asarray(said, np.float32),
+        "found": np.asarray(found, np.float32).reshape(-1, POINTS, 4),
         "picture_steps": np.asarray(picture_steps, np.int32),
         "picture_sizes": np.asarray(sizes, np.int32).reshape(-1, 3),
         "pictures": np.frombuffer(b"".join(pictures), np.uint8),

@@ -1,8 +1,10 @@
 """The course of task 31 as a row of legs, and the number in [0, 1] that says where on it one is.
 
 The expert's stages, each with its legs, stand one behind the other, for the first and the second
-glove apart. A progress is (leg + share of the leg) / `LEGS`. The share is a clock, since a picture
-does not say how long a hand has been closing: it runs for `CLOCK_STEPS` and then stays.
+glove apart. A progress is (leg + share of the leg) / `LEGS`. Where a hand closes or lets go, the
+share is a clock, since no picture says for how long it has been doing so: it runs for `CLOCK_STEPS`
+and then stays. In the other legs it is a half: with a clock there, a policy learns to slow down by
+the time that has passed and not by the place it has come to, and stops wherever it is late.
 """
 
 from __future__ import annotations
@@ -33,8 +35,21 @@ FIRST_LEG: Mapping[tuple[str, ...], int] = MappingProxyType(
 LEGS = sum(n for _, n in _STAGES)
 SECOND_GLOVE_FROM = FIRST_LEG["fetch", GLOVES[1]]
 """From this leg on the glove to be handled is the second."""
+CLOCKED = frozenset(
+    FIRST_LEG[key] + leg
+    for key, legs in {
+        ("open",): (4, 6),
+        ("fetch", GLOVES[0]): (4,),
+        ("fetch", GLOVES[1]): (4,),
+        ("place", GLOVES[0]): (6,),
+        ("place", GLOVES[1]): (6,),
+        ("close",): (4,),
+    }.items()
+    for leg in legs
+)
+"""Legs in which a hand closes or lets go, or that end by the time."""
 CLOCK_STEPS = 40
-"""Control steps for which the clock of a leg runs."""
+"""Control steps for which the clock of such a leg runs."""
 
 SKILLS = (
     "attach", "chop", "close door", "close drawer", "close lid", "hand over", "hang", "hold",
@@ -63,5 +78,5 @@ def progress_of(
     leg: npt.NDArray[np.integer], steps: npt.NDArray[np.integer]
 ) -> npt.NDArray[np.float32]:
     """The progress, float32, of legs and the control steps spent in them."""
-    share = np.minimum(steps / CLOCK_STEPS, 0.98)
+    share = np.where(np.isin(leg, [*CLOCKED]), np.minimum(steps / CLOCK_STEPS, 0.98), 0.5)
     return ((leg + share) / LEGS).astype(np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from twin_policy.legs import CLOCK_STEPS, LEGS, SECOND_GLOVE_FROM, progress_of
+from twin_policy.legs import CLOCK_STEPS, CLOCKED, FIRST_LEG, LEGS, SECOND_GLOVE_FROM, progress_of
 from twin_policy.points import NAMES, in_view, points_of
 
 torch = pytest.importorskip("torch")
@@ -87,10 +87,17 @@ def test_progress_rises_within_a_leg_and_from_leg_to_leg():
     steps = np.tile(np.arange(60), LEGS)
     progress = progress_of(leg, steps)
     assert (np.diff(progress) >= 0).all()
-    assert progress[0] == 0.0
     assert progress[-1] < 1.0
     np.testing.assert_array_equal(np.floor(progress * LEGS + 1e-4), leg)
-    assert progress[CLOCK_STEPS // 2] == pytest.approx(0.5 / LEGS)
+    closing = FIRST_LEG["fetch", "boxing_glove_1"] + 4
+    assert closing in CLOCKED
+    at = 60 * closing + np.array([0, CLOCK_STEPS // 4, CLOCK_STEPS // 2])
+    np.testing.assert_allclose(progress[at] * LEGS - closing, [0.0, 0.25, 0.5], atol=1e-5)
+
+
+def test_driving_has_no_clock():
+    driving = np.full(3, FIRST_LEG["fetch", "boxing_glove_1"] + 2)
+    np.testing.assert_allclose(progress_of(driving, np.array([0, 30, 200])), (driving + 0.5) / LEGS)
 
 
 def test_the_active_glove_changes_with_the_leg():
