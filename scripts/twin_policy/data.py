@@ -149,10 +149,10 @@ def previous_progress(demos: Demos, at: np.ndarray, rng: np.random.Generator) ->
     known = before >= demos.first[at]
     said = demos.progress[np.maximum(before, demos.first[at])] * LEGS
     kind = rng.random(count)
-    size = np.select([kind < 0.55, kind < 0.8, kind < 0.92], [0.05, 0.25, 1.5], 3.0)
+    size = np.select([kind < 0.6, kind < 0.92], [0.05, 0.25], 1.5)
     said = said + rng.normal(0.0, size)
     # Now and then anything: what the pictures say has to win against a memory gone astray.
-    lost = rng.random(count) < 0.08
+    lost = rng.random(count) < 0.02
     said[lost] = rng.uniform(0.0, LEGS, lost.sum())
     known |= lost
     planned = (demos.plan[at] >= 0) & (rng.random(count) < 0.8)

@@ -53,7 +53,7 @@ from b1k_policies.base import EpisodeInfo
 from b1k_policies.contract.presets import PRESETS
 from b1k_policies.expert import ExpertPolicy
 from b1k_policies.xvla.batch import extract_proprio
-from twin_policy.legs import FIRST_LEG, leg_of
+from twin_policy.legs import CLOCKED, FIRST_LEG, LEGS, leg_of
 from twin_policy.pictures import encode_views
 from twin_policy.points import POINTS
 
@@ -75,7 +75,9 @@ _FINE = frozenset(
     }.items()
     for leg in legs
 )
-"""Legs during which a shove shows how to get back on the way."""
+"""Legs of fine work, during which small shoves show how to get back on the way."""
+_STILL = CLOCKED | {LEGS - 1}
+"""Legs in which nothing is shoved: a hand closes or lets go."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +119,11 @@ class Driver(Protocol):
 
 
 class Shoves:
-    """Pushes of the base, 5 to 10 control steps long and up to half its speed."""
+    """Pushes of the base: short ones in fine work, and wide ones that turn it on the way there.
+
+    In undisturbed demonstrations a robot that stands near the counter faces the glove, so a policy
+    takes the one for the other, and does not turn where its own errors have left it askew.
+    """
 
     def __init__(self, every_s: float, rng: np.random.Generator) -> None:
         self._probability = 0.0 if every_s == 0 else 1.0 / (30.0 * every_s)
@@ -127,13 +133,18 @@ class Shoves:
 
     def __call__(self, leg: int) -> np.ndarray:
         """The push of this control step, float64 [3], in units of the base's command."""
-        if self._left:
+        rng = self._rng
+        if self._left and leg not in _STILL:
             self._left -= 1
             return self._push
-        if leg in _FINE and self._rng.random() < self._probability:
-            self._left = int(self._rng.integers(4, 10))
-            angle, size = self._rng.uniform(0, 2 * math.pi), self._rng.uniform(0.1, 0.5)
-            turn = self._rng.uniform(-0.35, 0.35)
+        self._left = 0
+        fine = leg in _FINE
+        if leg not in _STILL and rng.random() < self._probability * (1.0 if fine else 0.7):
+            self._left = int(rng.integers(4, 10) if fine else rng.integers(6, 20))
+            size, turn = rng.uniform(0.1, 0.5), rng.uniform(-0.35, 0.35)
+            if not fine or rng.random() < 0.1:
+                size, turn = rng.uniform(0.1, 0.9), rng.uniform(-1.0, 1.0)
+            angle = rng.uniform(0, 2 * math.pi)
             self._push = np.array([size * math.cos(angle), size * math.sin(angle), turn])
             return self._push
         return np.zeros(3)
