@@ -195,6 +195,6 @@ def train_control(
         flown = [fly(env, model, session.ids, i, oracle=bank is None) for i in instances]
         session.say(f"{'oracle' if bank is None else 'pictures'}: {words(flown)}")
 
-    rate = 1.5e-3 if bank is None else 5e-4
+    rate = 1.5e-3 if bank is None else 1e-3
     session.run(phase, parameters, seconds, step, rate=rate, every=every, report=report)
     env.close()

@@ -6,7 +6,9 @@ import json
 
 import numpy as np
 import pytest
-from twin_policy.demos import CONTRACT, DemoSettings, make_env, record, write
+from twin_policy.demos import CONTRACT, DemoSettings, Shoves, make_env, record, write
+from twin_policy.legs import CLOCKED, LEGS
+from twin_policy.points import POINTS
 from twin_policy.snapshots import Photographer
 
 from b1k_envs.base import VIEWS
@@ -19,6 +21,7 @@ class Parked:
     """Drives in place of the expert at every third step, by an action of its own."""
 
     asked = None
+    found = np.full((POINTS, 4), 0.5, np.float32)
 
     def __init__(self, action):
         self.action = action
@@ -45,6 +48,7 @@ def test_each_row_is_of_the_state_before_its_action(demo):
         assert file["by_expert"].tolist() == [step % 3 != 0 for step in range(30)]
         assert file["plan_steps"].tolist() == list(range(0, 30, 3))
         assert (file["said"] == 0.25).all()
+        assert file["found"].shape == (10, POINTS, 4)
         assert (file["executed"][::3] == 0).all()
         assert (file["executed"][1::3] == file["command"][1::3]).all()
         env.reset(3, 0, 1)
@@ -86,3 +90,13 @@ def test_what_is_moved_stays_near_and_is_measured(demo):
             before = file["cameras"][shot["source"][1]]
             assert np.abs(shot["cameras"] - before).max() < 0.6
     assert 0.0 < max(shot["moved"] for shot in shots) < 0.5
+
+
+def test_shoves_spare_a_hand_that_closes_and_turn_a_robot_on_its_way():
+    shoves = Shoves(0.5, np.random.default_rng(0))
+    pushes = {leg: np.array([shoves(leg) for _ in range(1500)]) for leg in range(LEGS)}
+    shoved = {leg for leg, push in pushes.items() if push.any()}
+    assert shoved == set(range(LEGS - 1)) - CLOCKED
+    assert np.abs(pushes[10][:, 2]).max() > 0.7  # a leg of driving
+    assert np.abs(pushes[10]).max() <= 1.0
+    assert not Shoves(0.0, np.random.default_rng(0))(10).any()

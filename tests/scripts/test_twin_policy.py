@@ -10,8 +10,11 @@ from twin_policy.points import NAMES, in_view, points_of
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
+from twin_policy.checkpoint import build  # noqa: E402
 from twin_policy.da3_xvla.models.control import saturated  # noqa: E402
 from twin_policy.da3_xvla.models.perception import Sight, fuse, rays  # noqa: E402
+from twin_policy.data import SightBatch  # noqa: E402
+from twin_policy.eyes import look, sight_losses  # noqa: E402
 
 K = torch.tensor([[[100.0, 0.0, 112.0], [0.0, 100.0, 112.0], [0.0, 0.0, 1.0]]])
 
@@ -114,3 +117,49 @@ def test_what_is_behind_or_beside_a_camera_is_not_in_view():
     points = np.array([[[1.0, 0.0, 1.0], [-1.0, 0.0, 1.0], [1.0, 0.8, 1.0]]], np.float32)
     cameras = looking_ahead(0.0, 0.0, 1.0)[:, None, :3].numpy()
     assert in_view(points, cameras, (1.0,)).tolist() == [[[True, False, False]]]
+
+
+def one_picture(cuff):
+    """A grey picture of both views with every point far behind the cameras but the active cuff."""
+    points = torch.full((1, len(NAMES), 3), -5.0)
+    points[0, 0] = torch.tensor(cuff)
+    seen = torch.zeros(1, 2, len(NAMES), dtype=torch.bool)
+    seen[:, :, 0] = True
+    return SightBatch(
+        pictures=torch.zeros(1, 1, 3, 224, 224),
+        poses=looking_ahead(0.0, 0.0, 1.0)[:, None].expand(-1, 3, -1, -1),
+        proprio=torch.zeros(1, 23),
+        second=torch.zeros(1),
+        points=points,
+        seen=seen,
+    )
+
+
+@pytest.mark.parametrize("view", [0, 1])
+def test_the_loss_of_an_eye_is_least_where_the_point_is(view):
+    batch = one_picture((2.0, 0.0, 1.0))  # 2 m ahead, in the middle of the picture
+    size = (56, 28)[view]
+
+    def loss(column, depth):
+        heat = torch.full((1, len(NAMES), size, size), -10.0)
+        heat[0, 0, size // 2 - 1 : size // 2 + 1, column - 1 : column + 1] = 10.0
+        pixel = torch.full((1, len(NAMES), 2), 112.0)
+        pixel[..., 0] = column * 224 / size
+        number = torch.full((1, len(NAMES)), depth)
+        sight = Sight(heat, pixel, number.log(), number * 0 - 4, number * 0 - 4, number * 0)
+        return float(sight_losses(sight, batch, view)["loss"])
+
+    right = loss(size // 2, 2.0)
+    assert right < loss(size // 2 + 2, 2.0) < loss(size // 2 + 8, 2.0)
+    assert right < loss(size // 2, 2.2) < loss(size // 2, 3.0)
+
+
+def test_an_eye_gives_the_same_for_each_picture_of_a_batch():
+    model, _ = build(0)
+    model.eval()
+    batch = one_picture((2.0, 0.0, 1.0))
+    twice = SightBatch(**{n: torch.cat([v, v]) for n, v in vars(batch).items()})
+    with torch.inference_mode():
+        for view in (0, 1):
+            one, both = look(model, batch, view), look(model, twice, view)
+            torch.testing.assert_close(both.depth, one.depth.expand(2, -1), atol=1e-5, rtol=0)
