@@ -19,6 +19,8 @@ import numpy as np
 from twin_policy.closed_loop import Pilot, TakingTurns
 from twin_policy.demos import DemoSettings, make_env, name_of, record, write
 
+from b1k_eval.settings import parse_instances
+
 
 def _work(
     folder: Path, settings: DemoSettings, instances: list[int], seed: int, policy: str, oracle: bool
@@ -50,7 +52,7 @@ def _work(
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--instances", default="0-199", help="of the split, like 0-99")
+    parser.add_argument("--instances", default="0-199", help="of the split, like 0-99 or 3,7-9")
     parser.add_argument("--seed", type=int, default=1, help="of noise and shoves (default 1)")
     parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
     parser.add_argument("--pictures", type=int, default=0, help="every so many steps (0: none)")
@@ -59,8 +61,7 @@ def main() -> None:
     parser.add_argument("--oracle", action="store_true", help="tell that policy the true places")
     parser.add_argument("--protocol", choices=("2025", "2026"), default="2026")
     arguments = parser.parse_args()
-    first, _, last = arguments.instances.partition("-")
-    instances = list(range(int(first), int(last or first) + 1))
+    instances = [*parse_instances(arguments.instances)]
     settings = replace(
         DemoSettings(),
         noise=arguments.noise,

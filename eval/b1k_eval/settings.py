@@ -68,7 +68,7 @@ _CHOICES_OF_2025: Mapping[str, Mapping[Sim, str]] = {
 _MAX_DIGITS = 9  # more than any index has; Python's `int` itself fails above 4300
 
 
-def _parse_instances(text: str) -> tuple[int, ...]:
+def parse_instances(text: str) -> tuple[int, ...]:
     """Parse `0`, `0-9` or `0-9,12,15`; ascending.
 
     Raises:
@@ -157,7 +157,7 @@ class RunSettings:
     # Ascending; with `against` in the drawn order.
     instances: Annotated[
         tuple[int, ...],
-        Option(help="Initial states, e.g. 0-9,12,15.", default="0", parse=_parse_instances),
+        Option(help="Initial states, e.g. 0-9,12,15.", default="0", parse=parse_instances),
     ]
     rollouts: Annotated[int, Option(help="Tries each.", minimum=1)] = 1
     # None for the default (at most the chunk length), and for other strategies than `receding`.

@@ -105,10 +105,10 @@ class TakingTurns:
             return None
         if step >= self._policy_until:
             if self._policy_until > self._expert_until:  # its turn is over
-                self._expert_until = step + int(self._rng.integers(40, 110))
+                self._expert_until = step + int(self._rng.integers(30, 90))
                 self._policy_until = 0
                 return None
-            most = 60 if self._rng.random() < 0.7 else 200
+            most = 60 if self._rng.random() < 0.5 else 240
             self._policy_until = step + int(self._rng.integers(10, most))
             self._rows = self._rows[:0]
             # As if it had been asked some steps ago.

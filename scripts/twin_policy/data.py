@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +70,7 @@ def load_demos(files: Sequence[Path], hand_in_camera: np.ndarray) -> Demos:
             leg, steps = file["leg"], file["steps"]
             places, cameras, expert = file["places"], file["cameras"], file["by_expert"]
             proprio, command, skill = file["proprio"], file["command"], file["skill"]
+            kept = {n: file[n] for n in file.files if n.startswith("imagined_")}
             plan = np.full(len(leg), -1)
             plans, said = np.empty((0, ROWS, 23), np.float32), np.empty(0, np.float32)
             if "plans" in file:
@@ -110,7 +111,42 @@ def load_demos(files: Sequence[Path], hand_in_camera: np.ndarray) -> Demos:
         for name, value in row.items():
             columns.setdefault(name, []).append(value)
         start += count
+        if "imagined_leg" in kept:
+            extra = _imagined(kept, hand_in_camera, start, planned)
+            for name, value in extra.items():
+                columns[name].append(value)
+            start += len(extra["leg"])
+            planned += len(extra["leg"])
     return Demos(**{name: np.concatenate(values) for name, values in columns.items()})
+
+
+def _imagined(
+    file: Mapping[str, np.ndarray], hand_in_camera: np.ndarray, start: int, planned: int
+) -> dict[str, np.ndarray]:
+    """The imagined states of a demonstration as steps of their own, each with the expert's plan."""
+    leg, steps = file["imagined_leg"].astype(np.int64), file["imagined_steps"]
+    places, cameras = file["imagined_places"], file["imagined_cameras"]
+    count, alone = len(leg), start + np.arange(len(leg))
+    both = [points_of(places, np.full(count, leg_)) for leg_ in (0, LEGS - 1)]
+    progress = progress_of(leg, steps)
+    return {
+        "points": np.stack(both, axis=1),
+        "seen": np.stack([in_view(p, cameras[:, :2], FOCAL).any(axis=1) for p in both], axis=1),
+        "hand": cameras[:, 1, :, :3] @ hand_in_camera + cameras[:, 1, :, 3],
+        "proprio": file["imagined_proprio"],
+        "command": file["imagined_plans"][:, 0],
+        "last": alone,
+        "ends": alone,
+        "first": alone,
+        "progress": progress,
+        "leg": leg,
+        "skill": file["imagined_skill"].astype(np.int64),
+        "usable": alone,
+        "plan": planned + np.arange(count),
+        "plans": file["imagined_plans"],
+        "said": progress,
+        "found": np.full((count, POINTS, 4), np.nan, np.float32),
+    }
 
 
 @dataclass(eq=False)
@@ -155,8 +191,10 @@ def previous_progress(demos: Demos, at: np.ndarray, rng: np.random.Generator) ->
     lost = rng.random(count) < 0.02
     said[lost] = rng.uniform(0.0, LEGS, lost.sum())
     known |= lost
-    planned = (demos.plan[at] >= 0) & (rng.random(count) < 0.8)
+    alone = demos.first[at] == demos.ends[at]
+    planned = (demos.plan[at] >= 0) & (alone | (rng.random(count) < 0.8))
     said[planned] = demos.said[demos.plan[at[planned]]] * LEGS
+    said[alone] += rng.normal(0.0, 0.15, alone.sum())
     known |= planned
     return np.where(known, np.clip(said / LEGS, 0.0, 1.0), 0.0).astype(np.float32)
 

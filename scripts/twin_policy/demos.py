@@ -25,6 +25,8 @@ A file is `<split>-<instance>-<seed>.npz`, with N control steps of one successfu
                                     there, and the progress that the policy had been told
     found float32 [Q, 11, 4]        there, the places that its eyes found and their scales; NaN if
                                     it was told the true ones
+    imagined_*                      M states with the base put elsewhere (proprio, cameras, places,
+                                    leg, steps, skill as above), and what the expert planned (plans)
     picture_steps int32 [P], pictures uint8 [...], picture_sizes int32 [P, 3]
                                     only where asked for: three JPEGs of 224 px at each of these
     about str                       JSON: instance, split, seed, protocol, noise, replanned every
@@ -36,13 +38,14 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from b1k_envs.base import VIEWS, ProtocolYear, Split
+from b1k_envs.base import VIEWS, Observation, ProtocolYear, Split
 from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.scene import SCENE
@@ -90,6 +93,7 @@ class DemoSettings:
         noise: As `--action-noise`.
         shove_every_s: Mean time between shoves in legs of fine work [s]; 0 is none.
         every: Control steps after which the expert plans anew.
+        imagine_every: Control steps between imagined states; 0 is none.
         pictures_every: Control steps between pictures; 0 is none.
         max_steps: An episode that takes longer is dropped.
     """
@@ -99,6 +103,7 @@ class DemoSettings:
     noise: str = "0.01,0.3,0.1"
     shove_every_s: float = 2.5
     every: int = 5
+    imagine_every: int = 4
     pictures_every: int = 0
     max_steps: int = 2200
 
@@ -150,6 +155,63 @@ class Shoves:
         return np.zeros(3)
 
 
+_ASIDE_M, _ASKEW_RAD = (0.015, 0.05, 0.15, 0.4), (0.02, 0.08, 0.25, 0.6)
+"""Standard deviations by which an imagined base is put elsewhere."""
+
+
+def imagined(truth: GloveTruth, rng: np.random.Generator) -> GloveTruth:
+    """The same state with the base elsewhere, and what the hands hold with it.
+
+    Nothing is simulated: a plan needs the truth alone. So the expert says what is to be done in
+    places that its own episodes never come to, and that a policy's errors lead to.
+    """
+    shift = rng.normal(0.0, rng.choice(_ASIDE_M), 2)
+    base = truth.base + np.array([*shift, rng.normal(0.0, rng.choice(_ASKEW_RAD))])
+    angle = base[2] - truth.base[2]
+    cos, sin = math.cos(angle), math.sin(angle)
+    turn = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
+    before, after = np.array([*truth.base[:2], 0.0]), np.array([*base[:2], 0.0])
+    positions, rotations = dict(truth.positions), dict(truth.rotations)
+    for name in {body for body in truth.held.values() if body in layout.GLOVES}:
+        positions[name] = turn @ (positions[name] - before) + after
+        rotations[name] = turn @ rotations[name]
+    return replace(truth, base=base, positions=positions, rotations=rotations)
+
+
+class Imagination:
+    """Collects imagined states and the expert's plans there."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+        self._rows: dict[str, list[Any]] = {}
+
+    def __call__(self, expert: ExpertPolicy, observation: Observation, truth: GloveTruth) -> None:
+        """Ask the expert what it would do elsewhere; its own memory stays as it is."""
+        if truth.held["left"] == layout.WASHER_DOOR:
+            return  # the hand is tied to the door, so the base cannot be elsewhere
+        there = imagined(truth, self._rng)
+        asked = copy(expert)
+        asked.bind(lambda: there)
+        asked.chunk_length = CONTRACT.chunk_length
+        chunk = asked.infer(observation)
+        leg, steps, skill = leg_of(asked.plan[0])
+        row = {
+            "proprio": extract_proprio(observation, CONTRACT),
+            "cameras": np.stack([observation.camera_to_base[view][:3] for view in VIEWS]),
+            "places": privileged(there)["places"],
+            "leg": leg,
+            "steps": steps,
+            "skill": skill,
+        }
+        for name, value in row.items():
+            self._rows.setdefault(name, []).append(np.asarray(value, dtype=_TYPES[name]))
+        self._rows.setdefault("plans", []).append(chunk.actions)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What a file holds of it."""
+        return {f"imagined_{name}": np.stack(values) for name, values in self._rows.items()}
+
+
 def record(
     env: TwinEnv,
     instance: int,
@@ -171,6 +233,7 @@ def record(
     if noise is not None:
         noise.reset(int(rng.integers(2**31)))
     shoves = Shoves(settings.shove_every_s, rng)
+    imagine = Imagination(np.random.default_rng([seed, instance, 11]))
     expert = ExpertPolicy(chunk_length=settings.every if drive is None else 30)
     expert.bind(env.privileged_state)
     env.reset(instance, 0, seed)
@@ -196,6 +259,8 @@ def record(
             plan = expert.plan
         truth, shown = env.privileged_state(), env.shown()
         assert isinstance(truth, GloveTruth)
+        if settings.imagine_every and step % settings.imagine_every == 0:
+            imagine(expert, observation, truth)
         command = chunk.actions[step - chunk_at]
         leg, steps, skill = leg_of(plan[step - chunk_at])
         if asked is not None:
@@ -248,6 +313,7 @@ def record(
         "plans": np.asarray(plans, np.float32).reshape(-1, 30, 23),
         "said": np.asarray(said, np.float32),
         "found": np.asarray(found, np.float32).reshape(-1, POINTS, 4),
+        **imagine.arrays(),
         "picture_steps": np.asarray(picture_steps, np.int32),
         "picture_sizes": np.asarray(sizes, np.int32).reshape(-1, 3),
         "pictures": np.frombuffer(b"".join(pictures), np.uint8),

@@ -179,8 +179,8 @@ def train_control(
     # Each leg counts, and not only by the time it takes.
     counts = np.bincount(demos.leg[demos.usable], minlength=model.config.legs)
     chance = counts[demos.leg[demos.usable]] ** -0.7
-    # Where a policy was asked is where its own errors lead, and there are few of these steps.
-    chance[demos.plan[demos.usable] >= 0] *= 3.0
+    # Where a policy was asked or the base was put aside is where errors lead: there are few of it.
+    chance[demos.plan[demos.usable] >= 0] *= 8.0
     chance = np.cumsum(chance / chance.sum())
 
     def step(_share: float) -> dict[str, Any]:

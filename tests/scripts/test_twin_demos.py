@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from twin_policy.demos import CONTRACT, DemoSettings, Shoves, make_env, record, write
+from twin_policy.demos import (
+    CONTRACT,
+    WATCHED,
+    DemoSettings,
+    Shoves,
+    imagined,
+    make_env,
+    privileged,
+    record,
+    write,
+)
 from twin_policy.legs import CLOCKED, LEGS
 from twin_policy.points import POINTS
 from twin_policy.snapshots import Photographer
 
 from b1k_envs.base import VIEWS
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout
 from b1k_policies.xvla.batch import extract_proprio
 
 pytestmark = pytest.mark.slow
@@ -100,3 +112,23 @@ def test_shoves_spare_a_hand_that_closes_and_turn_a_robot_on_its_way():
     assert np.abs(pushes[10][:, 2]).max() > 0.7  # a leg of driving
     assert np.abs(pushes[10]).max() <= 1.0
     assert not Shoves(0.0, np.random.default_rng(0))(10).any()
+
+
+def test_what_is_imagined_moves_the_base_and_what_is_held_and_nothing_else(demo):
+    env, path = demo
+    env.reset(3, 0, 1)
+    truth = env.privileged_state()
+    glove, other = layout.GLOVES
+    truth = replace(truth, held={"left": glove, "right": None})
+    there = imagined(truth, np.random.default_rng(0))
+    assert np.abs(there.base - truth.base).max() > 0.01
+    before, after = privileged(truth)["places"], privileged(there)["places"]
+    number = WATCHED.index(glove)
+    np.testing.assert_allclose(after[number], before[number], atol=1e-12)  # in the hand as before
+    np.testing.assert_array_equal(there.positions[other], truth.positions[other])
+    assert np.abs(after[WATCHED.index(other)] - before[WATCHED.index(other)]).max() > 0.01
+    with np.load(path) as file:
+        assert file["imagined_plans"].shape == (8, 30, 23)
+        # What it would do elsewhere is not what it did.
+        apart = file["imagined_plans"][:, 0] - file["command"][::4]
+        assert np.abs(apart[:, :3]).max() > 0.05
