@@ -57,7 +57,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
     parser.add_argument("--pictures", type=int, default=0, help="every so many steps (0: none)")
     parser.add_argument("--noise", default=DemoSettings.noise, help="as --action-noise; '' is none")
-    parser.add_argument("--policy", default="", help="session of a training that drives in turns")
+    parser.add_argument(
+        "--policy", default="", help="folder of a training: its policy drives in turns"
+    )
     parser.add_argument("--oracle", action="store_true", help="tell that policy the true places")
     parser.add_argument("--protocol", choices=("2025", "2026"), default="2026")
     arguments = parser.parse_args()

@@ -8,8 +8,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -123,19 +124,33 @@ class Session:
                 begun += time.process_time() - paused
 
 
-def load_model(path: Path) -> tuple[XVLA, torch.Tensor]:
-    """The model of a session, and the instruction's tokens."""
-    model, ids = build(0)
-    model.load_state_dict(torch.load(path, weights_only=False)["model"])
-    return model.eval(), ids
+_CONTROL = ("control", "words", "aside", "skill_classifier", "progress_head")
+PARTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"control": _CONTROL, "head": ("head_eye",), "wrist": ("wrist_eye",), "joint": _CONTROL}
+)
+"""The phases, and the model's children that each of them trains."""
 
 
-def adopt(model: XVLA, path: Path, parts: tuple[str, ...]) -> None:
-    """Take the weights of some of its children from another session."""
-    state = torch.load(path, weights_only=False)["model"]
+def sessions_in(folder: Path) -> list[Path]:
+    """The phases' files in the folder of a training, the last one last."""
+    return [path for phase in PARTS if (path := folder / f"{phase}.pt").exists()]
+
+
+def adopt(model: XVLA, sessions: Iterable[Path], but: tuple[str, ...] = ()) -> None:
+    """Take from each session, which is named by its phase, what that learnt, but for `but`."""
     own = model.state_dict()
-    own.update({name: value for name, value in state.items() if name.split(".")[0] in parts})
+    for path in sessions:
+        parts = set(PARTS[path.stem]) - set(but)
+        state = torch.load(path, weights_only=False)["model"]
+        own.update({name: value for name, value in state.items() if name.split(".")[0] in parts})
     model.load_state_dict(own)
+
+
+def load_model(folder: Path) -> tuple[XVLA, torch.Tensor]:
+    """What a training has learnt so far, and the instruction's tokens."""
+    model, ids = build(0)
+    adopt(model, sessions_in(folder))
+    return model.eval(), ids
 
 
 def control_losses(decision: Decision, batch: ControlBatch, model: XVLA) -> dict[str, Any]:
