@@ -90,7 +90,7 @@ def find_folder(ckpt: str, *, allow_pickle: bool = False, weights: bool = True) 
 
 def shipped() -> tuple[str, ...]:
     """Names of the checkpoints that lie in the package."""
-    return tuple(sorted(path.name for path in SHIPPED.iterdir() if path.is_dir()))
+    return tuple(sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG_FILE}")))
 
 
 def _refuse_neighbours(folder: Path) -> None:
@@ -125,9 +125,10 @@ def _near_folder(word: str) -> str:
 
 
 def _neither(word: str) -> UsageError:
+    names = "".join(f", {name}" for name in shipped())
     return UsageError(
-        f"--ckpt {word!r} is neither a folder, nor one of {', '.join(shipped())}, nor a hub id "
-        f"(org/name or org/name@revision){_near_folder(word)}"
+        f"--ckpt {word!r} is neither a folder{names} nor a hub id (org/name or org/name@revision)"
+        f"{_near_folder(word)}"
     )
 
 
