@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -36,7 +37,7 @@ _ON_POLICY = "0-59"
 Command = list[str]
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path, help="folder with demos/ and snapshots/")
     parser.add_argument("out", type=Path, help="folder of the training")
@@ -53,7 +54,7 @@ def main() -> None:
         metavar="SESSION",
         help="begin with what these sessions learnt; each is named by its phase: head.pt",
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.only is None:

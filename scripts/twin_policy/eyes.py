@@ -105,6 +105,8 @@ def train_eye(session: Session, view: int, folder: Path, seconds: float, every: 
         if snapshots is None or len(files) * 250 > len(snapshots.leg):
             snapshots = load_snapshots(files)
             pool, order = _worth_seeing(snapshots, view), np.empty(0, np.int64)
+            if not len(pool):
+                raise SystemExit(f"{folder}: no snapshot shows anything to {EYES[view]}: take more")
 
     def step(_share: float) -> dict[str, Any]:
         nonlocal order

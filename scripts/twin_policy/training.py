@@ -208,7 +208,8 @@ def train_control(
 
     def report() -> None:
         flown = [fly(env, model, session.ids, i, oracle=bank is None) for i in instances]
-        session.say(f"{'oracle' if bank is None else 'pictures'}: {words(flown)}")
+        if flown:
+            session.say(f"{'oracle' if bank is None else 'pictures'}: {words(flown)}")
 
     rate = 1.5e-3 if bank is None else 1e-3
     session.run(phase, parameters, seconds, step, rate=rate, every=every, report=report)

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import train_twin_policy
+from twin_policy import snapshots
 from twin_policy.demos import (
     CONTRACT,
     WATCHED,
@@ -21,11 +23,14 @@ from twin_policy.demos import (
 from twin_policy.legs import CLOCKED, LEGS
 from twin_policy.points import POINTS
 from twin_policy.snapshots import Photographer
+from typer.testing import CliRunner
 
 from b1k_envs.base import VIEWS
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout
+from b1k_eval.cli.main import app
 from b1k_policies.xvla.batch import extract_proprio
 
+torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.slow
 
 
@@ -132,3 +137,39 @@ def test_what_is_imagined_moves_the_base_and_what_is_held_and_nothing_else(demo)
         # What it would do elsewhere is not what it did.
         apart = file["imagined_plans"][:, 0] - file["command"][::4]
         assert np.abs(apart[:, :3]).max() > 0.05
+
+
+class Watching(Parked):
+    """Never drives, so that an episode is kept that ends before its success."""
+
+    def __call__(self, env, step, leg, steps):
+        return None
+
+
+def test_seconds_of_every_phase_make_a_checkpoint_that_is_run(demo, tmp_path):
+    env, _ = demo
+    data, out = tmp_path / "data", tmp_path / "out"
+    (data / "demos").mkdir(parents=True)
+    (data / "snapshots").mkdir()
+    settings = DemoSettings(max_steps=140)  # until the wrist's camera sees the handle
+    write(data / "demos", "train-003-1.npz", record(env, 3, 1, settings, Watching(None)))
+    photographer = Photographer([data / "demos" / "train-003-1.npz"], seed=2)
+    for number in range(4):
+        shots = [photographer.shoot() for _ in range(8)]
+        snapshots.write(data / "snapshots" / f"{number:05d}.npz", shots)
+    photographer.close()
+    threads = torch.get_num_threads()
+    for phase in ("control", "head", "wrist", "joint"):
+        words = [str(data), str(out), "--only", phase, "--minutes", "0.01", "--instances", ""]
+        train_twin_policy.main(words)
+        train_twin_policy.main(words)  # which is done, so it is over at once
+        assert (out / f"{phase}.pt").exists()
+    train_twin_policy.main([str(data), str(out), "--only", "save"])
+    torch.set_num_threads(threads)
+    assert (out / "log.txt").read_text().count("held out") == 3
+    run = ["run", "--task", "31", "--ckpt", str(out / "ckpt"), "--max-steps", "20", "--no-video"]
+    result = CliRunner().invoke(app, [*run, "--out", str(tmp_path / "run")])
+    assert result.exit_code == 0, result.output
+    done = json.loads(next((tmp_path / "run").glob("episodes/*/result.json")).read_text())
+    assert done["outcome"] == "failure"
+    assert done["steps"] == 21  # it ends at the first step after the limit
