@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.layout import GLOVES
 from b1k_envs.r1pro import CAMERAS
 from b1k_policies.xvla.actions import encode
 from twin_policy.da3_xvla.models.control import ASIDE, Situation
 from twin_policy.demos import CONTRACT
-from twin_policy.legs import CLOCKED, LEGS, SECOND_GLOVE_FROM, progress_of
+from twin_policy.legs import CLOCKED, FIRST_LEG, LEGS, SECOND_GLOVE_FROM, progress_of
 from twin_policy.pictures import decode
 from twin_policy.points import POINTS, in_view, points_of
 
@@ -102,7 +103,7 @@ def load_demos(files: Sequence[Path], hand_in_camera: np.ndarray) -> Demos:
             "progress": progress_of(leg, steps),
             "leg": leg.astype(np.int64),
             "skill": skill.astype(np.int64),
-            "usable": start + np.flatnonzero(expert | (plan >= 0)),
+            "usable": start + np.flatnonzero((expert | (plan >= 0)) & ~_impatient(leg)),
             "plan": plan,
             "plans": plans,
             "said": said,
@@ -118,6 +119,23 @@ def load_demos(files: Sequence[Path], hand_in_camera: np.ndarray) -> Demos:
             start += len(extra["leg"])
             planned += len(extra["leg"])
     return Demos(**{name: np.concatenate(values) for name, values in columns.items()})
+
+
+def _impatient(leg: np.ndarray) -> np.ndarray:
+    """Steps at which the expert begins to fetch anew, bool [N], though nothing was missed.
+
+    It is out of patience after 240 steps in a leg, and while a policy drives it counts on. Learnt
+    from, that is a robot that leaves the counter when it is about to arrive.
+    """
+    steps = np.arange(len(leg))
+    before = np.stack([leg[np.maximum(steps - gap, 0)] for gap in (5, 10, 20, 30, 60, 90)])
+    anew = np.zeros(len(leg), bool)
+    for glove in GLOVES:
+        first = FIRST_LEG["fetch", glove]
+        driven = (before > first) & (before < first + 4)
+        grasped = before == first + 4
+        anew |= (leg >= first) & (leg < first + 2) & driven.any(axis=0) & ~grasped.any(axis=0)
+    return anew
 
 
 def _imagined(

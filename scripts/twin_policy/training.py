@@ -142,7 +142,11 @@ def adopt(model: XVLA, sessions: Iterable[Path], but: tuple[str, ...] = ()) -> N
     for path in sessions:
         parts = set(PARTS[path.stem]) - set(but)
         state = torch.load(path, weights_only=False)["model"]
-        own.update({name: value for name, value in state.items() if name.split(".")[0] in parts})
+        for name, value in state.items():
+            if name.split(".")[0] in parts:
+                # Inputs that are new since then count nothing at first.
+                missing = [0, own[name].shape[1] - value.shape[1]] if value.dim() == 2 else [0, 0]
+                own[name] = functional.pad(value, missing)
     model.load_state_dict(own)
 
 

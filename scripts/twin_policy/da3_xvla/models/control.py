@@ -57,9 +57,9 @@ class Decision(NamedTuple):
     hidden: torch.Tensor
 
 
-POSE = 37
+POSE = 47
 """Numbers that `Control.pose` makes."""
-CUFF, FIST, HANDLE, HINGE = 0, 1, 4, 5
+CUFF, FIST, HANDLE, HINGE, CORNER = 0, 1, 4, 5, 10
 """Indices of points."""
 
 
@@ -158,10 +158,17 @@ class Control(nn.Module):
             for octave in octaves
             for wave in (torch.sin, torch.cos)
         ]
+        # How far behind the counter's edge the glove lies, and how it lies there, decides between
+        # two postures.
+        sure = 1.0 / (1.0 + (situation.scale[:, [CUFF, CORNER]].amax(dim=1) / 0.1) ** 2)
+        behind = in_room(seen[:, CUFF] - seen[:, CORNER])
+        lying = in_room(glove)
+        on_counter = [behind, torch.tanh(behind / 0.1), lying, torch.tanh(lying / 0.3)]
         return torch.cat(
             [
                 torch.stack(steep, dim=-1), base, hand, torch.tanh(hand / 0.3), door, glove,
-                torch.stack(waves, dim=-1),
+                torch.stack(waves, dim=-1), torch.cat(on_counter, dim=-1) * sure[:, None],
+                sure[:, None], (situation.scale[:, [CORNER]] < 0.1).float(),
             ],
             dim=-1,
         )  # fmt: skip
