@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What each error of a client costs: a checkpoint, run with one thing wrong at a time.
 
-    python scripts/contract_errors.py OUT [--ckpt CKPT] [--instances 0-19] [--only NAME ...]
+    python scripts/contract_errors.py OUT --ckpt CKPT [--instances 0-19] [--only NAME ...]
 
 Most errors are one field of the contract (`--set FIELD=VALUE --force-contract`). What no field
 says, pictures upside down and poses of the inference before, is done to the batch by a copy of the
@@ -67,16 +67,16 @@ class ClientError:
 
 ERRORS = (
     ClientError("bgr", "pictures BGR", ("colour_order=bgr",)),
-    ClientError("not-normalised", "mean and std missing", ("image_mean=0 0 0", "image_std=1 1 1")),
+    ClientError("not-normalised", "mean and std missing", ("image_mean=0,0,0", "image_std=1,1,1")),
     ClientError("size", "pictures of 504 px", ("image_size=504",)),
     ClientError("no-antialias", "no antialiasing", ("resize_antialias=false",)),
     ClientError(
         "upside-down", "pictures upside down",
         body='batch["image_input"] = batch["image_input"].flip(-2)',
     ),
-    ClientError("views", "wrist views swapped", ("view_order=head right_wrist left_wrist",)),
+    ClientError("views", "wrist views swapped", ("view_order=head,right_wrist,left_wrist",)),
     ClientError("pose-rows", "poses in the order recorded (the card's fault 6)",
-                ("extrinsics_rows=left_wrist right_wrist head",)),
+                ("extrinsics_rows=left_wrist,right_wrist,head",)),
     ClientError("pose-inverse", "poses base to camera", ("extrinsics_direction=base_to_camera",)),
     ClientError("pose-axes", "poses with OpenCV axes", ("camera_axes=opencv",)),
     ClientError(
@@ -87,7 +87,7 @@ ERRORS = (
     ClientError("no-poses", "neither poses nor K", ("posed=false",)),
     ClientError("k-native", "K of the native pictures", ("scale_intrinsics=false",)),
     ClientError("proprio", "proprio with both grippers last",
-                (f"proprio_parts={' '.join(PROPRIO_GRIPPERS_LAST)}",)),
+                (f"proprio_parts={','.join(PROPRIO_GRIPPERS_LAST)}",)),
     ClientError("gripper", "gripper's proprio as a fraction", ("gripper_proprio=fraction",)),
     ClientError("base-frame", "base velocity in the world's frame", ("base_qvel_frame=world",)),
     ClientError("no-deltas", "offsets taken for commands", ("delta_spec=-23",)),
@@ -173,7 +173,7 @@ def figures(error: ClientError, baseline: Path, folder: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("out", type=Path)
-    parser.add_argument("--ckpt", type=at_home, default="twin-v17")
+    parser.add_argument("--ckpt", type=at_home, required=True)
     parser.add_argument("--instances", default="0-19", help="of public-test (default 0-19)")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", nargs="*", help="names of errors")

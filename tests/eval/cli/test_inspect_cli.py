@@ -108,7 +108,8 @@ def test_people_read_the_findings_last(cli, twin, tiny_v17, no_simulator):
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     order = ["Contract of", "Files", "Batch for: mujoco, clean_boxing_gloves", "Where the grippers",
-             "First chunk", "skill ", "progress ", "Findings", "K is sent unscaled"]  # fmt: skip
+             "First chunk", "\nskill ", "\nprogress ", "Findings",
+             "K is sent unscaled"]  # fmt: skip
     places = [result.stdout.index(text) for text in order]
     assert places == sorted(places)
     assert result.stdout.splitlines()[-1].startswith("5 wrong, 1 doubt, ")
