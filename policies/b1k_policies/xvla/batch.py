@@ -15,6 +15,7 @@ from b1k_envs.base import Float32Array, Float64Array, Observation
 from b1k_envs.errors import UsageError
 from b1k_envs.poses import rigid_inverse
 from b1k_envs.r1pro import PROPRIO_DIM, PROPRIO_LAYOUTS
+from b1k_policies.base import Query
 from b1k_policies.contract.contract import EvalContract
 from b1k_policies.contract.fields import CameraAxes, Direction
 from b1k_policies.xvla.base_frame import in_frame
@@ -164,3 +165,15 @@ def build_batch(
         told = np.broadcast_to(np.asarray(skill_progress, dtype=np.float32), count)
         batch["skill_progress"] = torch.from_numpy(told.copy())
     return batch
+
+
+def told_progress(
+    queries: Sequence[Query], contract: EvalContract, forced: float | None
+) -> float | Sequence[float] | None:
+    """Return the progress that the model is told: the forced one, else the contract's."""
+    if forced is not None:
+        return forced
+    told = contract.skill_progress
+    if isinstance(told, str):  # previous
+        return [query.progress or 0.0 for query in queries]
+    return told

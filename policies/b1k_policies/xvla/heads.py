@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from b1k_envs.errors import ActionError
+from b1k_envs.errors import ActionError, ContractMismatchError
 from b1k_policies.base import Skill
 from b1k_policies.contract.contract import EvalContract
 
@@ -163,3 +163,15 @@ def unreadable(
             "contract says progress_output is probability (a logit, as in v17?)"
         )
     return found
+
+
+def check_skill(index: int | None, count: int) -> None:
+    """Refuse a forced skill that the contract has not.
+
+    Raises:
+        ContractMismatchError: There are only `count` skills.
+    """
+    if index is not None and not 0 <= index < count:
+        raise ContractMismatchError(
+            f"--skill-id {index}: the contract has {count} skills, 0 to {count - 1}"
+        )

@@ -17,14 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from b1k_envs.base import Float32Array, Observation, ProtocolYear
-from b1k_envs.errors import ActionError, B1kEvalError, ContractMismatchError, HostFaultError
+from b1k_envs.errors import ActionError, B1kEvalError, HostFaultError
 from b1k_envs.r1pro import ACTION_DIM
 from b1k_policies.base import ActionChunk, EpisodeInfo, Policy, Query, Resizing
 from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.contract.resolving import resolve
 from b1k_policies.seeding import inference_seed, seeded
 from b1k_policies.xvla.actions import decode, executable
-from b1k_policies.xvla.batch import Batch, build_batch, extract_proprio
+from b1k_policies.xvla.batch import Batch, build_batch, extract_proprio, told_progress
 from b1k_policies.xvla.checks.preflight import probe_observation
 from b1k_policies.xvla.checks.trial import Trial, is_the_machines
 from b1k_policies.xvla.code.surroundings import packages_of, switches
@@ -33,6 +33,7 @@ from b1k_policies.xvla.heads import (
     PROGRESS_HEAD,
     SKILL_HEAD,
     HeadTap,
+    check_skill,
     read_progress,
     read_skills,
 )
@@ -119,7 +120,7 @@ class XVLAPolicy(Policy):
             force=request.force_contract,
         )
         self.contract = contract = self.resolved.contract
-        _check_forced_skill(request, contract.skill_count)
+        check_skill(request.skill_id, contract.skill_count)
         device = pick_device(request.device)
         self.tokenizer = Tokenizer(self.checkpoint.folder, contract.language_length)
         self.model = load_model(self.checkpoint, contract, device)
@@ -279,17 +280,8 @@ class XVLAPolicy(Policy):
             self.contract,
             torch.cat([self._ids[instruction] for instruction in instructions]),
             skill_id=self.request.skill_id,
-            skill_progress=self._told(queries),
+            skill_progress=told_progress(queries, self.contract, self.request.skill_progress),
         )
-
-    def _told(self, queries: Sequence[Query]) -> float | Sequence[float] | None:
-        """Return the progress that the model is told: the forced one, else the contract's."""
-        if self.request.skill_progress is not None:
-            return self.request.skill_progress
-        told = self.contract.skill_progress
-        if isinstance(told, str):  # previous
-            return [query.progress or 0.0 for query in queries]
-        return told
 
     def predict(
         self, batch: Batch, seeds: Sequence[int], *, steps: int | None = None
@@ -406,10 +398,3 @@ def _load_again(
     if free and pick_device(request.device).type == "cuda":
         request = replace(request, device=f"cuda:{gpu}")
     return XVLAPolicy(request, protocol, instruction=instruction, tried=True)
-
-
-def _check_forced_skill(request: CheckpointRequest, count: int) -> None:
-    if request.skill_id is not None and not 0 <= request.skill_id < count:
-        raise ContractMismatchError(
-            f"--skill-id {request.skill_id}: the contract has {count} skills, 0 to {count - 1}"
-        )
