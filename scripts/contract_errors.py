@@ -28,7 +28,6 @@ from b1k_policies.contract.presets import PROPRIO_GRIPPERS_LAST
 from b1k_policies.options import at_home
 from b1k_policies.xvla.files.folder import find_folder
 
-NONE = "none"
 MAX_STEPS = 1800
 """Successes take 1,200 to 1,500; what is wrong for longer than this stays wrong."""
 _WRAPPED = """
@@ -65,6 +64,7 @@ class ClientError:
     body: str = ""
 
 
+BASELINE = ClientError("none", "the checkpoint as it is")
 ERRORS = (
     ClientError("bgr", "pictures BGR", ("colour_order=bgr",)),
     ClientError("not-normalised", "mean and std missing", ("image_mean=0,0,0", "image_std=1,1,1")),
@@ -108,9 +108,9 @@ def command(verb: str, *words: str) -> list[str]:
     return [str(Path(sys.executable).with_name("b1k-eval")), verb, *words]
 
 
-def options_of(error: ClientError | None, out: Path, ckpt: str) -> list[str]:
+def options_of(error: ClientError, out: Path, ckpt: str) -> list[str]:
     """What the command line of an error has beside the checkpoint."""
-    if error is None:
+    if error == BASELINE:
         return []
     if not error.body:
         return [*(w for s in error.settings for w in ("--set", s)), "--force-contract"]
@@ -122,11 +122,10 @@ def options_of(error: ClientError | None, out: Path, ckpt: str) -> list[str]:
     return ["--code-dir", str(code.parent), "--trust-checkpoint-code"]
 
 
-def run(error: ClientError | None, arguments: argparse.Namespace) -> tuple[Path, str]:
+def run(error: ClientError, arguments: argparse.Namespace) -> tuple[Path, str]:
     """Run it, or what of it is missing: (folder, why there is no run)."""
-    name = NONE if error is None else error.name
-    folder = arguments.out / "runs" / name
-    note = arguments.out / "runs" / f"{name}.refused"
+    folder = arguments.out / "runs" / error.name
+    note = folder.with_suffix(".refused")
     if note.exists():
         return folder, note.read_text("utf-8")
     options = options_of(error, arguments.out, arguments.ckpt)
@@ -140,30 +139,26 @@ def run(error: ClientError | None, arguments: argparse.Namespace) -> tuple[Path,
         note.write_text(done.stderr.strip().splitlines()[-1], "utf-8")
         return folder, note.read_text("utf-8")
     if done.returncode not in (0, 1):
-        raise SystemExit(f"{name}: {done.stderr}")
+        raise SystemExit(f"{error.name}: {done.stderr}")
     return folder, ""
 
 
 def told_by_inspect(error: ClientError, arguments: argparse.Namespace) -> list[str]:
-    """What `inspect` says of it that it does not say of the checkpoint as it is."""
-    said = []
-    for options in ([], options_of(error, arguments.out, arguments.ckpt)):
-        words = command("inspect", arguments.ckpt, "--json", *options)
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        findings = json.loads(done.stdout)["findings"] if done.returncode == 0 else []
-        said.append([f"{f['level']}: {f['text']}" for f in findings if f["level"] != "note"])
-    return [text for text in said[1] if text not in said[0]]
+    """What `inspect` says of it, but for notes."""
+    options = options_of(error, arguments.out, arguments.ckpt)
+    words = command("inspect", arguments.ckpt, "--json", *options)
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    findings = json.loads(done.stdout)["findings"] if done.returncode == 0 else []
+    return [f"{f['level']}: {f['text']}" for f in findings if f["level"] != "note"]
 
 
-def figures(error: ClientError, baseline: Path, folder: Path) -> dict[str, Any]:
+def figures(baseline: Path, folder: Path) -> dict[str, Any]:
     """Points lost, with interval, and where it ends."""
     runs = [read_run_data(baseline), read_run_data(folder)]
     document = summarise_runs(runs, mix=True)
     failures = [label_failure(e) for e in runs[1].episodes if e.outcome == "failure"]
     labels = Counter(f.words for f in failures if f is not None)
     return {
-        "name": error.name,
-        "words": error.words,
         "run": document["runs"][1],
         "pair": document["pairs"][0],
         "failures": dict(labels.most_common()),
@@ -179,9 +174,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="names of errors")
     arguments = parser.parse_args()
     (arguments.out / "runs").mkdir(parents=True, exist_ok=True)
-    baseline, why = run(None, arguments)
+    baseline, why = run(BASELINE, arguments)
     if why:
         raise SystemExit(why)
+    usual = told_by_inspect(BASELINE, arguments)
     rows = []
     for error in ERRORS:
         if arguments.only and error.name not in arguments.only:
@@ -189,8 +185,9 @@ def main() -> None:
         folder, refused = run(error, arguments)
         row = {"name": error.name, "words": error.words, "refused": refused}
         if not refused:
-            row |= figures(error, baseline, folder)
-        rows.append(row | {"inspect": told_by_inspect(error, arguments)})
+            row |= figures(baseline, folder)
+        told = [text for text in told_by_inspect(error, arguments) if text not in usual]
+        rows.append(row | {"inspect": told})
         print(json.dumps(rows[-1])[:300], flush=True)
         (arguments.out / "contract_errors.json").write_text(json.dumps(rows, indent=1), "utf-8")
 

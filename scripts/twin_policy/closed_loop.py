@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from b1k_envs.base import Observation
+from b1k_envs.base import VIEWS, Observation
 from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_policies.xvla.actions import decode, executable
 from b1k_policies.xvla.batch import build_batch, extract_proprio
-from twin_policy.da3_xvla.models.control import Situation, saturated
+from twin_policy.da3_xvla.models.control import ASIDE, Situation, saturated
 from twin_policy.da3_xvla.models.modeling_xvla import XVLA
 from twin_policy.data import FOCAL
 from twin_policy.demos import CONTRACT, GloveTruth, privileged
@@ -69,7 +69,7 @@ class Pilot:
         return executable(decode(chunk.numpy(), state, CONTRACT), CONTRACT)[0]
 
     def _situation(self, observation: Observation, points: np.ndarray) -> Situation:
-        poses = [observation.camera_to_base[v] for v in ("head", "left_wrist", "right_wrist")]
+        poses = [observation.camera_to_base[view] for view in VIEWS]
         extrinsics = np.stack(poses)[None].astype(np.float32)
         seen = in_view(points, extrinsics[:, :2, :3], FOCAL).any(axis=1)
         return Situation(
@@ -79,7 +79,7 @@ class Pilot:
             proprio=torch.from_numpy(extract_proprio(observation, CONTRACT)[None]),
             progress=torch.tensor([self.progress]),
             words=self.model.said(self.ids),
-            aside=torch.zeros(1, 8),
+            aside=torch.zeros(1, ASIDE),
         )
 
 

@@ -85,16 +85,12 @@ def load_demos(files: Sequence[Path], hand_in_camera: np.ndarray) -> Demos:
                 found = file["found"]
         planned += len(said)
         count = len(leg)
-        both = [points_of(places, np.full(count, leg_)) for leg_ in (0, LEGS - 1)]
-        seen = [in_view(points, cameras[:, :2], FOCAL).any(axis=1) for points in both]
         # Where the expert no longer drives, what it commanded is no more what followed.
         breaks = np.flatnonzero(~expert)
         upcoming = np.searchsorted(breaks, np.arange(count))
         last = np.append(breaks, count)[upcoming] - 1
         row = {
-            "points": np.stack(both, axis=1),
-            "seen": np.stack(seen, axis=1),
-            "hand": cameras[:, 1, :, :3] @ hand_in_camera + cameras[:, 1, :, 3],
+            **_geometry(places, cameras, hand_in_camera),
             "proprio": proprio,
             "command": command,
             "last": start + last,
@@ -121,6 +117,18 @@ def load_demos(files: Sequence[Path], hand_in_camera: np.ndarray) -> Demos:
     return Demos(**{name: np.concatenate(values) for name, values in columns.items()})
 
 
+def _geometry(
+    places: np.ndarray, cameras: np.ndarray, hand_in_camera: np.ndarray
+) -> dict[str, np.ndarray]:
+    """`points`, `seen` and `hand` of `Demos`, from the poses of bodies and cameras."""
+    both = [points_of(places, np.full(len(places), leg)) for leg in (0, LEGS - 1)]
+    return {
+        "points": np.stack(both, axis=1),
+        "seen": np.stack([in_view(p, cameras[:, :2], FOCAL).any(axis=1) for p in both], axis=1),
+        "hand": cameras[:, 1, :, :3] @ hand_in_camera + cameras[:, 1, :, 3],
+    }
+
+
 def _impatient(leg: np.ndarray) -> np.ndarray:
     """Steps at which the expert begins to fetch anew, bool [N], though nothing was missed.
 
@@ -143,14 +151,10 @@ def _imagined(
 ) -> dict[str, np.ndarray]:
     """The imagined states of a demonstration as steps of their own, each with the expert's plan."""
     leg, steps = file["imagined_leg"].astype(np.int64), file["imagined_steps"]
-    places, cameras = file["imagined_places"], file["imagined_cameras"]
     count, alone = len(leg), start + np.arange(len(leg))
-    both = [points_of(places, np.full(count, leg_)) for leg_ in (0, LEGS - 1)]
     progress = progress_of(leg, steps)
     return {
-        "points": np.stack(both, axis=1),
-        "seen": np.stack([in_view(p, cameras[:, :2], FOCAL).any(axis=1) for p in both], axis=1),
-        "hand": cameras[:, 1, :, :3] @ hand_in_camera + cameras[:, 1, :, 3],
+        **_geometry(file["imagined_places"], file["imagined_cameras"], hand_in_camera),
         "proprio": file["imagined_proprio"],
         "command": file["imagined_plans"][:, 0],
         "last": alone,
