@@ -21,7 +21,7 @@ from b1k_eval.report.looks import RUN_COLOURS
 from b1k_eval.report.overview import Findings, RunFindings
 from b1k_eval.report.selfreport_words import progress_words, skill_words
 from b1k_eval.settings import MEASURED, UNKNOWN
-from b1k_policies.inspection.chunk import MEANT_OPEN
+from b1k_policies.inspection.chunk import nearly_open
 
 GLYPHS: Mapping[Outcome, str] = {"success": "●", "failure": "✕", "error": "!"}
 """Shown besides colours, for those who cannot tell them apart; the same as in dom.js."""
@@ -137,7 +137,7 @@ def _run_notices(run: RunFindings, name: str) -> Iterator[dict[str, Any]]:
         }
     for arm in ARMS:
         highest = max((page.openest.get(arm, -1.0) for page in run.episodes), default=-1.0)
-        if MEANT_OPEN <= highest < GRIPPER_OPEN:
+        if nearly_open(highest):
             yield {
                 "text": f"{name} never commands gripper_{arm} above {highest:.4g}: "
                 f"{GRIPPER_OPEN:g} alone releases what is held.",

@@ -31,7 +31,7 @@ from b1k_policies.inspection.findings import Notice
 
 _LIMIT_MARGIN = 0.01
 """How far beyond a limit a command may be before it is reported [rad, or part of the range]."""
-MEANT_OPEN = 0.8
+_MEANT_OPEN = 0.8
 """Gripper commands from this up are meant to open; a regression's are a little below 1."""
 _LEAD_STEPS = 5
 """Control steps that a first target may be ahead: a joint lags its command by a few of them."""
@@ -197,15 +197,20 @@ def chunk_findings(chunk: ChunkFacts) -> Iterator[Notice]:
             text=f"{column_name(column)} is commanded to {executed[row, column]:.2f} at row "
             f"{row + chunk.skipped}, its limits are {low:.2f} and {high:.2f}{others}",
         )
-    yield from _nearly_open(executed)
+    yield from _never_quite_open(executed)
     yield from _jumps(chunk)
 
 
-def _nearly_open(executed: Float32Array) -> Iterator[Notice]:
+def nearly_open(highest: float) -> bool:
+    """Whether a gripper's highest command is meant to open it, and releases nothing."""
+    return _MEANT_OPEN <= highest < GRIPPER_OPEN
+
+
+def _never_quite_open(executed: Float32Array) -> Iterator[Notice]:
     """Yield a finding for each gripper that is opened and never quite."""
     for arm in ARMS:
         highest = float(executed[:, ACTION_SLICES[f"gripper_{arm}"]].max())
-        if MEANT_OPEN <= highest < GRIPPER_OPEN:
+        if nearly_open(highest):
             yield Notice(
                 level="doubt",
                 field="chunk",
