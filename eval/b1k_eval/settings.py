@@ -128,7 +128,13 @@ class RunSettings:
         UsageError: Invalid values, alone or together.
     """
 
-    task: Annotated[str, Option(help="Task by index or name, e.g. 31 or clean_boxing_gloves.")]
+    task: Annotated[
+        str,
+        Option(
+            help="Tasks by index, name, range or group, e.g. 31, clean_boxing_gloves, 31,0, 0-49, "
+            "b10 to b50 (the groups of 2025) or all."
+        ),
+    ]
     policy: Annotated[
         str,
         Option(

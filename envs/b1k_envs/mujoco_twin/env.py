@@ -79,6 +79,36 @@ def require_twin_scene(task: Task) -> Scene:
     return load_scene(task.name)
 
 
+def twin_info(
+    task: Task,
+    protocol: ProtocolYear,
+    split: Split,
+    max_steps: int,
+    *,
+    render_quality: RenderQuality = "fast",
+    depth: bool = False,
+) -> EnvInfo:
+    """Describe a twin without building it; arguments as of `TwinEnv`."""
+    return EnvInfo(
+        sim="mujoco",
+        sim_version=mujoco.__version__,
+        protocol=protocol,
+        task=task.name,
+        task_index=task.index,
+        control_hz=r1pro.CONTROL_HZ,
+        max_steps=max_steps,
+        settings={
+            "split": split,
+            "physics_hz": PHYSICS_HZ,
+            "grasp_window_steps": GRASP_WINDOW_STEPS[protocol],
+            "base_mass_kg": r1pro.BASE_MASS,
+            "render_quality": render_quality,
+            "near_distance_m": NEAR_DISTANCE,
+            **({"depth": True} if depth else {}),
+        },
+    )
+
+
 class TwinEnv(Env):
     """See the module header. Not thread-safe, except for the tickets that `frame` returns."""
 
@@ -130,23 +160,8 @@ class TwinEnv(Env):
         self._with_depth = depth
         self._depth: Mapping[View, Float32Array] | None = None
         self._goal_now: GoalStatus | None = None
-        self.info = EnvInfo(
-            sim="mujoco",
-            sim_version=mujoco.__version__,
-            protocol=protocol,
-            task=task.name,
-            task_index=task.index,
-            control_hz=r1pro.CONTROL_HZ,
-            max_steps=max_steps,
-            settings={
-                "split": split,
-                "physics_hz": PHYSICS_HZ,
-                "grasp_window_steps": GRASP_WINDOW_STEPS[protocol],
-                "base_mass_kg": r1pro.BASE_MASS,
-                "render_quality": render_quality,
-                "near_distance_m": NEAR_DISTANCE,
-                **({"depth": True} if depth else {}),
-            },
+        self.info = twin_info(
+            task, protocol, split, max_steps, render_quality=render_quality, depth=depth
         )
 
     # --- Env --------------------------------------------------------------------------------

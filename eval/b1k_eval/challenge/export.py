@@ -37,7 +37,7 @@ from b1k_eval.challenge.rules import (
 )
 from b1k_eval.challenge.videos import official_video
 from b1k_eval.files import TEMP_PREFIX, to_json, write_atomic
-from b1k_eval.records.loading import EpisodeData, RunData, read_run_data
+from b1k_eval.records.loading import EpisodeData, RunData, read_tasks
 from b1k_eval.records.run_files import RUN_FILE
 from b1k_eval.records.store import START_AGAIN, storing
 
@@ -77,15 +77,16 @@ class Exported:
 
 
 def read_runs(paths: Sequence[Path]) -> list[RunData]:
-    """Read runs, each a run folder or a folder of them, one per task.
+    """Read runs by task, each a run folder or a folder of them.
 
     Raises:
-        UsageError: One is neither; see `read_run_data`.
+        UsageError: One is neither; see `read_tasks`.
     """
-    runs = []
+    runs: list[RunData] = []
     for path in paths:
         inside = [] if (path / RUN_FILE).exists() else sorted(path.glob(f"*/{RUN_FILE}"))
-        runs += [read_run_data(file.parent) for file in inside] or [read_run_data(path)]
+        for folder in [file.parent for file in inside] or [path]:
+            runs += read_tasks(folder)
     return runs
 
 

@@ -228,7 +228,7 @@ def require_one_entry(runs: Sequence[RunData], *, several_policies: bool) -> Non
                 "must not be changed"
             )
     for one, two in combinations(runs, 2):
-        if one.path.resolve() == two.path.resolve():
+        if one.path.resolve() == two.path.resolve() and one.task == two.task:
             raise UsageError(f"{one.path} is given twice")
         mine, other = one.identity["settings"], two.identity["settings"]
         for name in ("protocol", "split", "track"):

@@ -6,7 +6,7 @@ Typed values win over recorded ones, and recorded ones over defaults.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING
 from datetime import datetime, timezone
 from pathlib import Path
@@ -111,7 +111,9 @@ def resolve_settings(
         from b1k_eval.compare.until_decided import drawn_instances
 
         asked = given.get("instances")
-        values["instances"] = drawn_instances(values["against"], asked, most, values["seed"])
+        values["instances"] = drawn_instances(
+            values["against"], asked, most, values["seed"], task.name
+        )
     _fill_strategy(values)
     return RunSettings(**values)
 
@@ -272,10 +274,12 @@ def _code_dir(word: str, ckpt: str) -> str:
     return str(holding.pop()) if len(holding) == 1 else word
 
 
-def proposed_folder(settings: RunSettings) -> Path:
+def proposed_folder(tasks: Sequence[RunSettings]) -> Path:
     """Return a folder under ./results, named by time, task and policy; it may exist already."""
+    settings = tasks[0]
     now = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
     policy = settings.policy.partition(":")[0]
     if settings.checkpoint is not None:
         policy = re.sub(r"[^\w.-]+", "-", Path(settings.checkpoint.ckpt).name)
-    return Path("results") / f"{now}-{settings.task}-{policy}"
+    task = settings.task if len(tasks) == 1 else f"{len(tasks)}-tasks"
+    return Path("results") / f"{now}-{task}-{policy}"

@@ -114,7 +114,11 @@ def unbroken(
 
 
 def drawn_instances(
-    against: str, given: Sequence[int] | None, most: int | None, seed: int
+    against: str,
+    given: Sequence[int] | None,
+    most: int | None,
+    seed: int,
+    task: str | None = None,
 ) -> tuple[int, ...]:
     """Draw the order of the instances.
 
@@ -123,13 +127,14 @@ def drawn_instances(
         given: Instances to use; None for all that the other run has scored.
         most: Largest number of instances; None for all.
         seed: Seed of the order.
+        task: The task, where the other run has several.
 
     Raises:
         UsageError: The other run has scored nothing, or `most` is below 1.
     """
     if most is not None and most < 1:
         raise UsageError(f"--max-instances {most} must be at least 1")
-    numbers = sorted(_rates(read_run_data(against))) if given is None else sorted(given)
+    numbers = sorted(_rates(read_run_data(against, task))) if given is None else sorted(given)
     if not numbers:
         raise UsageError(f"--against {against} has no scored episode to compare with")
     order = np.random.default_rng(seed).permutation(np.array(numbers))
@@ -139,7 +144,7 @@ def drawn_instances(
 def _other(settings: RunSettings) -> RunData:
     if settings.against is None:
         raise UsageError("--until-decided needs --against RUN")
-    return read_run_data(settings.against)
+    return read_run_data(settings.against, settings.task)
 
 
 def _rates(run: RunData) -> dict[int, float]:

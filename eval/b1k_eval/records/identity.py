@@ -1,14 +1,17 @@
-"""Checking that a resumed run has the settings it was started with.
+"""The identity of a run: what decides its results, for one task or several.
 
-`identity` in run.json holds everything that decides a result, and texts that explain it, such as
-remarks and the source of a contract's fields. Only what decides is compared, so that a version
-with other texts can resume the run.
+With several tasks, `identity.tasks` has what is of one task: `env`, `human`, `instance_ids` and
+the settings `task`, `instances` and `max_steps`. All else is the same for all of them.
+
+A resumed run must have the settings it was started with. `identity` in run.json holds everything
+that decides a result, and texts that explain it, such as remarks and the source of a contract's
+fields. Only what decides is compared, so that a version with other texts can resume the run.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,50 @@ _WORDS = ("remarks",)
 """Keys of a policy's description that only explain."""
 _NEWER = ("variables", "packages")
 """Keys that the first runs did not record; not compared with those runs."""
+_OF_A_TASK = ("env", "human", "instance_ids")
+"""Keys of an identity that differ by task."""
+_SETTINGS_OF_A_TASK = ("task", "instances", "max_steps")
+"""The same in `settings`."""
+
+
+def joined(identities: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the identity of a run of several tasks, from those of its tasks."""
+    if len(identities) == 1:
+        return dict(identities[0])
+    tasks = {}
+    for each in identities:
+        own = {name: each[name] for name in _OF_A_TASK if name in each}
+        own["settings"] = {name: each["settings"][name] for name in _SETTINGS_OF_A_TASK}
+        tasks[each["settings"]["task"]] = own
+    shared = {name: value for name, value in identities[0].items() if name not in _OF_A_TASK}
+    shared["settings"] = {
+        name: value for name, value in shared["settings"].items() if name not in _SETTINGS_OF_A_TASK
+    }
+    return {**shared, "tasks": tasks}
+
+
+def of_each_task(identity: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the identity of each task of a run, as a run of that task alone would have it.
+
+    Raises:
+        UsageError: `identity.tasks` is damaged.
+    """
+    if "tasks" not in identity:
+        return [dict(identity)]
+    shared = {name: value for name, value in identity.items() if name != "tasks"}
+    try:
+        found = [
+            {**shared, **own, "settings": {**shared["settings"], **own["settings"]}}
+            for own in identity["tasks"].values()
+        ]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"run.json is damaged (in identity.tasks: {type(error).__name__} {error}): restore "
+            "the file, or start the run again under another --out"
+        ) from error
+    if not found:
+        raise UsageError("run.json is damaged (identity.tasks is empty): restore the file")
+    return found
 
 
 def check_identity(path: Path, known: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
@@ -34,8 +81,29 @@ def check_identity(path: Path, known: Mapping[str, Any], asked: Mapping[str, Any
     Raises:
         UsageError: They differ; the message names every difference.
     """
-    now = json.loads(to_json(asked["identity"]))  # tuples become lists, as on disk
-    then = dict(known["identity"])
+    now = of_each_task(json.loads(to_json(asked["identity"])))  # tuples become lists, as on disk
+    then = of_each_task(known["identity"])
+    # Ordered and each once: what all tasks share would be listed for each of them.
+    differences = dict.fromkeys(
+        difference
+        for one, other in zip(then, now, strict=False)
+        for difference in _differences_of_a_task(one, other)
+    )
+    if len(then) != len(now):
+        names = [", ".join(each["settings"]["task"] for each in side) for side in (then, now)]
+        differences = {("task", names[0], names[1]): None}
+    if differences:
+        listed = "; ".join(f"{name} {old} -> {new}" for name, old, new in differences)
+        raise UsageError(
+            f"{path} was made with other settings and cannot be resumed with these: {listed}. "
+            "Repeat the old ones, or choose another --out"
+        )
+
+
+def _differences_of_a_task(
+    then: dict[str, Any], now: dict[str, Any]
+) -> Iterator[tuple[str, str, str]]:
+    """Yield name and both values of what decides the results of a task."""
     for side in (then, now):
         if isinstance(side.get("settings"), dict):
             side["settings"] = settled(side["settings"])
@@ -43,13 +111,7 @@ def check_identity(path: Path, known: Mapping[str, Any], asked: Mapping[str, Any
         unknown = [name for name in _NEWER if name not in then["policy"]]
         then["policy"] = _deciding(then["policy"], unknown)
         now["policy"] = _deciding(now["policy"], unknown)
-    differences = list(_differences("", then, now))
-    if differences:
-        listed = "; ".join(f"{name} {old} -> {new}" for name, old, new in differences)
-        raise UsageError(
-            f"{path} was made with other settings and cannot be resumed with these: {listed}. "
-            "Repeat the old ones, or choose another --out"
-        )
+    yield from _differences("", then, now)
 
 
 def _deciding(policy: Mapping[str, Any], unknown: list[str]) -> dict[str, Any]:

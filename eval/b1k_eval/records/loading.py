@@ -26,6 +26,7 @@ from b1k_eval.records.episode import (
     EpisodeKey,
     EpisodeRecord,
 )
+from b1k_eval.records.identity import of_each_task
 from b1k_eval.records.run_files import EPISODES_FOLDER, RUN_FILE, parse_object, read_lines, read_run
 from b1k_eval.records.trace_reading import DamagedTraceError, EpisodeTrace
 from b1k_eval.settings import settled
@@ -63,16 +64,16 @@ class EpisodeData(EpisodeRecord):
 
 @dataclass(frozen=True, kw_only=True)
 class RunData:
-    """The finished and undamaged part of a run.
+    """The finished and undamaged part of a run, or of one task of a run of several.
 
     Attributes:
         path: The run folder.
-        name: Its name.
-        identity: `identity` of run.json.
+        name: Its name; of one task of several with the task, as in `RUN/TASK`.
+        identity: `identity` of run.json, as of a run of this task alone.
         sessions: `sessions` of run.json.
         label: The policy for tables: its name, or a checkpoint's origin and contract, and in
             parentheses what its numbers depend on (privileged, forced).
-        plan: All episodes of the run, by instance and rollout.
+        plan: All its episodes, by instance and rollout.
         episodes: The finished ones, in the order of the plan.
         pending: Those without a line, as the run is unfinished; also those whose line cannot be
             read.
@@ -111,44 +112,79 @@ class RunData:
         return bool(self.identity.get("privileged"))
 
 
-def read_run_data(path: str | Path) -> RunData:
-    """Read a run folder, finished or not.
+def read_run_data(path: str | Path, task: str | None = None) -> RunData:
+    """Read a run folder of one task, finished or not.
+
+    Args:
+        path: The run folder.
+        task: Which task of a run of several; None for a run of one.
+
+    Raises:
+        UsageError: There is no run, run.json is damaged, or the run has several tasks and none or
+            another was asked for.
+    """
+    runs = read_tasks(path)
+    if len(runs) == 1:
+        return runs[0]
+    for run in runs:
+        if run.task == task:
+            return run
+    names = ", ".join(run.task for run in runs)
+    raise UsageError(
+        f"{path} is a run of {len(runs)} tasks ({names}), and this takes one of them"
+        + ("" if task is None else f", not {task}")
+    )
+
+
+def read_tasks(path: str | Path) -> tuple[RunData, ...]:
+    """Read a run folder, finished or not; one entry per task.
 
     Raises:
         UsageError: There is no run, or run.json is damaged.
     """
     path = Path(path)
     record = read_run(path)
-    identity = dict(record["identity"])
+    identities = of_each_task(record["identity"])
     try:
-        identity["settings"] = settled(identity["settings"])
-        plan, label = _plan(identity), _label(identity)
+        for identity in identities:
+            identity["settings"] = settled(identity["settings"])
+        plans = [_plan(identity) for identity in identities]
+        label = _label(identities[0])
     except (KeyError, TypeError) as error:
         raise UsageError(
             f"{path / RUN_FILE} is damaged (in its identity: {type(error).__name__} {error}): "
             "restore the file, or start the run again under another --out"
         ) from error
-    lines, damaged = _lines(path, set(plan))
-    episodes = []
-    for key in plan:
-        if key not in lines:
-            continue
-        try:
-            episodes.append(_episode(path, key, lines[key]))
-        except DamagedRecordError as error:
-            damaged.append(Damaged(name=key.folder, why=str(error)))
-    named = {entry.name for entry in damaged}
-    return RunData(
-        path=path,
-        name=spelled_out(path.resolve().name),
-        identity=MappingProxyType(identity),
-        sessions=tuple(MappingProxyType(session) for session in record["sessions"]),
-        label=label,
-        plan=plan,
-        episodes=tuple(episodes),
-        pending=tuple(key for key in plan if key not in lines and key.folder not in named),
-        damaged=tuple(damaged),
-    )
+    lines, damaged = _lines(path, {key for plan in plans for key in plan})
+    owner = {key.folder: number for number, plan in enumerate(plans) for key in plan}
+    name = spelled_out(path.resolve().name)
+    runs = []
+    for number, (identity, plan) in enumerate(zip(identities, plans, strict=True)):
+        # A damaged line that names no episode is listed with the first task.
+        left_out = [entry for entry in damaged if owner.get(entry.name, 0) == number]
+        episodes = []
+        for key in plan:
+            if key not in lines:
+                continue
+            try:
+                episodes.append(_episode(path, key, lines[key]))
+            except DamagedRecordError as error:
+                left_out.append(Damaged(name=key.folder, why=str(error)))
+        named = {entry.name for entry in left_out}
+        runs.append(
+            RunData(
+                path=path,
+                name=name if len(plans) == 1 else f"{name}/{identity['settings']['task']}",
+                identity=MappingProxyType(identity),
+                sessions=tuple(MappingProxyType(session) for session in record["sessions"]),
+                label=label,
+                plan=plan,
+                episodes=tuple(episodes),
+                pending=tuple(key for key in plan if key not in lines and key.folder not in named),
+                damaged=tuple(left_out),
+            )
+        )
+    return tuple(runs)
 
 
 def read_trace(episode: EpisodeData) -> EpisodeTrace:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from b1k_envs.base import Env, Worlds
 from b1k_envs.errors import B1kEvalError, EndsRunError
@@ -57,6 +57,7 @@ class Assembly:
         num_envs: Envs that `make_worlds` builds, and so episodes that run at once in a process.
         gpus: GPUs to distribute over the workers, as `gpu=` of `make_worlds` and `make_policy`;
             empty to leave the choice to simulator and policy.
+        of_tasks: For a run of several tasks: the fields that differ, by the name of the task.
     """
 
     make_worlds: Callable[..., Worlds]
@@ -72,6 +73,11 @@ class Assembly:
     limits: CallLimits | None = None
     num_envs: int = 1
     gpus: tuple[int, ...] = ()
+    of_tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def of(self, task: str) -> Assembly:
+        """Return the assembly for the episodes of a task."""
+        return replace(self, of_tasks={}, **self.of_tasks[task]) if self.of_tasks else self
 
     def for_worker(self, number: int) -> Assembly:
         """Return the assembly for the n-th worker, from 0, on its GPU."""
@@ -82,6 +88,10 @@ class Assembly:
             self,
             make_worlds=partial(self.make_worlds, gpu=gpu),
             make_policy=partial(self.make_policy, gpu=gpu),
+            of_tasks={
+                name: {**each, "make_worlds": partial(each["make_worlds"], gpu=gpu)}
+                for name, each in self.of_tasks.items()
+            },
         )
 
 
@@ -215,7 +225,7 @@ def broken_record(
         traceback=trace,
         timing=EpisodeTiming(wall_s=0.0, reset_s=0.0, step_s=0.0, observe_s=0.0, policy_s=0.0),
     )
-    return episode_record(result, ScoreKeeper(), assembly.human)
+    return episode_record(result, ScoreKeeper(), assembly.of(episode.task).human)
 
 
 def read_record(folder: Path) -> EpisodeRecord | None:

@@ -76,16 +76,16 @@ class Executor:
         """Run assignments side by side; each is posted as it ends.
 
         Args:
-            batch: One per env, at most as many as there are envs.
+            batch: One per env, at most as many as there are envs, and all of one task.
             post: Receives progress and results. What it raises ends the batch and is passed on.
-            following: Asked for an env's next assignment where worlds are independent; not after
-                an error, as all envs are then rebuilt.
+            following: Asked for an env's next assignment, of the same task, where worlds are
+                independent; not after an error, as all envs are then rebuilt.
 
         Raises:
             StorageError: Not even a result.json can be written.
         """
         try:
-            worlds = self._built()
+            worlds = self._built(batch[0].episode.task)
         except Exception as error:  # noqa: BLE001 - a world that cannot be built is an "error"
             self._give_up()
             self._all_broken(batch, error, post)
@@ -101,7 +101,7 @@ class Executor:
 
         def loop(number: int, assignment: Assignment) -> Loop[Finished]:
             return recorded_loop(
-                self._assembly,
+                self._assembly.of(assignment.episode.task),
                 worlds.envs[number],
                 policies[number],
                 assignment.episode,
@@ -128,10 +128,14 @@ class Executor:
         if thread is not None:
             thread.close()
 
-    def _built(self) -> Worlds:
+    def _built(self, task: str) -> Worlds:
+        worlds = self._worlds
+        if worlds is not None and self._assembly.of_tasks and worlds.envs[0].info.task != task:
+            self._worlds = None
+            worlds.close()
         if self._worlds is None:  # before the policy: the simulator may choose the GPU
             with guard_of(self._watch)("start"):
-                worlds = self._assembly.make_worlds()
+                worlds = self._assembly.of(task).make_worlds()
             watch = self._watch
             self._worlds = worlds if watch is None else WatchedWorlds(worlds, watch.phase)
             self._started(worlds.envs[0].info)

@@ -9,6 +9,7 @@ from typing import Any
 from b1k_envs.base import Worlds
 from b1k_envs.tasks.table import Task
 from b1k_eval.records.store import RunStore
+from b1k_eval.run.dealing import Dealer
 from b1k_eval.run.episode import Assembly, Finished
 from b1k_eval.run.executor import Assignment, Executor
 from b1k_eval.run.pool import Pool, commit, key_of
@@ -83,7 +84,8 @@ def launch(
     pending = set(store.pending(keys))
     todo = [episode for episode, key in zip(plan, keys, strict=True) if key in pending]
     at_once = workers * assembly.num_envs
-    reporter.run_started(len(plan), len(plan) - len(todo), assembly.max_steps, at_once)
+    longest = max((assembly.of(episode.task).max_steps for episode in plan), default=1)
+    reporter.run_started(len(plan), len(plan) - len(todo), longest, at_once)
     try:
         if workers == 1 and assembly.limits is None:
             executor = Executor(assembly, worlds=worlds, policy=policy)
@@ -104,11 +106,12 @@ def _run_here(
     enough: Callable[[], bool],
     at_once: int,
 ) -> None:
-    queue = iter(todo)
+    dealer = Dealer(todo)
     under_way: dict[int, Assignment] = {}
+    task = ""
 
     def following(number: int) -> Assignment | None:
-        episode = None if enough() else next(queue, None)
+        episode = None if enough() else dealer.take(task)
         if episode is None:
             return None
         reporter.episode_started(key_of(episode))
@@ -123,7 +126,9 @@ def _run_here(
             commit(store, reporter, key_of(episode), folder, what)
 
     try:
-        while batch := [each for n in range(at_once) if (each := following(n)) is not None]:
+        while dealer and not enough():
+            task = dealer.task_for(task)
+            batch = [each for n in range(at_once) if (each := following(n)) is not None]
             executor.run_batch(batch, heard, following)
     finally:
         executor.close()

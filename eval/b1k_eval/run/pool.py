@@ -10,7 +10,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from b1k_envs.errors import EnvError
 from b1k_envs.threads import deaf_to_ctrl_c
 from b1k_eval.records.episode import EpisodeKey
 from b1k_eval.records.store import RunStore, StorageError
+from b1k_eval.run.dealing import Dealer
 from b1k_eval.run.episode import Assembly, Finished, broken_record, read_record, write_record
 from b1k_eval.run.executor import Assignment
 from b1k_eval.run.progress import EpisodeProgress, Reporter
@@ -87,6 +87,7 @@ class _Worker:
         pipe: Our end.
         watch: For a world that can hang.
         log: File of its output; None to share ours.
+        task: The task of its world.
         started: Whether its world ever started.
         batch: Unfinished assignments by env number.
         killed: Why it was killed; None if it was not.
@@ -97,6 +98,7 @@ class _Worker:
     pipe: Connection
     watch: Watch | None
     log: Path | None
+    task: str
     started: bool = False
     batch: dict[int, Assignment] = field(default_factory=dict)
     killed: str | None = None
@@ -122,7 +124,7 @@ class Pool:
         self._idle: list[_Worker] = []
         self._busy: list[_Worker] = []
         self._failed_starts = 0
-        self._queue: deque[EpisodeInfo] = deque()
+        self._dealer = Dealer(())
 
     def run(self, todo: Iterable[EpisodeInfo]) -> None:
         """Run all episodes, as workers become free.
@@ -131,10 +133,10 @@ class Pool:
             StorageError: A result cannot be written.
             EnvError: `MAX_FAILED_STARTS` worlds in a row did not start.
         """
-        queue = self._queue = deque(todo)
+        dealer = self._dealer = Dealer(todo)
         try:
             while True:
-                while queue and len(self._busy) < self._workers and not self._enough():
+                while dealer and len(self._busy) < self._workers and not self._enough():
                     self._assign()
                 if not self._busy:
                     break
@@ -160,21 +162,38 @@ class Pool:
     # --- one worker -----------------------------------------------------------------------------
 
     def _assign(self) -> None:
-        worker = self._idle.pop() if self._idle else self._spawn()
+        worker = self._free_worker()
         self._busy.append(worker)
-        for number in range(min(self._assembly.num_envs, len(self._queue))):
+        for number in range(min(self._assembly.num_envs, self._dealer.left(worker.task))):
             self._begin(worker, number)
         with suppress(OSError):  # it died: `_listen` sees its sentinel
             worker.pipe.send(list(worker.batch.values()))
 
+    def _free_worker(self) -> _Worker:
+        """Return a worker for the next episodes, with their task."""
+        others = [worker.task for worker in self._busy]
+        # One whose task has episodes left, if there is one.
+        idle = max(self._idle, key=lambda worker: self._dealer.left(worker.task), default=None)
+        task = self._dealer.task_for(None if idle is None else idle.task, others)
+        if idle is None:
+            return self._spawn(task)
+        self._idle.remove(idle)
+        if idle.task != task and self._assembly.limits is not None:
+            idle.pipe.close()  # its process can build one world only
+            self._join(idle)
+            return self._spawn(task)
+        idle.task = task
+        return idle
+
     def _begin(self, worker: _Worker, number: int) -> Assignment:
-        """Give an env of a worker the next episode."""
-        episode = self._queue.popleft()
+        """Give an env of a worker the next episode of its task."""
+        episode = self._dealer.take(worker.task)
+        assert episode is not None
         worker.batch[number] = Assignment(episode, self._store.begin(key_of(episode)))
         self._reporter.episode_started(key_of(episode))
         return worker.batch[number]
 
-    def _spawn(self) -> _Worker:
+    def _spawn(self, task: str) -> _Worker:
         assembly = self._assembly
         # The number chooses the GPU: a replacement takes that of the worker that died.
         taken = {worker.number for worker in (*self._busy, *self._idle)}
@@ -195,7 +214,7 @@ class Pool:
         theirs.close()
         if log is not None:
             self._reporter.note(f"starting a world, which may take minutes; its output is in {log}")
-        return _Worker(number, process, ours, watch, log)
+        return _Worker(number, process, ours, watch, log, task)
 
     def _new_log(self) -> Path:
         folder = self._store.path / LOGS_FOLDER
@@ -220,7 +239,8 @@ class Pool:
             self._failed_starts = 0
             self._record_world(message.info)
         elif isinstance(message, Wanting):
-            more = self._queue and worker.killed is None and not self._enough()
+            left = self._dealer.left(worker.task)
+            more = left and worker.killed is None and not self._enough()
             with suppress(OSError):
                 worker.pipe.send(self._begin(worker, message.number) if more else None)
         elif isinstance(message, BatchDone):
@@ -288,7 +308,8 @@ class Pool:
                 self._reporter.note(text)
         worlds.append(info)
         self._store.write_record()
-        if without_process(info) != without_process(worlds[0]):
+        first = next(world for world in worlds if world["task"] == info["task"])
+        if without_process(info) != without_process(first):
             self._reporter.note("this world differs from the first one: see run.json, worlds")
 
     # --- the end --------------------------------------------------------------------------------
@@ -314,13 +335,17 @@ class Pool:
         for worker in everyone:
             worker.pipe.close()
         for worker in everyone:
-            limits = self._assembly.limits
-            worker.process.join(_STOP_GRACE_S + (0.0 if limits is None else limits.close_s))
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
+            self._join(worker)
         self._idle.clear()
         self._busy.clear()
+
+    def _join(self, worker: _Worker) -> None:
+        """Wait until a worker whose pipe is closed has ended; kill it if it does not."""
+        limits = self._assembly.limits
+        worker.process.join(_STOP_GRACE_S + (0.0 if limits is None else limits.close_s))
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
 
 
 def _differences(info: Mapping[str, Any]) -> list[str]:

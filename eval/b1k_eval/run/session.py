@@ -8,12 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from b1k_envs.base import EnvInfo, Worlds
+from b1k_envs.base import Worlds
 from b1k_envs.errors import UsageError
 from b1k_envs.parquet import require_pyarrow
 from b1k_envs.tracks import mask
 from b1k_eval import __version__
 from b1k_eval.records.episode import FORMAT, EpisodeKey
+from b1k_eval.records.identity import joined
 from b1k_eval.records.provenance import this_session
 from b1k_eval.records.store import RunStore, check_folder, open_run
 from b1k_eval.run import simulators
@@ -22,7 +23,7 @@ from b1k_eval.run.launch import launch, plan_episodes
 from b1k_eval.run.progress import Reporter
 from b1k_eval.run.remarks import run_remarks
 from b1k_eval.settings import Execution, RunSettings, chunking_factory
-from b1k_policies.base import Policy
+from b1k_policies.base import EpisodeInfo, Policy
 from b1k_policies.registry import make_policy
 
 if TYPE_CHECKING:
@@ -33,16 +34,18 @@ class ReadyRun:
     """A run that is ready to start: checked, env and policy built, folder open.
 
     Attributes:
-        settings: What is run.
+        settings: What is run, of the first task.
+        tasks: The same of every task; they differ in task, instances and time limit only.
         store: The run folder.
-        worlds: The envs of this process; None for a simulator that runs in its own processes.
+        worlds: The envs of this process, of the first task; None for a simulator that runs in its
+            own processes.
         policy: The policy of this process.
         remarks: See `run_remarks`.
     """
 
     def __init__(
         self,
-        settings: RunSettings,
+        tasks: Sequence[RunSettings],
         execution: Execution,
         out: Path,
         *,
@@ -53,7 +56,7 @@ class ReadyRun:
         """Check everything that can be checked, cheapest first, and only then touch the disk.
 
         Args:
-            settings: What to run.
+            tasks: What to run, by task; at least one.
             execution: How to run it.
             out: The run folder.
             argv: Command line, for the record.
@@ -65,15 +68,17 @@ class ReadyRun:
             UnavailableError: No simulator, no data for it, no OpenGL, no ffmpeg, no pyarrow.
             StorageError: The disk is full.
         """
-        self.settings = settings
+        self.tasks = tuple(tasks)
+        self.settings = settings = self.tasks[0]
         self._execution = execution
         if not beside:
             check_folder(out, resume=resume)
         if execution.gpus and settings.sim != "omnigibson":
             raise UsageError("--gpus is for OmniGibson: the twin renders where OpenGL does")
         require_pyarrow()
-        simulators.check_world(settings, execution.num_envs)
-        self._human = simulators.human_stats_of(settings)
+        for each in self.tasks:
+            simulators.check_world(each, execution.num_envs)
+        self._human = {each.task: simulators.human_stats_of(each) for each in self.tasks}
         self._until = _until_decided(settings)
         if execution.video:
             from b1k_eval.video.recorder import ffmpeg_exe
@@ -99,25 +104,31 @@ class ReadyRun:
             if in_twin and self.policy.needs_images:
                 simulators.prepare_pictures()
             depth = {"depth": True} if self.policy.needs_depth else {}
-            make_worlds = partial(simulators.make_worlds, settings, count, **depth)
+            of_tasks: dict[str, dict[str, Any]] = {
+                each.task: {
+                    "make_worlds": partial(simulators.make_worlds, each, count, **depth),
+                    "human": self._human[each.task],
+                    "max_steps": each.max_steps,
+                    "title": f"{each.task}  {self.policy.name}  {each.split}",
+                }
+                for each in self.tasks
+            }
             if in_twin:
-                self.worlds = make_worlds()
+                self.worlds = of_tasks[settings.task]["make_worlds"]()
         except BaseException:
             self.close_world()
             raise
         self._assembly = Assembly(
-            make_worlds=make_worlds,
+            **of_tasks[settings.task],
+            of_tasks=of_tasks if len(self.tasks) > 1 else {},
             num_envs=count,
             limits=simulators.limits(settings),
             gpus=execution.gpus,
             make_policy=self.policy.elsewhere() or partial(_make_policy, settings, instruction),
             make_chunking=make_chunking,
-            human=self._human,
-            max_steps=settings.max_steps,
             noise=settings.noise(),
             render=settings.render,
             video_fps=execution.video_fps if execution.video else None,
-            title=f"{settings.task}  {self.policy.name}  {settings.split}",
             privileged=is_privileged(self.policy),
         )
         try:
@@ -130,22 +141,9 @@ class ReadyRun:
 
     def _record(self, argv: Sequence[str]) -> dict[str, Any]:
         """Return the content of run.json; `identity` must not change on resume."""
-        info: EnvInfo = (
-            simulators.describe_omnigibson(self.settings)
-            if self.worlds is None
-            else self.worlds.envs[0].info
-        )
         return {
             "format": FORMAT,
-            "identity": {
-                "b1k_eval": __version__,
-                "settings": self.settings.as_json(),
-                "policy": self.policy.describe(),
-                "env": {**asdict(info), "settings": dict(info.settings)},
-                "human": asdict(self._human),
-                "privileged": self._assembly.privileged,
-                **self._numbers(),
-            },
+            "identity": joined([self._identity(each) for each in self.tasks]),
             "sessions": [
                 {
                     **this_session(argv).as_json(),
@@ -155,23 +153,22 @@ class ReadyRun:
             ],
         }
 
-    def _numbers(self) -> dict[str, Any]:
-        """Return the instances' official numbers, which name official files; the twin has none."""
-        if self.settings.sim != "omnigibson":
-            return {}
-        ids = simulators.instance_ids(self.settings)
-        return {"instance_ids": {str(index): number for index, number in ids.items()}}
+    def _identity(self, settings: RunSettings) -> dict[str, Any]:
+        info = simulators.describe(settings, depth=self.policy.needs_depth)
+        return {
+            "b1k_eval": __version__,
+            "settings": settings.as_json(),
+            "policy": self.policy.describe(),
+            "env": {**asdict(info), "settings": dict(info.settings)},
+            "human": asdict(self._human[settings.task]),
+            "privileged": self._assembly.privileged,
+            **_numbers(settings),
+        }
 
     def run(self, reporter: Reporter) -> None:
         """Run the missing episodes; see `launch` for errors."""
-        settings, workers = self.settings, self._execution.workers
-        plan = plan_episodes(
-            settings.task_entry(),
-            settings.instances,
-            settings.rollouts,
-            settings.seed,
-            settings.protocol,
-        )
+        workers = self._execution.workers
+        plan = [episode for settings in self.tasks for episode in _plan(settings)]
         here = workers == 1 and self.worlds is not None
         if not here:
             self.close_world()  # each worker has its own
@@ -204,6 +201,24 @@ class ReadyRun:
         """Release everything, the folder's lock included; safe to call twice."""
         self.close_world()
         self.store.close()
+
+
+def _plan(settings: RunSettings) -> list[EpisodeInfo]:
+    return plan_episodes(
+        settings.task_entry(),
+        settings.instances,
+        settings.rollouts,
+        settings.seed,
+        settings.protocol,
+    )
+
+
+def _numbers(settings: RunSettings) -> dict[str, Any]:
+    """Return the instances' official numbers, which name official files; the twin has none."""
+    if settings.sim != "omnigibson":
+        return {}
+    ids = simulators.instance_ids(settings)
+    return {"instance_ids": {str(index): number for index, number in ids.items()}}
 
 
 def _make_policy(settings: RunSettings, instruction: str, *, gpu: int | None = None) -> Policy:

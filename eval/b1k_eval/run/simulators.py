@@ -10,6 +10,7 @@ from b1k_envs.base import Env, EnvInfo, ProtocolYear, Sim, Split, Worlds, make_s
 from b1k_envs.errors import UnavailableError, UsageError
 from b1k_envs.r1pro import CONTROL_HZ
 from b1k_envs.tasks.table import (
+    TASKS,
     HumanStats,
     Task,
     check_protocol,
@@ -135,6 +136,36 @@ def has_twin_scene(task: Task) -> bool:
     return task.name in TWIN_TASKS
 
 
+def why_impossible(sim: Sim, task: Task, protocol: ProtocolYear, split: Split) -> str | None:
+    """Say why a simulator cannot do a task, in words that do not name it; None if it can."""
+    if protocol == "2025" and not task.in_2025:
+        return "the 2025 challenge has tasks 0 to 49 only"
+    if sim == "mujoco":
+        from b1k_envs.tasks.described import TWIN_TASKS
+
+        if task.name in TWIN_TASKS:
+            return None
+        return f"the MuJoCo twin only has scenes for {', '.join(TWIN_TASKS)} (--sim omnigibson)"
+    try:
+        _task_data(task, protocol, split)
+    except (UsageError, UnavailableError) as error:
+        return str(error)
+    return None
+
+
+def scene_of(settings: RunSettings) -> str:
+    """Return the name of the scene that a run's task is done in; each twin task has its own.
+
+    Raises:
+        UsageError: The protocol does not have the task.
+        UnavailableError: OmniGibson or its data are not there.
+    """
+    task = settings.task_entry()
+    if settings.sim == "mujoco":
+        return task.name
+    return str(_task_data(task, settings.protocol, settings.split).entry.scene_model)
+
+
 def check_world(settings: RunSettings, num_envs: int = 1) -> None:
     """Refuse what the simulator does not have, before anything is built or written.
 
@@ -228,14 +259,26 @@ def make_worlds(settings: RunSettings, count: int = 1, **options: Any) -> Worlds
     return worlds
 
 
-def describe_omnigibson(settings: RunSettings) -> EnvInfo:
-    """Describe a run's world without starting it, by what must not change on resume.
+def describe(settings: RunSettings, *, depth: bool = False) -> EnvInfo:
+    """Describe a run's world without building it, by what must not change on resume.
 
-    The info of the started world is recorded with the session.
+    The info of a started world is recorded with the session. `depth` is whether observations have
+    depth, as of `make_worlds`.
 
     Raises:
         UnavailableError: OmniGibson or its data are not there.
     """
+    if settings.sim == "mujoco":
+        from b1k_envs.mujoco_twin.env import twin_info
+
+        return twin_info(
+            settings.task_entry(),
+            settings.protocol,
+            settings.split,
+            settings.max_steps,
+            render_quality=settings.render_quality,
+            depth=depth,
+        )
     from b1k_envs.omnigibson.setup.data import assets_version
     from b1k_envs.omnigibson.setup.generation import installed_version
 
@@ -333,7 +376,7 @@ def _task_data(task: Task, protocol: ProtocolYear, split: Split) -> TaskData:
     return _read_task_data(task.name, protocol, split, find_data_path())
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=len(TASKS))
 def _read_task_data(task: str, protocol: ProtocolYear, split: Split, _: Path | None) -> TaskData:
     """Cached: a start asks several times, and reading the tables takes a while."""
     from b1k_envs.omnigibson.setup.data import find_task_data

@@ -275,7 +275,7 @@ def _policy_rung(
     folder = plan.out / POLICY_FOLDER
     resume = (folder / RUN_FILE).exists()
     settings = resolve_settings(given, read_run(folder) if resume else None)
-    session = ReadyRun(settings, Execution(), folder, argv=sys.argv, resume=resume)
+    session = ReadyRun([settings], Execution(), folder, argv=sys.argv, resume=resume)
     for remark in session.remarks:
         say_remark(remark)
     reporter = make_reporter(err_console())

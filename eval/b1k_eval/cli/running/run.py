@@ -22,12 +22,9 @@ from b1k_eval.cli.console import (
     stop_word,
 )
 from b1k_eval.cli.options import JsonOption, Options, Typed
-from b1k_eval.cli.resolving import (
-    against_folder,
-    proposed_folder,
-    resolve_execution,
-    resolve_settings,
-)
+from b1k_eval.cli.resolving import against_folder, proposed_folder, resolve_execution
+from b1k_eval.cli.running.by_task import by_task, over_tasks, over_tasks_words, tasks_table
+from b1k_eval.cli.task_choice import resolve_tasks
 from b1k_eval.records.episode import RESULT_FILE, TRACE_FILE, VIDEO_FILE
 from b1k_eval.records.run_files import EPISODES_FOLDER, RUN_FILE, read_run
 from b1k_eval.run.pool import session_remarks
@@ -53,6 +50,10 @@ def run(
         typer.Option(help="At most so many instances until decided.", show_default="all"),
     ] = None,
     *,
+    skip_impossible: Annotated[
+        bool,
+        typer.Option("--skip-impossible", help="Leave out tasks that the simulator does not have."),
+    ] = False,
     how: Annotated[Typed, Options(Execution)],
     official: Annotated[
         bool,
@@ -88,13 +89,13 @@ def run(
     recorded = None
     if resume and out is not None and (out / RUN_FILE).exists():
         recorded = read_run(out)
-    settings = resolve_settings(asked, recorded, official=official, most=max_instances)
-    execution = resolve_execution(how, recorded, official=official)
-    folder = proposed_folder(settings) if out is None else out
-    session = ReadyRun(
-        settings, execution, folder, argv=sys.argv, resume=resume, beside=out is None
+    tasks, left_out = resolve_tasks(
+        asked, recorded, official=official, most=max_instances, skip_impossible=skip_impossible
     )
-    for remark in session.remarks:
+    execution = resolve_execution(how, recorded, official=official)
+    folder = proposed_folder(tasks) if out is None else out
+    session = ReadyRun(tasks, execution, folder, argv=sys.argv, resume=resume, beside=out is None)
+    for remark in (*left_out, *session.remarks):
         say_remark(remark)
     reporter = make_reporter(err_console())
     stop: KeyboardInterrupt | None = None
@@ -132,7 +133,8 @@ def _conclude(session: ReadyRun, *, json_output: bool, stop: KeyboardInterrupt |
                 "sim": settings.sim,
                 "protocol": settings.protocol,
                 "track": settings.track,
-                "task": settings.task,
+                "tasks": by_task(session),
+                "over_tasks": over_tasks(session),
                 "policy": session.policy.name,
                 "checkpoint": None if settings.checkpoint is None else settings.checkpoint.ckpt,
                 "remarks": [*session.remarks, *session_remarks(store)],
@@ -149,6 +151,8 @@ def _conclude(session: ReadyRun, *, json_output: bool, stop: KeyboardInterrupt |
     console = out_console()
     if store.episodes:
         console.print(_table(session))
+    if len(session.tasks) > 1:
+        console.print(tasks_table(session))
     counts = summary["counts"]
     text = ", ".join(f"{counts[name]} {name}" for name in OUTCOME_STYLES)
     if summary["success_rate"] is not None:
@@ -158,6 +162,9 @@ def _conclude(session: ReadyRun, *, json_output: bool, stop: KeyboardInterrupt |
             f"over {scored} scored"
         )
     console.print(text)
+    means = over_tasks(session)
+    if means is not None:
+        console.print(over_tasks_words(means), soft_wrap=True)
     standing = session.standing()
     if standing is not None:
         console.print(standing.words(), soft_wrap=True)
@@ -182,10 +189,14 @@ def _table(session: ReadyRun) -> Table:
     settings = session.settings
     track = "" if settings.track is None else f", {settings.track} track"
     marks = " (privileged)" if identity["privileged"] else ""
+    several = len(session.tasks) > 1
+    what = f"{len(session.tasks)} tasks" if several else settings.task
     table = Table(
-        title=f"{settings.task}: {session.policy.name}{marks}, {settings.sim}, protocol "
+        title=f"{what}: {session.policy.name}{marks}, {settings.sim}, protocol "
         f"{settings.protocol}, {settings.split}{track}"
     )
+    if several:
+        table.add_column("task", overflow="fold")
     for name in ("instance", "rollout", "outcome", "q", "steps", "simulated", "wall", "why"):
         table.add_column(name, justify="left" if name in ("outcome", "why") else "right")
     for line in session.store.episodes.values():
@@ -195,6 +206,7 @@ def _table(session: ReadyRun) -> Table:
             said[0] = "time limit"
         why = ": ".join(text for text in said if text)
         table.add_row(
+            *([line["task"]] if several else []),
             str(line["instance"]),
             str(line["rollout"]),
             Text(outcome, style=OUTCOME_STYLES[outcome]),

@@ -67,7 +67,7 @@ def smoke(
         {"task": task, "policy": policy, "sim": sim, "max_steps": SMOKE_STEPS}
     )
     with _temporary_folder() as temp:
-        session = ReadyRun(settings, Execution(), temp / "run", argv=sys.argv)
+        session = ReadyRun([settings], Execution(), temp / "run", argv=sys.argv)
         worlds = session.worlds
         try:
             checks = []
