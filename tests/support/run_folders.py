@@ -9,6 +9,7 @@ from pathlib import Path
 
 from b1k_envs.tasks.subgoals import SUBGOALS
 from b1k_eval.cli.resolving import resolve_settings
+from b1k_eval.records.identity import joined
 from b1k_eval.settings import RunSettings
 
 TASK = "clean_boxing_gloves"
@@ -93,3 +94,24 @@ def result(instance: int, rollout: int, outcome: str) -> dict[str, object]:
         "subgoals": {subgoal.name: None for subgoal in SUBGOALS[TASK]},
         "efficiency": None,
     }
+
+
+def run_of_tasks(folder: Path, runs: Mapping[str, Path]) -> Path:
+    """A run of several tasks, from finished runs of one each, by the name that its task is to have.
+
+    The runs are of `TASK`; their episodes are renamed and moved into the folder.
+    """
+    (folder / "episodes").mkdir(parents=True)
+    lines, identities = [], []
+    for task, run in runs.items():
+        for file in run.rglob("*.json*"):
+            file.write_text(file.read_text().replace(TASK, task))
+        for episode in list((run / "episodes").iterdir()):
+            episode.rename(folder / "episodes" / episode.name.replace(TASK, task))
+        record = json.loads((run / "run.json").read_text())
+        identities.append(record["identity"])
+        lines.append((run / "episodes.jsonl").read_text())
+    record["identity"] = joined(identities)
+    (folder / "run.json").write_text(json.dumps(record))
+    (folder / "episodes.jsonl").write_text("".join(lines))
+    return folder

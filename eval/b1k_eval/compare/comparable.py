@@ -121,7 +121,7 @@ def require_comparable(runs: Sequence[RunData]) -> None:
     Raises:
         UsageError: Two are the same folder, or different experiments; the message says how.
     """
-    paths = [run.path.resolve() for run in runs]
+    paths = [(run.path.resolve(), run.task) for run in runs]
     for run, path in zip(runs, paths, strict=True):
         if paths.count(path) > 1:
             raise UsageError(f"{run.path} is given twice: compare it with another run")

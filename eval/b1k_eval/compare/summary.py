@@ -29,14 +29,19 @@ from b1k_eval.compare.paired import (
 )
 from b1k_eval.compare.sequential import betting_path, confidence_interval
 from b1k_eval.compare.until_decided import unbroken
-from b1k_eval.compare.verdicts import holm, verdict
+from b1k_eval.compare.verdicts import Unit, holm, verdict
 from b1k_eval.records.loading import EpisodeData, RunData
 
 LEVEL = 0.95
 
 
 def summarise_runs(
-    runs: Sequence[RunData], *, seed: int = 0, level: float = LEVEL, mix: bool = False
+    runs: Sequence[RunData],
+    *,
+    seed: int = 0,
+    level: float = LEVEL,
+    mix: bool = False,
+    names: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Summarise each run, and each pair of runs on the instances they share.
 
@@ -45,6 +50,7 @@ def summarise_runs(
         seed: Seed of bootstrap and random sign flips.
         level: Coverage of the intervals; 1 - level is the level of the tests.
         mix: Go on if the runs are different experiments.
+        names: Names of the runs; None for the shortest that tell them apart.
 
     Returns:
         `level`, `seed`, `mixed` (bool), `runs` (a row each) and `pairs`.
@@ -56,13 +62,13 @@ def summarise_runs(
         raise UsageError(f"--level {level:g} must lie between 0 and 1, as in 0.95")
     if not mix:
         require_comparable(runs)
-    names = _names(runs)
+    names = names_of(runs) if names is None else names
     pairs = [
         _pair(runs[i], runs[j], names[i], names[j], seed=seed, level=level)
         for j in range(len(runs))
         for i in range(j)
     ]
-    _judge(pairs, names, alpha=1 - level)
+    judge(pairs, alpha=1 - level)
     return {
         "level": level,
         "seed": seed,
@@ -74,7 +80,7 @@ def summarise_runs(
     }
 
 
-def _names(runs: Sequence[RunData]) -> list[str]:
+def names_of(runs: Sequence[RunData]) -> list[str]:
     """Name each run by the first of label, folder and path that is unique."""
     for names in ([run.label for run in runs], [run.name for run in runs]):
         if len(set(names)) == len(names):
@@ -86,7 +92,7 @@ def _names(runs: Sequence[RunData]) -> list[str]:
 
 
 def _row(run: RunData, name: str, *, seed: int, level: float) -> dict[str, Any]:
-    successes = _by_instance(run, "success")
+    successes = results_by_instance(run, "success")
     flat = [value for group in successes.values() for value in group]
     settings = run.identity["settings"]
     return {
@@ -106,16 +112,16 @@ def _row(run: RunData, name: str, *, seed: int, level: float) -> dict[str, Any]:
         "damaged": [asdict(entry) for entry in run.damaged],
         "success": {
             "rate": float(np.mean(flat)) if flat else None,
-            "interval": _interval(rate_interval(successes.values(), seed=seed, level=level)),
+            "interval": interval_json(rate_interval(successes.values(), seed=seed, level=level)),
             # Over episodes: right with one rollout per instance, too narrow with several.
-            "wilson": _interval(wilson(int(sum(flat)), len(flat), level=level)),
-            "exact": _interval(clopper_pearson(int(sum(flat)), len(flat), level=level)),
+            "wilson": interval_json(wilson(int(sum(flat)), len(flat), level=level)),
+            "exact": interval_json(clopper_pearson(int(sum(flat)), len(flat), level=level)),
             "clustered": any(len(group) > 1 for group in successes.values()),
         },
         "q_score": {
             "mean": _mean(episode.q_score for episode in run.scored),
-            "interval": _interval(
-                score_interval(_by_instance(run, "q_score").values(), seed=seed, level=level)
+            "interval": interval_json(
+                score_interval(results_by_instance(run, "q_score").values(), seed=seed, level=level)
             ),
         },
         "simulated_s": _mean(episode.simulated_s for episode in run.scored),
@@ -125,7 +131,7 @@ def _row(run: RunData, name: str, *, seed: int, level: float) -> dict[str, Any]:
     }
 
 
-def _by_instance(run: RunData, measure: str) -> dict[int, list[float]]:
+def results_by_instance(run: RunData, measure: str) -> dict[int, list[float]]:
     """Return scored results by instance."""
     found: dict[int, list[float]] = {}
     for episode in run.scored:
@@ -166,12 +172,15 @@ def _pair(
     stopped = stopped_early(first, second)
     if stopped:
         first, second = _unbroken(first), _unbroken(second)
-    one, two = _by_instance(first, "success"), _by_instance(second, "success")
+    one, two = results_by_instance(first, "success"), results_by_instance(second, "success")
     success = compare_success(two, one, seed=seed, level=level)
     if success is None:
         success = _unpaired(two, one, level=level)
     scores = compare_scores(
-        _by_instance(second, "q_score"), _by_instance(first, "q_score"), seed=seed, level=level
+        results_by_instance(second, "q_score"),
+        results_by_instance(first, "q_score"),
+        seed=seed,
+        level=level,
     )
     by_instance = paired_differences(two, one)
     order = [number for number in _order(first, second) if number in by_instance]
@@ -184,8 +193,8 @@ def _pair(
         "first": first_name,
         "second": second_name,
         "shared_instances": len(by_instance),
-        "success": _comparison(success),
-        "q_score": _comparison(scores),
+        "success": comparison_json(success),
+        "q_score": comparison_json(scores),
         "sequential": None
         if not by_instance
         else {
@@ -245,8 +254,8 @@ def _unpaired(
     return compare_unpaired_success(*counts[0], *counts[1], level=level)
 
 
-def _judge(pairs: list[dict[str, Any]], names: Sequence[str], *, alpha: float) -> None:
-    """Add the verdicts, with p-values adjusted for the number of pairs."""
+def judge(pairs: list[dict[str, Any]], *, alpha: float, unit: Unit = "instance") -> None:
+    """Add the verdicts to pairs with a `comparison`, their p-values adjusted for their number."""
     # Five runs make ten pairs, and ten tests at 5 % raise a false alarm in up to 4 of 10 cases.
     judged = [pair for pair in pairs if pair["comparison"] is not None]
     adjusted = holm([pair["comparison"].p_value for pair in judged])
@@ -255,7 +264,7 @@ def _judge(pairs: list[dict[str, Any]], names: Sequence[str], *, alpha: float) -
         pair["p_adjusted"] = p_value
         pair["decided"] = p_value < alpha
         pair["verdict"] = verdict(
-            comparison, pair["second"], pair["first"], p_value=p_value, alpha=alpha
+            comparison, pair["second"], pair["first"], p_value=p_value, alpha=alpha, unit=unit
         )
         if pair["differences"]["blocking"]:
             pair["verdict"] += " (different experiments: see what they differ in)"
@@ -268,14 +277,15 @@ def _judge(pairs: list[dict[str, Any]], names: Sequence[str], *, alpha: float) -
             }
 
 
-def _comparison(comparison: PairedComparison | None) -> dict[str, Any] | None:
+def comparison_json(comparison: PairedComparison | None) -> dict[str, Any] | None:
+    """Return a comparison as JSON values."""
     if comparison is None:
         return None
     return {
         "mean_first": comparison.mean_b,
         "mean_second": comparison.mean_a,
         "difference": comparison.difference,
-        "interval": _interval(comparison.interval),
+        "interval": interval_json(comparison.interval),
         "p_value": comparison.p_value,
         "test": comparison.test.method,
         "pairs": comparison.n_pairs,
@@ -287,7 +297,8 @@ def _comparison(comparison: PairedComparison | None) -> dict[str, Any] | None:
     }
 
 
-def _interval(interval: Interval | None) -> dict[str, Any] | None:
+def interval_json(interval: Interval | None) -> dict[str, Any] | None:
+    """Return an interval as JSON values."""
     if interval is None:
         return None
     return {"low": interval.low, "high": interval.high, "method": interval.method}

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from b1k_eval.compare.intervals import Interval
 from b1k_eval.compare.paired import PairedComparison
 from b1k_eval.compare.power import more_pairs, planning_discordance, smallest_detectable
+
+Unit = Literal["instance", "task"]
 
 USEFUL_DIFFERENCE = 0.25
 """Smallest difference in success rate that a plan is made for: 25 points."""
 
 
 def verdict(
-    comparison: PairedComparison, name_a: str, name_b: str, *, p_value: float, alpha: float
+    comparison: PairedComparison,
+    name_a: str,
+    name_b: str,
+    *,
+    p_value: float,
+    alpha: float,
+    unit: Unit = "instance",
 ) -> str:
     """Say in a sentence how the success rates compare.
 
@@ -21,9 +31,10 @@ def verdict(
         name_b: Name of b.
         p_value: The comparison's p-value, adjusted if there are several comparisons.
         alpha: Level of the test.
+        unit: What a pair is; a plan is made for instances only.
     """
     pairs = comparison.n_pairs
-    basis = f"{pairs} paired instance{'s' if pairs != 1 else ''}"
+    basis = f"{pairs} paired {unit}{'s' if pairs != 1 else ''}"
     if not pairs:
         basis = f"{comparison.n_rollouts_a} and {comparison.n_rollouts_b} unpaired episodes"
     if p_value < alpha:
@@ -31,8 +42,9 @@ def verdict(
         size = _points(abs(by.difference))
         interval = _interval(by.interval, turned=comparison.difference < 0)
         return f"{winner} better: +{size} points{interval}, {_p(p_value)}, {basis}"
+    plan = _plan(comparison, alpha) if unit == "instance" else ""
     seen = f"{name_a} {_signed(comparison.difference)} points{_interval(comparison.interval)}"
-    return f"cannot tell: {seen}, {_p(p_value)}, {basis}{_plan(comparison, alpha)}"
+    return f"cannot tell: {seen}, {_p(p_value)}, {basis}{plan}"
 
 
 def _plan(comparison: PairedComparison, alpha: float) -> str:

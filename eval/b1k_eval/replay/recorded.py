@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from b1k_envs.r1pro import ACTION_DIM
 from b1k_envs.tasks.table import get_task
 from b1k_eval.records.columns import COLUMNS, COMPARED, PREDICATE_PREFIX, SUBGOAL_PREFIX
 from b1k_eval.records.episode import EpisodeKey
-from b1k_eval.records.loading import EpisodeData, RunData, read_trace
+from b1k_eval.records.loading import EpisodeData, RunData, read_run_data, read_trace
 from b1k_eval.records.trace_reading import DamagedTraceError, EpisodeTrace, Values
 from b1k_eval.settings import RunSettings, recorded_settings
 
@@ -85,6 +86,21 @@ def world_settings(run: RunData) -> RunSettings:
             "can be executed again from their trace"
         )
     return RunSettings(**{**fields, "checkpoint": None})
+
+
+def run_of_episode(path: Path, name: str) -> RunData:
+    """Read a run for one of its episodes: of several tasks, the one that the name has.
+
+    Args:
+        path: The run folder.
+        name: As of `find_episode`.
+
+    Raises:
+        UsageError: There is no run, or it has several tasks and the name has none of them.
+    """
+    match = _EPISODE.fullmatch(name)
+    known = match is not None and match["task"] is not None
+    return read_run_data(path, get_task(match["task"]).name if match and known else None)
 
 
 def find_episode(run: RunData, name: str) -> EpisodeData:

@@ -56,7 +56,7 @@ def page_context(found: Findings) -> dict[str, Any]:
         "honesty": list(_honesty(runs)),
         "notices": list(_notices(found)),
         "runs": [_run(run, number) for number, run in enumerate(runs)],
-        "pairs": [_pair(pair) for pair in found.document["pairs"]],
+        "pairs": [pair_context(pair) for pair in found.document["pairs"]],
         "bottlenecks": list(_bottlenecks(runs)),
         "grid": _grid(runs),
         "contracts": contracts_context([run.data for run in runs]),
@@ -164,8 +164,8 @@ def _run(run: RunFindings, number: int) -> dict[str, Any]:
         ),
         "counts": row["counts"],
         "open": len(data.plan) - len(data.episodes),
-        "success": _share(row["success"]["rate"], row["success"]["interval"], "{:.0%}"),
-        "q_score": _share(row["q_score"]["mean"], row["q_score"]["interval"], "{:.2f}"),
+        "success": share(row["success"]["rate"], row["success"]["interval"], "{:.0%}"),
+        "q_score": share(row["q_score"]["mean"], row["q_score"]["interval"], "{:.2f}"),
         "steps": _number(row["steps"], "{:,.0f}"),
         "distance": _number(row["distance_m"]["base"], "{:.1f} m"),
         "latency": NONE if row["latency_s"] is None else seconds(row["latency_s"]),
@@ -184,7 +184,7 @@ def _run(run: RunFindings, number: int) -> dict[str, Any]:
     }
 
 
-def _share(mean: float | None, interval: Mapping[str, Any] | None, style: str) -> dict[str, Any]:
+def share(mean: float | None, interval: Mapping[str, Any] | None, style: str) -> dict[str, Any]:
     """Return a share in [0, 1] as text, and in per cent for the bar beside it."""
     if mean is None:
         return {"text": "", "ends": "", "at": 0, "low": None, "width": 0}
@@ -284,7 +284,8 @@ def _cell(run: int, row: Mapping[str, Any]) -> dict[str, str]:
 # --- pairs of runs ------------------------------------------------------------------------------
 
 
-def _pair(pair: Mapping[str, Any]) -> dict[str, Any]:
+def pair_context(pair: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the comparison of two runs, or of two runs over tasks, as texts."""
     rows = []
     for what, key in (("success rate", "success"), ("q-score", "q_score")):
         found = pair[key]
@@ -294,10 +295,16 @@ def _pair(pair: Mapping[str, Any]) -> dict[str, Any]:
     notes = [entry["text"] for kind in ("blocking", "notable") for entry in apart[kind]]
     if apart["contract"]:
         notes.append(f"contracts differ in {_count(len(apart['contract']), 'field')}")
+    over_tasks = pair.get("shared_tasks")
+    shared = (
+        _count(pair["shared_instances"], "shared instance")
+        if over_tasks is None
+        else _count(over_tasks, "shared task")
+    )
     for found in [pair["success"]] if pair["success"] else []:
         notes.insert(
             0,
-            f"{_count(pair['shared_instances'], 'shared instance')}: {pair['second']} better on "
+            f"{shared}: {pair['second']} better on "
             f"{found['second_better']}, {pair['first']} on {found['first_better']}, "
             f"{found['ties']} alike",
         )

@@ -72,7 +72,7 @@ def find(runs: Sequence[RunData], *, seed: int = 0) -> Findings:
     Raises:
         UsageError: A run is given twice.
     """
-    paths = [run.path.resolve() for run in runs]
+    paths = [(run.path.resolve(), run.task) for run in runs]
     for run, path in zip(runs, paths, strict=True):
         if paths.count(path) > 1:
             raise UsageError(f"{run.path} is given twice: report it once")

@@ -79,13 +79,16 @@ class Written:
     found: Findings
 
 
-def write_page(runs: Sequence[RunData], out: Path, extras: Extras) -> Written:
+def write_page(
+    runs: Sequence[RunData], out: Path, extras: Extras, home: str | None = None
+) -> Written:
     """Write page and folder.
 
     Args:
         runs: At least one.
         out: Folder for both; made if needed. An earlier page is replaced.
         extras: What else to write.
+        home: Address of a page to link back to, relative to `out`; None for none.
 
     Raises:
         UsageError: A run is given twice, or `out` has a folder `report` of something else.
@@ -104,7 +107,7 @@ def write_page(runs: Sequence[RunData], out: Path, extras: Extras) -> Written:
         _write_data(temp, out, found, copy_videos=extras.copy_videos)
         names = _write_tables(temp, found, extras.tables)
         names += _write_figures(temp, figures, extras.figures)
-        html = _html(found, figures, names)
+        html = _html(found, figures, names, home)
         if final.exists():
             shutil.rmtree(final)
         temp.replace(final)
@@ -240,28 +243,39 @@ def _write_figures(temp: Path, figures: Sequence[Drawing], kind: FigureKind | No
     return names
 
 
-def _html(found: Findings, figures: Sequence[Drawing], files: Sequence[str]) -> str:
-    import jinja2
-
+def _html(
+    found: Findings, figures: Sequence[Drawing], files: Sequence[str], home: str | None
+) -> str:
     drawn = []
     for figure in figures:
         with drawing(ON_PAGE, salt=figure.name):
             svg = as_page_svg(figure.draw(ON_PAGE), figure.description)
         drawn.append({"title": figure.title, "svg": svg, "of_one_run": figure.of_one_run})
+    return rendered(
+        "report.html",
+        **page_context(found),
+        folder=FOLDER,
+        home=home,
+        scripts=SCRIPTS,
+        figures=drawn,
+        files=[
+            {"name": name.rpartition("/")[2], "href": f"{FOLDER}/{quote(name)}"} for name in files
+        ],
+    )
+
+
+def rendered(template: str, **context: Any) -> str:  # noqa: ANN401 - whatever it shows
+    """Return a page of the report from its template; every text is escaped."""
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,  # a misspelt name is an error, not an empty text
         trim_blocks=True,
     )
-    return environment.get_template("report.html").render(
-        page_context(found),
-        folder=FOLDER,
-        scripts=SCRIPTS,
+    return environment.get_template(template).render(
+        **context,
         styles=STYLES,
-        figures=drawn,
-        files=[
-            {"name": name.rpartition("/")[2], "href": f"{FOLDER}/{quote(name)}"} for name in files
-        ],
         made_at=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )

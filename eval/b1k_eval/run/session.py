@@ -154,7 +154,10 @@ class ReadyRun:
         }
 
     def _identity(self, settings: RunSettings) -> dict[str, Any]:
-        info = simulators.describe(settings, depth=self.policy.needs_depth)
+        if self.worlds is not None and settings is self.settings:
+            info = self.worlds.envs[0].info
+        else:
+            info = simulators.describe(settings, depth=self.policy.needs_depth)
         return {
             "b1k_eval": __version__,
             "settings": settings.as_json(),

@@ -42,11 +42,17 @@ def compare(
     """
     from b1k_eval.compare.summary import summarise_runs
     from b1k_eval.diagnosis.failures import label_failures
-    from b1k_eval.records.loading import read_run_data
+    from b1k_eval.records.loading import read_tasks
 
     if len(runs) < 2:
         raise UsageError(f"compare needs two runs or more, got {len(runs)}")
-    read = [read_run_data(path) for path in runs]
+    of_tasks = [read_tasks(path) for path in runs]
+    if any(len(run) > 1 for run in of_tasks):
+        from b1k_eval.cli.results.compare_tasks import compare_tasks
+
+        compare_tasks(of_tasks, seed=seed, level=level, mix=mix, json_output=json_output)
+        return
+    read = [run[0] for run in of_tasks]
     document = summarise_runs(read, seed=seed, level=level, mix=mix)
     document["funnels"] = [_funnel(run) for run in read]
     for row, run in zip(document["runs"], read, strict=True):
@@ -66,7 +72,7 @@ def compare(
     if any(funnel is not None for funnel in document["funnels"]):
         console.print(_funnel_table(document))
     for pair in document["pairs"]:
-        _show_pair(console, pair)
+        show_pair(console, pair)
     if document["runs"][0]["sim"] == "mujoco":
         console.print("MuJoCo twin: not a benchmark score.", style="dim")
 
@@ -116,10 +122,10 @@ def _success(row: Mapping[str, Any]) -> str:
 _MEASURES: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
     ("episodes", _outcomes),
     ("success rate", _success),
-    ("  interval", lambda row: _range(row["success"]["interval"], 100, 0)),
-    ("  exact interval", lambda row: _range(row["success"]["exact"], 100, 0)),
+    ("  interval", lambda row: range_text(row["success"]["interval"], 100, 0)),
+    ("  exact interval", lambda row: range_text(row["success"]["exact"], 100, 0)),
     ("q-score", lambda row: _number(row["q_score"]["mean"], 2)),
-    ("  interval", lambda row: _range(row["q_score"]["interval"], 1, 2)),
+    ("  interval", lambda row: range_text(row["q_score"]["interval"], 1, 2)),
     ("simulated time [s]", lambda row: _number(row["simulated_s"], 0)),
     ("base distance [m]", lambda row: _number(row["distance_m"]["base"], 1)),
     ("left hand [m]", lambda row: _number(row["distance_m"]["left"], 1)),
@@ -157,13 +163,15 @@ def _funnel_table(document: Mapping[str, Any]) -> Table:
     return table
 
 
-def _show_pair(console: Console, pair: Mapping[str, Any]) -> None:
+def show_pair(console: Console, pair: Mapping[str, Any]) -> None:
+    """Print the comparison of two runs, or of two runs over tasks."""
+
     def line(text: str, style: str = "") -> None:
         console.print(text, style=style, soft_wrap=True)
 
     line(f"{pair['second']} against {pair['first']}", "bold")
     line(f"  {pair['verdict']}", "green" if pair["decided"] else "yellow")
-    success, q_score, betting = pair["success"], pair["q_score"], pair["sequential"]
+    success, q_score, betting = pair["success"], pair["q_score"], pair.get("sequential")
     if success is not None and success["pairs"]:
         line(
             f"  success: {success['second_better']} better, {success['first_better']} worse, "
@@ -176,7 +184,7 @@ def _show_pair(console: Console, pair: Mapping[str, Any]) -> None:
         )
     if q_score is not None:
         line(
-            f"  q-score: {q_score['difference']:+.2f} {_range(q_score['interval'], 1, 2)}; "
+            f"  q-score: {q_score['difference']:+.2f} {range_text(q_score['interval'], 1, 2)}; "
             f"{q_score['test']}, p = {q_score['p_value']:.3g}"
         )
     if betting is not None:
@@ -196,7 +204,8 @@ def _milli(value: float | None) -> float | None:
     return None if value is None else 1000 * value
 
 
-def _range(interval: Mapping[str, Any] | None, scale: float, digits: int) -> str:
+def range_text(interval: Mapping[str, Any] | None, scale: float, digits: int) -> str:
+    """Return an interval in parentheses; `-` for none."""
     if interval is None:
         return "-"
     return f"({scale * interval['low']:.{digits}f} to {scale * interval['high']:.{digits}f})"

@@ -46,9 +46,10 @@ def report(
     It opens from disk, without a network. Episodes that cannot be read are named on it.
     """
     # Imported here, because importing the statistics takes a second that `--help` should not take.
-    from b1k_eval.records.loading import read_run_data
+    from b1k_eval.records.loading import read_tasks
     from b1k_eval.report.page import Extras, FigureKind, write_page
     from b1k_eval.report.tables import Kind
+    from b1k_eval.report.task_pages import write_task_pages
 
     if figures not in (None, "svg", "png"):
         raise UsageError(f"--figures {figures} is none that can be written: svg or png")
@@ -58,30 +59,33 @@ def report(
         tables=tuple(kind for kind, asked in wanted.items() if asked),
         figures=cast("FigureKind | None", figures),
     )
-    read = [read_run_data(run) for run in runs]
+    read = [read_tasks(run) for run in runs]
     with _folder(runs, out) as folder:
-        written = write_page(read, folder, extras)
-    found = written.found
-    for run in found.runs:
+        if any(len(run) > 1 for run in read):
+            written, files, document, pages = write_task_pages(read, folder, extras)
+        else:
+            page = write_page([run[0] for run in read], folder, extras)
+            written, files, document, pages = page.page, page.files, page.found.document, (page,)
+    for run in (run for page in pages for run in page.found.runs):
         for entry in run.data.damaged:
             say_remark(f"{run.data.path}: {entry.name} is left out: {entry.why}")
-        for page in run.episodes:
-            for problem in page.row["problems"]:
-                say_remark(f"{run.data.path}: {page.row['name']}: {problem}")
+        for episode in run.episodes:
+            for problem in episode.row["problems"]:
+                say_remark(f"{run.data.path}: {episode.row['name']}: {problem}")
     if json_output:
         print_json(
             {
-                "page": str(written.page),
-                "files": [str(path) for path in written.files],
-                **found.document,
+                "page": str(written),
+                "files": [str(path) for path in files],
+                **document,
             }
         )
     else:
         console = out_console()
-        for path in (written.page, *written.files):
+        for path in (written, *files):
             console.print(str(path), soft_wrap=True)
     if open_page:
-        webbrowser.open(written.page.resolve().as_uri())
+        webbrowser.open(written.resolve().as_uri())
 
 
 @contextmanager

@@ -55,14 +55,13 @@ def replay(
     step they first do.
     """
     # Imported here, because importing the simulator takes a second that `--help` should not take.
-    from b1k_eval.records.loading import read_run_data
-    from b1k_eval.replay.recorded import find_episode, read_recorded, world_settings
+    from b1k_eval.replay.recorded import find_episode, read_recorded, run_of_episode, world_settings
     from b1k_eval.replay.retrace import other_conditions
     from b1k_eval.run import simulators
 
     if every is not None and rerun is None:
         raise UsageError("--every only means something with --rerun")
-    data = read_run_data(run)
+    data = run_of_episode(run, episode)
     settings = world_settings(data)
     recorded = read_recorded(find_episode(data, episode))
     simulators.check_world(settings)
