@@ -39,15 +39,16 @@ def yield_to_the_loop(process_id: int | None = None) -> None:
 
 @contextlib.contextmanager
 def deaf_to_ctrl_c() -> Iterator[None]:
-    """Start a child process in this block that never receives Ctrl-C.
+    """Start a child process in this block that never receives Ctrl-C or SIGUSR1.
 
-    A terminal sends Ctrl-C to every process it started, while children that serve this process
-    should end when this process says so. (A session of their own would also do, but see
-    `yield_to_the_loop`.) A child inherits the signal mask, so it is deaf from its first
-    instruction on. The mask does not protect this process: a thread of a numerical library may
-    take the signal, and Python then calls the handler in the main thread, half way through the
-    start. So the handler is swapped too, which is possible in the main thread only. A Ctrl-C
-    inside the block is not lost: the old handler gets it at the end.
+    A terminal sends Ctrl-C to every process it started, and Slurm its warning of the time limit to
+    every process of a job step, while children that serve this process should end when this process
+    says so. (A session of their own would also do, but see `yield_to_the_loop`.)
+    A child inherits the signal mask, so it is deaf from its first instruction on. The mask does not
+    protect this process: a thread of a numerical library may take the signal, and Python then calls
+    the handler in the main thread, half way through the start. So the handler is swapped too, which
+    is possible in the main thread only. A signal inside the block is not lost: the old handler gets
+    it at the end.
 
     SIGTERM also waits for the end of the block, but children do receive it, so that one with a
     hanging thread can be ended without `kill -9`.
@@ -55,12 +56,12 @@ def deaf_to_ctrl_c() -> Iterator[None]:
     heard: list[int] = []
     swapped: dict[int, Callable[[int, FrameType | None], Any]] = {}
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             handler = signal.getsignal(number)
             if callable(handler):  # otherwise it is ignored (nohup) or ends the process at once
                 swapped[number] = handler
                 signal.signal(number, lambda caught, _: heard.append(caught))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGUSR1})
     try:
         yield
     finally:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from b1k_envs.base import ProtocolYear, Sim, Split
 from b1k_envs.errors import UsageError
@@ -33,6 +33,7 @@ from b1k_eval.loop.strategy import (
 from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.options import Option, check, completed, flag, read, record
 
+Planned = TypeVar("Planned")
 Mode = Literal["sync", "realtime"]
 RenderQuality = Literal["fast", "high"]
 
@@ -98,6 +99,41 @@ def parse_instances(text: str) -> tuple[int, ...]:
     if twice:
         raise UsageError(f"--instances {text!r}: {min(twice)} is given twice")
     return tuple(sorted(found))
+
+
+def _parse_shard(text: str) -> str:
+    """Parse `I/N`; return it with plain numbers.
+
+    Raises:
+        UsageError: Not of that form, or not 0 <= I < N.
+    """
+    first, _, last = (part.strip() for part in text.partition("/"))
+    if not (first.isdecimal() and last.isdecimal() and len(text) <= 2 * _MAX_DIGITS):
+        raise UsageError(
+            f"--shard {text!r}: give I/N, such as 0/5 for the first of five shares (in a Slurm "
+            "array job $SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT)"
+        )
+    number, count = int(first), int(last)
+    if number >= count:
+        raise UsageError(
+            f"--shard {text}: shares are counted from 0, so that N={count} has I from 0 to "
+            f"{count - 1} (in Slurm --array=0-{count - 1})"
+            if count
+            else f"--shard {text}: N must be at least 1"
+        )
+    return f"{number}/{count}"
+
+
+def share(plan: Sequence[Planned], shard: str | None) -> Sequence[Planned]:
+    """Return the episodes of a shard; all for None.
+
+    They are neighbours in the plan, because those share a scene, and loading one takes minutes.
+    The sizes of two shards differ by one at most, and with few episodes some are empty.
+    """
+    if shard is None:
+        return plan
+    number, count = map(int, shard.split("/"))
+    return plan[len(plan) * number // count : len(plan) * (number + 1) // count]
 
 
 def _parse_gpus(text: str) -> tuple[int, ...]:
@@ -166,6 +202,16 @@ class RunSettings:
         Option(help="Initial states, e.g. 0-9,12,15.", default="0", parse=parse_instances),
     ]
     rollouts: Annotated[int, Option(help="Tries each.", minimum=1)] = 1
+    shard: Annotated[
+        str | None,
+        Option(
+            help="Only share I of N of the episodes, counted from 0; `merge` makes one run of all.",
+            default="all episodes",
+            metavar="I/N",
+            parse=_parse_shard,
+            before="default",
+        ),
+    ] = None
     # None for the default (at most the chunk length), and for other strategies than `receding`.
     horizon: Annotated[
         int | None,
@@ -262,6 +308,11 @@ class RunSettings:
         if self.mode == "realtime" and self.chunking != "receding":
             raise UsageError(
                 f"--mode realtime executes chunks itself: not --chunking {self.chunking}"
+            )
+        if self.shard is not None and self.against is not None:
+            raise UsageError(
+                "--shard and --until-decided do not go together: what is decided depends on all "
+                "episodes so far; take --workers, or leave one out"
             )
         self.latency_s()
         self.noise()

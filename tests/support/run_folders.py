@@ -115,3 +115,24 @@ def run_of_tasks(folder: Path, runs: Mapping[str, Path]) -> Path:
     (folder / "run.json").write_text(json.dumps(record))
     (folder / "episodes.jsonl").write_text("".join(lines))
     return folder
+
+
+def contents(folder: Path) -> dict[str, object]:
+    """Everything in a run folder, with wall times and session records taken out."""
+    import pandas as pd  # which takes half a second to import
+
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_dir() or name == ".lock":
+            found[name] = None
+        elif path.suffix == ".parquet":
+            found[name] = (
+                pd.read_parquet(path).drop(columns="latency_s").to_json(double_precision=15)
+            )
+        elif path.suffix == ".jsonl":
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            found[name] = [{**line, "timing": None} for line in lines]
+        else:
+            found[name] = {**json.loads(path.read_text()), "timing": None, "sessions": None}
+    return found

@@ -8,7 +8,7 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
@@ -26,49 +26,60 @@ from b1k_eval.streams import take_every_text
 from b1k_policies.contract.codecs import as_text
 from b1k_policies.contract.resolved import ConflictRow, ContractConflictError
 
-EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
-
 _SAME_WISH_S = 2.0
-"""A SIGTERM within this time of the first is the same one, sent to process and group [s]."""
+"""A signal within this time of the first is the same wish, sent to process and group [s]."""
 
 
 class Terminated(KeyboardInterrupt):
     """Raised for SIGTERM: ends a verb as Ctrl-C does, with its own word and exit code."""
 
 
+class TimeUp(KeyboardInterrupt):
+    """The same for SIGUSR1, by which Slurm warns before a job's time limit (`--signal=USR1@90`)."""
+
+
+_STOPS: Mapping[type[KeyboardInterrupt], tuple[signal.Signals, str]] = {
+    Terminated: (signal.SIGTERM, "terminated"),
+    TimeUp: (signal.SIGUSR1, "told to end (SIGUSR1)"),
+    KeyboardInterrupt: (signal.SIGINT, "interrupted"),
+}
+
+
 def stop_word(stop: KeyboardInterrupt) -> str:
     """Return the word for how a verb was stopped."""
-    return "terminated" if isinstance(stop, Terminated) else "interrupted"
+    return _STOPS[type(stop)][1]
 
 
 def stop_code(stop: KeyboardInterrupt) -> int:
     """Return the exit code of a stopped verb, by the shells' rule: 128 plus the signal's number."""
-    return EXIT_TERMINATED if isinstance(stop, Terminated) else EXIT_INTERRUPTED
+    return 128 + _STOPS[type(stop)][0]
 
 
 @contextmanager
-def hearing_sigterm() -> Iterator[None]:
-    """Within this context SIGTERM raises `Terminated` in the main thread, unless it is ignored."""
-    before = signal.getsignal(signal.SIGTERM)
-    # Python lets only the main thread set a handler.
-    if before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
-        yield
+def hearing_signals() -> Iterator[None]:
+    """Within this context SIGTERM and SIGUSR1, unless ignored, raise in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python lets only the main thread set a handler
         return
     first: list[float] = []
+    kinds = {int(number): kind for kind, (number, _) in _STOPS.items()}
 
-    def terminate(_number: int, _frame: FrameType | None) -> None:
+    def stop(number: int, _frame: FrameType | None) -> None:
         if not first:
             first.append(monotonic())
         elif monotonic() - first[0] < _SAME_WISH_S:
             return
-        raise Terminated
+        raise kinds[number]
 
-    signal.signal(signal.SIGTERM, terminate)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    heard = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+    for number in heard:
+        signal.signal(number, stop)
     try:
         yield
-    finally:  # after a SIGTERM the exit code is decided, and another must not change it
-        signal.signal(signal.SIGTERM, signal.SIG_IGN if first else before)
+    finally:  # after a signal the exit code is decided, and another must not change it
+        for number in heard:
+            signal.signal(number, signal.SIG_IGN if first else before[number])
 
 
 def not_text(word: str) -> bool:

@@ -40,6 +40,7 @@ VERBS = {
         "Serve a policy to the official evaluators, to openpi's client and to --policy "
         "ws://HOST:PORT."
     ),
+    "merge": "Make one run of the shards of a run, equal to the whole run.",
     "export": "Write runs' results as the BEHAVIOR challenge's scorer reads them.",
     "import": "Make a run of official evaluator results, to compare and report them.",
 }
@@ -47,7 +48,7 @@ VERBS = {
 
 _ROOMS = {
     "running": ("run", "smoke", "replay", "qualify"),
-    "results": ("compare", "report", "export", "import"),
+    "results": ("compare", "report", "merge", "export", "import"),
     "checkpoints": ("inspect", "contract", "convert", "serve"),
 }
 _FUNCTIONS = {"import": "importing"}  # a keyword cannot name a module or a function
@@ -68,10 +69,10 @@ EXIT_CODES = """\
 Exit codes: 0 done (the robot may have failed); 1 an episode ended as error, the success rate is
 below --fail-under, a check of smoke failed, a replay differs from its trace, a rung of qualify
 fails, or results cannot be written, as on a full disk; 2 wrong usage; 3 the contract and the
-checkpoint disagree; 4 the simulator or the policy cannot be had here; 130 interrupted (Ctrl-C), 143
-terminated (SIGTERM). With --json an error is the one document on standard output, except for an
-option or value that the command line cannot even read: that is told on standard error alone, with
-exit code 2."""
+checkpoint disagree; 4 the simulator or the policy cannot be had here; 130 interrupted (Ctrl-C), 138
+told to end by SIGUSR1 (Slurm's warning before a time limit), 143 terminated (SIGTERM). With --json
+an error is the one document on standard output, except for an option or value that the command line
+cannot even read: that is told on standard error alone, with exit code 2."""
 
 app = typer.Typer(
     name="b1k-eval",
@@ -138,9 +139,9 @@ def _options(
 
 def main() -> None:
     """Entry point of the command `b1k-eval`."""
-    from b1k_eval.cli.console import hearing_sigterm
+    from b1k_eval.cli.console import hearing_signals
     from b1k_eval.streams import take_every_text
 
     take_every_text()
-    with hearing_sigterm():
+    with hearing_signals():
         app()

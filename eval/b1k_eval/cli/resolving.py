@@ -282,4 +282,5 @@ def proposed_folder(tasks: Sequence[RunSettings]) -> Path:
     if settings.checkpoint is not None:
         policy = re.sub(r"[^\w.-]+", "-", Path(settings.checkpoint.ckpt).name)
     task = settings.task if len(tasks) == 1 else f"{len(tasks)}-tasks"
-    return Path("results") / f"{now}-{task}-{policy}"
+    share = "" if settings.shard is None else f"-shard-{settings.shard.replace('/', '-of-')}"
+    return Path("results") / f"{now}-{task}-{policy}{share}"

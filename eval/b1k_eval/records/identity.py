@@ -81,6 +81,16 @@ def check_identity(path: Path, known: Mapping[str, Any], asked: Mapping[str, Any
     Raises:
         UsageError: They differ; the message names every difference.
     """
+    differences = identity_differences(known, asked)
+    if differences:
+        raise UsageError(
+            f"{path} was made with other settings and cannot be resumed with these: "
+            f"{'; '.join(differences)}. Repeat the old ones, or choose another --out"
+        )
+
+
+def identity_differences(known: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """List what differs in the identities of two run.json, as `name old -> new`."""
     now = of_each_task(json.loads(to_json(asked["identity"])))  # tuples become lists, as on disk
     then = of_each_task(known["identity"])
     # Ordered and each once: what all tasks share would be listed for each of them.
@@ -92,12 +102,7 @@ def check_identity(path: Path, known: Mapping[str, Any], asked: Mapping[str, Any
     if len(then) != len(now):
         names = [", ".join(each["settings"]["task"] for each in side) for side in (then, now)]
         differences = {("task", names[0], names[1]): None}
-    if differences:
-        listed = "; ".join(f"{name} {old} -> {new}" for name, old, new in differences)
-        raise UsageError(
-            f"{path} was made with other settings and cannot be resumed with these: {listed}. "
-            "Repeat the old ones, or choose another --out"
-        )
+    return [f"{name} {old} -> {new}" for name, old, new in differences]
 
 
 def _differences_of_a_task(

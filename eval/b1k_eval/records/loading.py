@@ -8,7 +8,7 @@ Nothing is repaired. Traces are opened one by one, by `read_trace`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -29,7 +29,7 @@ from b1k_eval.records.episode import (
 from b1k_eval.records.identity import of_each_task
 from b1k_eval.records.run_files import EPISODES_FOLDER, RUN_FILE, parse_object, read_lines, read_run
 from b1k_eval.records.trace_reading import DamagedTraceError, EpisodeTrace
-from b1k_eval.settings import settled
+from b1k_eval.settings import settled, share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,7 @@ def read_tasks(path: str | Path) -> tuple[RunData, ...]:
     try:
         for identity in identities:
             identity["settings"] = settled(identity["settings"])
-        plans = [_plan(identity) for identity in identities]
+        plans = _plans(identities)
         label = _label(identities[0])
     except (KeyError, TypeError) as error:
         raise UsageError(
@@ -205,9 +205,16 @@ _IN_BOTH = (*EpisodeKey._fields, "outcome", "steps")
 """Fields that an episode's line must have, equal to its result.json."""
 
 
-def _plan(identity: Mapping[str, Any]) -> tuple[EpisodeKey, ...]:
-    """Return the episodes of a run, in the order of `launch.plan_episodes`."""
-    settings = identity["settings"]
+def _plans(identities: Sequence[Mapping[str, Any]]) -> list[tuple[EpisodeKey, ...]]:
+    """Return the episodes of a run by task, those of its shard only."""
+    whole = [_plan(identity["settings"]) for identity in identities]
+    in_order = [key for plan in whole for key in plan]
+    mine = set(share(in_order, identities[0]["settings"]["shard"]))
+    return [tuple(key for key in plan if key in mine) for plan in whole]
+
+
+def _plan(settings: Mapping[str, Any]) -> tuple[EpisodeKey, ...]:
+    """Return the episodes of a task, in the order of `launch.plan_episodes`."""
     return tuple(
         EpisodeKey(settings["task"], instance, rollout)
         for instance in settings["instances"]

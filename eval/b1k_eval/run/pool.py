@@ -134,6 +134,7 @@ class Pool:
             EnvError: `MAX_FAILED_STARTS` worlds in a row did not start.
         """
         dealer = self._dealer = Dealer(todo)
+        grace_s = _STOP_GRACE_S
         try:
             while True:
                 while dealer and len(self._busy) < self._workers and not self._enough():
@@ -141,8 +142,9 @@ class Pool:
                 if not self._busy:
                     break
                 self._listen()
+            grace_s = self._grace_s()
         finally:
-            self._stop()
+            self._stop(grace_s)
 
     def _listen(self) -> None:
         """Wait for the next message of a worker, or until deadlines are to be checked."""
@@ -180,7 +182,7 @@ class Pool:
         self._idle.remove(idle)
         if idle.task != task and self._assembly.limits is not None:
             idle.pipe.close()  # its process can build one world only
-            self._join(idle)
+            self._join(idle, self._grace_s())
             return self._spawn(task)
         idle.task = task
         return idle
@@ -323,8 +325,12 @@ class Pool:
         worker.process.kill()
         worker.process.join()
 
-    def _stop(self) -> None:
-        """End all workers: the idle ones by closing their pipe, the busy ones at once."""
+    def _stop(self, grace_s: float) -> None:
+        """End all workers: the busy ones at once, the idle ones by closing their pipe.
+
+        A world is closed in the time it may take only after the last episode: who interrupts a run
+        has seconds, such as the 30 s that Slurm leaves between SIGTERM and SIGKILL.
+        """
         for worker in self._busy:
             # A simulator's exit handlers may hang, so it is killed.
             if worker.watch is None:
@@ -334,15 +340,20 @@ class Pool:
         everyone = [*self._idle, *self._busy]
         for worker in everyone:
             worker.pipe.close()
+        until = monotonic() + grace_s
         for worker in everyone:
-            self._join(worker)
+            self._join(worker, until - monotonic())
         self._idle.clear()
         self._busy.clear()
 
-    def _join(self, worker: _Worker) -> None:
-        """Wait until a worker whose pipe is closed has ended; kill it if it does not."""
+    def _grace_s(self) -> float:
+        """Return how long a worker may take to close its world and end [s]."""
         limits = self._assembly.limits
-        worker.process.join(_STOP_GRACE_S + (0.0 if limits is None else limits.close_s))
+        return _STOP_GRACE_S + (0.0 if limits is None else limits.close_s)
+
+    def _join(self, worker: _Worker, grace_s: float) -> None:
+        """Wait until a worker whose pipe is closed has ended; kill it if it does not."""
+        worker.process.join(max(grace_s, 0.0))
         if worker.process.is_alive():
             worker.process.kill()
             worker.process.join()

@@ -22,7 +22,7 @@ from b1k_eval.run.episode import Assembly, is_privileged
 from b1k_eval.run.launch import launch, plan_episodes
 from b1k_eval.run.progress import Reporter
 from b1k_eval.run.remarks import run_remarks
-from b1k_eval.settings import Execution, RunSettings, chunking_factory
+from b1k_eval.settings import Execution, RunSettings, chunking_factory, share
 from b1k_policies.base import EpisodeInfo, Policy
 from b1k_policies.registry import make_policy
 
@@ -36,6 +36,7 @@ class ReadyRun:
     Attributes:
         settings: What is run, of the first task.
         tasks: The same of every task; they differ in task, instances and time limit only.
+        plan: The episodes, those of the shard only.
         store: The run folder.
         worlds: The envs of this process, of the first task; None for a simulator that runs in its
             own processes.
@@ -70,6 +71,8 @@ class ReadyRun:
         """
         self.tasks = tuple(tasks)
         self.settings = settings = self.tasks[0]
+        whole = [episode for each in self.tasks for episode in _plan(each)]
+        self.plan = share(whole, settings.shard)
         self._execution = execution
         if not beside:
             check_folder(out, resume=resume)
@@ -171,13 +174,12 @@ class ReadyRun:
     def run(self, reporter: Reporter) -> None:
         """Run the missing episodes; see `launch` for errors."""
         workers = self._execution.workers
-        plan = [episode for settings in self.tasks for episode in _plan(settings)]
         here = workers == 1 and self.worlds is not None
         if not here:
             self.close_world()  # each worker has its own
         launch(
             self._assembly,
-            plan,
+            self.plan,
             self.store,
             reporter=reporter,
             workers=workers,

@@ -131,6 +131,7 @@ def redirect_output(log: Path) -> None:
     os.close(file)
     faulthandler.enable()  # stack traces of crashes in native code
     faulthandler.register(signal.SIGUSR1)  # and on the signal that the pool sends before it kills
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})  # see `deaf_to_ctrl_c`
 
 
 def exit_at_once(code: int) -> None:

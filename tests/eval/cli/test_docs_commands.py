@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ import pytest
 from b1k_eval.cli.main import VERBS, command
 
 ROOT = Path(__file__).parents[3]
+CLUSTER = ROOT / "docs" / "cluster.md"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -42,3 +45,41 @@ def test_commands_are_found_at_all() -> None:
     served = commands(ROOT / "docs" / "server.md")
     assert ["b1k-eval", "serve", "--ckpt", "/checkpoint"] in [words[:4] for words in served]
     assert len(commands(ROOT / "docs" / "omnigibson.md")) >= 8
+
+
+STANDINS = {
+    "srun": 'exec "$@"',
+    "b1k-eval": 'printf "%s\\n" "$@" > words; exit "$CODE"',
+    "scontrol": 'echo "$@" > requeued',
+}
+
+
+@pytest.mark.parametrize(("code", "requeued"), [(0, None), (1, None), (138, "requeue 77_3\n")])
+@pytest.mark.parametrize("again", [False, True])
+def test_the_batch_script_of_the_cluster_page_does_its_share(tmp_path, code, requeued, again):
+    (script,) = re.findall(r"^```sbatch\n(.*?)^```", CLUSTER.read_text("utf-8"), re.M | re.S)
+    for name, text in STANDINS.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    surroundings = {
+        "PATH": f"{tmp_path}:/usr/bin:/bin",
+        "CODE": str(code),
+        "CKPT": "/checkpoints/v 17",
+        "SLURM_ARRAY_JOB_ID": "77",
+        "SLURM_ARRAY_TASK_ID": "3",
+        # A task that is submitted alone is counted alone.
+        **({"SLURM_ARRAY_TASK_COUNT": "1", "SHARDS": "10"} if again else {}),
+        **({} if again else {"SLURM_ARRAY_TASK_COUNT": "10"}),
+    }
+    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=surroundings, check=False)
+    assert done.returncode == code
+    verb, *words = (tmp_path / "words").read_text().splitlines()
+    assert verb == "run"
+    assert {word for word in words if word.startswith("--")} <= known("run")
+    asked = dict(pairwise(words))
+    assert asked["--shard"] == "3/10"
+    assert asked["--out"] == "results/gloves/shard-3"
+    assert asked["--ckpt"] == "/checkpoints/v 17"
+    assert "--resume" in words
+    told = tmp_path / "requeued"
+    assert (told.read_text() if told.exists() else None) == requeued

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import signal
 import subprocess
@@ -10,10 +9,10 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from doubles import DyingEnv, RaisingPolicy, ToyEnv
 from killed_run import PLAN, failing_env, make_run
+from run_folders import contents
 
 from b1k_envs.base import make_several
 from b1k_envs.tasks.table import HumanStats
@@ -30,25 +29,6 @@ SCRIPT = Path(__file__).parents[2] / "support" / "killed_run.py"
 def killed(folder, at):
     command = [sys.executable, str(SCRIPT), str(folder), str(at)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
-def contents(folder):
-    """Everything in a run folder, with wall times and session records taken out."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        name = str(path.relative_to(folder))
-        if path.is_dir() or name == ".lock":
-            found[name] = None
-        elif path.suffix == ".parquet":
-            found[name] = (
-                pd.read_parquet(path).drop(columns="latency_s").to_json(double_precision=15)
-            )
-        elif path.suffix == ".jsonl":
-            lines = [json.loads(line) for line in path.read_text().splitlines()]
-            found[name] = [{**line, "timing": None} for line in lines]
-        else:
-            found[name] = {**json.loads(path.read_text()), "timing": None, "sessions": None}
-    return found
 
 
 @pytest.fixture(scope="module")

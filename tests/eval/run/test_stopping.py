@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C, really sent: a word, an exit code, a document, and nothing left behind."""
+"""SIGTERM, SIGUSR1, Ctrl-C, really sent: a word, an exit code, a document, nothing left behind."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ SCRIPT = Path(__file__).parents[2] / "support" / "stopped_verb.py"
 RUN = ["run", "--task", "31", "--policy", "hold", "--no-video", "--max-steps", "1000000"]
 WORDS = {
     signal.SIGTERM: ("terminated", "Terminated", 143),
+    signal.SIGUSR1: ("told to end (SIGUSR1)", "TimeUp", 138),
     signal.SIGINT: ("interrupted", "KeyboardInterrupt", 130),
 }
 
@@ -49,6 +50,8 @@ def start(folder, *arguments):
         (signal.SIGTERM, 1, False),
         (signal.SIGTERM, 2, False),
         (signal.SIGTERM, 2, True),
+        (signal.SIGUSR1, 1, False),
+        (signal.SIGUSR1, 2, True),  # Slurm sends it to every process of a step
         (signal.SIGINT, 1, True),  # a terminal's Ctrl-C goes to the group
         (signal.SIGINT, 2, True),
     ],
@@ -77,6 +80,7 @@ def test_a_run_that_is_stopped_says_so_and_can_be_gone_on_with(
 OTHERS = {
     "smoke": ["--sim", "mujoco", "--policy", "hold"],
     "compare": ["run", "run"],
+    "merge": ["run"],
     "report": ["run"],
     "serve": ["--policy", "hold", "--port", "0"],
     "inspect": ["ckpt"],
@@ -92,16 +96,19 @@ OTHERS = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("verb", OTHERS)
-def test_every_verb_that_is_terminated_says_so_in_a_word_a_code_and_a_document(tmp_path, verb):
+@pytest.mark.parametrize(
+    ("verb", "stop"), [*((verb, signal.SIGTERM) for verb in OTHERS), ("tasks", signal.SIGUSR1)]
+)
+def test_every_verb_that_is_stopped_says_so_in_a_word_a_code_and_a_document(tmp_path, verb, stop):
     finished_run(tmp_path / "run", {0: "success", 1: "failure"})
     process = start(tmp_path, verb, *OTHERS[verb], "--json")
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(stop)
     told, errors = process.communicate(timeout=60)
-    assert process.returncode == 143, errors
-    assert errors.splitlines()[-1] == "error: terminated"
+    word, kind, code = WORDS[stop]
+    assert process.returncode == code, errors
+    assert errors.splitlines()[-1] == f"error: {word}"
     assert "Traceback" not in errors
-    error = {"type": "Terminated", "message": "terminated", "exit_code": 143}
+    error = {"type": kind, "message": word, "exit_code": code}
     assert json.loads(told) == {"error": error}
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
@@ -120,6 +127,28 @@ def test_a_replay_that_is_terminated_says_so(tmp_path):
     told, errors = replay.communicate(timeout=60)
     assert (replay.returncode, errors.splitlines()[-1]) == (143, "error: terminated")
     assert json.loads(told)["error"]["exit_code"] == 143
+
+
+SAME_SECOND = """
+import pathlib, stopped_verb
+import b1k_eval.cli.running.run as run
+run.proposed_folder = lambda _: pathlib.Path("results/20260101-000000-hold")
+stopped_verb.main()
+"""
+
+
+@pytest.mark.slow
+def test_six_runs_of_the_same_second_get_six_folders(tmp_path):
+    command = [sys.executable, "-c", SAME_SECOND, *RUN[:-1], "2"]
+    surroundings = {**os.environ, "PYTHONPATH": str(SCRIPT.parent)}
+    runs = [
+        subprocess.Popen(command, cwd=tmp_path, env=surroundings, stderr=subprocess.DEVNULL)
+        for _ in range(6)
+    ]
+    assert [run.wait(timeout=120) for run in runs] == [0] * 6
+    folders = list((tmp_path / "results").iterdir())
+    assert len(folders) == 6
+    assert all(len(read_episodes(folder)) == 1 for folder in folders)
 
 
 @pytest.mark.slow

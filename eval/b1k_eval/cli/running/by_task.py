@@ -18,7 +18,7 @@ def by_task(session: ReadyRun) -> list[dict[str, Any]]:
     for settings in session.tasks:
         task = settings.task
         episodes = {k: line for k, line in session.store.episodes.items() if k.task == task}
-        pending = len(settings.instances) * settings.rollouts - len(episodes)
+        pending = sum(each.task == task for each in session.plan) - len(episodes)
         found.append({"task": task, "pending": pending, **summarise(episodes)})
     return found
 
