@@ -13,12 +13,11 @@ import numpy.typing as npt
 
 from b1k_envs import r1pro
 from b1k_envs.base import VIEWS, Float32Array, UInt8Array, View
-from b1k_envs.mujoco_twin.engine import GROUP_VISUAL, mujoco
+from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.model import RenderQuality
-from b1k_envs.mujoco_twin.rendering.gl import ensure_gl
+from b1k_envs.mujoco_twin.rendering.screen import Screen
+from b1k_envs.mujoco_twin.rendering.visible import Scenery
 from b1k_envs.mujoco_twin.robot.body import BASE_BODY
-
-_FAR_TOLERANCE = 1e-4  # relative to the far plane's distance, which empty pixels have
 
 
 class CameraRig:
@@ -27,11 +26,7 @@ class CameraRig:
     def __init__(self, model: mujoco.MjModel, quality: RenderQuality = "fast") -> None:
         self._model = model
         self._quality = quality
-        self._renderers: dict[tuple[int, int], mujoco.Renderer] = {}
-        self._option = mujoco.MjvOption()
-        self._option.geomgroup[:] = 0
-        self._option.geomgroup[GROUP_VISUAL] = 1
-        self._option.sitegroup[:] = 0
+        self._made: tuple[Scenery, Screen] | None = None
 
     def render(self, data: mujoco.MjData, camera: str, height: int, width: int) -> UInt8Array:
         """Render a camera from up-to-date kinematics.
@@ -48,9 +43,8 @@ class CameraRig:
         Raises:
             UnavailableError: No OpenGL here.
         """
-        renderer = self._renderer(height, width)
-        renderer.update_scene(data, camera, self._option)
-        picture: UInt8Array = renderer.render()
+        scenery, screen = self._ready()
+        picture = screen.colours(scenery.look(data, camera, width / height), height, width)
         picture.setflags(write=False)
         return picture
 
@@ -61,16 +55,8 @@ class CameraRig:
             float32 [height, width] [m], inf where nothing is nearer than the far plane, a new
             read-only array.
         """
-        renderer = self._renderer(height, width)
-        renderer.enable_depth_rendering()
-        try:
-            renderer.update_scene(data, camera, self._option)
-            distance: Float32Array = renderer.render()
-        finally:
-            renderer.disable_depth_rendering()
-        # MuJoCo gives its clipping planes as multiples of the model's extent.
-        far = self._model.vis.map.zfar * self._model.stat.extent
-        distance[distance > far * (1.0 - _FAR_TOLERANCE)] = np.inf
+        scenery, screen = self._ready()
+        distance = screen.distances(scenery.look(data, camera, width / height), height, width)
         distance.setflags(write=False)
         return distance
 
@@ -78,32 +64,22 @@ class CameraRig:
         self, data: mujoco.MjData, camera: str, height: int, width: int
     ) -> npt.NDArray[np.int32]:
         """Render the geom ids that a camera sees, int32 [height, width], -1 where there is none."""
-        renderer = self._renderer(height, width)
-        renderer.enable_segmentation_rendering()
-        try:
-            renderer.update_scene(data, camera, self._option)
-            return np.asarray(renderer.render()[:, :, 0], dtype=np.int32)
-        finally:
-            renderer.disable_segmentation_rendering()
+        scenery, screen = self._ready()
+        return screen.geoms(scenery.look(data, camera, width / height), height, width)
 
-    def _renderer(self, height: int, width: int) -> mujoco.Renderer:
-        renderer = self._renderers.get((height, width))
-        if renderer is None:
-            ensure_gl()
-            renderer = mujoco.Renderer(self._model, height, width)
+    def _ready(self) -> tuple[Scenery, Screen]:
+        if self._made is None:
+            screen = Screen(self._model)
             # On a CPU a prototype's head picture took 15-17 ms without shadows and 45-50 ms with
-            # them, so they are a choice. Reflections cost another render pass and are off.
-            shadows = self._quality == "high"
-            renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows
-            renderer.scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
-            self._renderers[height, width] = renderer
-        return renderer
+            # them, so they are a choice.
+            self._made = Scenery(self._model, shadows=self._quality == "high"), screen
+        return self._made
 
     def close(self) -> None:
-        """Free the GL contexts; must run on the rendering thread."""
-        for renderer in self._renderers.values():
-            renderer.close()
-        self._renderers.clear()
+        """Free the GL context; must run on the rendering thread."""
+        made, self._made = self._made, None
+        if made is not None:
+            made[1].close()
 
 
 def camera_to_base(model: mujoco.MjModel, data: mujoco.MjData, view: View) -> Float32Array:
