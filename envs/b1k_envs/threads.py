@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import wait
 from types import FrameType
 from typing import Any
 
@@ -70,3 +72,15 @@ def deaf_to_ctrl_c() -> Iterator[None]:
             signal.signal(caught, handler)
         if heard:
             swapped[heard[0]](heard[0], None)
+
+
+def die_with_parent() -> None:
+    """From now on, end when the parent is gone: nobody would read an orphan's results."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)

@@ -371,6 +371,14 @@ class Execution:
             before="default",
         ),
     ] = 1
+    share_policy: Annotated[
+        Literal["auto", "off"],
+        Option(
+            help="auto: the workers share one copy of a checkpoint per GPU, in a server that the "
+            "run starts. off: each has its own.",
+            before="default",
+        ),
+    ] = "auto"
     # In CUDA's numbering; empty for the simulator's own choice.
     gpus: Annotated[
         tuple[int, ...],

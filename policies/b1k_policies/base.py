@@ -53,6 +53,8 @@ class ActionChunk:
         skill: The policy's report of its current skill; None if it has none.
         progress: The policy's estimate of task progress in [0, 1]; None if it has none.
         latency_s: Wall time of the inference [s]; None lets the runner measure it.
+        wait_s: Time that the question waited for others' before the inference [s], which is not
+            part of the latency; None if it did not.
 
     Raises:
         ActionError: Wrong dtype or shape, or a value that is not finite.
@@ -62,6 +64,7 @@ class ActionChunk:
     skill: Skill | None = None
     progress: float | None = None
     latency_s: float | None = None
+    wait_s: float | None = None
 
     def __post_init__(self) -> None:
         actions = self.actions
@@ -151,6 +154,8 @@ class Policy(ABC):
         remarks: What a reader should know before trusting a result; shown once per run.
         stateless: Whether an answer depends on its `Query` alone. One such policy serves the
             episodes of many worlds at once, by `infer_batch`; of any other each world has its own.
+        computes_elsewhere: Its answers come from another process, so that several such policies are
+            asked at the same time.
         prompt: Instruction that it follows instead of the task's; None for the task's.
         resize: Its first step with a picture; None if a client cannot do it.
         origin: A line about contract and device for display, or None.
@@ -164,6 +169,7 @@ class Policy(ABC):
     skipped_rows: int = 0
     remarks: tuple[str, ...] = ()
     stateless: bool = False
+    computes_elsewhere: bool = False
     prompt: str | None = None
     resize: Resizing | None = None
     origin: str | None = None

@@ -9,6 +9,7 @@ call.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
@@ -152,10 +153,15 @@ def _inferred(asking: Mapping[int, Infer]) -> dict[int, Had | Exception]:
     for index, want in asking.items():
         call = id(want.policy), index if want.alone else None
         together.setdefault(call, {})[index] = want
-    found: dict[int, Had | Exception] = {}
-    for wants in together.values():
-        found |= _answered(wants)
-    return found
+    calls = list(together.values())
+    elsewhere = all(want.policy.computes_elsewhere for want in asking.values())
+    if elsewhere and len(calls) > 1:
+        # At the same time: a server that all of them ask can then answer them in one call.
+        with ThreadPoolExecutor(len(calls)) as threads:
+            answers = list(threads.map(_answered, calls))
+    else:
+        answers = [_answered(wants) for wants in calls]
+    return {index: had for answer in answers for index, had in answer.items()}
 
 
 def _answered(wants: dict[int, Infer]) -> dict[int, Had | Exception]:

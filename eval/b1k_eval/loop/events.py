@@ -60,6 +60,7 @@ class StepEvent:
     skill: Skill | None
     progress: float | None
     latency_s: float | None
+    wait_s: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +95,8 @@ class EpisodeTiming:
         reset_s: `Env.reset`.
         step_s: All `Env.step`.
         observe_s: All `Env.observe`.
-        policy_s: All `Policy.reset` and `Policy.infer`.
+        policy_s: All `Policy.reset` and `Policy.infer`, without `wait_s`.
+        wait_s: What their questions waited for those of others.
     """
 
     wall_s: float
@@ -102,6 +104,7 @@ class EpisodeTiming:
     step_s: float
     observe_s: float
     policy_s: float
+    wait_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -139,6 +139,7 @@ def episode_loop(
             step_s=loop.step_s,
             observe_s=loop.observe_s,
             policy_s=loop.policy_s,
+            wait_s=loop.wait_s,
         ),
         remarks=policy.episode_remarks,
         ends_run=ends_run,
@@ -178,7 +179,7 @@ class _Loop:
         self.progress: float | None = None
         self.strange_at: list[int] = []  # steps before observations that were not all finite
         self.strange_parts: dict[str, None] = {}
-        self.reset_s = self.step_s = self.observe_s = self.policy_s = 0.0
+        self.reset_s = self.step_s = self.observe_s = self.policy_s = self.wait_s = 0.0
 
     def run(self) -> Loop[None]:
         """Run from reset to the last step."""
@@ -189,6 +190,7 @@ class _Loop:
             step = self.steps
             inference = chunking.wants_inference(step)
             latency: float | None = None
+            waited: float | None = None
             strange: bool | None = None
             if inference or self.every_step:
                 begun = perf_counter()
@@ -199,7 +201,7 @@ class _Loop:
                     for subscriber in subscribers:
                         subscriber.on_pictures()
                 if inference:
-                    latency = yield from self._infer(step, observation)
+                    latency, waited = yield from self._infer(step, observation)
             command = chunking.action(step)
             action = command if noise is None else _disturbed(noise, command)
             result, took = yield Step(action)
@@ -226,6 +228,7 @@ class _Loop:
                 skill=self.skill,
                 progress=self.progress,
                 latency_s=latency,
+                wait_s=waited,
             )
             for subscriber in subscribers:
                 subscriber.on_step(event)
@@ -266,7 +269,7 @@ class _Loop:
             policy.reset(episode)
         self.policy_s += perf_counter() - begun
 
-    def _infer(self, step: int, observation: Observation) -> Loop[float]:
+    def _infer(self, step: int, observation: Observation) -> Loop[tuple[float, float | None]]:
         query = Query(
             observation=observation,
             instruction=self.episode.instruction,
@@ -290,7 +293,10 @@ class _Loop:
             self.chunking.hold(_hold(observation))
         self.chunking.add(step, chunk.actions, latency)
         self.skill, self.progress = chunk.skill, chunk.progress
-        return latency
+        waited = chunk.wait_s or 0.0
+        self.policy_s -= waited
+        self.wait_s += waited
+        return latency, chunk.wait_s
 
 
 def _hold(observation: Observation) -> Float32Array:

@@ -20,7 +20,7 @@ from time import monotonic
 
 from b1k_envs.base import Env
 from b1k_envs.errors import EnvError, UnavailableError
-from b1k_envs.threads import deaf_to_ctrl_c
+from b1k_envs.threads import deaf_to_ctrl_c, die_with_parent
 from b1k_eval.qualify.one_replay import Assigned
 from b1k_eval.qualify.pictures import pictures_rung
 from b1k_eval.qualify.replays import replays_rung
@@ -30,7 +30,7 @@ from b1k_eval.records.store import StorageError
 from b1k_eval.run import simulators
 from b1k_eval.run.pool import LOGS_FOLDER
 from b1k_eval.run.watchdog import Watch, WatchedEnv
-from b1k_eval.run.worker import die_with_parent, exit_at_once, redirect_output
+from b1k_eval.run.worker import exit_at_once, redirect_output
 from b1k_eval.settings import RunSettings
 
 WORLD_RUNGS = (1, 2, 3, 4)

@@ -174,10 +174,18 @@ COLUMNS: tuple[TraceColumn, ...] = (
     TraceColumn(
         name="latency_s",
         kind="float32",
-        meaning="wall time of the inference [s], null where none was: the one column that differs "
-        "between equal runs",
+        meaning="wall time of the inference [s], null where none was: with `wait_s` the only "
+        "column that differs between equal runs",
         value=lambda event: event.latency_s,
         rerun=("latency", "latency"),
+    ),
+    TraceColumn(
+        name="wait_s",
+        kind="float32",
+        meaning="time that the question waited for those of other episodes before the inference "
+        "[s], not in `latency_s`; null where the model was not shared",
+        value=lambda event: event.wait_s,
+        newer=True,
     ),
     *_POSITIONS,
 )

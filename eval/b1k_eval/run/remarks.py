@@ -21,6 +21,7 @@ def run_remarks(settings: RunSettings, execution: Execution, policy: Policy) -> 
         *_scene_remark(settings),
         *_mode_remark(settings, policy),
         *_batch_remark(settings, execution, policy),
+        *_sharing_remark(policy),
         *_threads_remark(execution, policy),
     )
 
@@ -43,10 +44,21 @@ def _batch_remark(settings: RunSettings, execution: Execution, policy: Policy) -
     )
 
 
+def _sharing_remark(policy: Policy) -> tuple[str, ...]:
+    copies = policy.describe_here().get("shared_copies")
+    if copies is None:
+        return ()
+    return (
+        "the workers share one copy of the model per GPU, which answers what waits in one call, "
+        "and sums may round differently than for one alone; --share-policy off gives each its own",
+    )
+
+
 def _threads_remark(execution: Execution, policy: Policy) -> tuple[str, ...]:
     # At a load of 10 on two cores an inference of the tiny checkpoint took 130 ms with one thread
     # of torch and 1000 ms with two (docs/performance.md).
-    threads = policy.describe_here().get("torch_threads")
+    here = policy.describe_here()
+    threads = None if "shared_copies" in here else here.get("torch_threads")
     cores = len(os.sched_getaffinity(0))
     if threads is None or execution.workers == 1 or threads * execution.workers <= cores:
         return ()

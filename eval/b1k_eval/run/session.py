@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from b1k_envs.base import Worlds
-from b1k_envs.errors import UsageError
+from b1k_envs.errors import UnavailableError, UsageError
 from b1k_envs.parquet import require_pyarrow
 from b1k_envs.tracks import mask
 from b1k_eval import __version__
@@ -22,9 +22,11 @@ from b1k_eval.run.episode import Assembly, is_privileged
 from b1k_eval.run.launch import launch, plan_episodes
 from b1k_eval.run.progress import Reporter
 from b1k_eval.run.remarks import run_remarks
-from b1k_eval.settings import Execution, RunSettings, chunking_factory, share
+from b1k_eval.settings import MEASURED, Execution, RunSettings, chunking_factory, share
 from b1k_policies.base import EpisodeInfo, Policy
 from b1k_policies.registry import make_policy
+from b1k_policies.remote.server import require_websockets
+from b1k_policies.remote.sharing.model import SharedHandle, SharedModel, share_model
 
 if TYPE_CHECKING:
     from b1k_eval.compare.until_decided import Standing, UntilDecided
@@ -93,9 +95,11 @@ class ReadyRun:
         if in_twin and (pictures or settings.checkpoint is not None):
             simulators.prepare_pictures()
         instruction = settings.task_entry().instruction
-        self.policy: Policy = make_policy(
-            settings.policy, settings.checkpoint, settings.protocol, instruction
+        make = partial(
+            make_policy, settings.policy, settings.checkpoint, settings.protocol, instruction
         )
+        self._shared, unshared = _shared_models(make, settings, execution)
+        self.policy: Policy = SharedHandle(self._shared) if self._shared else make()
         self.worlds: Worlds | None = None
         count = execution.num_envs
         try:
@@ -103,7 +107,7 @@ class ReadyRun:
             _check_track(settings, self.policy)
             make_chunking = chunking_factory(settings, self.policy.skipped_rows)
             make_chunking(self.policy.chunk_length)
-            self.remarks = run_remarks(settings, execution, self.policy)
+            self.remarks = (*run_remarks(settings, execution, self.policy), *unshared)
             if in_twin and self.policy.needs_images:
                 simulators.prepare_pictures()
             depth = {"depth": True} if self.policy.needs_depth else {}
@@ -119,7 +123,7 @@ class ReadyRun:
             if in_twin:
                 self.worlds = of_tasks[settings.task]["make_worlds"]()
         except BaseException:
-            self.close_world()
+            self._release()
             raise
         self._assembly = Assembly(
             **of_tasks[settings.task],
@@ -139,7 +143,7 @@ class ReadyRun:
             if self.store.remark is not None:
                 self.remarks = (*self.remarks, self.store.remark)
         except BaseException:
-            self.close_world()
+            self._release()
             raise
 
     def _record(self, argv: Sequence[str]) -> dict[str, Any]:
@@ -177,6 +181,9 @@ class ReadyRun:
         here = workers == 1 and self.worlds is not None
         if not here:
             self.close_world()  # each worker has its own
+        for model in self._shared.values():
+            model.note = reporter.note
+            model.serve()
         launch(
             self._assembly,
             self.plan,
@@ -185,14 +192,18 @@ class ReadyRun:
             workers=workers,
             worlds=self.worlds if here else None,
             policy=self.policy if here else None,
-            enough=self._decided,
+            enough=self._enough,
         )
 
     def standing(self) -> Standing | None:
         """Return the state of the comparison with `settings.against`; None without one."""
         return None if self._until is None else self._until.standing(self.store.episodes)
 
-    def _decided(self) -> bool:
+    def _enough(self) -> bool:
+        """Return whether no further episode is needed; raise if none is possible."""
+        for model in self._shared.values():
+            if model.failed is not None:
+                raise model.failed
         standing = self.standing()
         return standing is not None and standing.decided
 
@@ -204,8 +215,32 @@ class ReadyRun:
 
     def close(self) -> None:
         """Release everything, the folder's lock included; safe to call twice."""
-        self.close_world()
+        self._release()
         self.store.close()
+
+    def _release(self) -> None:
+        self.close_world()
+        for model in self._shared.values():
+            model.close()
+
+
+def _shared_models(
+    make: Callable[..., Policy], settings: RunSettings, execution: Execution
+) -> tuple[dict[int | None, SharedModel], tuple[str, ...]]:
+    """Load a checkpoint that several workers are to share; and a remark if they cannot.
+
+    Not where the latency is measured: there no question may wait for, or share a call with,
+    another.
+    """
+    wanted = execution.share_policy == "auto" and settings.checkpoint is not None
+    if not wanted or execution.workers == 1 or settings.latency == MEASURED:
+        return {}, ()
+    try:
+        require_websockets()
+    except UnavailableError as error:
+        return {}, (f"each worker loads its own copy of the model ({error})",)
+    clients = execution.workers * execution.num_envs
+    return share_model(make, settings.protocol, clients=clients, gpus=execution.gpus), ()
 
 
 def _plan(settings: RunSettings) -> list[EpisodeInfo]:

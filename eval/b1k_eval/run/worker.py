@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import faulthandler
 import json
-import multiprocessing
 import os
 import signal
 import sys
-import threading
 from dataclasses import asdict
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from b1k_envs.base import EnvInfo
+from b1k_envs.threads import die_with_parent
 from b1k_eval.records.store import StorageError
 from b1k_eval.run.episode import Assembly, Finished
 from b1k_eval.run.executor import Assignment, Executor
@@ -139,15 +138,3 @@ def exit_at_once(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def die_with_parent() -> None:
-    """From now on, end when the parent is gone: nobody would read an orphan's results."""
-    threading.Thread(target=_wait_for_parent, daemon=True).start()
-
-
-def _wait_for_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)

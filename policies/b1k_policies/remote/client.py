@@ -77,7 +77,9 @@ class RemotePolicy(Policy):
         spec: str,
         protocol: ProtocolYear = "2026",
         *,
+        api_key: str | None = None,
         query_timeout_s: float | None = None,
+        most_reconnections: float = MOST_RECONNECTIONS,
         retry_wait_s: float = RETRY_WAIT_S,
         start_wait_s: float = START_WAIT_S,
         sleep: Callable[[float], None] = time.sleep,
@@ -87,7 +89,9 @@ class RemotePolicy(Policy):
         Args:
             spec: `ws://HOST:PORT` or `wss://HOST:PORT`, options as in `wire.address`.
             protocol: Protocol of the run; it decides on the leading dimension, see `Address.batch`.
+            api_key: Key to send; None for that of the environment, if any.
             query_timeout_s: Time limit of an answer [s]; None for that of the address.
+            most_reconnections: See `MOST_RECONNECTIONS`; infinite if only the time limit counts.
             retry_wait_s: See `RETRY_WAIT_S`.
             start_wait_s: See `START_WAIT_S`.
             sleep: Waits that many seconds.
@@ -98,10 +102,11 @@ class RemotePolicy(Policy):
         """
         self.address = address = parse_address(spec)
         require_websockets()
-        self._key = api_key_here()
+        self._key = api_key or api_key_here()
         self._link = Link(address, self._key)
         self._dialogue = Dialogue(self._link)
         self._query_timeout_s = address.timeout_s if query_timeout_s is None else query_timeout_s
+        self._most_reconnections = most_reconnections
         self._retry_wait_s = retry_wait_s
         self._sleep = sleep
         self._metadata = self._first_metadata(start_wait_s)
@@ -358,13 +363,13 @@ class RemotePolicy(Policy):
 
     def _reconnect(self, lost: B1kEvalError, deadline: float) -> None:
         self._link.drop()
-        while self._reconnections < MOST_RECONNECTIONS:
+        while self._reconnections < self._most_reconnections:
             self._reconnections += 1
             try:
                 metadata = self._link.open(deadline)
             except LostError as error:
                 lost = error
-                if self._reconnections < MOST_RECONNECTIONS:
+                if self._reconnections < self._most_reconnections:
                     # The wait counts as part of the answer's 600 s.
                     left = deadline - time.monotonic()
                     self._sleep(max(0.0, min(self._retry_wait_s, left)))
@@ -377,8 +382,8 @@ class RemotePolicy(Policy):
             self._check_same(metadata)
             return
         raise PolicyFaultError(
-            f"the connection is lost, and {MOST_RECONNECTIONS} reconnections in this episode are "
-            f"used up: {lost}",
+            f"the connection is lost, and {self._most_reconnections} reconnections in this "
+            f"episode are used up: {lost}",
             "policy_connection_lost",
         ) from lost
 

@@ -224,6 +224,8 @@ class Client:
             kind = kind if kind in keys.POLICY_FAULTS else keys.POLICY_FAULTS[0]
             what = "the policy failed on this observation"
         LOG.error("%s: %s", self._peer, kind, exc_info=error)
+        if self._session.terms.frank:
+            return f"{kind}: {type(error).__name__}: {error}"
         return f"{kind}: {what}; the server's log says why"
 
     def _timing(self, replies: Sequence[Reply]) -> dict[str, float]:

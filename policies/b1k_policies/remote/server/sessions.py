@@ -41,6 +41,8 @@ class Terms:
         prompt: The task in words; None for the task's own instruction.
         protocol: Layout that observations must have; None for either.
         images: Whether observations must have pictures.
+        frank: Tell clients what an error is, instead of where it is logged: for a server whose
+            clients are of the same run.
     """
 
     chunk_length: int
@@ -50,6 +52,7 @@ class Terms:
     prompt: str | None = None
     protocol: ProtocolYear | None = None
     images: bool = True
+    frank: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.horizon <= self.chunk_length:
