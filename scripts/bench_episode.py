@@ -28,7 +28,7 @@ from b1k_eval.loop.runner import Render, run_episode
 from b1k_eval.records.scoring import ScoreKeeper
 from b1k_eval.records.trace import Trace
 from b1k_eval.run.launch import plan_episodes
-from b1k_eval.video.recorder import RenderThread
+from b1k_eval.video.render_thread import RenderThread
 from b1k_eval.video.subscriber import VideoSubscriber
 from b1k_policies.base import Policy
 from b1k_policies.registry import make_policy

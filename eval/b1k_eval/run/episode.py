@@ -31,7 +31,7 @@ from b1k_eval.records.store import StorageError, disk_full, storing
 from b1k_eval.records.trace import Trace
 from b1k_eval.run.progress import EpisodeProgress, ProgressSubscriber
 from b1k_eval.run.watchdog import CallLimits
-from b1k_eval.video.recorder import RenderThread
+from b1k_eval.video.render_thread import RenderThread
 from b1k_eval.video.subscriber import VideoSubscriber
 from b1k_policies.base import EpisodeInfo, Policy, PrivilegedPolicy
 

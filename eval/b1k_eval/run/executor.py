@@ -14,7 +14,7 @@ from b1k_eval.loop.driver import Loop, drive
 from b1k_eval.run.episode import Assembly, Finished, broken_record, recorded_loop, write_record
 from b1k_eval.run.progress import EpisodeProgress
 from b1k_eval.run.watchdog import Guard, Phase, Watch, WatchedWorlds
-from b1k_eval.video.recorder import RenderThread
+from b1k_eval.video.render_thread import RenderThread
 from b1k_policies.base import EpisodeInfo, Policy
 
 

@@ -9,7 +9,8 @@ from b1k_envs.base import Env
 from b1k_envs.r1pro import CONTROL_HZ
 from b1k_eval.loop.events import EpisodeResult, EpisodeStart, StepEvent, Subscriber
 from b1k_eval.loop.runner import Render
-from b1k_eval.video.recorder import Overlay, RenderThread, VideoRecorder
+from b1k_eval.video.recorder import Overlay, VideoRecorder
+from b1k_eval.video.render_thread import RenderThread
 
 
 def every_n_steps(fps: float) -> int:

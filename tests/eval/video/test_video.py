@@ -23,7 +23,8 @@ from b1k_envs.errors import EnvError, UnavailableError
 from b1k_eval.records.episode import EpisodeKey
 from b1k_eval.run.progress import PlainReporter, ProgressSubscriber
 from b1k_eval.video.layout import BACKGROUND, GREEN, RED, Overlay, Painter
-from b1k_eval.video.recorder import RenderThread, VideoRecorder
+from b1k_eval.video.recorder import VideoRecorder
+from b1k_eval.video.render_thread import RenderThread
 from b1k_eval.video.text import import_cv2, readable, text_width, truncate
 
 WIDTH, HEIGHT = 672, 680

@@ -6,7 +6,8 @@ with the same axes, so no axis is turned here.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ from b1k_envs.mujoco_twin.model import RenderQuality
 from b1k_envs.mujoco_twin.rendering.screen import Screen
 from b1k_envs.mujoco_twin.rendering.visible import Scenery
 from b1k_envs.mujoco_twin.robot.body import BASE_BODY
+
+CameraName = TypeVar("CameraName", bound=str)
 
 
 class CameraRig:
@@ -43,10 +46,23 @@ class CameraRig:
         Raises:
             UnavailableError: No OpenGL here.
         """
+        return self.render_all(data, {camera: (height, width)})[camera]
+
+    def render_all(
+        self, data: mujoco.MjData, sizes: Mapping[CameraName, tuple[int, int]]
+    ) -> dict[CameraName, UInt8Array]:
+        """Render several cameras, rows and columns [px] by name; pictures and errors as `render`.
+
+        Every picture is drawn before the first is read, see `Screen`.
+        """
         scenery, screen = self._ready()
-        picture = screen.colours(scenery.look(data, camera, width / height), height, width)
-        picture.setflags(write=False)
-        return picture
+        pictures: dict[CameraName, UInt8Array] = {}
+        for place, (camera, (height, width)) in enumerate(sizes.items()):
+            screen.draw(scenery.look(data, camera, width / height), height, width, place)
+        for place, (camera, (height, width)) in enumerate(sizes.items()):
+            pictures[camera] = screen.colours(height, width, place)
+            pictures[camera].setflags(write=False)
+        return pictures
 
     def depth(self, data: mujoco.MjData, camera: str, height: int, width: int) -> Float32Array:
         """Render the distance along a camera's axis; arguments and errors as of `render`.
@@ -108,10 +124,7 @@ def recorded_poses(poses: dict[View, Float32Array]) -> Float32Array:
 
 def native_pictures(rig: CameraRig, data: mujoco.MjData) -> dict[View, UInt8Array]:
     """Render all three views at their native resolution, uint8 [size, size, 3] RGB."""
-    return {
-        view: rig.render(data, view, r1pro.CAMERAS[view].size, r1pro.CAMERAS[view].size)
-        for view in VIEWS
-    }
+    return rig.render_all(data, {view: (r1pro.CAMERAS[view].size,) * 2 for view in VIEWS})
 
 
 def native_depth(rig: CameraRig, data: mujoco.MjData) -> dict[View, Float32Array]:

@@ -3,6 +3,9 @@
 `mujoco.Renderer` has one size, and a context of its own for it: meshes and textures are uploaded
 again, which takes 0.3 s of a core each time. Here sizes share a context, and each has buffers that
 fit it, because a buffer that is larger than the picture is cleared by drawing over it.
+
+Pictures are drawn and read in two calls, as reading waits: a CPU rasterizer with a thread of its
+own works on one picture while the meshes of the next are prepared.
 """
 
 from __future__ import annotations
@@ -19,8 +22,10 @@ from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.rendering.gl import ensure_gl
 
 _FAR_TOLERANCE = 1e-4  # relative to the far plane's distance, which empty pixels have
-_BUFFERS = ("offFBO", "offColor", "offDepthStencil", "offFBO_r", "offColor_r", "offDepthStencil_r")
-"""Fields of MjrContext that belong to one size."""
+_FIELDS = ("offFBO", "offColor", "offDepthStencil", "offFBO_r", "offColor_r", "offDepthStencil_r")
+"""Fields of MjrContext that name the buffers it draws on."""
+
+_Buffers = tuple[int, int, int]  # rows, columns, place
 
 
 class Screen:
@@ -39,13 +44,26 @@ class Screen:
         self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_50)
         mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
         self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
-        self._sizes: dict[tuple[int, int], Mapping[str, int]] = {}
-        self._now: tuple[int, int] | None = None
+        self._made: dict[_Buffers, Mapping[str, int]] = {}
+        self._now: _Buffers | None = None
 
-    def colours(self, scene: mujoco.MjvScene, height: int, width: int) -> UInt8Array:
-        """Draw a scene; uint8 [height, width, 3] RGB, new."""
+    def draw(self, scene: mujoco.MjvScene, height: int, width: int, place: int = 0) -> None:
+        """Draw a scene without waiting for the picture, which `colours` then reads.
+
+        Args:
+            scene: Free to be filled again at once.
+            height: Rows [px].
+            width: Columns [px].
+            place: Pictures of one size that are drawn before the first is read have different ones.
+        """
+        self._gl.make_current()
+        self._take((height, width, place))
+        mujoco.mjr_render(mujoco.MjrRect(0, 0, width, height), scene, self._context)
+
+    def colours(self, height: int, width: int, place: int = 0) -> UInt8Array:
+        """Read what was drawn, uint8 [height, width, 3] RGB, new; arguments as of `draw`."""
         upside_down = np.empty((height, width, 3), np.uint8)
-        self._draw(scene, upside_down, None)
+        self._read((height, width, place), upside_down, None)
         return np.ascontiguousarray(upside_down[::-1])
 
     def distances(self, scene: mujoco.MjvScene, height: int, width: int) -> Float32Array:
@@ -55,7 +73,8 @@ class Screen:
         """
         upside_down = np.empty((height, width), np.float32)
         with _Segments(scene):  # MuJoCo's own renderer does so too, for accuracy far away
-            self._draw(scene, None, upside_down)
+            self.draw(scene, height, width)
+            self._read((height, width, 0), None, upside_down)
         near, far = (
             getattr(self._model.vis.map, plane) * self._model.stat.extent
             for plane in ("znear", "zfar")
@@ -70,7 +89,8 @@ class Screen:
         """Draw the ids of the geoms seen, int32 [height, width], -1 where there is none."""
         upside_down = np.empty((height, width, 3), np.uint8)
         with _Segments(scene):
-            self._draw(scene, upside_down, None)
+            self.draw(scene, height, width)
+            self._read((height, width, 0), upside_down, None)
         drawn = upside_down[::-1].astype(np.int32) @ (
             1,
             1 << 8,
@@ -92,34 +112,31 @@ class Screen:
         self._context.free()  # the buffers of other sizes go with the context
         gl.free()
 
-    def _draw(
-        self, scene: mujoco.MjvScene, rgb: UInt8Array | None, depth: Float32Array | None
-    ) -> None:
-        shape = (depth if rgb is None else rgb).shape  # type: ignore[union-attr]
+    def _read(self, buffers: _Buffers, rgb: UInt8Array | None, depth: Float32Array | None) -> None:
         self._gl.make_current()
-        self._take((shape[0], shape[1]))
-        whole = mujoco.MjrRect(0, 0, shape[1], shape[0])
-        mujoco.mjr_render(whole, scene, self._context)
+        self._take(buffers)
+        whole = mujoco.MjrRect(0, 0, buffers[1], buffers[0])
         mujoco.mjr_readPixels(rgb, depth, whole, self._context)
 
-    def _take(self, size: tuple[int, int]) -> None:
-        """Switch to the buffers of a size, rows and columns [px], made at first use."""
-        if size == self._now:
+    def _take(self, buffers: _Buffers) -> None:
+        """Switch to some buffers, made at first use."""
+        if buffers == self._now:
             return
+        height, width, _ = buffers
         context = self._context
         context.offHeight, context.offWidth = 0, 0  # so that it does not find the size unchanged
-        for name in _BUFFERS:
-            setattr(context, name, self._sizes.get(size, {}).get(name, 0))
-        if size not in self._sizes:
-            mujoco.mjr_resizeOffscreen(size[1], size[0], context)
+        for name in _FIELDS:
+            setattr(context, name, self._made.get(buffers, {}).get(name, 0))
+        if buffers not in self._made:
+            mujoco.mjr_resizeOffscreen(width, height, context)
             if context.offSamples == 0:
-                self._drop_stencil(size)
-            self._sizes[size] = {name: getattr(context, name) for name in _BUFFERS}
-        context.offHeight, context.offWidth = size
+                self._drop_stencil(height, width)
+            self._made[buffers] = {name: getattr(context, name) for name in _FIELDS}
+        context.offHeight, context.offWidth = height, width
         mujoco.mjr_restoreBuffer(context)
-        self._now = size
+        self._now = buffers
 
-    def _drop_stencil(self, size: tuple[int, int]) -> None:
+    def _drop_stencil(self, height: int, width: int) -> None:
         """Take depth without stencil, which only reflections need: 4 % less on a CPU."""
         gl = importlib.import_module("OpenGL.GL")
         target, buffers = gl.GL_FRAMEBUFFER, gl.GL_RENDERBUFFER
@@ -127,7 +144,7 @@ class Screen:
         gl.glBindFramebuffer(target, self._context.offFBO)
         gl.glFramebufferRenderbuffer(target, gl.GL_DEPTH_STENCIL_ATTACHMENT, buffers, 0)
         gl.glBindRenderbuffer(buffers, depth)
-        gl.glRenderbufferStorage(buffers, gl.GL_DEPTH_COMPONENT32F, size[1], size[0])
+        gl.glRenderbufferStorage(buffers, gl.GL_DEPTH_COMPONENT32F, width, height)
         gl.glFramebufferRenderbuffer(target, gl.GL_DEPTH_ATTACHMENT, buffers, depth)
 
 

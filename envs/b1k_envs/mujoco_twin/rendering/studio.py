@@ -66,7 +66,7 @@ class Studio:
         Raises:
             UnavailableError: No OpenGL here.
         """
-        return {view: self._rig.render(self.data, view, size, size) for view, size in sizes.items()}
+        return self._rig.render_all(self.data, {view: (n, n) for view, n in sizes.items()})
 
     def camera_to_base(self, view: View) -> Float32Array:
         """Return a camera's pose in the state posed, float32 [4, 4], as an observation has it."""
