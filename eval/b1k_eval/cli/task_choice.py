@@ -58,7 +58,7 @@ def resolve_tasks(
         raise UsageError(f"{_words(left_out, len(names))}{more}")
     found = [settings_of(name) for name in names if name not in left_out]
     found.sort(key=lambda each: (simulators.scene_of(each), each.task_entry().index))
-    return tuple(found), (_words(left_out, len(names)),) if left_out else ()
+    return tuple(found), (f"left out: {_words(left_out, len(names))}",) if left_out else ()
 
 
 def _by_task(recorded: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

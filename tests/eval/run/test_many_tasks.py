@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from doubles import RandomWalkPolicy, ToyEnv
+from typer.testing import CliRunner
 
 from b1k_envs.base import make_several
 from b1k_envs.errors import UsageError
 from b1k_envs.tasks.selection import select_tasks
 from b1k_envs.tasks.table import TASKS, get_task, human_stats
+from b1k_eval.cli.main import app
 from b1k_eval.cli.task_choice import resolve_tasks
 from b1k_eval.loop.chunking import RecedingHorizon
 from b1k_eval.records.identity import check_identity, joined, of_each_task
@@ -25,6 +31,7 @@ from b1k_eval.run.episode import Assembly
 from b1k_eval.run.launch import launch, plan_episodes
 from b1k_eval.run.progress import Reporter
 
+TIMED = ("latency_s", "wait_s")
 TYPED = {"policy": "hold", "sim": "mujoco", "max_steps": 20}
 GLOVES, RADIO = "clean_boxing_gloves", "turning_on_radio"
 
@@ -70,7 +77,7 @@ def test_impossible_tasks_are_refused_by_name_unless_they_are_to_be_skipped():
     )
     chosen, (remark,) = resolve_tasks({**TYPED, "task": "0-2,31"}, skip_impossible=True)
     assert [each.task for each in chosen] == [GLOVES, RADIO]
-    assert "2 of 4 tasks cannot be done here (1 picking_up_trash" in remark
+    assert remark.startswith("left out: 2 of 4 tasks cannot be done here (1 picking_up_trash, 2 ")
     with pytest.raises(UsageError, match="2 of 2 tasks cannot be done here"):
         resolve_tasks({**TYPED, "task": "1,2"}, skip_impossible=True)
 
@@ -189,6 +196,73 @@ def test_a_run_of_several_tasks_goes_on_where_it_was_stopped(tmp_path):
             enough=lambda store, done=done: len(store.episodes) >= done,
         )  # fmt: skip
     assert run_both(tmp_path / "run", tmp_path / "b.txt") == whole
+
+
+def command(*words, expect=0):
+    result = CliRunner().invoke(app, ["run", *map(str, words)])
+    assert result.exit_code == expect, result.output
+    return result
+
+
+def test_a_run_of_the_twins_tasks_from_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ["--policy", "hold", "--max-steps", 4, "--no-video"]
+    done = command("--task", "31,0,5", "--skip-impossible", *options, "--json")
+    document = json.loads(done.stdout)
+    assert [(each["task"], each["counts"]["failure"]) for each in document["tasks"]] == [
+        (GLOVES, 1),
+        (RADIO, 1),
+    ]
+    assert document["over_tasks"]["success_rate"]["mean"] == 0.0
+    assert document["over_tasks"]["success_rate"]["interval"]["low"] == 0.0
+    assert document["over_tasks"]["tasks_scored"] == 2
+    assert document["remarks"][0].startswith("left out: 1 of 3 tasks")
+    run = Path(document["run"])
+    assert run.name.endswith("-2-tasks-hold")
+    shown = command("--resume", "--out", run).stdout  # the run knows its tasks
+    assert "2 tasks: hold, mujoco, protocol 2026" in shown
+    assert "over 2 of 2 tasks, each with the same weight: success rate 0% (0% to 84%)" in shown
+    refused = command("--resume", "--out", run, "--task", "31", expect=2)
+    assert f"task {GLOVES}, {RADIO} -> {GLOVES}" in refused.output
+    refused = command("--task", "0-2", *options, expect=2)
+    assert "2 of 3 tasks cannot be done here (1 picking_up_trash, 2 putting_" in refused.output
+    assert "--json" not in refused.output
+
+
+@pytest.mark.slow
+def test_a_run_of_two_tasks_that_is_killed_three_times_is_complete_in_the_end(tmp_path):
+    run, count = tmp_path / "run", 6
+    words = [
+        "run", "--task", "31,0", "--policy", "random", "--instances", f"0-{count - 1}",
+        "--max-steps", "300", "--no-video", "--workers", "2", "--resume", "--out", str(run),
+    ]  # fmt: skip
+    lines = run / "episodes.jsonl"
+
+    def finished():
+        return lines.read_text().count("\n") if lines.exists() else 0
+
+    for stop in (2, 5, 8, 2 * count + 1):
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from b1k_eval.cli.main import main; main()", *words],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        while process.poll() is None and finished() < stop:
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+    assert process.returncode == 0
+    assert [len(part.episodes) for part in read_tasks(run)] == [count, count]
+    assert finished() == 2 * count == len(list((run / "episodes").iterdir()))
+    whole = tmp_path / "whole"
+    words[-1] = str(whole)
+    assert CliRunner().invoke(app, words).exit_code == 0
+    for one, other in zip(read_tasks(run), read_tasks(whole), strict=True):
+        for episode, expected in zip(one.episodes, other.episodes, strict=True):
+            columns = [c for c in pd.read_parquet(episode.trace) if c not in TIMED]
+            pd.testing.assert_frame_equal(
+                pd.read_parquet(episode.trace)[columns], pd.read_parquet(expected.trace)[columns]
+            )
 
 
 # --- the record ---------------------------------------------------------------------------------

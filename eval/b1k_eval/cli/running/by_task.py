@@ -23,11 +23,23 @@ def by_task(session: ReadyRun) -> list[dict[str, Any]]:
     return found
 
 
+def title_of(session: ReadyRun) -> str:
+    """Return what was run, in a line."""
+    settings = session.settings
+    track = "" if settings.track is None else f", {settings.track} track"
+    marks = " (privileged)" if session.store.record["identity"]["privileged"] else ""
+    what = settings.task if len(session.tasks) == 1 else f"{len(session.tasks)} tasks"
+    return (
+        f"{what}: {session.policy.name}{marks}, {settings.sim}, protocol {settings.protocol}, "
+        f"{settings.split}{track}"
+    )
+
+
 def tasks_table(session: ReadyRun) -> Table:
     """Return the table of the tasks."""
-    table = Table(title="By task")
+    table = Table(title=title_of(session))
     table.add_column("task", overflow="fold")
-    for name in (*OUTCOME_STYLES, "pending", "success rate", "mean q"):
+    for name in (*OUTCOME_STYLES, "pending", "rate", "q"):
         table.add_column(name, justify="right")
     for row in by_task(session):
         rate, score = row["success_rate"], row["mean_q_score"]

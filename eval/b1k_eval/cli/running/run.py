@@ -23,7 +23,13 @@ from b1k_eval.cli.console import (
 )
 from b1k_eval.cli.options import JsonOption, Options, Typed
 from b1k_eval.cli.resolving import against_folder, proposed_folder, resolve_execution
-from b1k_eval.cli.running.by_task import by_task, over_tasks, over_tasks_words, tasks_table
+from b1k_eval.cli.running.by_task import (
+    by_task,
+    over_tasks,
+    over_tasks_words,
+    tasks_table,
+    title_of,
+)
 from b1k_eval.cli.task_choice import resolve_tasks
 from b1k_eval.records.episode import RESULT_FILE, TRACE_FILE, VIDEO_FILE
 from b1k_eval.records.run_files import EPISODES_FOLDER, RUN_FILE, read_run
@@ -95,7 +101,8 @@ def run(
     execution = resolve_execution(how, recorded, official=official)
     folder = proposed_folder(tasks) if out is None else out
     session = ReadyRun(tasks, execution, folder, argv=sys.argv, resume=resume, beside=out is None)
-    for remark in (*left_out, *session.remarks):
+    session.remarks = (*left_out, *session.remarks)
+    for remark in session.remarks:
         say_remark(remark)
     reporter = make_reporter(err_console())
     stop: KeyboardInterrupt | None = None
@@ -133,6 +140,7 @@ def _conclude(session: ReadyRun, *, json_output: bool, stop: KeyboardInterrupt |
                 "sim": settings.sim,
                 "protocol": settings.protocol,
                 "track": settings.track,
+                "task": settings.task if len(session.tasks) == 1 else None,
                 "tasks": by_task(session),
                 "over_tasks": over_tasks(session),
                 "policy": session.policy.name,
@@ -150,9 +158,7 @@ def _conclude(session: ReadyRun, *, json_output: bool, stop: KeyboardInterrupt |
         return
     console = out_console()
     if store.episodes:
-        console.print(_table(session))
-    if len(session.tasks) > 1:
-        console.print(tasks_table(session))
+        console.print(_table(session) if len(session.tasks) == 1 else tasks_table(session))
     counts = summary["counts"]
     text = ", ".join(f"{counts[name]} {name}" for name in OUTCOME_STYLES)
     if summary["success_rate"] is not None:
@@ -185,18 +191,7 @@ def _resuming(session: ReadyRun) -> str:
 
 
 def _table(session: ReadyRun) -> Table:
-    identity = session.store.record["identity"]
-    settings = session.settings
-    track = "" if settings.track is None else f", {settings.track} track"
-    marks = " (privileged)" if identity["privileged"] else ""
-    several = len(session.tasks) > 1
-    what = f"{len(session.tasks)} tasks" if several else settings.task
-    table = Table(
-        title=f"{what}: {session.policy.name}{marks}, {settings.sim}, protocol "
-        f"{settings.protocol}, {settings.split}{track}"
-    )
-    if several:
-        table.add_column("task", overflow="fold")
+    table = Table(title=title_of(session))
     for name in ("instance", "rollout", "outcome", "q", "steps", "simulated", "wall", "why"):
         table.add_column(name, justify="left" if name in ("outcome", "why") else "right")
     for line in session.store.episodes.values():
@@ -206,7 +201,6 @@ def _table(session: ReadyRun) -> Table:
             said[0] = "time limit"
         why = ": ".join(text for text in said if text)
         table.add_row(
-            *([line["task"]] if several else []),
             str(line["instance"]),
             str(line["rollout"]),
             Text(outcome, style=OUTCOME_STYLES[outcome]),
