@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from b1k_envs.tasks.table import HumanStats
 from b1k_eval.files import to_json, write_atomic
 from b1k_eval.loop.chunking import Chunking
 from b1k_eval.loop.driver import Loop
-from b1k_eval.loop.events import EpisodeResult, EpisodeTiming, Subscriber
+from b1k_eval.loop.events import EpisodeResult, EpisodeTiming, Outcome, Subscriber
 from b1k_eval.loop.noise import ActionNoise, NoiseSpec
 from b1k_eval.loop.runner import Render, episode_loop
 from b1k_eval.records.episode import (
@@ -107,6 +107,22 @@ class Finished(NamedTuple):
     stop: B1kEvalError | None
 
 
+class Played(NamedTuple):
+    """An episode whose loop is over and whose files may not be complete.
+
+    Attributes:
+        outcome: So far; an error while files are completed makes it an `error`.
+        waits: Whether its video is still being made, beside the next episode if there is one.
+        complete: Waits for the video and writes result.json; raises StorageError if it cannot.
+        drop: Stops instead and leaves no video; does nothing once complete.
+    """
+
+    outcome: Outcome
+    waits: bool
+    complete: Callable[[], Finished]
+    drop: Callable[[], None]
+
+
 def recorded_loop(
     assembly: Assembly,
     env: Env,
@@ -115,7 +131,7 @@ def recorded_loop(
     folder: Path,
     send: Callable[[EpisodeProgress], None],
     thread: RenderThread | None,
-) -> Loop[Finished]:
+) -> Loop[Played]:
     """Run `episode_loop` and write the episode's files into the folder, result.json last.
 
     Args:
@@ -126,9 +142,6 @@ def recorded_loop(
         folder: Empty; the caller gives it its final name.
         send: Receives progress.
         thread: Renders and encodes the video; None for no video.
-
-    Raises:
-        StorageError: Not even result.json can be written.
     """
     trace = Trace(with_command=assembly.noise is not None)
     keeper = ScoreKeeper()
@@ -137,7 +150,11 @@ def recorded_loop(
     video = _video(assembly, env, episode, folder, thread)
     if video is not None:
         subscribers.append(video)
-    full = False
+
+    def drop() -> None:
+        for subscriber in subscribers:
+            subscriber.close()
+
     try:
         result = yield from episode_loop(
             env,
@@ -151,27 +168,47 @@ def recorded_loop(
         # Also after an error: the files show what led to it.
         finishers: list[Callable[[], None]] = [lambda: trace.write(folder / TRACE_FILE)]
         if video is not None:
-            finishers.append(partial(video.finish, progress.waiting_for_video))
-        for finish in finishers:
-            try:
-                finish()
-            except (OSError, B1kEvalError) as error:
-                full = full or disk_full(error)
-                result = _as_error(result, error)
-    finally:
-        for subscriber in subscribers:
-            subscriber.close()
-    recording = None if video is None else video.recording
-    record = episode_record(result, keeper, assembly.human, recording)
-    write_record(folder, record)
-    stop: B1kEvalError | None = None
-    if full:
-        stop = StorageError(
-            f"no space left in {folder.parent.parent}: free some space, then --resume"
-        )
-    elif result.ends_run:
-        stop = EndsRunError(f"the run ends here: {result.message}")
-    return Finished(record, stop)
+            finishers.append(video.end)  # while the env shows this episode
+        result, full = _all_done(finishers, result)
+    except BaseException:
+        drop()
+        raise
+
+    def complete() -> Finished:
+        try:
+            waits = () if video is None else (partial(video.finish, progress.waiting_for_video),)
+            ended, full_now = _all_done(waits, result)
+        finally:
+            drop()
+        recording = None if video is None else video.recording
+        record = episode_record(ended, keeper, assembly.human, recording)
+        write_record(folder, record)
+        stop: B1kEvalError | None = None
+        if full or full_now:
+            stop = StorageError(
+                f"no space left in {folder.parent.parent}: free some space, then --resume"
+            )
+        elif ended.ends_run:
+            stop = EndsRunError(f"the run ends here: {ended.message}")
+        return Finished(record, stop)
+
+    if video is not None:
+        progress.waiting_for_video(video.pictures_left)
+    return Played(result.outcome, video is not None, complete, drop)
+
+
+def _all_done(
+    finishers: Sequence[Callable[[], None]], result: EpisodeResult
+) -> tuple[EpisodeResult, bool]:
+    """Call all; return the result, an error if one failed, and whether the disk was full."""
+    full = False
+    for finish in finishers:
+        try:
+            finish()
+        except (OSError, B1kEvalError) as error:
+            full = full or disk_full(error)
+            result = _as_error(result, error)
+    return result, full
 
 
 def _video(

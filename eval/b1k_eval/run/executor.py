@@ -11,7 +11,14 @@ from typing import NamedTuple
 
 from b1k_envs.base import EnvInfo, Worlds
 from b1k_eval.loop.driver import Loop, drive
-from b1k_eval.run.episode import Assembly, Finished, broken_record, recorded_loop, write_record
+from b1k_eval.run.episode import (
+    Assembly,
+    Finished,
+    Played,
+    broken_record,
+    recorded_loop,
+    write_record,
+)
 from b1k_eval.run.progress import EpisodeProgress
 from b1k_eval.run.watchdog import Guard, Phase, Watch, WatchedWorlds
 from b1k_eval.video.render_thread import RenderThread
@@ -26,10 +33,14 @@ class Assignment(NamedTuple):
 
 
 Post = Callable[[int, "EpisodeProgress | Finished"], None]
-"""Receives progress and the result of the n-th env's assignment."""
+"""Receives progress and the result of the assignment in a slot, see `Following`."""
 
 Following = Callable[[int], "Assignment | None"]
-"""Returns the n-th env's next assignment once it has finished one, or None."""
+"""Returns the next assignment for a slot, or None.
+
+The n-th env has the slots n and n + the number of envs, in turn: an episode's video may be made
+beside the env's next episode, and is complete before the one after that begins.
+"""
 
 Started = Callable[[EnvInfo], None]
 """Receives the info of a world that has just been built."""
@@ -97,27 +108,53 @@ class Executor:
             return
         if self._thread is None and self._assembly.video_fps is not None:
             self._thread = RenderThread()
+        count = len(worlds.envs)
         failed = False
+        # By env. A slot is an env's number, or that plus their count: taken in turn, so that an
+        # env's last episode and its present one have different slots.
+        slots = {number: number for number in range(len(batch))}
+        behind: dict[int, tuple[int, Played]] = {}
 
-        def loop(number: int, assignment: Assignment) -> Loop[Finished]:
+        def loop(slot: int, assignment: Assignment) -> Loop[Played]:
             return recorded_loop(
                 self._assembly.of(assignment.episode.task),
-                worlds.envs[number],
-                policies[number],
+                worlds.envs[slot % count],
+                policies[slot % count],
                 assignment.episode,
                 assignment.folder,
-                partial(post, number),
+                partial(post, slot),
                 self._thread,
             )
 
-        def ended(number: int, finished: Finished) -> Loop[Finished] | None:
+        def complete(number: int) -> None:
+            """Complete the episode whose video is made beside an env's present one."""
             nonlocal failed
-            failed = failed or finished.record.outcome == "error"
-            post(number, finished)
-            after = None if failed or not worlds.independent else following(number)
-            return None if after is None else loop(number, after)
+            if number in behind:
+                slot, played = behind[number]
+                finished = played.complete()
+                del behind[number]
+                failed = failed or finished.record.outcome == "error"
+                post(slot, finished)
 
-        drive({number: loop(number, each) for number, each in enumerate(batch)}, worlds, ended)
+        def ended(number: int, played: Played) -> Loop[Played] | None:
+            nonlocal failed
+            complete(number)  # a video is never behind by more than one episode
+            failed = failed or played.outcome == "error"
+            slot = slots[number]
+            behind[number] = slot, played
+            if failed or not worlds.independent or not played.waits:
+                complete(number)
+            slots[number] = (slot + count) % (2 * count)
+            after = None if failed or not worlds.independent else following(slots[number])
+            return None if after is None else loop(slots[number], after)
+
+        try:
+            drive({number: loop(number, each) for number, each in enumerate(batch)}, worlds, ended)
+            for number in list(behind):
+                complete(number)
+        finally:
+            for _, played in behind.values():
+                played.drop()
         if failed:
             self._give_up()
 

@@ -89,7 +89,7 @@ class _Worker:
         log: File of its output; None to share ours.
         task: The task of its world.
         started: Whether its world ever started.
-        batch: Unfinished assignments by env number.
+        batch: Unfinished assignments by slot, see `executor.Following`.
         killed: Why it was killed; None if it was not.
     """
 
@@ -188,7 +188,7 @@ class Pool:
         return idle
 
     def _begin(self, worker: _Worker, number: int) -> Assignment:
-        """Give an env of a worker the next episode of its task."""
+        """Fill a slot of a worker with the next episode of its task."""
         episode = self._dealer.take(worker.task)
         assert episode is not None
         worker.batch[number] = Assignment(episode, self._store.begin(key_of(episode)))

@@ -38,7 +38,11 @@ class WorldStarted(NamedTuple):
 
 
 class Wanting(NamedTuple):
-    """An env has finished while others go on; the answer is its next assignment, or None."""
+    """An env can go on; the answer is the next assignment for this slot, or None.
+
+    Attributes:
+        number: The slot, see `executor.Following`.
+    """
 
     number: int
 
@@ -54,7 +58,7 @@ def worker_main(
 ) -> None:
     """Run the batches that come through the pipe until it is closed.
 
-    Each is answered by any number of (env number, `EpisodeProgress`), one (env number, `Finished`)
+    Each is answered by any number of (slot, `EpisodeProgress`), one (slot, `Finished`)
     per assignment and a `BatchDone`, or by the text of a StorageError. A `WorldStarted` is sent for
     every world built, and a `Wanting` for each env that can go on at once.
 

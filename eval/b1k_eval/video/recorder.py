@@ -156,7 +156,7 @@ class VideoRecorder:
             return
         try:
             thread = self._running("close")
-            tell = None if waiting is None else lambda: waiting(self._pictures_left())
+            tell = None if waiting is None else lambda: waiting(self.pictures_left)
             if not thread.wait(self._all_in or thread.mark(), self._stall_timeout_s, tell):
                 raise self._stalled()
             if self._error is not None:
@@ -214,7 +214,9 @@ class VideoRecorder:
             raise EnvError(f"video {self.path}: cannot {what}, it is not being recorded")
         return self._thread
 
-    def _pictures_left(self) -> int:
+    @property
+    def pictures_left(self) -> int:
+        """Pictures that are not encoded yet."""
         return self.frames_added - self._frames_encoded
 
     def _stalled(self) -> EnvError:

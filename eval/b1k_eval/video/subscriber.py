@@ -51,6 +51,7 @@ class VideoSubscriber(Subscriber):
         self._last: StepEvent | None = None
         self._start: EpisodeStart | None = None
         self._outcome: str | None = None
+        self._ended = False
 
     def on_start(self, start: EpisodeStart) -> None:
         """Start ffmpeg, and take a picture of the initial state."""
@@ -71,11 +72,27 @@ class VideoSubscriber(Subscriber):
             self._take()
 
     def on_end(self, result: EpisodeResult) -> None:
-        """Keep the outcome for `finish`."""
+        """Keep the outcome for `end`."""
         self._outcome = result.outcome
 
+    def end(self) -> None:
+        """Add the last picture, with the outcome; later calls do nothing.
+
+        Then the env may be reset, while the video is still being made.
+
+        Raises:
+            EnvError: The video has failed.
+        """
+        ended, self._ended = self._ended, True
+        # No last picture after an error, as the env may be gone.
+        if ended or not self._recorder.frames_added:
+            return
+        if self._outcome in ("success", "failure"):
+            self._add(self._outcome)
+        self._recorder.no_more()
+
     def finish(self, waiting: Callable[[int], None] | None = None) -> None:
-        """Add the last picture with the outcome, and wait until the file is complete.
+        """Call `end`, and wait until the file is complete.
 
         If tickets are rendered on the CPU this may take several times as long as the episode.
 
@@ -85,10 +102,13 @@ class VideoSubscriber(Subscriber):
         Raises:
             EnvError: The file could not be written, or has no picture.
         """
-        # No last picture after an error, as the env may be gone.
-        if self._recorder.frames_added and self._outcome in ("success", "failure"):
-            self._add(self._outcome)
+        self.end()
         self._recorder.close(waiting)
+
+    @property
+    def pictures_left(self) -> int:
+        """Pictures that are not encoded yet."""
+        return self._recorder.pictures_left
 
     @property
     def recording(self) -> dict[str, float] | None:
