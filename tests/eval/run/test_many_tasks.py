@@ -30,6 +30,7 @@ from b1k_eval.run.dealing import Dealer
 from b1k_eval.run.episode import Assembly
 from b1k_eval.run.launch import launch, plan_episodes
 from b1k_eval.run.progress import Reporter
+from b1k_eval.run.watchdog import CallLimits
 
 TIMED = ("latency_s", "wait_s")
 TYPED = {"policy": "hold", "sim": "mujoco", "max_steps": 20}
@@ -142,7 +143,9 @@ class TaskEnv(ToyEnv):
             file.write(f"{task}\n")
 
 
-def run_both(folder, marks, *, workers=1, num_envs=1, enough=lambda store: False):
+def run_both(
+    folder, marks, *, workers=1, num_envs=1, enough=lambda store: False, reporter=None, **options
+):
     tasks = [get_task(31), get_task(0)]
     plan = [e for task in tasks for e in plan_episodes(task, range(4), 1, 3, "2026")]
     of_tasks = {
@@ -162,12 +165,13 @@ def run_both(folder, marks, *, workers=1, num_envs=1, enough=lambda store: False
         num_envs=num_envs,
         make_policy=RandomWalkPolicy,
         make_chunking=partial(RecedingHorizon, 4),
+        **options,
     )
     record = {"format": 1, "identity": {"settings": {}}, "sessions": [{}]}
     store = open_run(folder, record, resume=True)
     try:
         launch(
-            assembly, plan, store, reporter=Reporter(), workers=workers,
+            assembly, plan, store, reporter=reporter or Reporter(), workers=workers,
             enough=lambda: enough(store),
         )  # fmt: skip
     finally:
@@ -186,6 +190,25 @@ def test_both_tasks_are_done_with_one_world_each_and_workers_change_nothing(tmp_
     # Two lanes each; whoever is done first may build the other's world to help.
     assert set(built) == {"31", "0"}
     assert built["31"] + built["0"] <= 6
+
+
+class Notes(Reporter):
+    def __init__(self):
+        self.said = []
+
+    def note(self, text):
+        self.said.append(text)
+
+
+def test_a_simulator_that_a_process_can_start_once_gets_a_new_process_for_each_task(tmp_path):
+    alone = run_both(tmp_path / "one", tmp_path / "one.txt")
+    notes = Notes()
+    watched = run_both(tmp_path / "two", tmp_path / "two.txt", limits=CallLimits(), reporter=notes)
+    assert watched == alone
+    assert (tmp_path / "two.txt").read_text().split() == ["31", "0"]
+    assert [text.split()[0:3] for text in notes.said] == [["starting", "a", "world,"]] * 2
+    worlds = json.loads((tmp_path / "two" / "run.json").read_text())["sessions"][0]["worlds"]
+    assert [world["task"] for world in worlds] == [GLOVES, RADIO]
 
 
 def test_a_run_of_several_tasks_goes_on_where_it_was_stopped(tmp_path):
