@@ -17,8 +17,10 @@ from omnigibson_double.data import PUBLIC_IDS_2025
 from omnigibson_double.fixtures import _og_data_2025, _og_data_2026, og_2025, og_2026  # noqa: F401
 from typer.testing import CliRunner
 
+from b1k_envs.errors import UsageError
 from b1k_eval.cli.main import app
 from b1k_eval.cli.resolving import resolve_settings
+from b1k_eval.cli.task_choice import resolve_tasks
 from b1k_eval.records.run_files import read_episodes
 from b1k_eval.run import simulators
 from b1k_eval.run.watchdog import CallLimits
@@ -81,6 +83,15 @@ def test_what_is_not_asked_for_is_as_the_installed_evaluator_has_it(og):
     # 2026 counts training instances by their number, and the first there is is number 1.
     assert train.instances == {"2025": (0,), "2026": (1,)}[og.generation]
     assert "omnigibson" not in sys.modules
+
+
+def test_tasks_whose_data_are_not_installed_are_impossible_and_the_others_keep_their_limit(og):
+    given = {"policy": "hold", "sim": "omnigibson"}
+    with pytest.raises(UsageError, match=r"^1 of 2 tasks cannot be done here \(5 setting_mouse"):
+        resolve_tasks({**given, "task": "31,5"})
+    (settings,), (remark,) = resolve_tasks({**given, "task": "31,5"}, skip_impossible=True)
+    assert remark.startswith("left out: 1 of 2 tasks")
+    assert settings == resolve_settings({**given, "task": "31"})
 
 
 def test_an_instance_that_is_not_in_the_split_is_wrong_usage(cli, og):
