@@ -395,7 +395,5 @@ class RemotePolicy(Policy):
             raise HostFaultError(f"{self.address} came back as something else: {error}") from error
         if info != self.info:
             now = "a server that is not ours" if info is None else repr(info.name)
-            raise HostFaultError(
-                f"{self.address} came back as {now}, with other metadata than this run was begun "
-                "with: start a new run"
-            )
+            why = "with other metadata than this run was begun with: start a new run"
+            raise HostFaultError(f"{self.address} came back as {now}, {why}")
