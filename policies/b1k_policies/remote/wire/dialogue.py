@@ -61,7 +61,7 @@ class Dialogue:
         """Use a link, which the caller opens, drops and closes.
 
         Args:
-            link: The link, used on one thread.
+            link: The link, used on one thread at a time.
             clock: Monotonic time [s], in which deadlines are given.
         """
         self.foreign = True

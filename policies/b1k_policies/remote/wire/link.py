@@ -86,7 +86,7 @@ def api_key_here() -> str | None:
 
 
 class Link:
-    """A connection that can be reopened; for use on one thread.
+    """A connection that can be reopened; for use on one thread at a time.
 
     Attributes:
         greeting: The metadata of the present connection as received; None before the first.

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -186,3 +189,41 @@ def test_the_key_is_in_no_command_line(shared, tmp_path):
     command = Path(f"/proc/{model.process_id}/cmdline").read_bytes()
     assert model._key.encode() not in command
     assert len(model._key) == 32
+
+
+def test_there_is_a_copy_per_gpu_and_a_worker_asks_that_of_its_own(shared, tmp_path):
+    fate = Fate(diary=tmp_path / "diary")
+    models = shared(fate, gpus=(2, 5, 2))
+    assert list(models) == [2, 5]
+    # The first was tried on the default GPU, and then loaded where it belongs.
+    assert len(fate.diary.read_text().split()) == 3
+    for model in models.values():
+        model.serve()
+    ports = {gpu: model.port for gpu, model in models.items()}
+    make = SharedHandle(models).elsewhere()
+    for gpu in (2, 5):
+        policy = make(gpu=gpu)
+        assert policy.address.port == ports[gpu]
+        policy.close()
+
+
+def test_the_models_process_does_not_outlive_a_run_that_is_killed(tmp_path):
+    words = (
+        "import sys, time; from functools import partial; from pathlib import Path;"
+        "from shared_toy import Fate, make_walk;"
+        "from b1k_policies.remote.sharing.model import SharedModel;"
+        "fate = Fate(diary=Path(sys.argv[1]));"
+        "model = SharedModel(partial(make_walk, fate), '2026', clients=1);"
+        "model.serve(); print(model.process_id, flush=True); time.sleep(600)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", words, tmp_path / "diary"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    pid = int(process.stdout.readline())
+    process.kill()
+    process.wait()
+    while Path(f"/proc/{pid}").exists():  # for ever, if it stays
+        time.sleep(0.05)
