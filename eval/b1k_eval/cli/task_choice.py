@@ -43,14 +43,15 @@ def resolve_tasks(
     names = list(before) if words is None else [task.name for task in select_tasks(words)]
 
     def settings_of(name: str) -> RunSettings:
-        known = before.get(name, recorded)
+        # A task that the run does not have is refused later, as a difference to the run.
+        known = before.get(name, next(iter(before.values()), None))
         return resolve_settings({**typed, "task": name}, known, official=official, most=most)
 
     if not names:
         return (resolve_settings(typed, recorded, official=official, most=most),), ()
     if len(names) == 1 and not skip_impossible:
         return (settings_of(names[0]),), ()
-    if typed.get("against") is not None:
+    if len(names) > 1 and typed.get("against") is not None:
         raise UsageError("--until-decided compares runs of one task: give one --task")
     left_out = _impossible(names, settings_of)
     if left_out and (not skip_impossible or len(left_out) == len(names)):

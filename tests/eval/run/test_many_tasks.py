@@ -247,9 +247,13 @@ def test_a_run_of_the_twins_tasks_from_the_command_line(tmp_path, monkeypatch):
     assert "over 2 of 2 tasks, each with the same weight: success rate 0% (0% to 84%)" in shown
     refused = command("--resume", "--out", run, "--task", "31", expect=2)
     assert f"task {GLOVES}, {RADIO} -> {GLOVES}" in refused.output
+    again = command("--resume", "--out", run, "--task", "31,0,5", "--skip-impossible")
+    assert "2 tasks: hold" in again.stdout  # the same one is left out
+    command("--task", "31", *options, "--out", tmp_path / "alone")
+    refused = command("--resume", "--out", tmp_path / "alone", "--task", "31,0", expect=2)
+    assert f"task {GLOVES} -> {GLOVES}, {RADIO}" in refused.output
     refused = command("--task", "0-2", *options, expect=2)
     assert "2 of 3 tasks cannot be done here (1 picking_up_trash, 2 putting_" in refused.output
-    assert "--json" not in refused.output
 
 
 @pytest.mark.slow
