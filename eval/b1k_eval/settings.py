@@ -40,6 +40,9 @@ RenderQuality = Literal["fast", "high"]
 MEASURED = "measured"
 """Value of `--latency` for the measured latency of each inference."""
 
+OFF = "off"
+"""Value of `--ray` for a run that is resumed without the cluster it was started on."""
+
 MAX_INSTANCES = 10_000
 """Most instances of a run, far above any split's: a typo in a range must not fill the memory."""
 
@@ -361,7 +364,36 @@ class Execution:
         UsageError: Invalid values.
     """
 
-    workers: Annotated[int, Option(help="Processes.", minimum=1)] = 1
+    workers: Annotated[
+        int, Option(help="Processes; with --ray 0, its default, for all places.", minimum=0)
+    ] = 1
+    ray: Annotated[
+        str | None,
+        Option(
+            help="Workers on the nodes of a Ray cluster: auto for that of this machine, HOST:PORT, "
+            f"local to start one here, or {OFF}.",
+            default=OFF,
+            metavar="auto|ADDRESS",
+            before="default",
+        ),
+    ] = None
+    gpus_per_worker: Annotated[
+        float | None,
+        Option(
+            help="With --ray: what Ray reserves for a worker, e.g. 0.5.",
+            default="1 for OmniGibson, else 0",
+            minimum=0,
+            before="default",
+        ),
+    ] = None
+    retries: Annotated[
+        int,
+        Option(
+            help="With --ray: how often an episode is handed out again whose node was lost.",
+            minimum=0,
+            before="default",
+        ),
+    ] = 2
     num_envs: Annotated[
         int,
         Option(
@@ -398,6 +430,12 @@ class Execution:
 
     def __post_init__(self) -> None:
         check(self)
+        if self.ray is None and self.workers == 0:
+            raise UsageError("--workers 0 must be at least 1 (without --ray)")
+        if self.ray is None and self.gpus_per_worker is not None:
+            raise UsageError("--gpus-per-worker goes with --ray: add that, or leave it out")
+        if self.ray is not None and self.gpus:
+            raise UsageError("--gpus and --ray do not go together: Ray counts --gpus-per-worker")
         if self.video_fps not in VIDEO_RATES:
             raise UsageError(
                 f"--video-fps {self.video_fps:g} must divide the control rate, {CONTROL_HZ:g} Hz, "

@@ -29,9 +29,9 @@ PLAN = plan_episodes(TASK, range(5), 1, seed=3, protocol="2026")
 RECORD = {"format": 1, "identity": {"settings": {"seed": 3}}, "sessions": [{"started_at": "-"}]}
 
 
-def make_run(folder, *, make_env=ToyEnv, workers=1):
-    """Start or resume the run in this process, and end it."""
-    assembly = Assembly(
+def make_assembly(make_env=ToyEnv):
+    """What the run's worlds and policy are."""
+    return Assembly(
         make_worlds=partial(make_several, make_env),
         make_policy=RandomWalkPolicy,
         make_chunking=partial(RecedingHorizon, 4),
@@ -39,9 +39,13 @@ def make_run(folder, *, make_env=ToyEnv, workers=1):
         max_steps=50,
         noise=NoiseSpec.parse("0.05,0.3,1"),
     )
+
+
+def make_run(folder, *, make_env=ToyEnv, workers=1):
+    """Start or resume the run in this process, and end it."""
     store = open_run(Path(folder), RECORD, resume=True)
     try:
-        launch(assembly, PLAN, store, reporter=Reporter(), workers=workers)
+        launch(make_assembly(make_env), PLAN, store, reporter=Reporter(), workers=workers)
     finally:
         store.close()
 

@@ -28,6 +28,7 @@ from b1k_eval.run.simulators import (
 )
 from b1k_eval.settings import (
     MEASURED,
+    OFF,
     Execution,
     RunSettings,
     recorded_execution,
@@ -219,7 +220,13 @@ def resolve_execution(
 
         given = official_run.execution(given, recorded["sessions"] if recorded else ())
     before = recorded_execution(recorded["sessions"]) if recorded else {}
-    return Execution(**{**before, **given})
+    values = {**before, **given}
+    if values.get("ray") == OFF:
+        values.update(ray=None, gpus_per_worker=given.get("gpus_per_worker"))
+        values["workers"] = values.get("workers") or 1
+    elif "ray" in given and "workers" not in given:
+        values["workers"] = 0
+    return Execution(**values)
 
 
 def resolve_checkpoint(

@@ -94,13 +94,14 @@ class RunStore:
             if key not in self.episodes or self.episodes[key]["outcome"] == "error"
         ]
 
-    def begin(self, key: EpisodeKey) -> Path:
-        """Make an empty temporary folder for the episode's files.
+    def begin(self, key: EpisodeKey, attempt: int = 0) -> Path:
+        """Make an empty temporary folder for the episode's files, a new one for each attempt.
 
         Raises:
             StorageError: It cannot be made.
         """
-        folder = self.path / EPISODES_FOLDER / f"{TEMP_PREFIX}{key.folder}"
+        again = f"-again-{attempt}" if attempt else ""
+        folder = self.path / EPISODES_FOLDER / f"{TEMP_PREFIX}{key.folder}{again}"
         with storing(folder, self._then):
             shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was killed
             folder.mkdir()

@@ -46,6 +46,10 @@ class Dealer:
         fresh = [task for task in open_tasks if task not in others]
         return fresh[0] if fresh else max(open_tasks, key=self.left)
 
+    def put_back(self, episode: EpisodeInfo) -> None:
+        """Take back an episode that nobody does; it is dealt before the others of its task."""
+        self._left[episode.task].appendleft(episode)
+
     def take(self, task: str) -> EpisodeInfo | None:
         """Remove and return the next episode of a task; None if there is none."""
         episodes = self._left.get(task)

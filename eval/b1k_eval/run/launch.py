@@ -9,6 +9,8 @@ from typing import Any
 from b1k_envs.base import Worlds
 from b1k_envs.tasks.table import Task
 from b1k_eval.records.store import RunStore
+from b1k_eval.run.crew.base import Crew
+from b1k_eval.run.crew.processes import Processes
 from b1k_eval.run.dealing import Dealer
 from b1k_eval.run.episode import Assembly, Finished
 from b1k_eval.run.executor import Assignment, Executor
@@ -59,6 +61,8 @@ def launch(
     worlds: Worlds | None = None,
     policy: Policy | None = None,
     enough: Callable[[], bool] = lambda: False,
+    crew: Crew | None = None,
+    retries: int = 0,
 ) -> None:
     """Run the missing episodes of a plan. What is finished is kept, whatever is raised.
 
@@ -72,6 +76,8 @@ def launch(
         worlds: Envs that exist already, for workers = 1; closed here.
         policy: The same for the policy.
         enough: Asked before every episode; once true, no further one is started.
+        crew: Makes the workers elsewhere than on this machine; closed here.
+        retries: See `Pool`.
 
     Raises:
         UsageError: The folder has an episode that is not in the plan.
@@ -87,14 +93,17 @@ def launch(
     longest = max((assembly.of(episode.task).max_steps for episode in plan), default=1)
     reporter.run_started(len(plan), len(plan) - len(todo), longest, at_once)
     try:
-        if workers == 1 and assembly.limits is None:
+        if crew is None and workers == 1 and assembly.limits is None:
             executor = Executor(assembly, worlds=worlds, policy=policy)
             _run_here(executor, todo, store, reporter, enough, at_once)
         else:
-            Pool(assembly, store, reporter, workers, enough).run(todo)
+            crew = crew or Processes(assembly)
+            Pool(assembly, store, reporter, workers, enough, crew, retries).run(todo)
     except KeyboardInterrupt:
         store.clean(keys)  # the half-written folders of the episodes under way
         raise
+    if crew is not None:
+        store.clean(keys)  # the folders of attempts whose node was lost
     store.finish(keys)
 
 

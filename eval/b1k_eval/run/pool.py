@@ -1,36 +1,28 @@
-"""Workers: processes that each own a world and its policies.
+"""Workers that each own a world and its policies, and what they are given.
 
-Only the parent writes episodes.jsonl and renames folders; a worker fills temporary folders. If a
+Only this process writes episodes.jsonl and renames folders; a worker fills temporary folders. If a
 worker dies, or is killed because its simulator hangs, its unfinished episodes become `error`s and
-the run goes on.
+the run goes on. If its place is lost, such as a node of a cluster, others do them.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
 from itertools import count
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any
 
 from b1k_envs.errors import EnvError
-from b1k_envs.threads import deaf_to_ctrl_c
 from b1k_eval.records.episode import EpisodeKey
 from b1k_eval.records.store import RunStore, StorageError
+from b1k_eval.run.crew.base import Arrived, Crew, Worker, WorkerGoneError
 from b1k_eval.run.dealing import Dealer
 from b1k_eval.run.episode import Assembly, Finished, broken_record, read_record, write_record
 from b1k_eval.run.executor import Assignment
 from b1k_eval.run.progress import EpisodeProgress, Reporter
-from b1k_eval.run.watchdog import Watch
-from b1k_eval.run.worker import BatchDone, Wanting, WorldStarted, worker_main
+from b1k_eval.run.worker import BatchDone, Wanting, WorldStarted
 from b1k_policies.base import EpisodeInfo
 
 LOGS_FOLDER = "logs"
@@ -39,9 +31,7 @@ LOGS_FOLDER = "logs"
 MAX_FAILED_STARTS = 3
 """The run ends after this many failed starts in a row: each may take minutes."""
 
-_STOP_GRACE_S = 5.0  # for a process to end by itself before it is killed
-_LAST_WORDS_S = 1.0  # for a hanging process to write its stack traces
-_LOOK_INTERVAL_S = 0.5  # between looks at deadlines, the shortest of which is 60 s
+_STOP_GRACE_S = 5.0  # for a worker to end by itself before it is killed
 
 
 def key_of(episode: EpisodeInfo) -> EpisodeKey:
@@ -77,35 +67,8 @@ def session_remarks(store: RunStore) -> list[str]:
     return found
 
 
-@dataclass(eq=False)
-class _Worker:
-    """A worker process and its unfinished assignments.
-
-    Attributes:
-        number: Its place among the living workers, from 0.
-        process: The process.
-        pipe: Our end.
-        watch: For a world that can hang.
-        log: File of its output; None to share ours.
-        task: The task of its world.
-        started: Whether its world ever started.
-        batch: Unfinished assignments by slot, see `executor.Following`.
-        killed: Why it was killed; None if it was not.
-    """
-
-    number: int
-    process: BaseProcess
-    pipe: Connection
-    watch: Watch | None
-    log: Path | None
-    task: str
-    started: bool = False
-    batch: dict[int, Assignment] = field(default_factory=dict)
-    killed: str | None = None
-
-
 class Pool:
-    """Spawned workers, each with a pipe; spawned, because OpenGL does not survive a fork."""
+    """Gives episodes to the workers of a crew, and files what they say."""
 
     def __init__(
         self,
@@ -114,15 +77,31 @@ class Pool:
         reporter: Reporter,
         workers: int,
         enough: Callable[[], bool],
+        crew: Crew,
+        retries: int = 0,
     ) -> None:
+        """Take over a crew.
+
+        Args:
+            assembly: What the workers build.
+            store: Where results go.
+            reporter: Receives progress.
+            workers: How many at once.
+            enough: See `launch`.
+            crew: Makes the workers; closed by `run`.
+            retries: How often an episode is handed out again whose worker lost its place.
+        """
         self._assembly = assembly
         self._store = store
         self._reporter = reporter
         self._workers = workers
         self._enough = enough
-        self._context = multiprocessing.get_context("spawn")
-        self._idle: list[_Worker] = []
-        self._busy: list[_Worker] = []
+        self._crew = crew
+        self._retries = retries
+        self._lost_with_place: Counter[EpisodeKey] = Counter()
+        self._idle: list[Worker] = []
+        self._busy: list[Worker] = []
+        self._logs: set[Path] = set()  # of workers that may not have made theirs yet
         self._failed_starts = 0
         self._dealer = Dealer(())
 
@@ -139,39 +118,31 @@ class Pool:
             while True:
                 while dealer and len(self._busy) < self._workers and not self._enough():
                     self._assign()
-                if not self._busy:
-                    break
-                self._listen()
+                if not any(worker.arrived or self._dealer for worker in self._busy):
+                    break  # who has not arrived yet comes too late
+                for worker in self._crew.ready(self._busy):
+                    self._hear(worker)
             grace_s = self._grace_s()
         finally:
-            self._stop(grace_s)
-
-    def _listen(self) -> None:
-        """Wait for the next message of a worker, or until deadlines are to be checked."""
-        watched = self._assembly.limits is not None
-        waited = [w.pipe for w in self._busy], [w.process.sentinel for w in self._busy]
-        ready = set(wait([*waited[0], *waited[1]], _LOOK_INTERVAL_S if watched else None))
-        for worker in list(self._busy):
-            if worker.pipe in ready or worker.process.sentinel in ready:
-                self._hear(worker)
-        now = monotonic()
-        for worker in self._busy:
-            overdue = worker.watch and worker.watch.overdue(now)
-            if overdue and worker.killed is None:
-                worker.killed = overdue.words()
-                self._kill(worker)  # not `_lost` yet: messages in its pipe are read first
+            try:
+                self._stop(grace_s)
+            finally:
+                self._crew.close()
 
     # --- one worker -----------------------------------------------------------------------------
 
     def _assign(self) -> None:
         worker = self._free_worker()
         self._busy.append(worker)
+        if worker.arrived:
+            self._send_batch(worker)
+
+    def _send_batch(self, worker: Worker) -> None:
         for number in range(min(self._assembly.num_envs, self._dealer.left(worker.task))):
             self._begin(worker, number)
-        with suppress(OSError):  # it died: `_listen` sees its sentinel
-            worker.pipe.send(list(worker.batch.values()))
+        worker.send(list(worker.batch.values()))
 
-    def _free_worker(self) -> _Worker:
+    def _free_worker(self) -> Worker:
         """Return a worker for the next episodes, with their task."""
         others = [worker.task for worker in self._busy]
         # One whose task has episodes left, if there is one.
@@ -181,60 +152,58 @@ class Pool:
             return self._spawn(task)
         self._idle.remove(idle)
         if idle.task != task and self._assembly.limits is not None:
-            idle.pipe.close()  # its process can build one world only
-            self._join(idle, self._grace_s())
+            idle.dismiss()  # its process can build one world only
+            idle.join(self._grace_s())
             return self._spawn(task)
         idle.task = task
         return idle
 
-    def _begin(self, worker: _Worker, number: int) -> Assignment:
+    def _begin(self, worker: Worker, number: int) -> Assignment:
         """Fill a slot of a worker with the next episode of its task."""
         episode = self._dealer.take(worker.task)
         assert episode is not None
-        worker.batch[number] = Assignment(episode, self._store.begin(key_of(episode)))
-        self._reporter.episode_started(key_of(episode))
+        key = key_of(episode)
+        # A lost node may still write into the folder of its attempt.
+        folder = self._store.begin(key, attempt=self._lost_with_place[key])
+        worker.batch[number] = Assignment(episode, folder)
+        self._reporter.episode_started(key, worker.where)
         return worker.batch[number]
 
-    def _spawn(self, task: str) -> _Worker:
-        assembly = self._assembly
+    def _spawn(self, task: str) -> Worker:
         # The number chooses the GPU: a replacement takes that of the worker that died.
         taken = {worker.number for worker in (*self._busy, *self._idle)}
         number = next(n for n in count() if n not in taken)
-        watch = None if assembly.limits is None else Watch(assembly.limits, self._context)
-        log = None if watch is None else self._new_log()
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=worker_main,
-            args=(theirs, assembly.for_worker(number), watch, log),
-            name="b1k-eval-worker",
-            daemon=True,  # ended with this process even if `_stop` is not reached
-        )
-        # Started inside the `with`, the tracker would unblock SIGINT again for the process.
-        resource_tracker.ensure_running()
-        with deaf_to_ctrl_c():
-            process.start()
-        theirs.close()
+        log = None if self._assembly.limits is None else self._new_log()
+        worker = self._crew.start(number, task, log)
         if log is not None:
             self._reporter.note(f"starting a world, which may take minutes; its output is in {log}")
-        return _Worker(number, process, ours, watch, log, task)
+        return worker
 
     def _new_log(self) -> Path:
         folder = self._store.path / LOGS_FOLDER
-        return next(
+        log = next(
             log
             for n in count(1)
-            if not (log := folder / f"world-{n}.log").exists()
-            and all(worker.log != log for worker in (*self._busy, *self._idle))
+            if not (log := folder / f"world-{n}.log").exists() and log not in self._logs
         )
+        self._logs.add(log)
+        return log
 
-    def _hear(self, worker: _Worker) -> None:
+    def _hear(self, worker: Worker) -> None:
         try:
-            if not worker.pipe.poll():  # only the sentinel is ready: it died without a message
-                self._lost(worker)
-                return
-            message = worker.pipe.recv()
-        except (EOFError, OSError):
-            self._lost(worker)
+            message = worker.hear()
+        except WorkerGoneError as gone:
+            self._lost(worker, gone)
+            return
+        if isinstance(message, Arrived):
+            worker.where, worker.arrived = message.where, True
+            if self._dealer and not self._dealer.left(worker.task):
+                worker.task = self._dealer.task_for(None, [each.task for each in self._busy])
+            if self._dealer and not self._enough():
+                self._send_batch(worker)
+            else:
+                self._busy.remove(worker)
+                self._idle.append(worker)
             return
         if isinstance(message, WorldStarted):
             worker.started = True
@@ -243,12 +212,12 @@ class Pool:
         elif isinstance(message, Wanting):
             left = self._dealer.left(worker.task)
             more = left and worker.killed is None and not self._enough()
-            with suppress(OSError):
-                worker.pipe.send(self._begin(worker, message.number) if more else None)
+            worker.send(self._begin(worker, message.number) if more else None)
         elif isinstance(message, BatchDone):
             self._busy.remove(worker)
             if message.spent or worker.killed is not None:
-                self._kill(worker)
+                worker.kill()
+                worker.join(_STOP_GRACE_S)
                 self._retired(worker)
             else:
                 self._idle.append(worker)
@@ -258,7 +227,7 @@ class Pool:
             raise StorageError(str(message))
 
     def _heard_of_episode(
-        self, worker: _Worker, number: int, what: EpisodeProgress | Finished
+        self, worker: Worker, number: int, what: EpisodeProgress | Finished
     ) -> None:
         episode, folder = worker.batch[number]
         if isinstance(what, EpisodeProgress):
@@ -267,30 +236,36 @@ class Pool:
         del worker.batch[number]
         commit(self._store, self._reporter, key_of(episode), folder, what)
 
-    def _lost(self, worker: _Worker) -> None:
-        """Turn the unfinished episodes of a dead worker into errors."""
+    def _lost(self, worker: Worker, gone: WorkerGoneError) -> None:
+        """Turn the unfinished episodes of a worker that has ended into errors, or deal them again.
+
+        Where its place was lost, its folders are not looked at: they may be half on a disk.
+        """
         self._busy.remove(worker)
-        worker.process.join(_STOP_GRACE_S)
-        if worker.process.exitcode == -signal.SIGTERM:
-            # A SIGTERM to the whole process group reaches us too: end by it, record no errors.
-            sleep(_LAST_WORDS_S)
-        why = worker.killed or f"the worker process died (exit code {worker.process.exitcode})"
-        if worker.log is not None:
-            why += f"; its output is in {LOGS_FOLDER}/{worker.log.name}"
         for episode, folder in worker.batch.values():
             key = key_of(episode)
-            record = read_record(folder)  # it may have finished and died before it could say so
+            if gone.again and self._lost_with_place[key] < self._retries:
+                self._lost_with_place[key] += 1
+                self._dealer.put_back(episode)
+                self._reporter.episode_dropped(key, str(gone))
+                continue
+            # It may have finished and died before it could say so.
+            record = None if gone.again else read_record(folder)
             if record is None:
-                record = broken_record(self._assembly, episode, why)
+                record = broken_record(self._assembly, episode, str(gone))
                 folder = self._store.begin(key)
                 write_record(folder, record)
             commit(self._store, self._reporter, key, folder, Finished(record, None))
         worker.batch = {}
-        self._retired(worker, why)
+        worker.dismiss()
+        worker.join(0.0)
+        if worker.arrived and gone.again:
+            return
+        self._retired(worker, str(gone))
 
-    def _retired(self, worker: _Worker, why: str = "see the errors of its episodes") -> None:
-        worker.pipe.close()
-        if self._assembly.limits is None or worker.started:
+    def _retired(self, worker: Worker, why: str = "see the errors of its episodes") -> None:
+        """Count a worker that has ended without a world, where that is no accident."""
+        if worker.started or (worker.arrived and self._assembly.limits is None):
             return
         self._failed_starts += 1
         if self._failed_starts == MAX_FAILED_STARTS:
@@ -316,33 +291,19 @@ class Pool:
 
     # --- the end --------------------------------------------------------------------------------
 
-    def _kill(self, worker: _Worker) -> None:
-        """End a worker; one that hangs is first made to write its stack traces to the log."""
-        if worker.killed is not None and worker.process.pid is not None:
-            with suppress(ProcessLookupError):
-                os.kill(worker.process.pid, signal.SIGUSR1)
-            worker.process.join(_LAST_WORDS_S)
-        worker.process.kill()
-        worker.process.join()
-
     def _stop(self, grace_s: float) -> None:
-        """End all workers: the busy ones at once, the idle ones by closing their pipe.
+        """End all workers, the busy ones at once.
 
         A world is closed in the time it may take only after the last episode: who interrupts a run
         has seconds, such as the 30 s that Slurm leaves between SIGTERM and SIGKILL.
         """
         for worker in self._busy:
-            # A simulator's exit handlers may hang, so it is killed.
-            if worker.watch is None:
-                worker.process.terminate()
-            else:
-                worker.process.kill()
-        everyone = [*self._idle, *self._busy]
-        for worker in everyone:
-            worker.pipe.close()
+            worker.kill()
+        for worker in self._idle:
+            worker.dismiss()
         until = monotonic() + grace_s
-        for worker in everyone:
-            self._join(worker, until - monotonic())
+        for worker in (*self._idle, *self._busy):
+            worker.join(until - monotonic())
         self._idle.clear()
         self._busy.clear()
 
@@ -350,13 +311,6 @@ class Pool:
         """Return how long a worker may take to close its world and end [s]."""
         limits = self._assembly.limits
         return _STOP_GRACE_S + (0.0 if limits is None else limits.close_s)
-
-    def _join(self, worker: _Worker, grace_s: float) -> None:
-        """Wait until a worker whose pipe is closed has ended; kill it if it does not."""
-        worker.process.join(max(grace_s, 0.0))
-        if worker.process.is_alive():
-            worker.process.kill()
-            worker.process.join()
 
 
 def _differences(info: Mapping[str, Any]) -> list[str]:

@@ -82,8 +82,9 @@ def _snapshot(event: StepEvent) -> EpisodeProgress:
 class _Active:
     """The display's state of a running episode."""
 
-    def __init__(self, number: int, now: float) -> None:
+    def __init__(self, number: int, now: float, where: str | None) -> None:
         self.number = number
+        self.where = "" if where is None else f" on {where}"
         self.started = now
         self.snapshot = EpisodeProgress(0, 0.0, None, None)
         self.first: tuple[float, int] | None = None  # time and step of the first snapshot
@@ -104,8 +105,11 @@ class Reporter:
     def run_started(self, total: int, done: int, max_steps: int, workers: int) -> None:
         """`total` episodes are planned, of which `done` are finished."""
 
-    def episode_started(self, key: EpisodeKey) -> None:
-        """An episode begins."""
+    def episode_started(self, key: EpisodeKey, where: str | None = None) -> None:
+        """An episode begins, at a place of a cluster or on this machine."""
+
+    def episode_dropped(self, key: EpisodeKey, why: str) -> None:
+        """An episode under way was lost, and will begin again."""
 
     def step(self, key: EpisodeKey, snapshot: EpisodeProgress) -> None:
         """A running episode made progress."""
@@ -136,9 +140,14 @@ class _Counting(Reporter):
         self.total, self.done, self.begun = total, done, done
         self.max_steps, self.workers = max_steps, workers
 
-    def episode_started(self, key: EpisodeKey) -> None:
+    def episode_started(self, key: EpisodeKey, where: str | None = None) -> None:
         self.begun += 1
-        self.active[key] = _Active(self.begun, self.clock())
+        self.active[key] = _Active(self.begun, self.clock(), where)
+
+    def episode_dropped(self, key: EpisodeKey, why: str) -> None:
+        self.begun -= 1
+        del self.active[key]
+        self.note(f"{key.folder} begins again: {why}")
 
     def step(self, key: EpisodeKey, snapshot: EpisodeProgress) -> None:
         self.active[key].update(snapshot, self.clock())
@@ -215,10 +224,11 @@ class PlainReporter(_Counting):
         there = f", {done} of them done already" if done else ""
         self._line(f"{total} episode{'' if total == 1 else 's'}{there}")
 
-    def episode_started(self, key: EpisodeKey) -> None:
+    def episode_started(self, key: EpisodeKey, where: str | None = None) -> None:
         """Write a line."""
-        super().episode_started(key)
-        self._line(f"episode {self.begun} of {self.total}: {key.folder} started")
+        super().episode_started(key, where)
+        place = self.active[key].where
+        self._line(f"episode {self.begun} of {self.total}: {key.folder} started{place}")
 
     def step(self, key: EpisodeKey, snapshot: EpisodeProgress) -> None:
         """Write a line every ten seconds."""
@@ -285,7 +295,10 @@ class LiveReporter(_Counting):
         # Copied first: rich draws from a thread of its own while the loop adds and removes.
         for key, active in list(self.active.items()):
             now = active.snapshot
-            head = Text(f"episode {active.number} of {self.total}  {key.folder}  ", no_wrap=True)
+            head = Text(
+                f"episode {active.number} of {self.total}  {key.folder}{active.where}  ",
+                no_wrap=True,
+            )
             said = now.skill or ""
             if now.progress is not None:
                 said += f" {now.progress:.0%}"

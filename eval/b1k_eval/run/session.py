@@ -18,6 +18,7 @@ from b1k_eval.records.identity import joined
 from b1k_eval.records.provenance import this_session
 from b1k_eval.records.store import RunStore, check_folder, open_run
 from b1k_eval.run import simulators
+from b1k_eval.run.crew import cluster
 from b1k_eval.run.episode import Assembly, is_privileged
 from b1k_eval.run.launch import launch, plan_episodes
 from b1k_eval.run.progress import Reporter
@@ -83,6 +84,8 @@ class ReadyRun:
         require_pyarrow()
         for each in self.tasks:
             simulators.check_world(each, execution.num_envs)
+        if execution.ray is not None:
+            cluster.connect(execution.ray)
         self._human = {each.task: simulators.human_stats_of(each) for each in self.tasks}
         self._until = _until_decided(settings)
         if execution.video:
@@ -177,8 +180,14 @@ class ReadyRun:
 
     def run(self, reporter: Reporter) -> None:
         """Run the missing episodes; see `launch` for errors."""
-        workers = self._execution.workers
-        here = workers == 1 and self.worlds is not None
+        how = self._execution
+        workers, crew = how.workers, None
+        if how.ray is not None:
+            gpus = 1.0 if self.settings.sim == "omnigibson" else 0.0
+            gpus = gpus if how.gpus_per_worker is None else how.gpus_per_worker
+            workers = workers or cluster.room(gpus)
+            crew = cluster.Cluster(self._assembly, self.store.path, gpus, reporter.note)
+        here = crew is None and workers == 1 and self.worlds is not None
         if not here:
             self.close_world()  # each worker has its own
         for model in self._shared.values():
@@ -193,6 +202,8 @@ class ReadyRun:
             worlds=self.worlds if here else None,
             policy=self.policy if here else None,
             enough=self._enough,
+            crew=crew,
+            retries=how.retries,
         )
 
     def standing(self) -> Standing | None:
@@ -222,6 +233,8 @@ class ReadyRun:
         self.close_world()
         for model in self._shared.values():
             model.close()
+        if self._execution.ray is not None:
+            cluster.disconnect()
 
 
 def _shared_models(
@@ -230,10 +243,15 @@ def _shared_models(
     """Load a checkpoint that several workers are to share; and a remark if they cannot.
 
     Not where the latency is measured: there no question may wait for, or share a call with,
-    another.
+    another. Not for the nodes of a cluster, which do not reach a server on this one's loopback.
     """
     wanted = execution.share_policy == "auto" and settings.checkpoint is not None
-    if not wanted or execution.workers == 1 or settings.latency == MEASURED:
+    if (
+        not wanted
+        or execution.ray is not None
+        or execution.workers == 1
+        or settings.latency == MEASURED
+    ):
         return {}, ()
     try:
         require_websockets()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import signal
 import subprocess
 from itertools import pairwise
 from pathlib import Path
@@ -83,3 +84,37 @@ def test_the_batch_script_of_the_cluster_page_does_its_share(tmp_path, code, req
     assert "--resume" in words
     told = tmp_path / "requeued"
     assert (told.read_text() if told.exists() else None) == requeued
+
+
+def test_the_ray_job_of_the_cluster_page_passes_the_warning_on(tmp_path):
+    (script,) = re.findall(r"^```sbatch-ray\n(.*?)^```", CLUSTER.read_text("utf-8"), re.M | re.S)
+    standins = {
+        "srun": 'echo "$@" >> started',
+        "sleep": ":",
+        "scontrol": 'echo "node-1"; echo "node-2"',
+        "b1k-eval": 'trap "exit 138" USR1; printf "%s\\n" "$@" > words; mv words words.txt\n'
+        "while :; do /bin/sleep 0.02; done",
+    }
+    for name, text in standins.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    surroundings = {
+        "PATH": f"{tmp_path}:/usr/bin:/bin",
+        "CKPT": "/checkpoints/v17",
+        "SLURM_JOB_NODELIST": "node-[1-2]",
+        "SLURM_JOB_NUM_NODES": "2",
+    }
+    job = subprocess.Popen(["bash", "-c", script], cwd=tmp_path, env=surroundings)
+    words = tmp_path / "words.txt"
+    while not words.exists():
+        assert job.poll() is None
+    job.send_signal(signal.SIGUSR1)
+    assert job.wait(timeout=60) == 138
+    said = words.read_text().splitlines()
+    assert said[said.index("--ray") + 1] == "node-1:6379"
+    assert {word for word in said if word.startswith("--")} <= known("run")
+    head, others = sorted((tmp_path / "started").read_text().splitlines(), key=len)
+    assert head == "--nodes=1 --ntasks=1 --nodelist=node-1 ray start --head --port=6379 --block"
+    assert others == (
+        "--nodes=1 --ntasks=1 --exclude=node-1 ray start --address=node-1:6379 --block"
+    )
