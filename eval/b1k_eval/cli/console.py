@@ -45,14 +45,23 @@ _STOPS: Mapping[type[KeyboardInterrupt], tuple[signal.Signals, str]] = {
 }
 
 
+_first: list[tuple[type[KeyboardInterrupt], float]] = []
+"""What `hearing_signals` has raised first, and when [s]; empty before that."""
+
+
+def stop_kind(stop: KeyboardInterrupt) -> type[KeyboardInterrupt]:
+    """Return how a verb was stopped: Ray raises a plain KeyboardInterrupt for any of the others."""
+    return _first[0][0] if _first and type(stop) is KeyboardInterrupt else type(stop)
+
+
 def stop_word(stop: KeyboardInterrupt) -> str:
     """Return the word for how a verb was stopped."""
-    return _STOPS[type(stop)][1]
+    return _STOPS[stop_kind(stop)][1]
 
 
 def stop_code(stop: KeyboardInterrupt) -> int:
     """Return the exit code of a stopped verb, by the shells' rule: 128 plus the signal's number."""
-    return 128 + _STOPS[type(stop)][0]
+    return 128 + _STOPS[stop_kind(stop)][0]
 
 
 @contextmanager
@@ -61,13 +70,13 @@ def hearing_signals() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # Python lets only the main thread set a handler
         return
-    first: list[float] = []
+    _first.clear()
     kinds = {int(number): kind for kind, (number, _) in _STOPS.items()}
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        if not first:
-            first.append(monotonic())
-        elif monotonic() - first[0] < _SAME_WISH_S:
+        if not _first:
+            _first.append((kinds[number], monotonic()))
+        elif monotonic() - _first[0][1] < _SAME_WISH_S:
             return
         raise kinds[number]
 
@@ -79,7 +88,7 @@ def hearing_signals() -> Iterator[None]:
         yield
     finally:  # after a signal the exit code is decided, and another must not change it
         for number in heard:
-            signal.signal(number, signal.SIG_IGN if first else before[number])
+            signal.signal(number, signal.SIG_IGN if _first else before[number])
 
 
 def not_text(word: str) -> bool:
@@ -169,7 +178,7 @@ class VerbCommand(TyperCommand):
             self._report(ctx, message, UsageError.__name__, UsageError.exit_code)
             raise typer.Exit(UsageError.exit_code) from error
         except KeyboardInterrupt as error:
-            self._report(ctx, stop_word(error), type(error).__name__, stop_code(error))
+            self._report(ctx, stop_word(error), stop_kind(error).__name__, stop_code(error))
             raise typer.Exit(stop_code(error)) from error
 
     @staticmethod

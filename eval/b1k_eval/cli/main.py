@@ -92,12 +92,12 @@ class _Uncalled(TyperCommand):
         try:
             return command(str(self.name)).make_context(*args, **kwargs)
         except KeyboardInterrupt as stop:  # Ctrl-C while the verb's module is imported
-            from b1k_eval.cli.console import report_error, stop_code, stop_word
+            from b1k_eval.cli.console import report_error, stop_code, stop_kind, stop_word
 
             words = [*args, *kwargs.values()]
             wants_json = any(isinstance(word, list) and "--json" in word for word in words)
             code = stop_code(stop)
-            report_error(stop_word(stop), type(stop).__name__, code, wants_json=wants_json)
+            report_error(stop_word(stop), stop_kind(stop).__name__, code, wants_json=wants_json)
             raise typer.Exit(code) from stop
 
 

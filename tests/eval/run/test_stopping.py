@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from run_folders import finished_run
 
+from b1k_eval.cli import console
 from b1k_eval.cli.main import VERBS
 from b1k_eval.records.run_files import read_episodes
 
@@ -176,3 +177,15 @@ def test_who_ignores_sigterm_goes_on_ignoring_it(tmp_path):
         process.wait(timeout=0.5)
     process.kill()
     process.communicate()
+
+
+def test_a_library_that_raises_a_plain_interrupt_does_not_hide_the_signal():
+    with pytest.raises(KeyboardInterrupt) as caught, console.hearing_signals():  # noqa: PT012
+        try:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        except console.TimeUp:
+            raise KeyboardInterrupt from None  # as Ray's `wait` does
+    told = console.stop_word(caught.value), console.stop_code(caught.value)
+    assert told == ("told to end (SIGUSR1)", 138)
+    with console.hearing_signals():
+        assert console.stop_code(KeyboardInterrupt()) == 130
