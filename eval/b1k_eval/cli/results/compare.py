@@ -48,9 +48,9 @@ def compare(
         raise UsageError(f"compare needs two runs or more, got {len(runs)}")
     of_tasks = [read_tasks(path) for path in runs]
     if any(len(run) > 1 for run in of_tasks):
-        from b1k_eval.cli.results.compare_tasks import compare_tasks
+        from b1k_eval.cli.results.compare_tasks import print_comparison
 
-        compare_tasks(of_tasks, seed=seed, level=level, mix=mix, json_output=json_output)
+        print_comparison(of_tasks, seed=seed, level=level, mix=mix, json_output=json_output)
         return
     read = [run[0] for run in of_tasks]
     document = summarise_runs(read, seed=seed, level=level, mix=mix)

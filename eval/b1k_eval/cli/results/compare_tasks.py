@@ -13,7 +13,7 @@ from b1k_eval.compare.task_summary import summarise_tasks
 from b1k_eval.records.loading import RunData
 
 
-def compare_tasks(
+def print_comparison(
     runs: Sequence[Sequence[RunData]], *, seed: int, level: float, mix: bool, json_output: bool
 ) -> None:
     """Compare runs, each with an entry per task, and print the result; see `compare`."""

@@ -12,7 +12,7 @@ from b1k_eval.run.progress import OUTCOME_STYLES
 from b1k_eval.run.session import ReadyRun, summarise
 
 
-def by_task(session: ReadyRun) -> list[dict[str, Any]]:
+def results_by_task(session: ReadyRun) -> list[dict[str, Any]]:
     """Return `summarise` of each task, with the number of its pending episodes."""
     found = []
     for settings in session.tasks:
@@ -41,7 +41,7 @@ def tasks_table(session: ReadyRun) -> Table:
     table.add_column("task", overflow="fold")
     for name in (*OUTCOME_STYLES, "pending", "rate", "q"):
         table.add_column(name, justify="right")
-    for row in by_task(session):
+    for row in results_by_task(session):
         rate, score = row["success_rate"], row["mean_q_score"]
         table.add_row(
             row["task"],

@@ -24,9 +24,9 @@ from b1k_eval.cli.console import (
 from b1k_eval.cli.options import JsonOption, Options, Typed
 from b1k_eval.cli.resolving import against_folder, proposed_folder, resolve_execution
 from b1k_eval.cli.running.by_task import (
-    by_task,
     over_tasks,
     over_tasks_words,
+    results_by_task,
     tasks_table,
     title_of,
 )
@@ -141,7 +141,7 @@ def _conclude(session: ReadyRun, *, json_output: bool, stop: KeyboardInterrupt |
                 "protocol": settings.protocol,
                 "track": settings.track,
                 "task": settings.task if len(session.tasks) == 1 else None,
-                "tasks": by_task(session),
+                "tasks": results_by_task(session),
                 "over_tasks": over_tasks(session),
                 "policy": session.policy.name,
                 "checkpoint": None if settings.checkpoint is None else settings.checkpoint.ckpt,
