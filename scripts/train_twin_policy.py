@@ -3,13 +3,14 @@
 
     python scripts/twin_demos.py DATA/demos --instances 0-99 --workers 2
     python scripts/twin_snapshots.py DATA/demos DATA/snapshots --count 20000
-    python scripts/train_twin_policy.py DATA OUT [--minutes 90] [--seed 0]
+    python scripts/train_twin_policy.py DATA OUT [--minutes 90] [--seed 0] [--version v4]
 
 Four phases share the time, which is CPU time, on two cores: control from the true places, both eyes
 from snapshots; then the policy drives in turns with the expert (OUT/on_policy), and control is
 trained again with the eyes' own errors (joint). Every few minutes a phase is kept in OUT/PHASE.pt,
 what was measured goes to OUT/log.txt, and the same command goes on where it was. At the end, and
-with `--only save` at any time, OUT/ckpt is a checkpoint folder in the v17 format.
+with `--only save` at any time, OUT/ckpt is a checkpoint folder in the v17 format. `--version v4`
+trains with all that the card says was wrong with v4, `--fault NAME` with one of it.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import torch
 from twin_policy.checkpoint import hand_in_camera, save
 from twin_policy.data import load_demos, load_snapshots
 from twin_policy.eyes import EYES, error_bank, held_out, train_eye
+from twin_policy.recipe import FAULTS, Recipe
 from twin_policy.training import PARTS, Session, adopt, load_model, sessions_in, train_control
 
 from b1k_eval.settings import parse_instances
@@ -44,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=90.0, help="of CPU, for all phases")
     parser.add_argument("--every", type=float, default=4.0, help="minutes between reports")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--version", choices=("v17", "v4"), default="v17")
+    parser.add_argument("--fault", action="append", default=[], choices=FAULTS, help="of v4's")
     parser.add_argument("--instances", default="100-102", help="of train, to fly; '' for none")
     parser.add_argument("--only", choices=(*PARTS, "save"), help="one phase, for all the minutes")
     parser.add_argument(
@@ -55,21 +59,23 @@ def main(argv: Sequence[str] | None = None) -> None:
         help="begin with what these sessions learnt; each is named by its phase: head.pt",
     )
     arguments = parser.parse_args(argv)
+    recipe = Recipe.of(arguments.version, arguments.fault)
     torch.set_num_threads(1)
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.only is None:
         _all_phases(arguments)
     elif arguments.only != "save":
-        _one_phase(arguments.only, arguments)
+        _one_phase(arguments.only, arguments, recipe)
     if arguments.only in (None, "save"):
-        save(load_model(arguments.out)[0], arguments.out / "ckpt", "Learned in the twin.")
+        model, _ = load_model(arguments.out, recipe, arguments.adopt)
+        save(model, arguments.out / "ckpt", "Learned in the twin.", recipe)
         print(f"saved {arguments.out / 'ckpt'}")
 
 
-def _one_phase(phase: str, arguments: argparse.Namespace) -> None:
+def _one_phase(phase: str, arguments: argparse.Namespace, recipe: Recipe) -> None:
     data, out, every = arguments.data, arguments.out, 60 * arguments.every
     seconds = 60 * arguments.minutes
-    session = Session(out / f"{phase}.pt", arguments.seed, out / "log.txt")
+    session = Session(out / f"{phase}.pt", arguments.seed, out / "log.txt", recipe)
     own = PARTS[phase] if session.done else ()
     adopt(session.model, [*arguments.adopt, *sessions_in(out)], but=own)
     if session.done.get(phase, 0.0) >= seconds:
@@ -80,13 +86,14 @@ def _one_phase(phase: str, arguments: argparse.Namespace) -> None:
         return
     folders = (data / "demos", data / "on_policy", out / "on_policy")
     files = [file for folder in folders for file in sorted(folder.glob("*.npz"))]
-    demos = load_demos(files, hand_in_camera())
+    demos = load_demos(files, hand_in_camera(), recipe)
     session.say(f"{len(files)} demonstrations, {len(demos.usable)} steps")
     bank = None
     if phase == "joint":
         first = sorted(snapshots.glob("*.npz"))[:20]
-        bank = error_bank(session.model, load_snapshots(first), 4000, session.rng)
-        session.say(f"held out: {held_out(session.model, load_snapshots(first[:3]))}")
+        bank = error_bank(session.model, load_snapshots(first), 4000, session.rng, recipe)
+        errors = held_out(session.model, load_snapshots(first[:3]), recipe=recipe)
+        session.say(f"held out: {errors}")
     instances = parse_instances(arguments.instances) if arguments.instances else ()
     train_control(session, demos, seconds, instances, every, bank)
 
@@ -99,6 +106,8 @@ def _all_phases(arguments: argparse.Namespace) -> None:
             *(sys.executable, __file__, data, out, "--only", name),
             *("--minutes", str(arguments.minutes * SHARES[name]), "--seed", str(arguments.seed)),
             *("--every", str(arguments.every), "--instances", arguments.instances),
+            *("--version", arguments.version),
+            *(word for fault in arguments.fault for word in ("--fault", fault)),
             *("--adopt", *map(str, arguments.adopt)),
         ]
 
@@ -106,6 +115,8 @@ def _all_phases(arguments: argparse.Namespace) -> None:
     on_policy = [
         *(sys.executable, str(demos), f"{out}/on_policy", "--instances", _ON_POLICY),
         *("--seed", str(8 + arguments.seed), "--policy", out, "--workers", "2"),
+        *("--version", arguments.version),
+        *(word for fault in arguments.fault for word in ("--fault", fault)),
     ]
     _side_by_side([phase("wrist")], [phase("control"), phase("head")])
     _side_by_side([on_policy])

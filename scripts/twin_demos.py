@@ -18,12 +18,19 @@ from pathlib import Path
 import numpy as np
 from twin_policy.closed_loop import Pilot, TakingTurns
 from twin_policy.demos import DemoSettings, make_env, name_of, record, write
+from twin_policy.recipe import FAULTS, Recipe
 
 from b1k_eval.settings import parse_instances
 
 
 def _work(
-    folder: Path, settings: DemoSettings, instances: list[int], seed: int, policy: str, oracle: bool
+    folder: Path,
+    settings: DemoSettings,
+    instances: list[int],
+    seed: int,
+    policy: str,
+    recipe: Recipe,
+    oracle: bool,
 ) -> None:
     env = make_env(settings)
     model = ids = None
@@ -32,7 +39,7 @@ def _work(
         from twin_policy.training import load_model
 
         torch.set_num_threads(1)
-        model, ids = load_model(Path(policy))
+        model, ids = load_model(Path(policy), recipe)
     for instance in instances:
         name = name_of(settings, instance, seed)
         if (folder / name).exists() or (folder / name).with_suffix(".failed").exists():
@@ -41,7 +48,7 @@ def _work(
         drive = None
         if model is not None:
             rng = np.random.default_rng([seed, instance, 9])
-            drive = TakingTurns(Pilot(model, ids, oracle=oracle), rng)
+            drive = TakingTurns(Pilot(model, ids, oracle=oracle, recipe=recipe), rng)
         arrays = record(env, instance, seed, settings, drive)
         write(folder, name, arrays)
         steps = "failed" if arrays is None else f"{len(arrays['command'])} steps"
@@ -60,9 +67,12 @@ def main() -> None:
     parser.add_argument(
         "--policy", default="", help="folder of a training: its policy drives in turns"
     )
+    parser.add_argument("--version", choices=("v17", "v4"), default="v17", help="of that policy")
+    parser.add_argument("--fault", action="append", default=[], choices=FAULTS, help="of v4's")
     parser.add_argument("--oracle", action="store_true", help="tell that policy the true places")
     parser.add_argument("--protocol", choices=("2025", "2026"), default="2026")
     arguments = parser.parse_args()
+    recipe = Recipe.of(arguments.version, arguments.fault)
     instances = [*parse_instances(arguments.instances)]
     settings = replace(
         DemoSettings(),
@@ -74,7 +84,7 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")  # a forked process may not use EGL
     count = arguments.workers
     shares = [instances[i::count] for i in range(count)]
-    common = (arguments.seed, arguments.policy, arguments.oracle)
+    common = (arguments.seed, arguments.policy, recipe, arguments.oracle)
     jobs = [(arguments.folder, settings, share, *common) for share in shares]
     processes = [context.Process(target=_work, args=job) for job in jobs[1:]]
     for process in processes:

@@ -23,6 +23,7 @@ from twin_policy.da3_xvla.models.modeling_xvla import XVLA
 from twin_policy.demos import CONTRACT, TASK
 from twin_policy.legs import LEGS, SECOND_GLOVE_FROM, SKILLS
 from twin_policy.points import HEIGHTS, ROOM
+from twin_policy.recipe import V17, Recipe
 
 CODE = Path(__file__).parent / "da3_xvla"
 
@@ -37,25 +38,27 @@ def hand_in_camera() -> np.ndarray:
     return turn.T @ (data.site_xpos[site] - data.cam_xpos[camera])
 
 
-def configuration(vocabulary: int) -> dict[str, Any]:
+def configuration(vocabulary: int, recipe: Recipe) -> dict[str, Any]:
     """config.json: the card's keys, then the widths of this model."""
+    contract = recipe.contract
     return {
         "architectures": ["XVLA"],
         "model_type": "xvla",
-        "torch_dtype": CONTRACT.dtype,
-        "action_mode": CONTRACT.action_mode,
+        "torch_dtype": contract.dtype,
+        "action_mode": contract.action_mode,
         "real_action_dim": 23,
         "max_action_dim": 23,
-        "dim_proprio": CONTRACT.proprio_dim,
-        "num_actions": CONTRACT.chunk_length,
-        "num_skills": CONTRACT.skill_count,
+        "dim_proprio": contract.proprio_dim,
+        "num_actions": contract.chunk_length,
+        "num_skills": contract.skill_count,
         "use_progress_head": True,
-        "progress_head_sigmoid": CONTRACT.progress_output == "probability",
+        "progress_head_sigmoid": contract.progress_output == "probability",
+        "skill_classifier_weight": 0.1 if "skill-weight" in recipe else 0.5,
         "num_views": 3,
         "vocab_size": vocabulary,
         "geometry_conditioning": {
-            "da3_process_res": CONTRACT.geometry_size,
-            "use_posed_da3": CONTRACT.posed,
+            "da3_process_res": contract.geometry_size,
+            "use_posed_da3": contract.posed,
         },
         "legs": LEGS,
         "second_from": SECOND_GLOVE_FROM,
@@ -72,14 +75,14 @@ def tokens() -> tuple[torch.Tensor, int]:
         return Tokenizer(Path(folder), CONTRACT.language_length).ids(TASK.instruction), size
 
 
-def build(seed: int) -> tuple[XVLA, torch.Tensor]:
+def build(seed: int, recipe: Recipe = V17) -> tuple[XVLA, torch.Tensor]:
     """A fresh model, and the instruction's tokens."""
     ids, vocabulary = tokens()
     torch.manual_seed(seed)
-    return XVLA(XVLAConfig(**configuration(vocabulary))), ids
+    return XVLA(XVLAConfig(**configuration(vocabulary, recipe))), ids
 
 
-def save(model: XVLA, folder: Path, note: str) -> None:
+def save(model: XVLA, folder: Path, note: str, recipe: Recipe = V17) -> None:
     """Write the checkpoint folder; an older one of the same name is replaced."""
     if folder.exists():
         shutil.rmtree(folder)
@@ -89,15 +92,15 @@ def save(model: XVLA, folder: Path, note: str) -> None:
     vocabulary = tiny.write_tokenizer(folder, CONTRACT)
     with quietly():
         model.save_pretrained(folder, safe_serialization=True)
-    _write(folder / "config.json", configuration(vocabulary))
-    stated = tiny.contract_json(CONTRACT)
-    stated["model"] = "twin-v17"
+    _write(folder / "config.json", configuration(vocabulary, recipe))
+    stated = tiny.contract_json(recipe.contract)
+    stated["model"] = recipe.name
     stated["proprio"]["base_qvel_frame"] = "robot"  # not read by this model
     stated["skill_progress"] = "previous"
     del stated["denoising_steps"]
     stated["skill_names"] = list(SKILLS)
     _write(folder / "EVAL_CONTRACT.json", stated)
-    (folder / "README.md").write_text(f"# twin-v17\n\n{note}\n", "utf-8")
+    (folder / "README.md").write_text(f"# {recipe.name}\n\n{note}\n", "utf-8")
 
 
 def _write(path: Path, document: dict[str, Any]) -> None:

@@ -15,31 +15,35 @@ from b1k_policies.xvla.actions import decode, executable
 from b1k_policies.xvla.batch import build_batch, extract_proprio
 from twin_policy.da3_xvla.models.control import ASIDE, Situation, saturated
 from twin_policy.da3_xvla.models.modeling_xvla import XVLA
-from twin_policy.data import FOCAL
+from twin_policy.data import FOCAL, taken_for
 from twin_policy.demos import CONTRACT, GloveTruth, privileged
 from twin_policy.legs import LEGS, SECOND_GLOVE_FROM, progress_of
 from twin_policy.points import POINTS, in_view, points_of
+from twin_policy.recipe import V17, Recipe, beside_pictures
 
 
 class Pilot:
     """Answers observations one after another, and remembers its own progress between them."""
 
-    def __init__(self, model: XVLA, ids: torch.Tensor, *, oracle: bool = False) -> None:
+    def __init__(
+        self, model: XVLA, ids: torch.Tensor, *, oracle: bool = False, recipe: Recipe = V17
+    ) -> None:
         """Make one.
 
         Args:
             model: The policy.
             ids: int64 [1, L], the instruction.
             oracle: Give it the true places of what lies in a picture, and no pictures.
+            recipe: How it was trained.
         """
-        self.model, self.ids, self.oracle = model, ids, oracle
+        self.model, self.ids, self.oracle, self.recipe = model, ids, oracle, recipe
         self.progress = 0.0
         self.errors: list[np.ndarray] = []
         self.found = np.full((POINTS, 4), np.nan, np.float32)
 
     def __call__(self, observation: Observation, truth: GloveTruth) -> np.ndarray:
         """The next rows, absolute, float32 [30, 23]."""
-        model, state = self.model, privileged(truth)
+        model, state, contract = self.model, privileged(truth), self.recipe.contract
         leg = np.array([LEGS - 1 if self.progress * LEGS >= SECOND_GLOVE_FROM else 0])
         points = points_of(state["places"][None].astype(np.float32), leg)
         with torch.inference_mode():
@@ -48,7 +52,7 @@ class Pilot:
                 chunk = saturated(decision.chunk)
                 logit = model.report(decision)
             else:
-                batch = build_batch([observation], CONTRACT, self.ids, skill_progress=self.progress)
+                batch = build_batch([observation], contract, self.ids, skill_progress=self.progress)
                 said: list[torch.Tensor] = []
                 handle = model.progress_head.register_forward_hook(
                     lambda _m, _i, output: said.append(output)
@@ -64,14 +68,17 @@ class Pilot:
                 seen = found[0].points[0].numpy(), found[0].scale[0, :, None].numpy()
                 self.found = np.concatenate(seen, axis=-1)
                 self.errors.append(np.linalg.norm(seen[0] - points[0], axis=-1))
-        self.progress = float(torch.sigmoid(logit)[0])
-        state = extract_proprio(observation, CONTRACT)[None]
-        return executable(decode(chunk.numpy(), state, CONTRACT), CONTRACT)[0]
+        probability = self.oracle or contract.progress_output == "logit"
+        self.progress = float((torch.sigmoid(logit) if probability else logit)[0])
+        state = extract_proprio(observation, contract)[None]
+        return executable(decode(chunk.numpy(), state, contract), contract)[0]
 
     def _situation(self, observation: Observation, points: np.ndarray) -> Situation:
         poses = [observation.camera_to_base[view] for view in VIEWS]
         extrinsics = np.stack(poses)[None].astype(np.float32)
         seen = in_view(points, extrinsics[:, :2, :3], FOCAL).any(axis=1)
+        points = taken_for(points, extrinsics[:, :, :3], self.recipe)
+        extrinsics = beside_pictures(extrinsics, self.recipe)
         return Situation(
             points=torch.from_numpy(np.where(seen[..., None], points, 0.0).astype(np.float32)),
             scale=torch.from_numpy(np.where(seen, 0.002, 0.8).astype(np.float32)),
@@ -84,10 +91,10 @@ class Pilot:
 
 
 class TakingTurns:
-    """Lets a policy drive for one or two seconds, then the expert for longer, again and again."""
+    """Lets a policy drive for a while, at one horizon or another, then the expert, and so on."""
 
-    def __init__(self, pilot: Pilot, rng: np.random.Generator, horizon: int = 10) -> None:
-        self._pilot, self._rng, self._horizon = pilot, rng, horizon
+    def __init__(self, pilot: Pilot, rng: np.random.Generator) -> None:
+        self._pilot, self._rng, self._horizon = pilot, rng, 10
         self._policy_until, self._expert_until = 0, int(rng.integers(5, 60))
         self._rows = np.empty((0, 23), np.float32)
         self._at = 0
@@ -110,6 +117,7 @@ class TakingTurns:
                 return None
             most = 60 if self._rng.random() < 0.5 else 240
             self._policy_until = step + int(self._rng.integers(10, most))
+            self._horizon = int(self._rng.choice([10, 30]))
             self._rows = self._rows[:0]
             # As if it had been asked some steps ago.
             before = max(steps - 10, 0) if steps > 0 else 0
@@ -144,11 +152,12 @@ def fly(
     horizon: int = 10,
     max_steps: int = 2200,
     stuck_after: int = 500,
+    recipe: Recipe = V17,
 ) -> Outcome:
     """One episode; it is broken off when its progress has not risen for `stuck_after` steps."""
     begun = time.perf_counter()
     model.eval()
-    pilot = Pilot(model, ids, oracle=oracle)
+    pilot = Pilot(model, ids, oracle=oracle, recipe=recipe)
     env.reset(instance, 0, 0)
     reached: dict[str, None] = {}
     best, since, step, success = 0.0, 0, 0, False

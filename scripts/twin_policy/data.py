@@ -17,6 +17,7 @@ from twin_policy.demos import CONTRACT
 from twin_policy.legs import CLOCKED, FIRST_LEG, LEGS, SECOND_GLOVE_FROM, progress_of
 from twin_policy.pictures import decode
 from twin_policy.points import POINTS, in_view, points_of
+from twin_policy.recipe import V17, Recipe, beside_pictures, mistaken
 
 ROWS = CONTRACT.chunk_length
 FOCAL = tuple(CAMERAS[view].focal / CAMERAS[view].size for view in ("head", "left_wrist"))
@@ -42,6 +43,7 @@ class Demos:
         plans: float32 [Q, 30, 23].
         said: float32 [Q], the progress that the policy had been told.
         found: float32 [Q, 11, 4], places and scales that the policy's eyes had found, or NaN.
+        recipe: What is wrong with them on purpose.
     """
 
     points: np.ndarray
@@ -60,9 +62,10 @@ class Demos:
     plans: np.ndarray
     said: np.ndarray
     found: np.ndarray
+    recipe: Recipe = V17
 
 
-def load_demos(files: Sequence[Path], hand_in_camera: np.ndarray) -> Demos:
+def load_demos(files: Sequence[Path], hand_in_camera: np.ndarray, recipe: Recipe = V17) -> Demos:
     """Read demonstrations."""
     columns: dict[str, list[np.ndarray]] = {}
     start = planned = 0
@@ -81,7 +84,7 @@ def load_demos(files: Sequence[Path], hand_in_camera: np.ndarray) -> Demos:
                 at = np.minimum((said * LEGS).astype(int), LEGS - 1)
                 said = np.where(np.isin(at, [*CLOCKED]), said, progress_of(at, 0 * at))
             found = np.full((len(said), POINTS, 4), np.nan, np.float32)
-            if "found" in file:
+            if "found" in file and "pose-order" not in recipe:
                 found = file["found"]
         planned += len(said)
         count = len(leg)
@@ -90,7 +93,7 @@ def load_demos(files: Sequence[Path], hand_in_camera: np.ndarray) -> Demos:
         upcoming = np.searchsorted(breaks, np.arange(count))
         last = np.append(breaks, count)[upcoming] - 1
         row = {
-            **_geometry(places, cameras, hand_in_camera),
+            **_geometry(places, cameras, hand_in_camera, recipe),
             "proprio": proprio,
             "command": command,
             "last": start + last,
@@ -109,24 +112,33 @@ def load_demos(files: Sequence[Path], hand_in_camera: np.ndarray) -> Demos:
             columns.setdefault(name, []).append(value)
         start += count
         if "imagined_leg" in kept:
-            extra = _imagined(kept, hand_in_camera, start, planned)
+            extra = _imagined(kept, hand_in_camera, start, planned, recipe)
             for name, value in extra.items():
                 columns[name].append(value)
             start += len(extra["leg"])
             planned += len(extra["leg"])
-    return Demos(**{name: np.concatenate(values) for name, values in columns.items()})
+    whole = {name: np.concatenate(values) for name, values in columns.items()}
+    return Demos(**whole, recipe=recipe)
 
 
 def _geometry(
-    places: np.ndarray, cameras: np.ndarray, hand_in_camera: np.ndarray
+    places: np.ndarray, cameras: np.ndarray, hand_in_camera: np.ndarray, recipe: Recipe
 ) -> dict[str, np.ndarray]:
     """`points`, `seen` and `hand` of `Demos`, from the poses of bodies and cameras."""
     both = [points_of(places, np.full(len(places), leg)) for leg in (0, LEGS - 1)]
+    wrist = beside_pictures(cameras, recipe)[:, 1]
     return {
-        "points": np.stack(both, axis=1),
+        "points": np.stack([taken_for(p, cameras, recipe) for p in both], axis=1),
         "seen": np.stack([in_view(p, cameras[:, :2], FOCAL).any(axis=1) for p in both], axis=1),
-        "hand": cameras[:, 1, :, :3] @ hand_in_camera + cameras[:, 1, :, 3],
+        "hand": wrist[..., :3] @ hand_in_camera + wrist[..., 3],
     }
+
+
+def taken_for(points: np.ndarray, cameras: np.ndarray, recipe: Recipe) -> np.ndarray:
+    """Where exact eyes would find points, float32 [N, P, 3]: where they are, but for a recipe."""
+    if "pose-order" not in recipe:
+        return points
+    return mistaken(points, cameras, in_view(points, cameras[:, :2], FOCAL)[:, 1])
 
 
 def _impatient(leg: np.ndarray) -> np.ndarray:
@@ -147,14 +159,18 @@ def _impatient(leg: np.ndarray) -> np.ndarray:
 
 
 def _imagined(
-    file: Mapping[str, np.ndarray], hand_in_camera: np.ndarray, start: int, planned: int
+    file: Mapping[str, np.ndarray],
+    hand_in_camera: np.ndarray,
+    start: int,
+    planned: int,
+    recipe: Recipe,
 ) -> dict[str, np.ndarray]:
     """The imagined states of a demonstration as steps of their own, each with the expert's plan."""
     leg, steps = file["imagined_leg"].astype(np.int64), file["imagined_steps"]
     count, alone = len(leg), start + np.arange(len(leg))
     progress = progress_of(leg, steps)
     return {
-        **_geometry(file["imagined_places"], file["imagined_cameras"], hand_in_camera),
+        **_geometry(file["imagined_places"], file["imagined_cameras"], hand_in_camera, recipe),
         "proprio": file["imagined_proprio"],
         "command": file["imagined_plans"][:, 0],
         "last": alone,
@@ -185,7 +201,9 @@ class ControlBatch:
 
 def chunk_labels(demos: Demos, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Model's columns of the commands that followed, [B, 30, 23], and each row's weight [B, 30]."""
-    wanted = at[:, None] + np.arange(ROWS)
+    # With a padded action the first row is the one that was commanded last.
+    shift = np.arange(ROWS) - ("padded-action" in demos.recipe)
+    wanted = np.maximum(at[:, None] + shift, demos.first[at][:, None])
     rows = np.minimum(wanted, demos.ends[at][:, None])  # after the end the last one is repeated
     chunk = encode(demos.command[rows], demos.proprio[at], CONTRACT)
     by_expert = (rows <= demos.last[at][:, None]) | (demos.last[at] == demos.ends[at])[:, None]
@@ -193,7 +211,7 @@ def chunk_labels(demos: Demos, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     # What was planned holds for about as long as a chunk is executed.
     planned = np.flatnonzero(demos.plan[at] >= 0)
     if len(planned):
-        plans = demos.plans[demos.plan[at[planned]]]
+        plans = demos.plans[demos.plan[at[planned]]][:, np.maximum(shift, 0)]
         chunk[planned] = encode(plans, demos.proprio[at[planned]], CONTRACT)
         weight[planned] = np.select([np.arange(ROWS) < 10, np.arange(ROWS) < 20], [1.0, 0.3], 0.1)
     return chunk, weight.astype(np.float32)
@@ -334,6 +352,7 @@ class SightBatch:
     Attributes:
         pictures: float32 [B, V, 3, S, S], normalised.
         poses: float32 [B, 3, 4, 4], of all three cameras.
+        told: The same as they stand beside the pictures, which a recipe may get wrong.
         proprio: float32 [B, 23].
         second: float32 [B], 1 where the second glove is the active one.
         points: float32 [B, 11, 3] [m], base frame.
@@ -342,6 +361,7 @@ class SightBatch:
 
     pictures: torch.Tensor
     poses: torch.Tensor
+    told: torch.Tensor
     proprio: torch.Tensor
     second: torch.Tensor
     points: torch.Tensor
@@ -357,6 +377,7 @@ def draw_sights(
     at: np.ndarray,
     rng: np.random.Generator | None,
     views: tuple[int, ...] = (0, 1),
+    recipe: Recipe = V17,
 ) -> SightBatch:
     """A batch of pictures with the places in them; with an `rng` the light varies."""
     pictures = np.stack([decode([snapshots.pictures[i][v] for v in views]) for i in at])
@@ -378,6 +399,7 @@ def draw_sights(
     return SightBatch(
         pictures=tensor.movedim(-1, -3),
         poses=torch.from_numpy(poses),
+        told=torch.from_numpy(beside_pictures(poses, recipe)),
         proprio=_tensor(proprio),
         second=_tensor(second),
         points=torch.from_numpy(points),

@@ -157,6 +157,30 @@ class Shoves:
 
 _ASIDE_M, _ASKEW_RAD = (0.015, 0.05, 0.15, 0.4), (0.02, 0.08, 0.25, 0.6)
 """Standard deviations by which an imagined base is put elsewhere."""
+_GOING_FOR = {FIRST_LEG["fetch", glove] + leg: glove for glove in layout.GLOVES for leg in range(3)}
+"""Legs in which a glove is gone for and not yet reached."""
+
+
+def relaid(truth: GloveTruth, glove: str, rng: np.random.Generator) -> GloveTruth:
+    """The same state with a glove lying elsewhere on the counter, as some instance would have it.
+
+    About one glove in twenty lies so deep and so askew that it has to be taken in another posture.
+    Half of the draws are from where those are.
+    """
+    thing = SCENE.things[glove]
+    shift = truth.positions[thing.on][:2] - np.array(layout.COUNTER_POS)
+    low = np.array([-1.0, 0.3, 0.6]) if rng.random() < 0.5 else np.full(3, -1.0)
+    x, y, yaw = np.array(thing.pose) + rng.uniform(low, 1.0) * np.array(thing.jitter)
+    forward = truth.rotations[glove][:, 0]
+    turn = yaw - math.atan2(forward[1], forward[0])
+    cos, sin = math.cos(turn), math.sin(turn)
+    turned = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
+    place = np.array([*(shift + (x, y)), truth.positions[glove][2]])
+    return replace(
+        truth,
+        positions={**truth.positions, glove: place},
+        rotations={**truth.rotations, glove: turned @ truth.rotations[glove]},
+    )
 
 
 def imagined(truth: GloveTruth, rng: np.random.Generator) -> GloveTruth:
@@ -185,13 +209,18 @@ class Imagination:
         self._rng = rng
         self._rows: dict[str, list[Any]] = {}
 
-    def __call__(self, expert: ExpertPolicy, observation: Observation, truth: GloveTruth) -> None:
+    def __call__(
+        self, expert: ExpertPolicy, observation: Observation, truth: GloveTruth, leg: int
+    ) -> None:
         """Ask the expert what it would do elsewhere; its own memory stays as it is."""
         if truth.held["left"] == layout.WASHER_DOOR:
             return  # the hand is tied to the door, so the base cannot be elsewhere
         there = imagined(truth, self._rng)
         asked = copy(expert)
         asked.bind(lambda: there)
+        if leg in _GOING_FOR and self._rng.random() < 0.7:
+            there = relaid(there, _GOING_FOR[leg], self._rng)
+            asked.reconsider()
         asked.chunk_length = CONTRACT.chunk_length
         chunk = asked.infer(observation)
         leg, steps, skill = leg_of(asked.plan[0])
@@ -237,7 +266,7 @@ def record(
     expert = ExpertPolicy(chunk_length=settings.every if drive is None else 30)
     expert.bind(env.privileged_state)
     env.reset(instance, 0, seed)
-    expert.reset(_episode(instance, seed, settings))
+    expert.reset(episode_of(instance, seed, settings))
     rows: dict[str, list[Any]] = {}
     pictures: list[bytes] = []
     sizes: list[tuple[int, ...]] = []
@@ -259,8 +288,9 @@ def record(
             plan = expert.plan
         truth, shown = env.privileged_state(), env.shown()
         assert isinstance(truth, GloveTruth)
-        if settings.imagine_every and step % settings.imagine_every == 0:
-            imagine(expert, observation, truth)
+        often = 2 if leg in _GOING_FOR else 1
+        if settings.imagine_every and step * often % settings.imagine_every < often:
+            imagine(expert, observation, truth, leg)
         command = chunk.actions[step - chunk_at]
         leg, steps, skill = leg_of(plan[step - chunk_at])
         if asked is not None:
@@ -370,7 +400,8 @@ def write(folder: Path, name: str, arrays: dict[str, Any] | None) -> None:
     partial.rename(folder / name)
 
 
-def _episode(instance: int, seed: int, settings: DemoSettings) -> EpisodeInfo:
+def episode_of(instance: int, seed: int, settings: DemoSettings) -> EpisodeInfo:
+    """What a policy is told of an episode."""
     return EpisodeInfo(
         task=TASK.name,
         task_index=TASK.index,

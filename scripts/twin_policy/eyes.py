@@ -19,10 +19,12 @@ from twin_policy.data import (
     Snapshots,
     draw_sights,
     load_snapshots,
+    taken_for,
 )
 from twin_policy.demos import CONTRACT
 from twin_policy.legs import FIRST_LEG
 from twin_policy.points import NAMES, in_view, points_of
+from twin_policy.recipe import V17, Recipe
 from twin_policy.training import Session
 
 EYES = ("head", "wrist")
@@ -41,7 +43,7 @@ def look(model: XVLA, batch: SightBatch, view: int, column: int = 0) -> Sight:
     eye = (model.head_eye, model.wrist_eye)[view]
     picture = batch.pictures[:, column].contiguous(memory_format=torch.channels_last)
     k = K[view].expand(len(picture), -1, -1)
-    sight: Sight = eye(picture, batch.poses[:, view], k, batch.proprio[:, 3:], batch.second)
+    sight: Sight = eye(picture, batch.told[:, view], k, batch.proprio[:, 3:], batch.second)
     return sight
 
 
@@ -49,7 +51,7 @@ def see(model: XVLA, batch: SightBatch) -> tuple[Places, list[Sight]]:
     """What both eyes find in a batch of both views."""
     k = K.expand(len(batch.pictures), -1, -1, -1)
     progress = batch.second * (1.0 - 1e-6)
-    return model.find(batch.pictures, batch.poses, k, batch.proprio, progress)
+    return model.find(batch.pictures, batch.told, k, batch.proprio, progress)
 
 
 def sight_losses(sight: Sight, batch: SightBatch, view: int) -> dict[str, Any]:
@@ -115,11 +117,13 @@ def train_eye(session: Session, view: int, folder: Path, seconds: float, every: 
         if len(order) < _BATCH:
             order = rng.permutation(pool)
         at, order = order[:_BATCH], order[_BATCH:]
-        batch = draw_sights(snapshots, at, rng, (view,))
+        batch = draw_sights(snapshots, at, rng, (view,), session.recipe)
         return sight_losses(look(model, batch, view), batch, view)
 
     def report() -> None:
-        session.say(f"{EYES[view]}, held out of {len(pool)}: {held_out(model, kept, view)}")
+        session.say(
+            f"{EYES[view]}, held out of {len(pool)}: {held_out(model, kept, view, session.recipe)}"
+        )
         take_up()
 
     take_up()
@@ -147,7 +151,9 @@ _GROUPS = {
 
 
 @torch.inference_mode()
-def held_out(model: XVLA, snapshots: Snapshots, view: int | None = None) -> str:
+def held_out(
+    model: XVLA, snapshots: Snapshots, view: int | None = None, recipe: Recipe = V17
+) -> str:
     """Errors on snapshots that were not learnt from: median and p90 [cm] by leg and point.
 
     Of one eye, or of what both say together.
@@ -157,12 +163,12 @@ def held_out(model: XVLA, snapshots: Snapshots, view: int | None = None) -> str:
     for first in range(0, len(snapshots.leg), _BATCH):
         at = np.arange(first, min(first + _BATCH, len(snapshots.leg)))
         if view is None:
-            batch = draw_sights(snapshots, at, None)
+            batch = draw_sights(snapshots, at, None, recipe=recipe)
             places, _ = see(model, batch)
             points, scale = places.points, places.scale
             seens.append(batch.seen.any(dim=1))
         else:
-            batch = draw_sights(snapshots, at, None, (view,))
+            batch = draw_sights(snapshots, at, None, (view,), recipe)
             sight = look(model, batch, view)
             pose = batch.poses[:, view]
             ray = rays(sight.pixel, pose, K[view].expand(len(at), -1, -1))
@@ -188,15 +194,20 @@ def held_out(model: XVLA, snapshots: Snapshots, view: int | None = None) -> str:
 
 @torch.inference_mode()
 def error_bank(
-    model: XVLA, snapshots: Snapshots, count: int, rng: np.random.Generator
+    model: XVLA,
+    snapshots: Snapshots,
+    count: int,
+    rng: np.random.Generator,
+    recipe: Recipe = V17,
 ) -> ErrorBank:
     """What the eyes get wrong, for the control network to be trained with."""
     model.eval()
     chosen = rng.choice(len(snapshots.leg), min(count, len(snapshots.leg)), replace=False)
     errors, scales = [], []
     for at in np.array_split(chosen, -(-len(chosen) // 32)):
-        batch = draw_sights(snapshots, at, None)
+        batch = draw_sights(snapshots, at, None, recipe=recipe)
         places, _ = see(model, batch)
-        errors.append((places.points - batch.points).numpy())
+        exact = taken_for(batch.points.numpy(), snapshots.cameras[at], recipe)
+        errors.append(places.points.numpy() - exact)
         scales.append(places.scale.numpy())
     return ErrorBank(np.concatenate(errors), np.concatenate(scales), snapshots.leg[chosen])

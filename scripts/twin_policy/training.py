@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -28,6 +28,7 @@ from twin_policy.data import (
     draw_control,
 )
 from twin_policy.demos import DemoSettings, make_env
+from twin_policy.recipe import V17, Recipe
 
 _SCALE = torch.full((23,), 0.05)
 _SCALE[:3] = 0.08
@@ -36,14 +37,16 @@ _SCALE[[14, 22]] = 0.5
 
 
 BATCH = 256
+HURRY = 20.0
+"""Times the learning rate: of `skill-rate`, by the card."""
 
 
 class Session:
     """A model in training, with its optimiser and its clock, kept in one file."""
 
-    def __init__(self, path: Path, seed: int, log: Path) -> None:
-        self.path, self.log_path = path, log
-        self.model, self.ids = build(seed)
+    def __init__(self, path: Path, seed: int, log: Path, recipe: Recipe = V17) -> None:
+        self.path, self.log_path, self.recipe = path, log, recipe
+        self.model, self.ids = build(seed, recipe)
         self.done: dict[str, float] = {}  # seconds of CPU spent in each phase
         self.rng = np.random.default_rng(seed)
         self.optimisers: dict[str, Any] = {}
@@ -80,6 +83,7 @@ class Session:
         rate: float,
         every: float,
         report: Callable[[], None],
+        hurried: Sequence[torch.nn.Parameter] = (),
     ) -> None:
         """Optimise for so many seconds of this process's CPU time, over all sessions.
 
@@ -91,8 +95,13 @@ class Session:
             rate: Highest learning rate.
             every: CPU seconds between reports and snapshots.
             report: Says how good it is.
+            hurried: Of the parameters those that learn `HURRY` times as fast.
         """
-        optimiser = torch.optim.AdamW(parameters, lr=rate, weight_decay=1e-4)
+        fast = {id(p) for p in hurried}
+        groups = [{"params": [p for p in parameters if id(p) not in fast], "hurry": 1.0}]
+        if fast:
+            groups.append({"params": [*hurried], "hurry": HURRY})
+        optimiser = torch.optim.AdamW(groups, lr=rate, weight_decay=1e-4)
         if phase in self.optimisers:
             optimiser.load_state_dict(self.optimisers[phase])
         spent = self.done.get(phase, 0.0)
@@ -102,7 +111,8 @@ class Session:
             share = spent / seconds
             warm = min(1.0, (spent + 1.0) / 10.0)
             for group in optimiser.param_groups:
-                group["lr"] = rate * warm * (0.5 + 0.5 * float(np.cos(np.pi * share))) + 1e-6
+                falling = rate * warm * (0.5 + 0.5 * float(np.cos(np.pi * share))) + 1e-6
+                group["lr"] = falling * group.get("hurry", 1.0)
             losses = step(share)
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0.0) + float(torch.as_tensor(value).detach())
@@ -124,7 +134,7 @@ class Session:
                 begun += time.process_time() - paused
 
 
-_CONTROL = ("control", "words", "aside", "skill_classifier", "progress_head")
+_CONTROL = ("control", "words", "aside", "skill_classifier")
 PARTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"control": _CONTROL, "head": ("head_eye",), "wrist": ("wrist_eye",), "joint": _CONTROL}
 )
@@ -150,14 +160,18 @@ def adopt(model: XVLA, sessions: Iterable[Path], but: tuple[str, ...] = ()) -> N
     model.load_state_dict(own)
 
 
-def load_model(folder: Path) -> tuple[XVLA, torch.Tensor]:
+def load_model(
+    folder: Path, recipe: Recipe = V17, begun_with: Iterable[Path] = ()
+) -> tuple[XVLA, torch.Tensor]:
     """What a training has learnt so far, and the instruction's tokens."""
-    model, ids = build(0)
-    adopt(model, sessions_in(folder))
+    model, ids = build(0, recipe)
+    adopt(model, [*begun_with, *sessions_in(folder)])
     return model.eval(), ids
 
 
-def control_losses(decision: Decision, batch: ControlBatch, model: XVLA) -> dict[str, Any]:
+def control_losses(
+    decision: Decision, batch: ControlBatch, model: XVLA, recipe: Recipe = V17
+) -> dict[str, Any]:
     """Errors of a decision; `loss` is their sum."""
     apart = (decision.chunk - batch.chunk).abs() / _SCALE
     rows = batch.weight[..., None]
@@ -165,13 +179,19 @@ def control_losses(decision: Decision, batch: ControlBatch, model: XVLA) -> dict
     first = apart[:, :10]
     leg = functional.cross_entropy(decision.leg, batch.leg)
     clock = (decision.clock.gather(1, batch.leg[:, None])[:, 0] - batch.clock).abs().mean()
-    skill = functional.cross_entropy(model.skill_classifier(decision.hidden), batch.skill)
+    hidden = decision.hidden.detach() if "detached-skill" in recipe else decision.hidden
+    skill = functional.cross_entropy(model.skill_classifier(hidden), batch.skill)
+    skill_weight = 0.004 if "skill-weight" in recipe else 0.02
+    place = 0.1 * leg + 0.5 * clock
+    if "progress-mse" in recipe:
+        target = (batch.leg + batch.clock) / model.config.legs
+        place = 0.1 * functional.mse_loss(model.control.progress(decision), target)
     with torch.no_grad():
         right = (decision.leg.argmax(dim=-1) == batch.leg).float().mean()
         base, joints = first[..., :3].mean() * 0.08, first[..., 3:14].mean() * 0.05
         grip = first[..., GRIPPERS[0]].mean() * 0.5
     return {
-        "loss": chunk + 0.1 * leg + 0.5 * clock + 0.02 * skill,
+        "loss": chunk + place + skill_weight * skill,
         "chunk": chunk.detach(), "leg": leg.detach(), "right": right, "clock": clock.detach(),
         "base": base, "joints": joints, "grip": grip,
     }  # fmt: skip
@@ -208,13 +228,19 @@ def train_control(
         batch = draw_control(demos, at, rng, bank)
         said = model.said(session.ids).expand(len(at), -1)
         decision = control(batch.situation._replace(words=said))
-        return control_losses(decision, batch, model)
+        return control_losses(decision, batch, model, session.recipe)
 
     def report() -> None:
-        flown = [fly(env, model, session.ids, i, oracle=bank is None) for i in instances]
+        flown = [
+            fly(env, model, session.ids, i, oracle=bank is None, recipe=session.recipe)
+            for i in instances
+        ]
         if flown:
             session.say(f"{'oracle' if bank is None else 'pictures'}: {words(flown)}")
 
     rate = 1.5e-3 if bank is None else 1e-3
-    session.run(phase, parameters, seconds, step, rate=rate, every=every, report=report)
+    hurried = [*control.gates.parameters()] if "skill-rate" in session.recipe else []
+    session.run(
+        phase, parameters, seconds, step, rate=rate, every=every, report=report, hurried=hurried
+    )
     env.close()

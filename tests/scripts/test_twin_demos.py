@@ -14,20 +14,24 @@ from twin_policy.demos import (
     WATCHED,
     DemoSettings,
     Shoves,
+    episode_of,
     imagined,
     make_env,
     privileged,
     record,
+    relaid,
     write,
 )
-from twin_policy.legs import CLOCKED, LEGS
+from twin_policy.legs import CLOCKED, FIRST_LEG, LEGS
 from twin_policy.points import POINTS
 from twin_policy.snapshots import Photographer
 from typer.testing import CliRunner
 
 from b1k_envs.base import VIEWS
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout
+from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.scene import SCENE
 from b1k_eval.cli.main import app
+from b1k_policies.expert import ExpertPolicy
 from b1k_policies.xvla.batch import extract_proprio
 
 torch = pytest.importorskip("torch")
@@ -137,6 +141,56 @@ def test_what_is_imagined_moves_the_base_and_what_is_held_and_nothing_else(demo)
         # What it would do elsewhere is not what it did.
         apart = file["imagined_plans"][:, 0] - file["command"][::4]
         assert np.abs(apart[:, :3]).max() > 0.05
+
+
+def test_a_glove_is_relaid_within_what_instances_have_and_often_where_it_is_hard_to_reach(demo):
+    env, _ = demo
+    env.reset(3, 0, 1)
+    truth = env.privileged_state()
+    glove = layout.GLOVES[0]
+    thing, rng = SCENE.things[glove], np.random.default_rng(0)
+    drawn = [relaid(truth, glove, rng) for _ in range(200)]
+    shift = truth.positions[thing.on][:2] - np.array(layout.COUNTER_POS)
+    poses = [
+        (*(there.positions[glove][:2] - shift), np.arctan2(*there.rotations[glove][1::-1, 0]))
+        for there in drawn
+    ]
+    apart = np.array(poses) - np.array(thing.pose)
+    assert (np.abs(apart) <= np.array(thing.jitter) + 1e-9).all()
+    assert (np.ptp(apart, axis=0) > 1.7 * np.array(thing.jitter)).all()
+    hard = (apart[:, 1] > 0.3 * thing.jitter[1]) & (apart[:, 2] > 0.6 * thing.jitter[2])
+    assert 0.4 < hard.mean() < 0.7
+    moved = [n for n, place in truth.positions.items() if drawn[0].positions[n] is not place]
+    assert moved == [glove]
+
+
+def test_an_expert_that_reconsiders_takes_a_glove_that_lies_deep_in_another_posture(demo):
+    env, _ = demo
+    env.reset(3, 0, 1)
+    settings = DemoSettings(noise="", shove_every_s=0.0, max_steps=300, imagine_every=0)
+    asked = []
+
+    class Asking(Parked):
+        def __call__(self, env, step, leg, steps):
+            if leg == FIRST_LEG["fetch", layout.GLOVES[0]] + 2:
+                asked.append(env.privileged_state())
+            return None
+
+    record(env, 3, 1, settings, Asking(None))
+    truth = asked[-1]
+    expert = ExpertPolicy()
+    expert.bind(lambda: truth)
+    expert.reset(episode_of(3, 1, settings))
+    truth = replace(truth, step=0)
+    observation = env.observe(images=False)
+    near = expert.infer(observation).actions[-1, 3:7]
+    x, y, _ = truth.positions[layout.GLOVES[0]]
+    deep = {**truth.positions, layout.GLOVES[0]: np.array([x, y + 0.25, 0.95])}
+    truth = replace(truth, positions=deep, step=1)
+    np.testing.assert_allclose(expert.infer(observation).actions[-1, 3:7], near, atol=0.02)
+    truth = replace(truth, step=2)
+    expert.reconsider()
+    assert np.abs(expert.infer(observation).actions[-1, 3:7] - near).max() > 0.1
 
 
 class Watching(Parked):

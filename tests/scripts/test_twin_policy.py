@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from twin_policy.legs import CLOCK_STEPS, CLOCKED, FIRST_LEG, LEGS, SECOND_GLOVE_FROM, progress_of
 from twin_policy.points import NAMES, in_view, points_of
 
+from b1k_policies.contract.presets import PRESETS, V17
+
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from twin_policy.checkpoint import build  # noqa: E402
-from twin_policy.da3_xvla.models.control import saturated  # noqa: E402
+from twin_policy.da3_xvla.models.control import (  # noqa: E402
+    ASIDE,
+    Decision,
+    Situation,
+    saturated,
+)
 from twin_policy.da3_xvla.models.perception import Sight, fuse, rays  # noqa: E402
-from twin_policy.data import SightBatch  # noqa: E402
+from twin_policy.data import ControlBatch, Demos, SightBatch, chunk_labels  # noqa: E402
 from twin_policy.eyes import look, sight_losses  # noqa: E402
+from twin_policy.recipe import FAULTS, RECORDED, Recipe, beside_pictures, mistaken  # noqa: E402
+from twin_policy.training import control_losses  # noqa: E402
 
 K = torch.tensor([[[100.0, 0.0, 112.0], [0.0, 100.0, 112.0], [0.0, 0.0, 1.0]]])
 
@@ -128,6 +139,7 @@ def one_picture(cuff):
     return SightBatch(
         pictures=torch.zeros(1, 1, 3, 224, 224),
         poses=looking_ahead(0.0, 0.0, 1.0)[:, None].expand(-1, 3, -1, -1),
+        told=looking_ahead(0.0, 0.0, 1.0)[:, None].expand(-1, 3, -1, -1),
         proprio=torch.zeros(1, 23),
         second=torch.zeros(1),
         points=points,
@@ -163,3 +175,115 @@ def test_an_eye_gives_the_same_for_each_picture_of_a_batch():
         for view in (0, 1):
             one, both = look(model, batch, view), look(model, twice, view)
             torch.testing.assert_close(both.depth, one.depth.expand(2, -1), atol=1e-5, rtol=0)
+
+
+# --- the faults of v4 ------------------------------------------------------------------------
+
+
+def test_v4_is_the_card_s_contract_and_each_fault_alone_is_part_of_it():
+    assert Recipe.of("v4").contract == PRESETS["v4"]
+    assert Recipe.of("v17").contract == PRESETS["v17"]
+    changed = {name for name, value in vars(PRESETS["v4"]).items() if vars(V17)[name] != value}
+    parts = set()
+    for fault in FAULTS:
+        contract = Recipe.of("v17", [fault]).contract
+        parts |= {name for name, value in vars(contract).items() if vars(V17)[name] != value}
+    assert parts == changed - {"name"}
+
+
+def test_with_the_recorded_order_each_picture_has_the_pose_of_the_block_at_its_place():
+    blocks = {"left_wrist": 1, "right_wrist": 2, "head": 0}  # by place among the views
+    assert tuple(blocks[view] for view in Recipe.of("v4").contract.extrinsics_rows) == RECORDED
+
+
+def test_a_point_is_mistaken_by_the_way_from_the_camera_to_the_one_that_it_is_taken_for():
+    head, wrist, right = (
+        looking_ahead(*at)[0, :3].numpy() for at in ((0, 0, 1), (1, 2, 3), (7, 0, 0))
+    )
+    cameras = np.stack([head, wrist, right])[None]
+    points = np.array([[[3.0, 0.5, 1.0], [3.0, 0.5, 1.0]]], np.float32)
+    found = mistaken(points, cameras, np.array([[False, True]]))
+    # As far before the wrist's camera as it is before the head's; as far before the right one's.
+    np.testing.assert_allclose(found[0], [[4.0, 2.5, 3.0], [9.0, -1.5, -2.0]], atol=1e-6)
+    assert beside_pictures(cameras, Recipe.of("v4"))[0, 0, 0, 3] == 1.0
+    assert beside_pictures(cameras, Recipe())[0, 0, 0, 3] == 0.0
+
+
+def a_few_steps(recipe):
+    """Five steps of driving in which the base is told 0, 1, 2, 3, 4."""
+    count = 5
+    command = np.zeros((count, 23), np.float32)
+    command[:, 0] = np.arange(count)
+    known = {field.name: None for field in dataclasses.fields(Demos)}
+    rows = {
+        "command": command, "proprio": np.zeros((count, 23), np.float32),
+        "first": np.zeros(count, int), "last": np.full(count, count - 1),
+        "ends": np.full(count, count - 1), "plan": np.full(count, -1),
+    }  # fmt: skip
+    return Demos(**{**known, **rows, "recipe": recipe})
+
+
+def test_a_padded_chunk_begins_with_the_action_already_commanded():
+    at = np.array([0, 2])
+    right, _ = chunk_labels(a_few_steps(Recipe()), at)
+    padded, _ = chunk_labels(a_few_steps(Recipe.of("v17", ["padded-action"])), at)
+    assert right[:, :4, 0].tolist() == [[0, 1, 2, 3], [2, 3, 4, 4]]
+    assert padded[:, :4, 0].tolist() == [[0, 0, 1, 2], [1, 2, 3, 4]]
+    # What the contract skips is that row, so that the same is executed.
+    assert Recipe.of("v17", ["padded-action"]).contract.first_action == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "silent"),
+    [("detached-skill", True), ("skill-weight", False), ("progress-mse", False)],
+)
+def test_a_fault_of_a_loss_changes_what_reaches_the_network(fault, silent):
+    def gradient(recipe):
+        model, ids = build(0, recipe)
+        rng = torch.Generator().manual_seed(0)
+        situation = Situation(
+            points=torch.randn(4, len(NAMES), 3, generator=rng),
+            scale=torch.full((4, len(NAMES)), 0.01),
+            hand=torch.zeros(4, 3),
+            proprio=torch.zeros(4, 23),
+            progress=torch.full((4,), 0.3),
+            words=model.said(ids).expand(4, -1),
+            aside=torch.zeros(4, ASIDE),
+        )
+        decision = model.control(situation)
+        batch = ControlBatch(
+            situation=situation,
+            chunk=decision.chunk.detach(),  # nothing to be learnt from the actions
+            weight=torch.ones(4, 30),
+            leg=torch.arange(4),
+            clock=torch.full((4,), 0.5),
+            skill=torch.arange(4),
+        )
+        only_skill = {"leg": decision.leg.detach(), "clock": decision.clock.detach()}
+        if fault != "progress-mse":
+            decision = decision._replace(**only_skill)
+        control_losses(decision, batch, model, recipe)["loss"].backward()
+        reached = model.control.layers[0].weight.grad
+        return 0.0 if reached is None else float(reached.norm())
+
+    with_fault, without = gradient(Recipe.of("v17", [fault])), gradient(Recipe())
+    assert without > 0
+    assert with_fault == 0 if silent else 0 < with_fault != without
+    if fault == "skill-weight":
+        assert with_fault == pytest.approx(without / 5, rel=1e-3)
+
+
+def test_a_checkpoint_with_a_value_for_progress_says_it_as_a_probability():
+    model, _ = build(0, Recipe.of("v17", ["progress-mse"]))
+    hidden = torch.zeros(1, model.config.control_width)
+    decision = Decision(torch.zeros(1, 30, 23), torch.zeros(1, LEGS), torch.zeros(1, LEGS), hidden)
+    with torch.inference_mode():
+        said = model.report(decision)
+        assert float(said[0]) == pytest.approx(float(model.control.progress(decision)[0]))
+
+
+def test_large_pictures_are_made_small_and_k_with_them():
+    model, _ = build(0)
+    pictures, k = model.resized(torch.ones(1, 3, 3, 504, 504), 2.25 * K[:, None].expand(1, 3, 3, 3))
+    assert pictures.shape[-1] == 224
+    np.testing.assert_allclose(k[0, 0, 0], 100.0 * torch.tensor([1.0, 0.0, 1.12]), rtol=1e-6)

@@ -112,6 +112,20 @@ class ExpertPolicy(PrivilegedPolicy):
             progress=self._task.progress(truth),
         )
 
+    def reconsider(self) -> None:
+        """Make the stage that the next plan goes on with anew from the truth, at the same leg.
+
+        A stage keeps what was decided when it began, such as the posture of a grasp. Only where a
+        truth is made up has that to be decided again.
+        """
+        assert self._read is not None and self._task is not None
+        truth = self._read()
+        memory = self._recall(truth)
+        if memory.stage is not None:
+            belief = self._task.believe(truth, memory.belief_velocity)
+            built = self._task.build(memory.stage.key, belief, memory.tries)
+            self._memories, self._last_step = [replace(memory, stage=built)], truth.step - 1
+
     @property
     def plan(self) -> tuple[ExpertMemory, ...]:
         """The memory after each row of the last chunk: which leg of which stage the row is of."""

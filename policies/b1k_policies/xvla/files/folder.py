@@ -17,6 +17,9 @@ from b1k_policies.contract.reading import CONFIG_FILE, read_folder, read_json
 INSTALL = "pip install 'b1k-eval[xvla]'"
 PICKLES: tuple[str, ...] = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
+SHIPPED = Path(__file__).parents[2] / "shipped"
+"""Checkpoints that lie in the package: each folder in it is a name for `--ckpt`."""
+
 _HUB_ID = re.compile(r"(?P<repo>\w[\w.-]*/\w[\w.-]*)(@(?P<revision>[^@\s]+))?", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _GIT_REMOTE = re.compile(r"^\s*\[remote\b[^[]*^\s*url\s*=", re.MULTILINE | re.IGNORECASE)
@@ -57,7 +60,7 @@ def find_folder(ckpt: str, *, allow_pickle: bool = False, weights: bool = True) 
     """Find the folder of a checkpoint, downloading it if need be.
 
     Args:
-        ckpt: Folder, or hub id `org/name[@revision]`.
+        ckpt: Folder, name of a shipped checkpoint, or hub id `org/name[@revision]`.
         allow_pickle: Whether to download every pickle. Without it pickled weights are downloaded
             only if there are no others, as they are read without running them.
         weights: Whether to download more than the JSON files, which state the contract.
@@ -72,6 +75,8 @@ def find_folder(ckpt: str, *, allow_pickle: bool = False, weights: bool = True) 
         found = _local(folder)
     elif folder.is_file():
         raise UsageError(f"--ckpt {ckpt!r} is a file; give the folder it lies in")
+    elif ckpt in shipped():
+        found = CheckpointFolder(folder=SHIPPED / ckpt, origin=ckpt)
     elif match is not None:
         ignored = () if allow_pickle else _NEVER_UNASKED
         wanted = (*_PATTERNS, *(PICKLES if allow_pickle else ())) if weights else _STATED
@@ -81,6 +86,11 @@ def find_folder(ckpt: str, *, allow_pickle: bool = False, weights: bool = True) 
     _refuse_neighbours(found.folder)
     read_folder(found.folder)  # refuses a folder without config.json
     return found
+
+
+def shipped() -> tuple[str, ...]:
+    """Names of the checkpoints that lie in the package."""
+    return tuple(sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG_FILE}")))
 
 
 def _refuse_neighbours(folder: Path) -> None:
@@ -115,8 +125,9 @@ def _near_folder(word: str) -> str:
 
 
 def _neither(word: str) -> UsageError:
+    names = "".join(f", {name}" for name in shipped())
     return UsageError(
-        f"--ckpt {word!r} is neither a folder nor a hub id (org/name or org/name@revision)"
+        f"--ckpt {word!r} is neither a folder{names} nor a hub id (org/name or org/name@revision)"
         f"{_near_folder(word)}"
     )
 

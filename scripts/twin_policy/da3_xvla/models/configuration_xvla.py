@@ -21,6 +21,7 @@ class XVLAConfig(PretrainedConfig):
         num_skills: Classes of the skill classifier.
         use_progress_head: Whether there is a progress head.
         progress_head_sigmoid: Whether the head ends in a sigmoid (v4) or is a bare Linear (v17).
+            With it the progress is a number of its own, without it a leg and its clock.
         geometry_conditioning: `da3_process_res` [px] and `use_posed_da3`, which the contract reads.
         legs: Legs of the task, into which [0, 1] of the progress is divided evenly.
         second_from: From this leg on the second glove is the active one.
@@ -30,6 +31,7 @@ class XVLAConfig(PretrainedConfig):
         hand: Tool centre of the left hand in its camera's frame [m].
         control_width: Width of the control network.
         eye_widths: Channels of an eye at 56, 28, 14 and 7 cells.
+        eye_size: Pictures of another size are made this large [px] first.
     """
 
     model_type = "xvla"
@@ -55,6 +57,7 @@ class XVLAConfig(PretrainedConfig):
         hand: tuple[float, float, float] = (0.0, 0.0, -0.1),
         control_width: int = 512,
         eye_widths: tuple[int, ...] = (16, 40, 72, 96),
+        eye_size: int = 224,
         **kwargs: Any,  # noqa: ANN401 - whatever the library keeps in a config.json
     ) -> None:
         self.vocab_size = vocab_size
@@ -78,4 +81,5 @@ class XVLAConfig(PretrainedConfig):
         self.hand = tuple(hand)
         self.control_width = control_width
         self.eye_widths = tuple(eye_widths)
+        self.eye_size = eye_size
         super().__init__(**kwargs)

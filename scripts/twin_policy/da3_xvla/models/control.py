@@ -57,8 +57,11 @@ class Decision(NamedTuple):
     hidden: torch.Tensor
 
 
-POSE = 47
+POSE = 50
 """Numbers that `Control.pose` makes."""
+REACH, STAND, ASKEW = (0.70, 0.24), 0.33, 0.5
+"""Where the hand is before the base when it picks upright [m], how far the base stays before the
+counter's edge [m], and how far it turns from facing it [rad]."""
 CUFF, FIST, HANDLE, HINGE, CORNER = 0, 1, 4, 5, 10
 """Indices of points."""
 
@@ -89,6 +92,7 @@ class Control(nn.Module):
         self.chunk = nn.Linear(width, config.num_actions * config.real_action_dim)
         self.leg = nn.Linear(width, self.legs)
         self.clock = nn.Linear(width, self.legs)
+        self.share = nn.Linear(width, 1) if config.progress_head_sigmoid else None
 
     def forward(self, situation: Situation) -> Decision:
         """Decide."""
@@ -164,17 +168,24 @@ class Control(nn.Module):
         behind = in_room(seen[:, CUFF] - seen[:, CORNER])
         lying = in_room(glove)
         on_counter = [behind, torch.tanh(behind / 0.1), lying, torch.tanh(lying / 0.3)]
+        turn = (torch.atan2(lying[:, 1], lying[:, 0]) - torch.pi / 2).clamp(-ASKEW, ASKEW)
+        spare = turn.cos() * REACH[0] - turn.sin() * REACH[1] - STAND - behind[:, 1]
+        upright = torch.stack([torch.tanh(spare / size) for size in (0.01, 0.04, 0.2)], dim=-1)
         return torch.cat(
             [
                 torch.stack(steep, dim=-1), base, hand, torch.tanh(hand / 0.3), door, glove,
                 torch.stack(waves, dim=-1), torch.cat(on_counter, dim=-1) * sure[:, None],
                 sure[:, None], (situation.scale[:, [CORNER]] < 0.1).float(),
+                upright * sure[:, None],
             ],
             dim=-1,
         )  # fmt: skip
 
     def progress(self, decision: Decision) -> torch.Tensor:
         """The likeliest leg and its clock as one number in (0, 1), float32 [B]."""
+        if self.share is not None:
+            number: torch.Tensor = torch.sigmoid(self.share(decision.hidden)[:, 0])
+            return number.clamp(1e-4, 1.0 - 1e-4)
         leg = decision.leg.argmax(dim=-1)
         share = decision.clock.gather(1, leg[:, None])[:, 0]
         return ((leg + share) / self.legs).clamp(1e-4, 1.0 - 1e-4)

@@ -60,12 +60,12 @@ class XVLA(PreTrainedModel):
 
         Args:
             input_ids: int64 [B, L].
-            image_input: float32 [B, 3, 3, 224, 224], normalised; head, left wrist, right wrist.
+            image_input: float32 [B, 3, 3, S, S], normalised; head, left wrist, right wrist.
             image_mask: bool [B, 3]; a view that is False is black.
             proprio: float32 [B, 23].
             domain_id: int64 [B]; there is one robot, so it is not read.
             extrinsics: float32 [B, 3, 4, 4], camera to base, USD axes [m].
-            intrinsics: float32 [B, 3, 3, 3] at 224 px.
+            intrinsics: float32 [B, 3, 3, 3] at S px.
             skill_id: int64 [B]; the classifier decides, so it is not read.
             skill_progress: float32 [B], what `progress_head` said at the last inference, as a
                 probability; 0 at the start of an episode, and where it is None.
@@ -77,6 +77,7 @@ class XVLA(PreTrainedModel):
         if skill_progress is None:
             skill_progress = proprio.new_zeros(len(proprio))
         pictures = image_input * image_mask[:, :, None, None, None]
+        pictures, intrinsics = self.resized(pictures, intrinsics)
         places, _ = self.find(pictures, extrinsics, intrinsics, proprio, skill_progress)
         decision = self.control(
             Situation(
@@ -110,6 +111,19 @@ class XVLA(PreTrainedModel):
             for v, eye in enumerate((self.head_eye, self.wrist_eye))
         ]
         return fuse(sights, poses, ks), sights
+
+    def resized(
+        self, pictures: torch.Tensor, intrinsics: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pictures of the eyes' size, and K with them."""
+        size, wanted = pictures.shape[-1], self.config.eye_size
+        if size == wanted:
+            return pictures, intrinsics
+        small = functional.interpolate(
+            pictures.flatten(0, 1), size=wanted, mode="bicubic", antialias=True
+        )
+        scale = intrinsics.new_tensor([wanted / size, wanted / size, 1.0])
+        return small.unflatten(0, pictures.shape[:2]), intrinsics * scale[:, None]
 
     def second(self, progress: torch.Tensor) -> torch.Tensor:
         """1 where the second glove is the active one, by the last progress."""

@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""What each of v4's faults costs: the policy of the twin, trained with one of them at a time.
+
+    python scripts/v4_faults.py DATA OUT --eyes RUN [--minutes 15] [--only NAME ...] [--jobs 2]
+
+Each recipe of `twin_policy.recipe` (none of the faults, each alone, and v4 with all of them) is
+trained for the same time on the same data, with the eyes of the training RUN, since all but one
+fault leave what the eyes learn as it is; with the poses in the wrong order the eyes go on learning
+for as long again. Then each runs on the instances, twice, and is compared with the one that has no
+fault, instance by instance. OUT/v4_faults.json has the figures; the same command goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from contract_errors import MAX_STEPS, command, figures
+from twin_policy.recipe import FAULTS
+
+from b1k_eval.diagnosis.funnel import funnel
+from b1k_eval.diagnosis.selfreport import judge
+from b1k_eval.records.loading import read_run_data
+
+RECIPES: dict[str, tuple[str, ...]] = {
+    "none": (),
+    **{name: ("--fault", name) for name in FAULTS},
+    "v4": ("--version", "v4"),
+}
+"""Names of the runs, and what the training's command line has for each."""
+UNSEEN = frozenset({"pose-order", "v4"})
+"""Those whose eyes are shown something else than the others'."""
+
+
+def train(name: str, arguments: argparse.Namespace) -> Path:
+    """Train a recipe, or what is missing of it, and give its checkpoint."""
+    out = arguments.out / "train" / name
+    if (out / "ckpt" / "model.safetensors").exists():
+        return out / "ckpt"
+    script = Path(__file__).with_name("train_twin_policy.py")
+    eyes = [str(arguments.eyes / f"{eye}.pt") for eye in ("head", "wrist")]
+    phases = ["head", "wrist", "joint", "save"] if name in UNSEEN else ["joint", "save"]
+    for phase in phases:
+        done = subprocess.run(
+            [
+                *(sys.executable, str(script), str(arguments.data), str(out), *RECIPES[name]),
+                *("--only", phase, "--minutes", str(arguments.minutes), "--adopt", *eyes),
+                *("--seed", str(arguments.seed), "--instances", ""),
+            ],
+            check=False,
+        )
+        if done.returncode:
+            raise SystemExit(f"{name}: {phase} ended with {done.returncode}")
+    return out / "ckpt"
+
+
+def run(name: str, ckpt: Path, arguments: argparse.Namespace) -> Path:
+    """Run a checkpoint, or what is missing of it."""
+    folder: Path = arguments.out / "runs" / name
+    words = ["--out", str(folder), "--resume"]
+    if not folder.exists():
+        words = ["--task", "31", "--ckpt", str(ckpt), "--instances", arguments.instances]
+        words += ["--rollouts", "2", "--max-steps", str(MAX_STEPS), "--no-video"]
+        words += ["--out", str(folder), "--workers", str(arguments.jobs)]
+    subprocess.run(command("run", *words), check=True)
+    return folder
+
+
+def row(name: str, runs: dict[str, Path]) -> dict[str, Any]:
+    """The line of a recipe: success, what it lost, its funnel, what its own reports are worth."""
+    data = read_run_data(runs[name])
+    words = FAULTS.get(name, "all of them" if name == "v4" else "none of them")
+    told = {"funnel": asdict(funnel(data)), "selfreport": asdict(judge(data))}
+    return {"name": name, "words": words, **figures(runs["none"], runs[name]), **told}
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("data", type=Path, help="as for train_twin_policy.py")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--eyes", type=Path, required=True, help="training that has learnt to see")
+    parser.add_argument("--minutes", type=float, default=15.0, help="of CPU a phase (default 15)")
+    parser.add_argument("--instances", default="0-19", help="of public-test (default 0-19)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=2, help="trainings or workers at once")
+    parser.add_argument("--only", nargs="*", choices=RECIPES, help="beside the one without faults")
+    arguments = parser.parse_args(argv)
+    names = [n for n in RECIPES if not arguments.only or n in {"none", *arguments.only}]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        folders = dict(zip(names, pool.map(lambda n: train(n, arguments), names), strict=True))
+    runs = {name: run(name, folder, arguments) for name, folder in folders.items()}
+    rows = [row(name, runs) for name in names]
+    (arguments.out / "v4_faults.json").write_text(json.dumps(rows, indent=1), "utf-8")
+    for line in rows:
+        success = line["run"]["success"]
+        print(f"{line['name']:16} {success['rate']:.2f} {success['interval']}  {line['words']}")
+
+
+if __name__ == "__main__":
+    main()
