@@ -15,21 +15,15 @@ import argparse
 import json
 import shutil
 import subprocess
-import sys
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from b1k_eval.compare.summary import summarise_runs
-from b1k_eval.diagnosis.failures import label_failure
-from b1k_eval.records.loading import read_run_data
+import prices
+
 from b1k_policies.contract.presets import PROPRIO_GRIPPERS_LAST
 from b1k_policies.options import at_home
 from b1k_policies.xvla.files.folder import find_folder
 
-MAX_STEPS = 1800
-"""Successes take 1,200 to 1,500; what is wrong for longer than this stays wrong."""
 _WRAPPED = """
 
 import functools as _functools
@@ -103,11 +97,6 @@ ERRORS = (
 )  # fmt: skip
 
 
-def command(verb: str, *words: str) -> list[str]:
-    """The command line of a verb, of this environment."""
-    return [str(Path(sys.executable).with_name("b1k-eval")), verb, *words]
-
-
 def options_of(error: ClientError, out: Path, ckpt: str) -> list[str]:
     """What the command line of an error has beside the checkpoint."""
     if error == BASELINE:
@@ -122,47 +111,31 @@ def options_of(error: ClientError, out: Path, ckpt: str) -> list[str]:
     return ["--code-dir", str(code.parent), "--trust-checkpoint-code"]
 
 
-def run(error: ClientError, arguments: argparse.Namespace) -> tuple[Path, str]:
-    """Run it, or what of it is missing: (folder, why there is no run)."""
-    folder = arguments.out / "runs" / error.name
-    note = folder.with_suffix(".refused")
-    if note.exists():
-        return folder, note.read_text("utf-8")
-    options = options_of(error, arguments.out, arguments.ckpt)
-    words = ["--task", "31", "--ckpt", arguments.ckpt, "--instances", arguments.instances]
-    words += ["--max-steps", str(MAX_STEPS), "--no-video", "--workers", str(arguments.workers)]
-    words += ["--out", str(folder), *options]
-    if folder.exists():
-        words = ["--out", str(folder), "--resume"]
-    done = subprocess.run(command("run", *words), capture_output=True, text=True, check=False)
-    if done.returncode in (3, 4):
-        note.write_text(done.stderr.strip().splitlines()[-1], "utf-8")
-        return folder, note.read_text("utf-8")
-    if done.returncode not in (0, 1):
-        raise SystemExit(f"{error.name}: {done.stderr}")
-    return folder, ""
-
-
 def told_by_inspect(error: ClientError, arguments: argparse.Namespace) -> list[str]:
     """What `inspect` says of it, but for notes."""
     options = options_of(error, arguments.out, arguments.ckpt)
-    words = command("inspect", arguments.ckpt, "--json", *options)
+    words = prices.command("inspect", arguments.ckpt, "--json", *options)
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     findings = json.loads(done.stdout)["findings"] if done.returncode == 0 else []
     return [f"{f['level']}: {f['text']}" for f in findings if f["level"] != "note"]
 
 
-def figures(baseline: Path, folder: Path) -> dict[str, Any]:
-    """Points lost, with interval, and where it ends."""
-    runs = [read_run_data(baseline), read_run_data(folder)]
-    document = summarise_runs(runs, mix=True)
-    failures = [label_failure(e) for e in runs[1].episodes if e.outcome == "failure"]
-    labels = Counter(f.words for f in failures if f is not None)
-    return {
-        "run": document["runs"][1],
-        "pair": document["pairs"][0],
-        "failures": dict(labels.most_common()),
-    }
+def page(rows: list[prices.Row], where: Path) -> None:
+    """Put table, figure and data under docs."""
+    lines = []
+    for row in rows:
+        said = "; ".join(row["inspect"]) or "nothing"
+        if row["refused"]:
+            lines.append([row["words"], "refused", "", "", "", row["refused"]])
+            continue
+        q = f"{row['run']['q_score']['mean']:.2f}"
+        lines.append([row["words"], prices.rate(row), prices.lost(row), q, prices.ends(row), said])
+    columns = ("wrong", "success", "points [95 %]", "q", "most are lost", "`inspect` says")
+    prices.into_page(where / "contract-errors.md", columns, lines)
+    prices.draw(rows, "One error of the client at a time", where / "contract-errors.png")
+    data = where / "data" / "contract_errors.json"
+    data.parent.mkdir(exist_ok=True)
+    data.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
 
 
 def main() -> None:
@@ -172,24 +145,34 @@ def main() -> None:
     parser.add_argument("--instances", default="0-19", help="of public-test (default 0-19)")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", nargs="*", help="names of errors")
+    parser.add_argument("--docs", type=Path, help="folder whose page, figure and data are renewed")
     arguments = parser.parse_args()
     (arguments.out / "runs").mkdir(parents=True, exist_ok=True)
-    baseline, why = run(BASELINE, arguments)
+
+    def run(error: ClientError) -> str:
+        words = ["--ckpt", arguments.ckpt, "--instances", arguments.instances]
+        words += options_of(error, arguments.out, arguments.ckpt)
+        return prices.run(arguments.out / "runs" / error.name, words, arguments.workers)
+
+    why = run(BASELINE)
     if why:
         raise SystemExit(why)
     usual = told_by_inspect(BASELINE, arguments)
     rows = []
-    for error in ERRORS:
+    for error in (BASELINE, *ERRORS):
         if arguments.only and error.name not in arguments.only:
             continue
-        folder, refused = run(error, arguments)
+        refused = run(error)
         row = {"name": error.name, "words": error.words, "refused": refused}
         if not refused:
-            row |= figures(baseline, folder)
+            runs = arguments.out / "runs"
+            row |= prices.figures(runs / BASELINE.name, runs / error.name)
         told = [text for text in told_by_inspect(error, arguments) if text not in usual]
         rows.append(row | {"inspect": told})
         print(json.dumps(rows[-1])[:300], flush=True)
         (arguments.out / "contract_errors.json").write_text(json.dumps(rows, indent=1), "utf-8")
+    if arguments.docs:
+        page(rows, arguments.docs)
 
 
 if __name__ == "__main__":

@@ -18,16 +18,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from contract_errors import MAX_STEPS, command, figures
+import prices
 from twin_policy.recipe import FAULTS
-
-from b1k_eval.diagnosis.funnel import funnel
-from b1k_eval.diagnosis.selfreport import judge
-from b1k_eval.records.loading import read_run_data
 
 RECIPES: dict[str, tuple[str, ...]] = {
     "none": (),
@@ -61,24 +55,22 @@ def train(name: str, arguments: argparse.Namespace) -> Path:
     return out / "ckpt"
 
 
-def run(name: str, ckpt: Path, arguments: argparse.Namespace) -> Path:
-    """Run a checkpoint, or what is missing of it."""
-    folder: Path = arguments.out / "runs" / name
-    words = ["--out", str(folder), "--resume"]
-    if not folder.exists():
-        words = ["--task", "31", "--ckpt", str(ckpt), "--instances", arguments.instances]
-        words += ["--rollouts", "2", "--max-steps", str(MAX_STEPS), "--no-video"]
-        words += ["--out", str(folder), "--workers", str(arguments.jobs)]
-    subprocess.run(command("run", *words), check=True)
-    return folder
-
-
-def row(name: str, runs: dict[str, Path]) -> dict[str, Any]:
-    """The line of a recipe: success, what it lost, its funnel, what its own reports are worth."""
-    data = read_run_data(runs[name])
-    words = FAULTS.get(name, "all of them" if name == "v4" else "none of them")
-    told = {"funnel": asdict(funnel(data)), "selfreport": asdict(judge(data))}
-    return {"name": name, "words": words, **figures(runs["none"], runs[name]), **told}
+def page(rows: Sequence[prices.Row], where: Path) -> None:
+    """Put table, figure and data under docs."""
+    lines = [
+        [
+            row["words"], prices.rate(row), prices.lost(row), prices.ends(row),
+            prices.number(row["skill_share"]), prices.number(row["progress_brier"]),
+        ]
+        for row in rows
+    ]  # fmt: skip
+    columns = ("trained with", "success", "points [95 %]", "most are lost",
+               "skill right", "Brier score of progress")  # fmt: skip
+    prices.into_page(where / "v4-faults.md", columns, lines)
+    prices.draw(rows, "One fault of the training at a time", where / "v4-faults.png")
+    data = where / "data" / "v4_faults.json"
+    data.parent.mkdir(exist_ok=True)
+    data.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -90,17 +82,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--instances", default="0-19", help="of public-test (default 0-19)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="trainings or workers at once")
+    parser.add_argument("--docs", type=Path, help="folder whose page, figure and data are renewed")
     parser.add_argument("--only", nargs="*", choices=RECIPES, help="beside the one without faults")
     arguments = parser.parse_args(argv)
     names = [n for n in RECIPES if not arguments.only or n in {"none", *arguments.only}]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         folders = dict(zip(names, pool.map(lambda n: train(n, arguments), names), strict=True))
-    runs = {name: run(name, folder, arguments) for name, folder in folders.items()}
-    rows = [row(name, runs) for name in names]
-    (arguments.out / "v4_faults.json").write_text(json.dumps(rows, indent=1), "utf-8")
-    for line in rows:
-        success = line["run"]["success"]
-        print(f"{line['name']:16} {success['rate']:.2f} {success['interval']}  {line['words']}")
+    runs, rows = arguments.out / "runs", []
+    runs.mkdir(exist_ok=True)
+    for name, ckpt in folders.items():
+        words = ["--ckpt", str(ckpt), "--instances", arguments.instances, "--rollouts", "2"]
+        why = prices.run(runs / name, words, arguments.jobs)
+        if why:
+            raise SystemExit(f"{name}: {why}")
+        wrong = FAULTS.get(name, "all of them, as v4" if name == "v4" else "none of v4's faults")
+        rows.append({"name": name, "words": wrong, **prices.figures(runs / "none", runs / name)})
+        print(f"{name:16} {prices.rate(rows[-1])}  {prices.lost(rows[-1])}", flush=True)
+        (arguments.out / "v4_faults.json").write_text(json.dumps(rows, indent=1), "utf-8")
+    if arguments.docs:
+        page(rows, arguments.docs)
 
 
 if __name__ == "__main__":

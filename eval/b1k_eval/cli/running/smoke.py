@@ -19,7 +19,7 @@ from rich.text import Text
 from b1k_envs.base import VIEWS, Env
 from b1k_envs.r1pro import ACTION_DIM, CAMERAS, PROPRIO_DIM
 from b1k_eval.cli.console import err_console, out_console, print_json
-from b1k_eval.cli.options import JsonOption
+from b1k_eval.cli.options import JsonOption, Options, Typed
 from b1k_eval.cli.resolving import resolve_settings
 from b1k_eval.records.episode import RESULT_FILE, TRACE_FILE, VIDEO_FILE
 from b1k_eval.records.run_files import EPISODES_FOLDER, read_episodes
@@ -28,6 +28,7 @@ from b1k_eval.run.progress import make_reporter
 from b1k_eval.run.session import ReadyRun
 from b1k_eval.run.simulators import resolve_sim
 from b1k_eval.settings import Execution
+from b1k_policies.checkpoint import CheckpointRequest
 
 SMOKE_STEPS = 40
 """Time limit of the episode [control steps]; too short to reach the goal."""
@@ -57,14 +58,18 @@ def smoke(
         typer.Option(help="As for run.", show_default="expert, in OmniGibson hold"),
     ] = None,
     sim: Annotated[str, typer.Option(help="auto, mujoco or omnigibson.")] = "auto",
+    *,
+    checkpoint: Annotated[
+        Typed, Options(CheckpointRequest, "ckpt", "contract", "code_dir", "trust_code", "device")
+    ],
     json_output: JsonOption = False,
 ) -> None:
     """Run one short episode with pictures, goal, video and run folder; 0 if all is well."""
     sim = resolve_sim(sim, policy=policy)
-    if policy is None:
+    if policy is None and checkpoint["ckpt"] is None:
         policy = "expert" if sim == "mujoco" else "hold"
     settings = resolve_settings(
-        {"task": task, "policy": policy, "sim": sim, "max_steps": SMOKE_STEPS}
+        {"task": task, "policy": policy, "sim": sim, "max_steps": SMOKE_STEPS, **checkpoint}
     )
     with _temporary_folder() as temp:
         session = ReadyRun([settings], Execution(), temp / "run", argv=sys.argv)
