@@ -1,6 +1,6 @@
 """Draw one episode of the twin at eight moments, and what the task changes, before and after.
 
-    python scripts/contact_sheet.py [--task 31] [--instance 0] [--policy expert] [--out docs]
+    python scripts/contact_sheet.py [--task 31] [--instance 0] [--ckpt twin-v17] [--out docs]
 
 Writes episode.jpg (overview, head, left and right wrist in each row) and closeup.jpg (as the
 scene's close-up camera sees it before and after, side by side).
@@ -21,7 +21,7 @@ from rich.console import Console
 
 from b1k_envs.base import VIEWS, UInt8Array
 from b1k_envs.mujoco_twin.env import TwinEnv
-from b1k_envs.mujoco_twin.rendering.cameras import CameraRig
+from b1k_envs.mujoco_twin.rendering.cameras import CameraRig, RenderQuality
 from b1k_envs.tasks.table import get_task
 from b1k_eval.loop.chunking import RecedingHorizon
 from b1k_eval.loop.events import EpisodeResult, EpisodeStart, StepEvent, Subscriber
@@ -29,7 +29,9 @@ from b1k_eval.loop.runner import run_episode
 from b1k_eval.run.launch import plan_episodes
 from b1k_eval.video.layout import BACKGROUND
 from b1k_eval.video.text import draw_text, import_cv2, readable
+from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.registry import make_policy
+from b1k_policies.xvla.policy import XVLAPolicy
 
 MOMENTS = 8
 SIDE = 300
@@ -95,15 +97,18 @@ def main(
     task_name: Annotated[str, typer.Option("--task", help="Index or name.")] = "31",
     instance: Annotated[int, typer.Option(help="Public-test instance.")] = 0,
     policy: Annotated[str, typer.Option(help="As for b1k-eval run.")] = "expert",
+    ckpt: Annotated[str, typer.Option(help="Instead, as for b1k-eval run.")] = "",
     out: Annotated[Path, typer.Option(help="Folder of the pictures.")] = Path("docs"),
     max_steps: Annotated[int, typer.Option(help="Time limit.")] = 6000,
 ) -> None:
     task = get_task(task_name)
+    # A checkpoint is shown what runs show it.
+    quality: RenderQuality = "fast" if ckpt else "high"
     env = TwinEnv(
-        task, protocol="2026", split="public-test", max_steps=max_steps, render_quality="high"
+        task, protocol="2026", split="public-test", max_steps=max_steps, render_quality=quality
     )
-    rig = CameraRig(env._model, "high")
-    acting = make_policy(policy)
+    rig = CameraRig(env._model, quality)
+    acting = XVLAPolicy(CheckpointRequest(ckpt=ckpt)) if ckpt else make_policy(policy)
     moments = Moments(env, rig)
     out.mkdir(parents=True, exist_ok=True)
     try:

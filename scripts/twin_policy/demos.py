@@ -157,15 +157,18 @@ class Shoves:
 
 _ASIDE_M, _ASKEW_RAD = (0.015, 0.05, 0.15, 0.4), (0.02, 0.08, 0.25, 0.6)
 """Standard deviations by which an imagined base is put elsewhere."""
-_GOING_FOR = {FIRST_LEG["fetch", glove] + leg: glove for glove in layout.GLOVES for leg in range(3)}
-"""Legs in which a glove is gone for and not yet reached."""
+_GOING_FOR = {FIRST_LEG["fetch", glove] + leg: glove for glove in layout.GLOVES for leg in range(4)}
+"""Legs in which a glove is gone for and not yet taken."""
 
 
-def relaid(truth: GloveTruth, glove: str, rng: np.random.Generator) -> GloveTruth:
+def relaid(
+    truth: GloveTruth, glove: str, rng: np.random.Generator, *, along: bool = False
+) -> GloveTruth:
     """The same state with a glove lying elsewhere on the counter, as some instance would have it.
 
     About one glove in twenty lies so deep and so askew that it has to be taken in another posture.
-    Half of the draws are from where those are.
+    Half of the draws are from where those are. With `along` the robot stays where it is to the
+    glove, as one that has come there in the wrong posture: only the room says that it is wrong.
     """
     thing = SCENE.things[glove]
     shift = truth.positions[thing.on][:2] - np.array(layout.COUNTER_POS)
@@ -175,9 +178,15 @@ def relaid(truth: GloveTruth, glove: str, rng: np.random.Generator) -> GloveTrut
     turn = yaw - math.atan2(forward[1], forward[0])
     cos, sin = math.cos(turn), math.sin(turn)
     turned = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]])
-    place = np.array([*(shift + (x, y)), truth.positions[glove][2]])
+    before = truth.positions[glove]
+    place = np.array([*(shift + (x, y)), before[2]])
+    base = truth.base
+    if along:
+        offset = turned[:2, :2] @ (base[:2] - before[:2])
+        base = np.array([*(place[:2] + offset), base[2] + turn])
     return replace(
         truth,
+        base=base,
         positions={**truth.positions, glove: place},
         rotations={**truth.rotations, glove: turned @ truth.rotations[glove]},
     )
@@ -215,11 +224,16 @@ class Imagination:
         """Ask the expert what it would do elsewhere; its own memory stays as it is."""
         if truth.held["left"] == layout.WASHER_DOOR:
             return  # the hand is tied to the door, so the base cannot be elsewhere
-        there = imagined(truth, self._rng)
         asked = copy(expert)
+        chance = self._rng.random()
+        there, moved = truth, leg in _GOING_FOR and chance < 0.8
+        if moved:
+            # A hand that is about to close has to stay with its glove.
+            along = chance < 0.4 or leg + 1 not in _GOING_FOR
+            there = relaid(truth, _GOING_FOR[leg], self._rng, along=along)
+        there = imagined(there, self._rng)
         asked.bind(lambda: there)
-        if leg in _GOING_FOR and self._rng.random() < 0.7:
-            there = relaid(there, _GOING_FOR[leg], self._rng)
+        if moved:
             asked.reconsider()
         asked.chunk_length = CONTRACT.chunk_length
         chunk = asked.infer(observation)

@@ -162,6 +162,11 @@ def test_a_glove_is_relaid_within_what_instances_have_and_often_where_it_is_hard
     assert 0.4 < hard.mean() < 0.7
     moved = [n for n, place in truth.positions.items() if drawn[0].positions[n] is not place]
     assert moved == [glove]
+    there = relaid(truth, glove, rng, along=True)
+    number = WATCHED.index(glove)
+    before, after = privileged(truth)["places"], privileged(there)["places"]
+    np.testing.assert_allclose(after[number], before[number], atol=1e-9)
+    assert np.abs(after - before).max() > 0.01  # but the room's
 
 
 def test_an_expert_that_reconsiders_takes_a_glove_that_lies_deep_in_another_posture(demo):
