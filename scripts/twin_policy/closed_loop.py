@@ -117,7 +117,7 @@ class TakingTurns:
                 return None
             most = 60 if self._rng.random() < 0.5 else 240
             self._policy_until = step + int(self._rng.integers(10, most))
-            self._horizon = int(self._rng.choice([10, 30]))
+            self._horizon = int(self._rng.choice([10, 30, 30]))
             self._rows = self._rows[:0]
             # As if it had been asked some steps ago.
             before = max(steps - 10, 0) if steps > 0 else 0

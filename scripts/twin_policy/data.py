@@ -207,20 +207,22 @@ def chunk_labels(demos: Demos, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows = np.minimum(wanted, demos.ends[at][:, None])  # after the end the last one is repeated
     chunk = encode(demos.command[rows], demos.proprio[at], CONTRACT)
     by_expert = (rows <= demos.last[at][:, None]) | (demos.last[at] == demos.ends[at])[:, None]
-    weight = np.where(np.arange(ROWS) < 10, 1.0, 0.5) * by_expert
-    # What was planned holds for about as long as a chunk is executed.
+    # What is executed at any horizon counts most.
+    later = np.select([np.arange(ROWS) < 10, np.arange(ROWS) < 20], [1.0, 0.8], 0.6)
+    weight = later * by_expert
     planned = np.flatnonzero(demos.plan[at] >= 0)
     if len(planned):
         plans = demos.plans[demos.plan[at[planned]]][:, np.maximum(shift, 0)]
         chunk[planned] = encode(plans, demos.proprio[at[planned]], CONTRACT)
-        weight[planned] = np.select([np.arange(ROWS) < 10, np.arange(ROWS) < 20], [1.0, 0.3], 0.1)
+        weight[planned] = later
     return chunk, weight.astype(np.float32)
 
 
 def previous_progress(demos: Demos, at: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """What the last inference may have said: some steps ago, and not exactly, float32 [B]."""
     count = len(at)
-    gap = np.where(rng.random(count) < 0.5, 10, rng.integers(1, 31, count))
+    usual = rng.choice([10, 30], count, p=[0.6, 0.4])  # horizons; 10 is what runs have unasked
+    gap = np.where(rng.random(count) < 0.8, usual, rng.integers(1, 31, count))
     before = at - gap
     known = before >= demos.first[at]
     said = demos.progress[np.maximum(before, demos.first[at])] * LEGS

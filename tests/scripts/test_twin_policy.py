@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -10,11 +11,12 @@ from twin_policy.legs import CLOCK_STEPS, CLOCKED, FIRST_LEG, LEGS, SECOND_GLOVE
 from twin_policy.points import NAMES, in_view, points_of
 
 from b1k_policies.contract.presets import PRESETS, V17
+from b1k_policies.xvla.files.folder import SHIPPED, shipped
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from twin_policy.checkpoint import build  # noqa: E402
+from twin_policy.checkpoint import CODE, build, configuration  # noqa: E402
 from twin_policy.da3_xvla.models.control import (  # noqa: E402
     ASIDE,
     Decision,
@@ -287,3 +289,15 @@ def test_large_pictures_are_made_small_and_k_with_them():
     pictures, k = model.resized(torch.ones(1, 3, 3, 504, 504), 2.25 * K[:, None].expand(1, 3, 3, 3))
     assert pictures.shape[-1] == 224
     np.testing.assert_allclose(k[0, 0, 0], 100.0 * torch.tensor([1.0, 0.0, 1.12]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_shipped_checkpoint_has_the_code_and_the_places_of_this_tree(name):
+    folder = SHIPPED / name
+    ours = sorted(path.relative_to(CODE) for path in CODE.rglob("*.py"))
+    assert sorted(p.relative_to(folder / "code" / "da3_xvla") for p in folder.rglob("*.py")) == ours
+    for path in ours:
+        assert (folder / "code" / "da3_xvla" / path).read_bytes() == (CODE / path).read_bytes()
+    recipe = Recipe.of(name.removeprefix("twin-"))
+    stated = json.loads((folder / "config.json").read_text())
+    assert stated == json.loads(json.dumps(configuration(stated["vocab_size"], recipe)))
