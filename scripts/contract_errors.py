@@ -65,6 +65,10 @@ ERRORS = (
     ClientError("size", "pictures of 504 px", ("image_size=504",)),
     ClientError("no-antialias", "no antialiasing", ("resize_antialias=false",)),
     ClientError(
+        "blank", "pictures black",
+        body='batch["image_input"] = batch["image_input"].clamp(max=-1.8)',
+    ),
+    ClientError(
         "upside-down", "pictures upside down",
         body='batch["image_input"] = batch["image_input"].flip(-2)',
     ),

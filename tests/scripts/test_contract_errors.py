@@ -38,6 +38,10 @@ def test_a_wrapped_model_keeps_its_signature_and_sees_the_error(error):
             assert axis == -2
             return Picture(reversed(self))
 
+        def clamp(self, max):
+            assert max == -1.8  # black is -2.1 to -1.8 by channel
+            return Picture("__")
+
     code = _WRAPPED.format(body=error.body)
     ast.parse(code)
     exec(code, {"XVLA": XVLA})
@@ -47,6 +51,7 @@ def test_a_wrapped_model_keeps_its_signature_and_sees_the_error(error):
     model = XVLA()
     seen = [model.generate_actions(image_input=Picture("ab"), extrinsics=n) for n in (1, 2)]
     wanted = {
+        "blank": [(("_", "_"), 1), (("_", "_"), 2)],
         "upside-down": [(("b", "a"), 1), (("b", "a"), 2)],
         "pose-late": [(("a", "b"), 1), (("a", "b"), 1)],
     }

@@ -118,7 +118,8 @@ class ExpertPolicy(PrivilegedPolicy):
         A stage keeps what was decided when it began, such as the posture of a grasp. Only where a
         truth is made up has that to be decided again.
         """
-        assert self._read is not None and self._task is not None
+        assert self._read is not None
+        assert self._task is not None
         truth = self._read()
         memory = self._recall(truth)
         if memory.stage is not None:

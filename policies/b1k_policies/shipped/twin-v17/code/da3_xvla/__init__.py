@@ -1,0 +1,1 @@
+"""The code of a checkpoint that was learned in the twin."""
