@@ -16,11 +16,12 @@ from ray_double import RayDouble
 from run_folders import contents
 from typer.testing import CliRunner
 
+from b1k_envs.errors import UnavailableError
 from b1k_eval.cli.main import app
 from b1k_eval.records.run_files import read_episodes
 from b1k_eval.records.store import open_run
 from b1k_eval.run.crew import slot
-from b1k_eval.run.crew.cluster import Cluster, room
+from b1k_eval.run.crew.cluster import Cluster, connect, room
 from b1k_eval.run.launch import launch
 from b1k_eval.run.progress import Reporter
 
@@ -138,6 +139,14 @@ def test_an_episode_that_loses_its_node_too_often_is_an_error(tmp_path, monkeypa
     assert lines[0]["outcome"] == "error"
     assert lines[0]["message"] == "rack-7 was lost (Its node has died.)"
     assert "error" not in {lines[n]["outcome"] for n in (1, 2, 3)}
+
+
+def test_an_address_where_nothing_listens_is_told_at_once(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", RayDouble())
+    with pytest.raises(
+        UnavailableError, match=r"^--ray 127.0.0.1:1: no cluster answers \(\[Errno "
+    ):
+        connect("127.0.0.1:1")
 
 
 @pytest.mark.skipif(find_spec("ray") is not None, reason="ray is installed")

@@ -13,6 +13,7 @@ import importlib
 import logging
 import re
 import signal
+import socket
 import threading
 import uuid
 from collections import deque
@@ -30,6 +31,7 @@ from b1k_eval.run.crew.base import Arrived, Crew, Worker, WorkerGoneError
 from b1k_eval.run.crew.slot import Delivered, Gone, Slot
 from b1k_eval.run.episode import Assembly
 
+_CONNECT_S = 10.0
 _LISTEN_S = 0.5  # between looks at Ctrl-C, and at workers that wait for room
 _ROOM_NOTE_S = 20.0  # a worker that waits so long for its place is told of
 
@@ -48,6 +50,10 @@ def connect(address: str) -> None:
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in numbers}
     try:
+        host, _, port = address.rpartition(":")
+        if port.isdecimal() and "/" not in host:
+            # Ray tries for two minutes, deaf to SIGTERM, where nothing listens.
+            socket.create_connection((host, int(port)), _CONNECT_S).close()
         # What actors print would go to standard output, which may hold a document.
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
