@@ -18,7 +18,7 @@ from checkpoint_files import found, refused, write_checkpoint, write_code
 
 from b1k_envs.errors import UnavailableError, UsageError
 from b1k_policies.xvla.files.checkpoint import CheckpointError
-from b1k_policies.xvla.files.folder import find_folder
+from b1k_policies.xvla.files.folder import find_folder, shipped
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TAGGED = "89abcdef0123456789abcdef0123456789abcdef"
@@ -48,8 +48,18 @@ def test_a_misspelt_folder_is_answered_with_the_nearest_one(folder):
         found(folder.parent / "chkpt")
     assert str(caught.value) == (
         f"--ckpt '{folder.parent}/chkpt' is neither a folder nor a hub id (org/name or "
-        f"org/name@revision); did you mean {folder}?"
+        f"org/name@revision), nor one that comes with this package ({', '.join(shipped())}); "
+        f"did you mean {folder}?"
     )
+
+
+def test_the_package_s_own_checkpoints_are_found_by_name_and_answered_if_misspelt():
+    assert "twin-v17" in shipped()
+    checkpoint = found("twin-v17")
+    assert (checkpoint.origin, checkpoint.downloaded) == ("twin-v17", False)
+    assert sum(path.stat().st_size for path in checkpoint.weights) < 10_000_000
+    with pytest.raises(UsageError, match=r"\(twin-v17.*\); did you mean twin-v17\?$"):
+        found("twin-17")
 
 
 def test_a_file_is_answered_with_a_request_for_its_folder(folder):

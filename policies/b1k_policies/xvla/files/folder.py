@@ -125,10 +125,11 @@ def _near_folder(word: str) -> str:
 
 
 def _neither(word: str) -> UsageError:
-    names = "".join(f", {name}" for name in shipped())
+    ours = difflib.get_close_matches(word, shipped(), n=1)
     return UsageError(
-        f"--ckpt {word!r} is neither a folder{names} nor a hub id (org/name or org/name@revision)"
-        f"{_near_folder(word)}"
+        f"--ckpt {word!r} is neither a folder nor a hub id (org/name or org/name@revision), nor "
+        f"one that comes with this package ({', '.join(shipped())})"
+        f"{f'; did you mean {ours[0]}?' if ours else _near_folder(word)}"
     )
 
 
