@@ -84,8 +84,6 @@ class ReadyRun:
         require_pyarrow()
         for each in self.tasks:
             simulators.check_world(each, execution.num_envs)
-        if execution.ray is not None:
-            cluster.connect(execution.ray)
         self._human = {each.task: simulators.human_stats_of(each) for each in self.tasks}
         self._until = _until_decided(settings)
         if execution.video:
@@ -106,6 +104,8 @@ class ReadyRun:
         self.worlds: Worlds | None = None
         count = execution.num_envs
         try:
+            if execution.ray is not None:
+                cluster.connect(execution.ray)
             _check_privileges(settings, self.policy)
             _check_track(settings, self.policy)
             make_chunking = chunking_factory(settings, self.policy.skipped_rows)

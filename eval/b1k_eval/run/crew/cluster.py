@@ -14,11 +14,12 @@ import logging
 import re
 import signal
 import socket
+import sys
 import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, redirect_stdout, suppress
 from itertools import count
 from pathlib import Path
 from time import monotonic
@@ -34,6 +35,10 @@ from b1k_eval.run.episode import Assembly
 _CONNECT_S = 10.0
 _LISTEN_S = 0.5  # between looks at Ctrl-C, and at workers that wait for room
 _ROOM_NOTE_S = 20.0  # a worker that waits so long for its place is told of
+
+
+_quiet = ExitStack()
+"""While this process is connected: Ray prints to standard error, not where a document goes."""
 
 
 def connect(address: str) -> None:
@@ -54,7 +59,7 @@ def connect(address: str) -> None:
         if port.isdecimal() and "/" not in host:
             # Ray tries for two minutes, deaf to SIGTERM, where nothing listens.
             socket.create_connection((host, int(port)), _CONNECT_S).close()
-        # What actors print would go to standard output, which may hold a document.
+        # Ray prints what actors say, and what happens to nodes, to standard output.
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise UnavailableError(
@@ -62,6 +67,8 @@ def connect(address: str) -> None:
             "--head`, give the address of one as HOST:6379, or take --ray local for this machine "
             "alone"
         ) from error
+    else:
+        _quiet.enter_context(redirect_stdout(sys.stderr))
     finally:
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():  # Ray puts its own over SIGTERM's
@@ -70,7 +77,10 @@ def connect(address: str) -> None:
 
 def disconnect() -> None:
     """Leave the cluster; safe to call twice."""
-    _ray().shutdown()
+    try:
+        _ray().shutdown()
+    finally:
+        _quiet.close()
 
 
 def room(gpus_per_worker: float) -> int:
