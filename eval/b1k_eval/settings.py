@@ -1,8 +1,7 @@
-"""The options of `run` that are recorded, each declared once.
+"""The options of `run` that can change a result, each declared once.
 
-They are checked, recorded in run.json, and read back from there. A field of `RunSettings` can
-change a result: it is part of the run's identity and fixed on resume. A field of `Execution` cannot
-change a result, and may differ on resume.
+They are checked, recorded in run.json as part of the run's identity, fixed on resume, and read back
+from there. Those that may differ on resume are in `execution`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from b1k_envs.base import ProtocolYear, Sim, Split
 from b1k_envs.errors import UsageError
-from b1k_envs.r1pro import CONTROL_HZ
 from b1k_envs.tasks.table import Task, get_task
 from b1k_envs.tracks import Track
 from b1k_eval.loop.chunking import Chunking
@@ -40,16 +38,8 @@ RenderQuality = Literal["fast", "high"]
 MEASURED = "measured"
 """Value of `--latency` for the measured latency of each inference."""
 
-OFF = "off"
-"""Value of `--ray` for a run that is resumed without the cluster it was started on."""
-
 MAX_INSTANCES = 10_000
 """Most instances of a run, far above any split's: a typo in a range must not fill the memory."""
-
-VIDEO_RATES: tuple[int, ...] = tuple(
-    rate for rate in range(1, int(CONTROL_HZ) + 1) if CONTROL_HZ % rate == 0
-)
-"""Possible pictures per simulated second of a video: every n-th control step."""
 
 IMPORTED = "imported:"
 """Prefix of the policy's name in imported results."""
@@ -137,14 +127,6 @@ def share(plan: Sequence[Planned], shard: str | None) -> Sequence[Planned]:
         return plan
     number, count = map(int, shard.split("/"))
     return plan[len(plan) * number // count : len(plan) * (number + 1) // count]
-
-
-def _parse_gpus(text: str) -> tuple[int, ...]:
-    """Parse `0` or `0,2,3`; raise UsageError for any other form."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and len(part) < 4 for part in parts):
-        raise UsageError(f"--gpus {text!r}: give numbers such as 0 or 0,1")
-    return tuple(int(part) for part in parts)
 
 
 def _chosen_in_2025(recorded: Mapping[str, Any]) -> bool | str:
@@ -353,97 +335,6 @@ class RunSettings:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Execution:
-    """How a run is carried out; may differ on resume.
-
-    It does not change what is run. If a checkpoint serves several envs, its sums may round
-    differently; a remark says so.
-
-    Raises:
-        UsageError: Invalid values.
-    """
-
-    workers: Annotated[
-        int, Option(help="Processes; with --ray 0, its default, for all places.", minimum=0)
-    ] = 1
-    ray: Annotated[
-        str | None,
-        Option(
-            help="Workers on the nodes of a Ray cluster: auto for that of this machine, HOST:PORT, "
-            f"local to start one here, or {OFF}.",
-            default=OFF,
-            metavar="auto|ADDRESS",
-            before="default",
-        ),
-    ] = None
-    gpus_per_worker: Annotated[
-        float | None,
-        Option(
-            help="With --ray: what Ray reserves for a worker, e.g. 0.5.",
-            default="1 for OmniGibson, else 0",
-            minimum=0,
-            before="default",
-        ),
-    ] = None
-    retries: Annotated[
-        int,
-        Option(
-            help="With --ray: how often an episode is handed out again whose node was lost.",
-            minimum=0,
-            before="default",
-        ),
-    ] = 2
-    num_envs: Annotated[
-        int,
-        Option(
-            help="Episodes at once in each process, with one call of a checkpoint for all of them: "
-            "in the twin, and in OmniGibson v3.9.3.",
-            minimum=1,
-            before="default",
-        ),
-    ] = 1
-    share_policy: Annotated[
-        Literal["auto", "off"],
-        Option(
-            help="auto: the workers share one copy of a checkpoint per GPU, in a server that the "
-            "run starts. off: each has its own.",
-            before="default",
-        ),
-    ] = "auto"
-    # In CUDA's numbering; empty for the simulator's own choice.
-    gpus: Annotated[
-        tuple[int, ...],
-        Option(
-            help="GPUs to share out among OmniGibson's processes, e.g. 0,1.",
-            default="first",
-            parse=_parse_gpus,
-            before="default",
-        ),
-    ] = ()
-    video: Annotated[
-        bool, Option(help="Record each episode.", flag="--video/--no-video", default="video")
-    ] = True
-    video_fps: Annotated[
-        float, Option(help="Pictures per simulated second, a divisor of 30.", default="15")
-    ] = 15.0
-
-    def __post_init__(self) -> None:
-        check(self)
-        if self.ray is None and self.workers == 0:
-            raise UsageError("--workers 0 must be at least 1 (without --ray)")
-        if self.ray is None and self.gpus_per_worker is not None:
-            raise UsageError("--gpus-per-worker goes with --ray: add that, or leave it out")
-        if self.ray is not None and self.gpus:
-            raise UsageError("--gpus and --ray do not go together: Ray counts --gpus-per-worker")
-        if self.video_fps not in VIDEO_RATES:
-            raise UsageError(
-                f"--video-fps {self.video_fps:g} must divide the control rate, {CONTROL_HZ:g} Hz, "
-                f"as a video shows every n-th step: choose one of "
-                f"{', '.join(map(str, VIDEO_RATES))}"
-            )
-
-
 def recorded_settings(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Read the fields of `RunSettings` from run.json's `identity`.
 
@@ -451,16 +342,6 @@ def recorded_settings(identity: Mapping[str, Any]) -> dict[str, Any]:
         UsageError: One is missing or has an invalid value.
     """
     return read(RunSettings, identity.get("settings"), "identity.settings", others=True)
-
-
-def recorded_execution(sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Read the fields of the last `Execution` from run.json's `sessions`.
-
-    Raises:
-        UsageError: See `recorded_settings`.
-    """
-    where = f"sessions[{len(sessions) - 1}].execution"
-    return read(Execution, sessions[-1].get("execution"), where, others=False)
 
 
 def settled(recorded: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any, get_args
 from b1k_envs.base import Split
 from b1k_envs.errors import UsageError
 from b1k_envs.tasks.table import Task, check_protocol, get_task
+from b1k_eval.execution import OFF, Execution, recorded_execution
 from b1k_eval.loop.strategy import (
     DEFAULT_ENSEMBLE_DECAY,
     DEFAULT_ENSEMBLE_EVERY,
@@ -28,10 +29,7 @@ from b1k_eval.run.simulators import (
 )
 from b1k_eval.settings import (
     MEASURED,
-    OFF,
-    Execution,
     RunSettings,
-    recorded_execution,
     recorded_settings,
 )
 from b1k_policies.checkpoint import CheckpointRequest

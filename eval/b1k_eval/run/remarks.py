@@ -6,8 +6,9 @@ import os
 
 from b1k_envs.r1pro import CONTROL_HZ
 from b1k_envs.tracks import FORBIDDEN_PROPRIO
+from b1k_eval.execution import Execution
 from b1k_eval.loop.realtime import delay_steps
-from b1k_eval.settings import MEASURED, Execution, RunSettings
+from b1k_eval.settings import MEASURED, RunSettings
 from b1k_policies.base import Policy
 
 

@@ -13,6 +13,7 @@ from b1k_envs.errors import UnavailableError, UsageError
 from b1k_envs.parquet import require_pyarrow
 from b1k_envs.tracks import mask
 from b1k_eval import __version__
+from b1k_eval.execution import Execution
 from b1k_eval.records.episode import FORMAT, EpisodeKey
 from b1k_eval.records.identity import joined
 from b1k_eval.records.provenance import this_session
@@ -23,7 +24,7 @@ from b1k_eval.run.episode import Assembly, is_privileged
 from b1k_eval.run.launch import launch, plan_episodes
 from b1k_eval.run.progress import Reporter
 from b1k_eval.run.remarks import run_remarks
-from b1k_eval.settings import MEASURED, Execution, RunSettings, chunking_factory, share
+from b1k_eval.settings import MEASURED, RunSettings, chunking_factory, share
 from b1k_policies.base import EpisodeInfo, Policy
 from b1k_policies.registry import make_policy
 from b1k_policies.remote.server import require_websockets

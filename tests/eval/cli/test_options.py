@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from b1k_eval.cli.main import command
 from b1k_eval.cli.options import JsonOption, Options, Typed, spelled_out
-from b1k_eval.settings import Execution, RunSettings
+from b1k_eval.execution import Execution
+from b1k_eval.settings import RunSettings
 from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.options import declared
 

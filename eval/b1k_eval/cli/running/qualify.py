@@ -12,7 +12,8 @@ import typer
 from b1k_envs.errors import UsageError
 from b1k_eval.cli.console import err_console, out_console, print_json, say_remark
 from b1k_eval.cli.options import JsonOption, Options, Typed
-from b1k_eval.settings import Execution, RunSettings
+from b1k_eval.execution import Execution
+from b1k_eval.settings import RunSettings
 from b1k_policies.checkpoint import CheckpointRequest
 
 if TYPE_CHECKING:

@@ -31,12 +31,13 @@ from b1k_eval.cli.running.by_task import (
     title_of,
 )
 from b1k_eval.cli.task_choice import resolve_tasks
+from b1k_eval.execution import Execution
 from b1k_eval.records.episode import RESULT_FILE, TRACE_FILE, VIDEO_FILE
 from b1k_eval.records.run_files import EPISODES_FOLDER, RUN_FILE, read_run
 from b1k_eval.run.pool import session_remarks
 from b1k_eval.run.progress import OUTCOME_STYLES, duration, make_reporter
 from b1k_eval.run.session import ReadyRun, summarise
-from b1k_eval.settings import Execution, RunSettings
+from b1k_eval.settings import RunSettings
 from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.options import consents, flag
 

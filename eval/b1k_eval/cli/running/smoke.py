@@ -21,13 +21,13 @@ from b1k_envs.r1pro import ACTION_DIM, CAMERAS, PROPRIO_DIM
 from b1k_eval.cli.console import err_console, out_console, print_json
 from b1k_eval.cli.options import JsonOption, Options, Typed
 from b1k_eval.cli.resolving import resolve_settings
+from b1k_eval.execution import Execution
 from b1k_eval.records.episode import RESULT_FILE, TRACE_FILE, VIDEO_FILE
 from b1k_eval.records.run_files import EPISODES_FOLDER, read_episodes
 from b1k_eval.records.store import StorageError
 from b1k_eval.run.progress import make_reporter
 from b1k_eval.run.session import ReadyRun
 from b1k_eval.run.simulators import resolve_sim
-from b1k_eval.settings import Execution
 from b1k_policies.checkpoint import CheckpointRequest
 
 SMOKE_STEPS = 40

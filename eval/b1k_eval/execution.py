@@ -1,0 +1,132 @@
+"""The options of `run` that say how it is carried out, each declared once.
+
+They cannot change a result. They are recorded in run.json with every session, and may differ on
+resume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from b1k_envs.errors import UsageError
+from b1k_envs.r1pro import CONTROL_HZ
+from b1k_policies.options import Option, check, read
+
+OFF = "off"
+"""Value of `--ray` for a run that is resumed without the cluster it was started on."""
+
+VIDEO_RATES: tuple[int, ...] = tuple(
+    rate for rate in range(1, int(CONTROL_HZ) + 1) if CONTROL_HZ % rate == 0
+)
+"""Possible pictures per simulated second of a video: every n-th control step."""
+
+
+def _parse_gpus(text: str) -> tuple[int, ...]:
+    """Parse `0` or `0,2,3`; raise UsageError for any other form."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and len(part) < 4 for part in parts):
+        raise UsageError(f"--gpus {text!r}: give numbers such as 0 or 0,1")
+    return tuple(int(part) for part in parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How a run is carried out; may differ on resume.
+
+    It does not change what is run. If a checkpoint serves several envs, its sums may round
+    differently; a remark says so.
+
+    Raises:
+        UsageError: Invalid values.
+    """
+
+    workers: Annotated[
+        int, Option(help="Processes; with --ray 0, its default, for all places.", minimum=0)
+    ] = 1
+    ray: Annotated[
+        str | None,
+        Option(
+            help="Workers on the nodes of a Ray cluster: auto for that of this machine, HOST:PORT, "
+            f"local to start one here, or {OFF}.",
+            default=OFF,
+            metavar="auto|ADDRESS",
+            before="default",
+        ),
+    ] = None
+    gpus_per_worker: Annotated[
+        float | None,
+        Option(
+            help="With --ray: what Ray reserves for a worker, e.g. 0.5.",
+            default="1 for OmniGibson, else 0",
+            minimum=0,
+            before="default",
+        ),
+    ] = None
+    retries: Annotated[
+        int,
+        Option(
+            help="With --ray: how often an episode is handed out again whose node was lost.",
+            minimum=0,
+            before="default",
+        ),
+    ] = 2
+    num_envs: Annotated[
+        int,
+        Option(
+            help="Episodes at once in each process, with one call of a checkpoint for all of them: "
+            "in the twin, and in OmniGibson v3.9.3.",
+            minimum=1,
+            before="default",
+        ),
+    ] = 1
+    share_policy: Annotated[
+        Literal["auto", "off"],
+        Option(
+            help="auto: the workers share one copy of a checkpoint per GPU, in a server that the "
+            "run starts. off: each has its own.",
+            before="default",
+        ),
+    ] = "auto"
+    # In CUDA's numbering; empty for the simulator's own choice.
+    gpus: Annotated[
+        tuple[int, ...],
+        Option(
+            help="GPUs to share out among OmniGibson's processes, e.g. 0,1.",
+            default="first",
+            parse=_parse_gpus,
+            before="default",
+        ),
+    ] = ()
+    video: Annotated[
+        bool, Option(help="Record each episode.", flag="--video/--no-video", default="video")
+    ] = True
+    video_fps: Annotated[
+        float, Option(help="Pictures per simulated second, a divisor of 30.", default="15")
+    ] = 15.0
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.ray is None and self.workers == 0:
+            raise UsageError("--workers 0 must be at least 1 (without --ray)")
+        if self.ray is None and self.gpus_per_worker is not None:
+            raise UsageError("--gpus-per-worker goes with --ray: add that, or leave it out")
+        if self.ray is not None and self.gpus:
+            raise UsageError("--gpus and --ray do not go together: Ray counts --gpus-per-worker")
+        if self.video_fps not in VIDEO_RATES:
+            raise UsageError(
+                f"--video-fps {self.video_fps:g} must divide the control rate, {CONTROL_HZ:g} Hz, "
+                f"as a video shows every n-th step: choose one of "
+                f"{', '.join(map(str, VIDEO_RATES))}"
+            )
+
+
+def recorded_execution(sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Read the fields of the last `Execution` from run.json's `sessions`.
+
+    Raises:
+        UsageError: See `recorded_settings`.
+    """
+    where = f"sessions[{len(sessions) - 1}].execution"
+    return read(Execution, sessions[-1].get("execution"), where, others=False)
