@@ -240,6 +240,8 @@ OTHERS = {
     "--format", "--new-env", "--omnigibson", "--bddl", "--joylo", "--dataset", "--eval",
     "--env-wrapper", "--instance-indices", "--num-rollouts", "--output-dir", "--robot-config",
     "--task-name", "--write-video",
+    # Slurm and Ray
+    "--array", "--head", "--signal",
     # style sheets
     "--font", "--ink", "--line", "--muted", "--run",
 }  # fmt: skip

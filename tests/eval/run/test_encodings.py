@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,6 +24,7 @@ from b1k_eval.cli import doctor
 from b1k_eval.cli.checkpoints import contract
 from b1k_eval.cli.main import VERBS
 from b1k_eval.cli.results import compare
+from b1k_eval.cli.results.pairs import show_pair
 from b1k_eval.cli.running import run, smoke
 from b1k_eval.compare.summary import summarise_runs
 from b1k_eval.doctor import Check, Verdict
@@ -116,26 +118,29 @@ def print_everything(text, comparison):
     document = spoilt(comparison, text)
     console.print(compare._runs_table(document))
     for pair in document["pairs"]:
-        compare._show_pair(console, pair)
+        show_pair(console, pair)
     for row in document["runs"]:
         for remark in compare._warnings(row):
             output.say_remark(remark)
 
     key = EpisodeKey(text, 0, 0)
+    task = SimpleNamespace(
+        task=text, track=text, sim="mujoco", protocol=text, split=text, checkpoint=None
+    )
     shown = SimpleNamespace(
         store=SimpleNamespace(
             path=Path("/" + re.sub("[\0\ud800-\udc7f\udd00-\udfff]", "-", text)),
             record={"identity": {"privileged": True}, "sessions": [{}]},
             episodes={key: line(text)},
         ),
-        settings=SimpleNamespace(
-            task=text, track=text, sim="mujoco", protocol=text, split=text, checkpoint=None
-        ),
+        settings=task,
+        plan=[SimpleNamespace(task=text)],
         policy=SimpleNamespace(name=text),
         remarks=(text,),
         standing=lambda: None,
     )
-    for json_output in (False, True):
+    for tasks, json_output in product(([task], [task, task]), (False, True)):
+        shown.tasks = tasks
         run._conclude(shown, json_output=json_output, stop=output.Terminated())
     for reporter in (
         PlainReporter(output.err_console()),

@@ -66,7 +66,7 @@ def smoke(
 ) -> None:
     """Run one short episode with pictures, goal, video and run folder; 0 if all is well."""
     sim = resolve_sim(sim, policy=policy)
-    if policy is None and checkpoint["ckpt"] is None:
+    if policy is None and "ckpt" not in checkpoint:
         policy = "expert" if sim == "mujoco" else "hold"
     settings = resolve_settings(
         {"task": task, "policy": policy, "sim": sim, "max_steps": SMOKE_STEPS, **checkpoint}
