@@ -62,9 +62,13 @@ def figures(baseline: Path, folder: Path) -> Row:
     reports = judge(runs[1])
     skill, progress = reports.skill, reports.progress
     reached = funnel(runs[1])
+    (pair,), (_, row) = document["pairs"], document["runs"]
     found = {
-        "run": document["runs"][1],
-        "pair": document["pairs"][0],
+        # Without names and places, which belong to the machine.
+        "run": {
+            k: row[k] for k in ("scored", "instances", "counts", "success", "q_score", "steps")
+        },
+        "pair": {k: pair[k] for k in ("shared_instances", "success", "q_score", "sequential")},
         "failures": dict(labels.most_common()),
         "funnel": {stage.name: stage.count for stage in reached.stages},
         "bottleneck": None if reached.bottleneck is None else asdict(reached.bottleneck),
