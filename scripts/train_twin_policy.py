@@ -2,13 +2,13 @@
 """Train a small policy of task 31 in the twin, and save it as a checkpoint folder.
 
     python scripts/twin_demos.py DATA/demos --instances 0-99 --workers 2
-    python scripts/twin_snapshots.py DATA/demos DATA/snapshots --count 20000
-    python scripts/train_twin_policy.py DATA OUT [--minutes 90] [--seed 0] [--version v4]
+    python scripts/train_twin_policy.py DATA OUT [--minutes 120] [--seed 0] [--version v4]
 
-Four phases share the time, which is CPU time, on two cores: control from the true places, both eyes
-from snapshots; then the policy drives in turns with the expert (OUT/on_policy), and control is
-trained again with the eyes' own errors (joint). Every few minutes a phase is kept in OUT/PHASE.pt,
-what was measured goes to OUT/log.txt, and the same command goes on where it was. At the end, and
+Four phases share the time, which is CPU time, on two cores: control from the true places, while
+snapshots are taken; both eyes from those; and control again with the eyes' own errors (joint). That
+is broken off twice, for the policy to drive in turns with the expert (OUT/on_policy). Every few
+minutes a phase is kept in OUT/PHASE.pt, what was measured goes to OUT/log.txt, and the same command
+goes on where it was. At the end, and
 with `--only save` at any time, OUT/ckpt is a checkpoint folder in the v17 format. `--version v4`
 trains with all that the card says was wrong with v4, `--fault NAME` with one of it.
 """
@@ -31,19 +31,21 @@ from twin_policy.training import PARTS, Session, adopt, load_model, sessions_in,
 
 from b1k_eval.settings import parse_instances
 
-SHARES = {"control": 0.15, "head": 0.25, "wrist": 0.35, "joint": 0.25}
+SHARES = {"control": 0.12, "head": 0.2, "wrist": 0.24, "joint": 0.44}
 """Of the time."""
-_ON_POLICY = "0-59"
-"""Train instances in which the policy drives in turns with the expert."""
+_BREAKS = (0.25, 0.6)
+"""Shares of the joint phase after which the policy drives."""
 
 Command = list[str]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("data", type=Path, help="folder with demos/ and snapshots/")
+    parser.add_argument("data", type=Path, help="folder with demos/; snapshots/ is made there")
     parser.add_argument("out", type=Path, help="folder of the training")
-    parser.add_argument("--minutes", type=float, default=90.0, help="of CPU, for all phases")
+    parser.add_argument("--minutes", type=float, default=120.0, help="of CPU, for all phases")
+    parser.add_argument("--snapshots", type=int, default=18_000, help="how many (default 18,000)")
+    parser.add_argument("--driven", default="0-59", help="of train, for the policy to drive in")
     parser.add_argument("--every", type=float, default=4.0, help="minutes between reports")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--version", choices=("v17", "v4"), default="v17")
@@ -101,25 +103,30 @@ def _one_phase(phase: str, arguments: argparse.Namespace, recipe: Recipe) -> Non
 def _all_phases(arguments: argparse.Namespace) -> None:
     data, out = str(arguments.data), str(arguments.out)
 
-    def phase(name: str) -> Command:
-        return [
-            *(sys.executable, __file__, data, out, "--only", name),
-            *("--minutes", str(arguments.minutes * SHARES[name]), "--seed", str(arguments.seed)),
-            *("--every", str(arguments.every), "--instances", arguments.instances),
-            *("--version", arguments.version),
-            *(word for fault in arguments.fault for word in ("--fault", fault)),
-            *("--adopt", *map(str, arguments.adopt)),
-        ]
+    recipe = ["--version", arguments.version]
+    recipe += [word for fault in arguments.fault for word in ("--fault", fault)]
 
-    demos = Path(__file__).with_name("twin_demos.py")
-    on_policy = [
-        *(sys.executable, str(demos), f"{out}/on_policy", "--instances", _ON_POLICY),
-        *("--seed", str(8 + arguments.seed), "--policy", out, "--workers", "2"),
-        *("--version", arguments.version),
-        *(word for fault in arguments.fault for word in ("--fault", fault)),
-    ]
-    _side_by_side([phase("wrist")], [phase("control"), phase("head")])
-    _side_by_side([on_policy])
+    def script(name: str, *words: str) -> Command:
+        return [sys.executable, str(Path(__file__).with_name(name)), *words]
+
+    def phase(name: str, share: float = 1.0) -> Command:
+        minutes = arguments.minutes * SHARES[name] * share
+        return script(
+            Path(__file__).name,
+            *(data, out, "--only", name, "--minutes", str(minutes), "--seed", str(arguments.seed)),
+            *("--every", str(arguments.every), "--instances", arguments.instances, *recipe),
+            *("--adopt", *map(str, arguments.adopt)),
+        )
+
+    photos = ("--count", str(arguments.snapshots))
+    snapshots = script("twin_snapshots.py", f"{data}/demos", f"{data}/snapshots", *photos)
+    _side_by_side([snapshots], [phase("control")])
+    _side_by_side([phase("head")], [phase("wrist")])
+    for number, share in enumerate(_BREAKS):
+        _side_by_side([phase("joint", share)])
+        driven = ("--instances", arguments.driven, "--seed", str(1000 + number), "--workers", "2")
+        folder = f"{out}/on_policy"
+        _side_by_side([script("twin_demos.py", folder, *driven, "--policy", out, *recipe)])
     _side_by_side([phase("joint")])
 
 
