@@ -135,11 +135,8 @@ def page(rows: list[prices.Row], where: Path) -> None:
         q = f"{row['run']['q_score']['mean']:.2f}"
         lines.append([row["words"], prices.rate(row), prices.lost(row), q, prices.ends(row), said])
     columns = ("wrong", "success", "points [95 %]", "q", "most are lost", "`inspect` says")
-    prices.into_page(where / "contract-errors.md", columns, lines)
-    prices.draw(rows, "One error of the client at a time", where / "contract-errors.png")
-    data = where / "data" / "contract_errors.json"
-    data.parent.mkdir(exist_ok=True)
-    data.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+    title = "One error of the client at a time"
+    prices.publish(where, "contract-errors", title, rows, columns, lines)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ Shared by `contract_errors.py` (a client's errors) and `v4_faults.py` (a trainin
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -116,6 +117,22 @@ def rate(row: Row) -> str:
 def number(value: float | None) -> str:
     """A number with two digits, or that there is none."""
     return "none" if value is None else f"{value:.2f}"
+
+
+def publish(
+    where: Path,
+    name: str,
+    title: str,
+    rows: Sequence[Row],
+    columns: Sequence[str],
+    lines: Sequence[Sequence[str]],
+) -> None:
+    """Renew the table in the page of this name, its figure, and its data beside it."""
+    into_page(where / f"{name}.md", columns, lines)
+    draw(rows, title, where / f"{name}.png")
+    data = where / "data" / f"{name.replace('-', '_')}.json"
+    data.parent.mkdir(exist_ok=True)
+    data.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
 
 
 def into_page(page: Path, columns: Sequence[str], lines: Sequence[Sequence[str]]) -> None:

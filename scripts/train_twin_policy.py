@@ -8,9 +8,9 @@ Four phases share the time, which is CPU time, on two cores: control from the tr
 snapshots are taken; both eyes from those; and control again with the eyes' own errors (joint). That
 is broken off twice, for the policy to drive in turns with the expert (OUT/on_policy). Every few
 minutes a phase is kept in OUT/PHASE.pt, what was measured goes to OUT/log.txt, and the same command
-goes on where it was. At the end, and
-with `--only save` at any time, OUT/ckpt is a checkpoint folder in the v17 format. `--version v4`
-trains with all that the card says was wrong with v4, `--fault NAME` with one of it.
+goes on where it was. At the end, and with `--only save` at any time, OUT/ckpt is a checkpoint
+folder in the v17 format. `--version v4` trains with all that the card says was wrong with v4,
+`--fault NAME` with one of it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -120,25 +121,20 @@ def _all_phases(arguments: argparse.Namespace) -> None:
 
     photos = ("--count", str(arguments.snapshots))
     snapshots = script("twin_snapshots.py", f"{data}/demos", f"{data}/snapshots", *photos)
-    _side_by_side([snapshots], [phase("control")])
-    _side_by_side([phase("head")], [phase("wrist")])
+    _side_by_side(snapshots, phase("control"))
+    _side_by_side(phase("head"), phase("wrist"))
     for number, share in enumerate(_BREAKS):
-        _side_by_side([phase("joint", share)])
+        _side_by_side(phase("joint", share))
         driven = ("--instances", arguments.driven, "--seed", str(1000 + number), "--workers", "2")
         folder = f"{out}/on_policy"
-        _side_by_side([script("twin_demos.py", folder, *driven, "--policy", out, *recipe)])
-    _side_by_side([phase("joint")])
+        _side_by_side(script("twin_demos.py", folder, *driven, "--policy", out, *recipe))
+    _side_by_side(phase("joint"))
 
 
-def _side_by_side(*lanes: list[Command]) -> None:
-    """Run lanes of commands at once, each lane one after the other."""
-
-    def run(lane: list[Command]) -> None:
-        for command in lane:
-            subprocess.run(command, check=True)
-
+def _side_by_side(*commands: Command) -> None:
+    """Run commands at once; raise for one that failed."""
     with ThreadPoolExecutor() as pool:
-        list(pool.map(run, lanes))  # raises what a lane raised
+        list(pool.map(partial(subprocess.run, check=True), commands))
 
 
 if __name__ == "__main__":

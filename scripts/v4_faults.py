@@ -66,11 +66,8 @@ def page(rows: Sequence[prices.Row], where: Path) -> None:
     ]  # fmt: skip
     columns = ("trained with", "success", "points [95 %]", "most are lost",
                "skill right", "Brier score of progress")  # fmt: skip
-    prices.into_page(where / "v4-faults.md", columns, lines)
-    prices.draw(rows, "One fault of the training at a time", where / "v4-faults.png")
-    data = where / "data" / "v4_faults.json"
-    data.parent.mkdir(exist_ok=True)
-    data.write_text(json.dumps(rows, indent=1) + "\n", "utf-8")
+    title = "One fault of the training at a time"
+    prices.publish(where, "v4-faults", title, rows, columns, lines)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -1,1 +1,0 @@
-"""The code of a checkpoint that was learned in the twin."""
