@@ -1,4 +1,4 @@
-"""Measure how far the statistics of `b1k_eval.compare` can be trusted, for docs/statistics.md.
+"""Measure how far the statistics of `b1k_eval.comparison` can be trusted, for docs/statistics.md.
 
     python scripts/check_statistics.py [--repeats 2000] [--out docs/statistics.md]
 
@@ -21,10 +21,10 @@ import typer
 from scipy import stats
 
 from b1k_envs.base import Float64Array
-from b1k_eval.compare.intervals import bounded_mean, clopper_pearson, tango, wilson
-from b1k_eval.compare.paired import HALF, mcnemar, sign_flip
-from b1k_eval.compare.power import mcnemar_power, pairs_needed, smallest_detectable
-from b1k_eval.compare.sequential import betting_path
+from b1k_eval.comparison.intervals import bounded_mean, clopper_pearson, tango, wilson
+from b1k_eval.comparison.paired import HALF, mcnemar, sign_flip
+from b1k_eval.comparison.power import mcnemar_power, pairs_needed, smallest_detectable
+from b1k_eval.comparison.sequential import betting_path
 
 Draw = Callable[[np.random.Generator, int, int], Float64Array]
 """Takes (generator, repeats, instances), returns figures, float64 [repeats, instances]."""

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from b1k_eval.compare.intervals import wilson
+from b1k_eval.comparison.intervals import wilson
 from b1k_eval.records.loading import RunData, read_run_data
 
 

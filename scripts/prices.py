@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from b1k_eval.compare.summary import summarise_runs
+from b1k_eval.comparison.summary import summarise_runs
 from b1k_eval.diagnosis.failures import label_failure
 from b1k_eval.diagnosis.funnel import funnel
 from b1k_eval.diagnosis.selfreport import judge

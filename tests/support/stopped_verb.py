@@ -44,7 +44,7 @@ def make_slow(settings, **_):
 
 
 ENDLESS = {
-    "compare": "b1k_eval.compare.summary.summarise_runs",
+    "compare": "b1k_eval.comparison.summary.summarise_runs",
     "merge": "b1k_eval.records.merging.merge_runs",
     "report": "b1k_eval.report.page.write_page",
     "serve": "b1k_eval.cli.checkpoints.serve.make_policy",

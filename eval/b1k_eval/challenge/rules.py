@@ -20,7 +20,7 @@ from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import CONTROL_HZ
 from b1k_envs.tasks.table import TIME_LIMIT_FACTORS, get_task
 from b1k_envs.tracks import FORBIDDEN_PROPRIO, Track
-from b1k_eval.compare.comparable import differences
+from b1k_eval.comparison.comparable import differences
 from b1k_eval.records.loading import EpisodeData, RunData
 from b1k_eval.video.recording import DamagedVideoError, recording_of
 

@@ -107,7 +107,7 @@ def resolve_settings(
         world = values["sim"], task, values["protocol"], values["split"]
         official_run.hold_limit(values["max_steps"], default_max_steps(*world))
     if "against" in given:
-        from b1k_eval.compare.until_decided import drawn_instances
+        from b1k_eval.comparison.until_decided import drawn_instances
 
         asked = given.get("instances")
         values["instances"] = drawn_instances(

@@ -16,7 +16,7 @@ from typing import Any
 from scipy import stats
 
 from b1k_envs.errors import UsageError
-from b1k_eval.compare.intervals import check_count, newcombe, wilson
+from b1k_eval.comparison.intervals import check_count, newcombe, wilson
 from b1k_eval.qualify.rungs import Rung
 
 ALPHA = 0.05

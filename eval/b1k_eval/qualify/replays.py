@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from b1k_envs.base import Env, EnvInfo
 from b1k_eval import __version__
-from b1k_eval.compare.intervals import wilson
+from b1k_eval.comparison.intervals import wilson
 from b1k_eval.files import to_json, write_atomic
 from b1k_eval.qualify.alignment import BOUNDS
 from b1k_eval.qualify.one_replay import Assigned, ReplayOutcome, replay

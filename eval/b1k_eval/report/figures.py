@@ -51,7 +51,7 @@ def success_figure(rows: Sequence[Mapping[str, Any]], level: float) -> Drawing:
     """Draw success rate and mean q-score of every run with their intervals.
 
     Args:
-        rows: Runs of `compare.summary`.
+        rows: Runs of `comparison.summary`.
         level: Coverage of the intervals.
     """
     told = []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from b1k_envs.errors import UsageError
-from b1k_eval.compare.summary import summarise_runs
+from b1k_eval.comparison.summary import summarise_runs
 from b1k_eval.diagnosis.funnel import Funnel, funnel
 from b1k_eval.diagnosis.selfreport import SelfReport, judge
 from b1k_eval.records.loading import RunData
@@ -28,7 +28,7 @@ class RunFindings:
 
     Attributes:
         data: The run.
-        row: Its row of `compare.summary`.
+        row: Its row of `comparison.summary`.
         episodes: The finished episodes, in the order of the plan.
         funnel: None if the task has no sub-goals.
         no_funnel: Why there is no funnel, else None.
@@ -52,7 +52,7 @@ class RunFindings:
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """Findings on all runs, in the given order, and the document of `compare.summary`."""
+    """Findings on all runs, in the given order, and the document of `comparison.summary`."""
 
     runs: tuple[RunFindings, ...]
     document: Mapping[str, Any]

@@ -20,7 +20,7 @@ ENDINGS: Mapping[Kind, str] = {"csv": "csv", "parquet": "parquet", "markdown": "
 
 
 def runs_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Return one row per run, from the rows of `compare.summary`; shares in [0, 1] or None."""
+    """Return one row per run, from the rows of `comparison.summary`; shares in [0, 1] or None."""
     table = []
     for row in rows:
         success, q_score = row["success"], row["q_score"]

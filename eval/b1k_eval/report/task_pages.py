@@ -17,7 +17,7 @@ from urllib.parse import quote
 from b1k_envs.errors import UsageError
 from b1k_envs.tasks.table import get_task
 from b1k_eval import __version__
-from b1k_eval.compare.task_summary import summarise_tasks
+from b1k_eval.comparison.task_summary import summarise_tasks
 from b1k_eval.files import spelled_out, write_atomic
 from b1k_eval.records.episode import OUTCOMES
 from b1k_eval.records.loading import RunData

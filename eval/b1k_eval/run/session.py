@@ -31,7 +31,7 @@ from b1k_policies.remote.server import require_websockets
 from b1k_policies.remote.sharing.model import SharedHandle, SharedModel, share_model
 
 if TYPE_CHECKING:
-    from b1k_eval.compare.until_decided import Standing, UntilDecided
+    from b1k_eval.comparison.until_decided import Standing, UntilDecided
 
 
 class ReadyRun:
@@ -288,7 +288,7 @@ def _make_policy(settings: RunSettings, instruction: str, *, gpu: int | None = N
 def _until_decided(settings: RunSettings) -> UntilDecided | None:
     if settings.against is None:
         return None
-    from b1k_eval.compare.until_decided import UntilDecided  # scipy, which no other run needs
+    from b1k_eval.comparison.until_decided import UntilDecided  # scipy, which no other run needs
 
     return UntilDecided(settings)
 

@@ -370,7 +370,7 @@ def test_an_export_that_fails_leaves_no_submission(tmp_path, video):
 
 
 def test_official_results_compare_with_a_run_of_our_own(tmp_path, video):
-    from b1k_eval.compare.comparable import differences
+    from b1k_eval.comparison.comparable import differences
 
     original = read_run_data(submittable(tmp_path / "run", video=video))
     done = export_run(original, entry(), tmp_path)

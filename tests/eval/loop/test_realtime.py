@@ -175,7 +175,7 @@ def test_options_that_do_not_go_together_are_refused(tmp_path, options, words):
 
 @pytest.mark.slow
 def test_a_run_from_before_there_was_a_mode_compares_as_synchronous(tmp_path):
-    from b1k_eval.compare.comparable import differences
+    from b1k_eval.comparison.comparable import differences
     from b1k_eval.records.loading import read_run_data
 
     assert cli("run", *FAST, "--out", tmp_path / "new").exit_code == 0

@@ -7,7 +7,7 @@ import copy
 import pytest
 
 from b1k_envs.errors import UsageError
-from b1k_eval.compare.comparable import _contracts, _surroundings
+from b1k_eval.comparison.comparable import _contracts, _surroundings
 from b1k_eval.records.identity import check_identity
 from b1k_policies.contract.presets import V17
 

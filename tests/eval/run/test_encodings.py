@@ -26,7 +26,7 @@ from b1k_eval.cli.main import VERBS
 from b1k_eval.cli.results import compare
 from b1k_eval.cli.results.pairs import show_pair
 from b1k_eval.cli.running import run, smoke
-from b1k_eval.compare.summary import summarise_runs
+from b1k_eval.comparison.summary import summarise_runs
 from b1k_eval.doctor import Check, Verdict
 from b1k_eval.files import to_json
 from b1k_eval.records.episode import EpisodeKey, EpisodeRecord

@@ -40,7 +40,7 @@ def compare(
     Runs of different simulators, protocols, tasks, instances or time limits are refused unless
     --mix is given. Errors are counted, never scored.
     """
-    from b1k_eval.compare.summary import summarise_runs
+    from b1k_eval.comparison.summary import summarise_runs
     from b1k_eval.diagnosis.failures import label_failures
     from b1k_eval.records.loading import read_tasks
 

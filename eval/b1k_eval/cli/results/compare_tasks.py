@@ -9,7 +9,7 @@ from rich.table import Table
 
 from b1k_eval.cli.console import out_console, print_json, say_remark
 from b1k_eval.cli.results.pairs import range_text, show_pair
-from b1k_eval.compare.task_summary import summarise_tasks
+from b1k_eval.comparison.task_summary import summarise_tasks
 from b1k_eval.records.loading import RunData
 
 

@@ -57,7 +57,7 @@ def over_tasks(session: ReadyRun) -> dict[str, Any] | None:
     """Return the means over tasks, with the task as the unit; None for a run of one task."""
     if len(session.tasks) == 1:
         return None
-    from b1k_eval.compare.over_tasks import mean_over_tasks, task_means  # scipy takes a second
+    from b1k_eval.comparison.over_tasks import mean_over_tasks, task_means  # scipy takes a second
 
     found: dict[str, Any] = {"tasks": len(session.tasks)}
     for name, field in (("success_rate", "success"), ("q_score", "q_score")):

@@ -12,7 +12,7 @@ from scipy import stats
 from statsmodels.stats.proportion import proportion_confint
 
 from b1k_envs.errors import UsageError
-from b1k_eval.compare.power import (
+from b1k_eval.comparison.power import (
     mcnemar_power,
     more_pairs,
     pairs_needed,

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy.special import betaln
 
 from b1k_envs.errors import UsageError
-from b1k_eval.compare.power import pairs_needed
-from b1k_eval.compare.sequential import PairedBetting, betting_path, confidence_interval
+from b1k_eval.comparison.power import pairs_needed
+from b1k_eval.comparison.sequential import PairedBetting, betting_path, confidence_interval
 
 differences = st.lists(
     st.one_of(st.sampled_from([-1.0, 0.0, 1.0]), st.floats(-1, 1)), min_size=1, max_size=40

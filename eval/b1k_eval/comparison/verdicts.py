@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from b1k_eval.compare.intervals import Interval
-from b1k_eval.compare.paired import PairedComparison
-from b1k_eval.compare.power import more_pairs, planning_discordance, smallest_detectable
+from b1k_eval.comparison.intervals import Interval
+from b1k_eval.comparison.paired import PairedComparison
+from b1k_eval.comparison.power import more_pairs, planning_discordance, smallest_detectable
 
 Unit = Literal["instance", "task"]
 

@@ -1,7 +1,7 @@
 """Adding instances until it is decided which of two runs is better.
 
 The new run takes the instances of the other one in a random order. After each complete instance
-the anytime-valid test of `compare.sequential` is evaluated; a p-value for a fixed number of
+the anytime-valid test of `comparison.sequential` is evaluated; a p-value for a fixed number of
 instances must not be looked at so often.
 
 Only the unbroken beginning of that order counts: with several workers short episodes end first, and
@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from b1k_envs.errors import UsageError
-from b1k_eval.compare.comparable import settings_differences
-from b1k_eval.compare.sequential import PairedBetting
+from b1k_eval.comparison.comparable import settings_differences
+from b1k_eval.comparison.sequential import PairedBetting
 from b1k_eval.records.episode import EpisodeKey
 from b1k_eval.records.loading import RunData, read_run_data
 from b1k_eval.settings import RunSettings

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from b1k_eval.compare.intervals import Interval, instance_means, score_interval
+from b1k_eval.comparison.intervals import Interval, instance_means, score_interval
 
 METHOD = "Bayesian bootstrap over tasks, bounds added"
 

@@ -12,10 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 from b1k_envs.errors import UsageError
-from b1k_eval.compare.intervals import instance_means
-from b1k_eval.compare.over_tasks import METHOD, Results, mean_over_tasks, task_means
-from b1k_eval.compare.paired import PairedComparison, compare_scores
-from b1k_eval.compare.summary import (
+from b1k_eval.comparison.intervals import instance_means
+from b1k_eval.comparison.over_tasks import METHOD, Results, mean_over_tasks, task_means
+from b1k_eval.comparison.paired import PairedComparison, compare_scores
+from b1k_eval.comparison.summary import (
     LEVEL,
     comparison_json,
     interval_json,

@@ -10,7 +10,7 @@ from scipy import stats
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 from b1k_envs.errors import UsageError
-from b1k_eval.compare.intervals import (
+from b1k_eval.comparison.intervals import (
     BOOTSTRAP,
     bounded_mean,
     clopper_pearson,

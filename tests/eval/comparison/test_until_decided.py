@@ -10,7 +10,7 @@ import pytest
 from run_folders import TASK, finished_run, settings
 
 from b1k_envs.errors import UsageError
-from b1k_eval.compare.until_decided import UntilDecided, drawn_instances
+from b1k_eval.comparison.until_decided import UntilDecided, drawn_instances
 from b1k_eval.records.episode import EpisodeKey
 
 

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from b1k_envs.errors import UsageError
 from b1k_eval.challenge.export import export_runs, read_runs
 from b1k_eval.cli.main import app
-from b1k_eval.compare.over_tasks import mean_over_tasks
-from b1k_eval.compare.task_summary import summarise_tasks
-from b1k_eval.compare.until_decided import drawn_instances
+from b1k_eval.comparison.over_tasks import mean_over_tasks
+from b1k_eval.comparison.task_summary import summarise_tasks
+from b1k_eval.comparison.until_decided import drawn_instances
 from b1k_eval.records.loading import read_run_data, read_tasks
 from b1k_eval.replay.recorded import run_of_episode
 

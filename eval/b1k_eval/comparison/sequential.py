@@ -32,7 +32,7 @@ from typing import Literal
 import numpy as np
 
 from b1k_envs.base import Float64Array
-from b1k_eval.compare.intervals import Interval, check_alpha, check_within
+from b1k_eval.comparison.intervals import Interval, check_alpha, check_within
 
 Direction = Literal["a", "b"]
 

@@ -28,7 +28,7 @@ from scipy import stats
 
 from b1k_envs.base import Float64Array
 from b1k_envs.errors import UsageError
-from b1k_eval.compare.intervals import (
+from b1k_eval.comparison.intervals import (
     Interval,
     bounded_mean,
     check_binary,

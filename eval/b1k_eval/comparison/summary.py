@@ -11,15 +11,15 @@ import numpy as np
 
 from b1k_envs.base import Float64Array
 from b1k_envs.errors import UsageError
-from b1k_eval.compare.comparable import differences, require_comparable, stopped_early
-from b1k_eval.compare.intervals import (
+from b1k_eval.comparison.comparable import differences, require_comparable, stopped_early
+from b1k_eval.comparison.intervals import (
     Interval,
     clopper_pearson,
     rate_interval,
     score_interval,
     wilson,
 )
-from b1k_eval.compare.paired import (
+from b1k_eval.comparison.paired import (
     PairedComparison,
     Significance,
     compare_scores,
@@ -27,9 +27,9 @@ from b1k_eval.compare.paired import (
     compare_unpaired_success,
     paired_differences,
 )
-from b1k_eval.compare.sequential import betting_path, confidence_interval
-from b1k_eval.compare.until_decided import unbroken
-from b1k_eval.compare.verdicts import Unit, holm, verdict
+from b1k_eval.comparison.sequential import betting_path, confidence_interval
+from b1k_eval.comparison.until_decided import unbroken
+from b1k_eval.comparison.verdicts import Unit, holm, verdict
 from b1k_eval.records.loading import EpisodeData, RunData
 
 LEVEL = 0.95

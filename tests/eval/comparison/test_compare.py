@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from b1k_envs.errors import UsageError
 from b1k_eval.cli.main import app
-from b1k_eval.compare.comparable import differences, require_comparable
-from b1k_eval.compare.summary import summarise_runs
-from b1k_eval.compare.verdicts import holm
+from b1k_eval.comparison.comparable import differences, require_comparable
+from b1k_eval.comparison.summary import summarise_runs
+from b1k_eval.comparison.verdicts import holm
 from b1k_eval.records.loading import read_run_data
 from b1k_policies.contract.presets import V4, V17
 

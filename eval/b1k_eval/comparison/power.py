@@ -23,7 +23,7 @@ import numpy as np
 from scipy import stats
 
 from b1k_envs.errors import UsageError
-from b1k_eval.compare.intervals import check_alpha, check_count
+from b1k_eval.comparison.intervals import check_alpha, check_count
 
 UNKNOWN_DISCORDANCE = 0.5
 """Without data: that of two independent policies that solve half of the instances."""

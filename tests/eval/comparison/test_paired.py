@@ -12,8 +12,8 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar as their_mcnemar
 
 from b1k_envs.errors import UsageError
-from b1k_eval.compare.intervals import newcombe, tango
-from b1k_eval.compare.paired import (
+from b1k_eval.comparison.intervals import newcombe, tango
+from b1k_eval.comparison.paired import (
     compare_scores,
     compare_success,
     compare_unpaired_success,
