@@ -100,6 +100,7 @@ def test_importing_every_module_loads_no_simulator_no_torch_and_no_graphics():
     assert not [name for name in seen["libraries"] if name.startswith(heavy)]
 
 
+@pytest.mark.slow
 def test_importing_every_module_leaves_the_environment_as_it_was():
     unset = "os.environ.pop('MUJOCO_GL', None)\n"
     before = loaded_by(unset)["environment"]

@@ -63,6 +63,7 @@ def differing(first, second):
     return int((first != second).any(axis=2).sum())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TWIN_TASKS)
 def test_native_pictures_are_those_of_the_renderer_that_draws_everything(task):
     studio = Studio(task)

@@ -390,6 +390,7 @@ print("came back")
 HANGS = {7: "time.sleep(3600)", 1: "import ctypes; ctypes.PyDLL(None).sleep(3600)"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", HANGS)
 def test_a_shutdown_that_hangs_ends_the_process_in_time(tmp_path, code):
     script = textwrap.dedent(SHUTDOWN).format(hang=HANGS[code])

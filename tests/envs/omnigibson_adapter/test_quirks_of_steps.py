@@ -54,6 +54,7 @@ def test_the_counter_must_be_advanced_where_the_step_is_put_together_by_hand(dou
     assert_catches(_lasts(double, 3), put(kind, "step_unrendered", naive), EnvError)
 
 
+@pytest.mark.slow
 def test_the_limit_is_compared_before_the_step_is_counted(double):
     kind = {"2025": Dialect2025, "2026": Dialect2026}[double.protocol]
     right = kind.step_unrendered
@@ -325,6 +326,7 @@ def _finished_env_keeps_still(double: Double) -> Callable[[], None]:
     return check
 
 
+@pytest.mark.slow
 def test_zeros_do_not_hold_a_robot_still(double_2026):
     zeros = np.zeros(23, dtype=np.float32)
     naive = put(world_module.r1pro, "hold_action", lambda *_: zeros)

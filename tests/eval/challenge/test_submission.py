@@ -59,6 +59,7 @@ def read(*folders: Path):
     return read_runs(folders)
 
 
+@pytest.mark.slow
 def test_runs_of_several_tasks_and_of_parts_of_one_are_one_entry(made, tmp_path):
     first = made("first", {0: "success", 1: "failure"})
     second = made("second", {2: "failure", 3: "success"})

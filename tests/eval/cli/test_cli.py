@@ -616,6 +616,7 @@ def test_no_flock_is_remarked_and_the_run_goes_on(cli, monkeypatch):
     assert cli("run", "--resume", "--out", "r").exit_code == 0
 
 
+@pytest.mark.slow
 def test_a_real_ctrl_c_ends_workers_too(tmp_path):
     """SIGINT to the whole group, as a terminal sends it, while the workers are starting."""
     code = (

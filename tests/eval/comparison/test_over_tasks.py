@@ -62,6 +62,7 @@ def test_its_interval_of_solved_and_unsolved_tasks_is_the_exact_binomial_one():
     assert interval.high == pytest.approx(stats.beta.isf(0.025, 8, 13), abs=0.01)
 
 
+@pytest.mark.slow
 def test_it_covers_the_mean_over_all_tasks_from_a_sample_of_them():
     rng = np.random.default_rng(7)
     rates = rng.beta(0.5, 0.8, size=2000)  # what a policy can do differs a lot between tasks

@@ -29,6 +29,7 @@ def labelled(run):
 # --- real episodes --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

@@ -138,6 +138,7 @@ SLOW = Path(__file__).parents[2] / "support" / "stopped_verb.py"
 RUN = ["run", "--task", "31,0", "--policy", "random", "--no-video", "--max-steps", "30"]
 
 
+@pytest.mark.slow
 def test_five_shards_of_which_one_is_killed_and_resumed_equal_the_whole_run(tmp_path, monkeypatch):
     monkeypatch.setattr(simulators, "make_env", make_toy_env)
     monkeypatch.chdir(tmp_path)

@@ -46,6 +46,7 @@ def test_traces_are_written_without_pandas(uninterrupted):
     assert uninterrupted[2] == "False"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", range(6))
 def test_a_run_killed_at_a_random_moment_and_resumed_equals_an_uninterrupted_one(
     tmp_path, uninterrupted, moment

@@ -290,6 +290,7 @@ sys.stdin.read(1)
 """
 
 
+@pytest.mark.slow
 def test_many_processes_that_propose_one_name_get_a_folder_each(path):
     command = [sys.executable, "-c", SAME_NAME, str(path)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}

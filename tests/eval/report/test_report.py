@@ -125,6 +125,7 @@ def test_every_picture_shows_the_step_that_the_page_takes_it_for(tmp_path, fps):
     assert set(checked) == {13, 37, 40}
 
 
+@pytest.mark.slow
 def test_what_is_recorded_of_a_video_is_what_ffmpeg_and_opencv_find_in_it(made):
     for video in made[0].rglob("video.mp4"):
         recorded = json.loads((video.parent / "result.json").read_text())["recording"]
@@ -270,6 +271,7 @@ def test_a_run_is_left_as_it_was_but_for_the_report(run):
     assert not list(run.glob(".tmp-*"))
 
 
+@pytest.mark.slow
 def test_a_second_report_leaves_nothing_of_the_first(run):
     report(run, "--csv", "--figures", "svg")
     lines = (run / "episodes.jsonl").read_text().splitlines()
@@ -363,6 +365,7 @@ def test_the_twin_is_never_taken_for_the_benchmark(made):
     assert "MuJoCo twin. Not a benchmark score" in text
 
 
+@pytest.mark.slow
 def test_a_privileged_and_a_forced_run_are_marked_at_the_top(run):
     record = json.loads((run / "run.json").read_text())
     record["identity"]["privileged"] = True
@@ -451,6 +454,7 @@ def evil(run):
     return run.rename(run.parent / "run <b>&'\"%41#?javascript:x")
 
 
+@pytest.mark.slow
 def test_no_text_can_become_a_tag_or_a_script(made, evil):
     plain = Page(made[2] / "report.html")
     report(evil, "--figures", "svg", "--markdown")
@@ -552,6 +556,7 @@ def test_the_figures_on_the_page_take_its_colours_and_are_described(made):
 # --- the command line ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_document_names_page_and_files_and_has_the_rates(run):
     document = json.loads(report(run, "--json", "--csv").stdout)
     assert document["page"] == str(run / "report.html")
@@ -564,6 +569,7 @@ def test_the_document_names_page_and_files_and_has_the_rates(run):
     assert document["runs"][0]["counts"] == {"success": 2, "failure": 0, "error": 1}
 
 
+@pytest.mark.slow
 def test_several_runs_go_to_a_folder_of_their_own(made, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shown = report(*made[:2]).stdout.split()

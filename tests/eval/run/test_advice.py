@@ -277,6 +277,7 @@ def test_every_option_and_verb_that_a_text_names_is_there():
     assert unknown == []
 
 
+@pytest.mark.slow
 def test_packages_that_a_text_has_installed_are_extras_of_ours():
     project = Path(__file__).parents[3] / "pyproject.toml"
     table = project.read_text(encoding="utf-8").partition("[project.optional-dependencies]")[2]

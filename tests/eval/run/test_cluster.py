@@ -117,6 +117,7 @@ def run_on_double(folder, monkeypatch, *, losing, retries):
     return double, notes
 
 
+@pytest.mark.slow
 def test_files_of_a_node_without_the_disk_arrive_and_a_lost_node_is_made_up_for(
     tmp_path, monkeypatch
 ):
@@ -132,6 +133,7 @@ def test_files_of_a_node_without_the_disk_arrive_and_a_lost_node_is_made_up_for(
     assert not any(actor.made.home.exists() for actor in double.actors)
 
 
+@pytest.mark.slow
 def test_an_episode_that_loses_its_node_too_often_is_an_error(tmp_path, monkeypatch):
     _, notes = run_on_double(tmp_path / "run", monkeypatch, losing=2, retries=1)
     assert [instance for instance, _ in notes.dropped] == [0]

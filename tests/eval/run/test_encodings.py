@@ -159,7 +159,7 @@ def print_everything(text, comparison):
 @pytest.mark.slow
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @given(text=texts)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_every_table_and_text_takes_every_character(comparison, encoding, text):
     with terminal(encoding) as out:
         print_everything(text, comparison)

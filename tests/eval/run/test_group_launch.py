@@ -36,6 +36,7 @@ def alone(tmp_path_factory):
     return contents(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("num_envs", "workers", "independent"),
     [(3, 1, False), (3, 1, True), (2, 2, False), (8, 1, True)],

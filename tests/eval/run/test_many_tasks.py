@@ -180,6 +180,7 @@ def run_both(
     return {(e["task"], e["instance"]): (e["seed"], e["steps"], e["q_score"]) for e in lines}
 
 
+@pytest.mark.slow
 def test_both_tasks_are_done_with_one_world_each_and_workers_change_nothing(tmp_path):
     alone = run_both(tmp_path / "one", tmp_path / "one.txt")
     assert list(alone) == [(task, n) for task in (GLOVES, RADIO) for n in range(4)]
@@ -200,6 +201,7 @@ class Notes(Reporter):
         self.said.append(text)
 
 
+@pytest.mark.slow
 def test_a_simulator_that_a_process_can_start_once_gets_a_new_process_for_each_task(tmp_path):
     alone = run_both(tmp_path / "one", tmp_path / "one.txt")
     notes = Notes()

@@ -97,6 +97,7 @@ def records(folder):
     }
 
 
+@pytest.mark.slow
 def test_eight_worlds_play_what_eight_runs_play_with_one_call_of_the_model_a_round(tmp_path):
     calls, single = [], []
     run(tmp_path / "eight", partial(Exact, calls), 8, num_envs=8)

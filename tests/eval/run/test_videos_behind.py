@@ -119,6 +119,7 @@ def test_an_error_in_the_next_episode_costs_nothing_of_the_video_before(tmp_path
     assert frames == steps // 2 + 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("workers", "num_envs"), [(2, 1), (1, 3)])
 def test_with_workers_and_several_worlds_every_episode_has_its_own_video(
     tmp_path, workers, num_envs

@@ -38,6 +38,7 @@ def sound(tmp_path_factory):
     return own_contents(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("phase", "limits", "words"),
     [
@@ -105,6 +106,7 @@ def test_whatever_a_world_does_the_others_are_scored(tmp_path, sound, how, messa
     assert len(left) == 4
 
 
+@pytest.mark.slow
 def test_after_an_error_the_next_episode_gets_a_new_process(tmp_path):
     marker = tmp_path / "built"
     run_stuck(tmp_path / "run", phase="reset", how="raise", instances=[1, 2], marker=str(marker))
@@ -123,6 +125,7 @@ def test_what_a_simulator_says_goes_to_a_file_that_the_error_names(tmp_path, cap
     assert captured.out == captured.err == ""
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_says_where_it_was(tmp_path):
     run_stuck(tmp_path / "run", 1, phase="step", how="hang", instances=[0], limits=SHORT)
     (log,) = (tmp_path / "run" / "logs").iterdir()

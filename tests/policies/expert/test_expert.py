@@ -108,7 +108,8 @@ def undisturbed() -> Told:
 # --- success --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("horizon", [pytest.param(1, marks=pytest.mark.slow), 30])
+@pytest.mark.slow
+@pytest.mark.parametrize("horizon", [1, 30])
 def test_it_succeeds_at_the_shortest_and_the_longest_horizon(horizon: int):
     """The other tests execute ten rows of a chunk."""
     assert drive(twin(), 1, horizon=horizon).success
@@ -125,11 +126,14 @@ def test_it_succeeds_under_temporal_ensembling():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("protocol", ["2025", "2026"])
-def test_it_succeeds_on_at_least_19_of_the_20_public_instances(
-    protocol: ProtocolYear, expert_episode: ExpertEpisodes
+@pytest.mark.parametrize(
+    ("protocol", "instances"), [("2025", range(0, 20, 2)), ("2026", range(1, 20, 2))]
+)
+def test_it_succeeds_on_at_least_9_of_10_public_instances(
+    protocol: ProtocolYear, instances: range, expert_episode: ExpertEpisodes
 ):
-    failed = [i for i in range(20) if expert_episode(protocol, i).outcome != "success"]
+    """All of them in both years: docs/expert.md."""
+    failed = [i for i in instances if expert_episode(protocol, i).outcome != "success"]
     assert len(failed) <= 1, f"failed on {failed}"
 
 
@@ -379,7 +383,8 @@ def lifted(glove: str, height: float) -> Callable[[GloveTruth], bool]:
     return lambda truth: truth.held["left"] == glove and truth.positions[glove][2] > height
 
 
-@pytest.mark.parametrize("protocol", [pytest.param("2025", marks=pytest.mark.slow), "2026"])
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", ["2025", "2026"])
 def test_a_glove_knocked_out_of_the_hand_over_the_counter_is_fetched_again(protocol: str):
     mishap = Mishap(lifted(GLOVES[0], 1.00), steps=10, grip=1.0)
     told = drive(twin(protocol), 0, protocol=protocol, disturb=mishap)
@@ -419,15 +424,15 @@ def test_a_handle_that_slips_out_of_the_hand_is_grasped_again():
     assert told.success
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "when",
     [
         pytest.param(
             lambda truth: truth.door_angle > 1.5 and truth.base[1] > 0.6,
             id="before the glove",
-            marks=pytest.mark.slow,
         ),
-        pytest.param(carrying(GLOVES[0]), id="with the glove in the hand", marks=pytest.mark.slow),
+        pytest.param(carrying(GLOVES[0]), id="with the glove in the hand"),
         pytest.param(
             lambda truth: truth.in_washer[GLOVES[0]] and truth.base[1] > 0.6,
             id="with one glove in the drum",

@@ -81,6 +81,7 @@ RIGHT = [0.0, 1.0, 2.0, 3.0, 10.0, 11.0, 12.0, 13.0, 20.0, 21.0, 22.0, 23.0]
 # --- resets that are answered ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("acknowledgement", "delay_s"),
     [*((each, 0.0) for each in PLAIN), ({"status": "ok"}, LATE_S)],
@@ -99,6 +100,7 @@ def test_an_acknowledgement_without_an_action_is_passed_over_and_nothing_asked_a
         assert "an official evaluator does not expect that, and would play every" in remark
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delay_s", [0.0, LATE_S], ids=["at once", "after the question"])
 def test_an_acknowledgement_with_an_action_is_told_from_an_answer(delay_s, episode):
     with foreign_server(numbered, on_reset=after(delay_s, ZERO)) as server:
@@ -108,6 +110,7 @@ def test_an_acknowledgement_with_an_action_is_told_from_an_answer(delay_s, episo
     assert all("answers a reset, with an action, which is passed over" in r for (r,) in remarks)
 
 
+@pytest.mark.slow
 def test_one_with_an_action_that_cannot_be_told_ends_the_run_at_the_next_reset(episode):
     """Both it and the first answer come later than is waited for."""
 
@@ -157,6 +160,7 @@ def test_a_server_that_hangs_up_on_resets_is_asked_on_a_new_connection(episode):
     assert server.kinds == ["connect", "reset", "connect", "observation", "observation"]
 
 
+@pytest.mark.slow
 def test_a_silent_server_is_waited_for_once_and_its_latency_is_its_own(episode, monkeypatch):
     monkeypatch.setattr("b1k_policies.remote.wire.dialogue.SETTLE_S", 1.0)
     with foreign_server(numbered) as server:

@@ -98,6 +98,7 @@ def test_a_recording_is_replayed_by_the_clients_own_steps(tmp_path, episode):
     assert len(remote.rows) > 2 * HORIZON
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("version", "images"), [("v4", "native"), ("v17", "resized")])
 def test_a_checkpoint_in_the_twin_gives_the_same_actions(
     version, images, request, twin_2026, episode

@@ -273,6 +273,7 @@ def test_forced_skill_and_progress_reach_the_model(spoilt):
     assert (described["forced_skill_id"], described["forced_skill_progress"]) == (other, 0.25)
 
 
+@pytest.mark.slow
 def test_a_model_is_told_its_own_progress_of_the_inference_before(spoilt):
     spoilt.unsaid("EVAL_CONTRACT.json", "skill_progress")
     spoilt.begins("self.told = None if skill_progress is None else skill_progress.tolist()")

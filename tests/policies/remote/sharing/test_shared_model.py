@@ -85,6 +85,7 @@ def shared():
                 os.kill(pid, 0)
 
 
+@pytest.mark.slow
 def test_workers_with_one_model_that_is_killed_half_way_play_what_one_plays_alone(shared, tmp_path):
     trap = tmp_path / "trap"
     trap.touch()
@@ -116,6 +117,7 @@ def test_workers_with_one_model_that_is_killed_half_way_play_what_one_plays_alon
     assert traces(tmp_path / "alone")[f"{TASK.name}-0-0"]["wait_s"].isna().all()
 
 
+@pytest.mark.slow
 def test_a_question_that_kills_the_model_is_an_error_and_one_that_it_cannot_answer_a_failure(
     shared, tmp_path
 ):
@@ -138,6 +140,7 @@ def test_a_model_that_cannot_be_loaded_says_why_with_its_own_error(tmp_path):
     assert "make_walk" in str(raised.value.__cause__)  # the traceback of the other process
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_loaded_again_ends_the_run(shared, tmp_path):
     trap = tmp_path / "trap"
     trap.touch()
@@ -207,6 +210,7 @@ def test_there_is_a_copy_per_gpu_and_a_worker_asks_that_of_its_own(shared, tmp_p
         policy.close()
 
 
+@pytest.mark.slow
 def test_the_models_process_does_not_outlive_a_run_that_is_killed(tmp_path):
     words = (
         "import sys, time; from functools import partial; from pathlib import Path;"

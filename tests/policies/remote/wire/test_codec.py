@@ -57,6 +57,7 @@ def same(first: Any, second: Any) -> bool:
     return first == second or (first != first and second != second)
 
 
+@pytest.mark.slow
 @given(values)
 def test_every_value_is_written_byte_for_byte_as_openpi_client_writes_it(value):
     assert pack(value) == msgpack_numpy.packb(value)
