@@ -137,6 +137,18 @@ make_venv() {
     die "cannot make $B1K_ROOT/.venv with $python; its words are above"
 }
 
+# cpu_torch EXTRAS: without a GPU, torch's CPU build first; the default one, for CUDA, is twenty times
+# as large. Where its index cannot be reached, the default one comes with the rest.
+cpu_torch() {
+  case "$1" in *xvla* | *test*) ;; *) return 0 ;; esac
+  case "$OSTYPE" in linux*) ;; *) return 0 ;; esac
+  ! have_file "${NVIDIA_DRIVER:-/proc/driver/nvidia/version}" /dev/dxg || return 0
+  (cd "$B1K_ROOT" && .venv/bin/python -m pip install --quiet --disable-pip-version-check \
+    --retries 0 --timeout 15 --index-url https://download.pytorch.org/whl/cpu \
+    torch -c scripts/lib/constraints.txt >&2) ||
+    say "no CPU build of torch from download.pytorch.org: the default one is installed"
+}
+
 # ensure_installed [EXTRAS]: .venv holds this checkout, editable, with EXTRAS (e.g. "[test]").
 # Returns within a second when nothing changed: no pip, no network.
 ensure_installed() {
@@ -154,6 +166,7 @@ ensure_installed() {
     cd "$B1K_ROOT" &&
       # The pip that venv brings may be years old and search versions for minutes.
       .venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip >&2 &&
+      cpu_torch "$extras" &&
       .venv/bin/python -m pip install --quiet --disable-pip-version-check \
         -e ".$extras" -c scripts/lib/constraints.txt >&2 &&
       # openpi's client asks for numpy < 2 and works with newer ones; what it imports is there.

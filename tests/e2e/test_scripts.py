@@ -26,7 +26,7 @@ echo "python $*" >> "$LOG"
 case "$1 $2" in
   "-m venv") rm -rf "$4"; mkdir -p "$4/bin"; cp "$0" "$4/bin/python" ;;
   "-m pip") case "$3" in
-      install) [ -z "${PIP_FAILS:-}" ] || exit 1
+      install) case "$*" in *"${PIP_FAILS:-nothing}"*) exit 1 ;; esac
         printf '#!/bin/bash\\necho "b1k-eval $*" >> "$LOG"\\n' > "$PWD/.venv/bin/b1k-eval"
         chmod +x "$PWD/.venv/bin/b1k-eval" ;;
     esac ;;
@@ -151,6 +151,25 @@ def test_a_checkpoint_brings_what_checkpoints_need(with_python, words):
     assert len(with_python.calls("check -e .[xvla]")) == 1
 
 
+@pytest.mark.parametrize("fails", ["nothing", "whl/cpu"])
+def test_without_a_gpu_torch_is_the_cpus_where_its_index_can_be_reached(with_python, fails):
+    done = with_python.run("--ckpt folder", NVIDIA_DRIVER="/nowhere", PIP_FAILS=fails)
+    assert done.returncode == 0, done.stderr
+    _, torch, ours = with_python.calls("pip install")
+    assert torch.endswith(
+        "--index-url https://download.pytorch.org/whl/cpu torch -c scripts/lib/constraints.txt"
+    )
+    assert "-e .[xvla] " in ours
+    assert ("no CPU build of torch" in done.stderr) == (fails != "nothing")
+
+
+def test_with_a_gpu_torch_is_the_default_one(with_python):
+    driver = with_python.root / "version"
+    driver.write_text("NVRM")
+    with_python.run("--ckpt folder", NVIDIA_DRIVER=str(driver))
+    assert len(with_python.calls("pip install")) == 2
+
+
 def test_an_environment_that_does_not_run_is_made_anew(with_python):
     with_python.run()
     with_python.calls("")
@@ -174,7 +193,7 @@ def test_a_moved_checkout_is_installed_again(with_python):
 
 
 def test_a_failed_installation_is_told_and_tried_again_the_next_time(with_python):
-    failed = with_python.run(PIP_FAILS="yes")
+    failed = with_python.run(PIP_FAILS="install")
     assert failed.returncode == 4
     assert "installing failed, pip's words are above" in failed.stderr
     assert not with_python.calls("b1k-eval run")
