@@ -30,6 +30,7 @@ from b1k_eval.loop.strategy import (
 )
 from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.options import Option, check, completed, flag, read, record
+from b1k_policies.own.installed import installed_words
 
 Planned = TypeVar("Planned")
 Mode = Literal["sync", "realtime"]
@@ -159,10 +160,21 @@ class RunSettings:
     policy: Annotated[
         str,
         Option(
-            help="expert, zero, hold, random, replay:FILE, ws://HOST:PORT or wss://HOST:PORT; or "
-            "see --ckpt."
+            help="expert, zero, hold, random, replay:FILE, ws://HOST:PORT, wss://HOST:PORT, or a "
+            "class of your own, FILE.py:CLASS or PACKAGE.MODULE:CLASS; or see --ckpt.",
+            also=installed_words,
         ),
     ] = "expert"
+    policy_args: Annotated[
+        tuple[str, ...],
+        Option(
+            help="An argument for the class's constructor, typed by its annotation; may be "
+            "repeated.",
+            flag="--policy-arg",
+            metavar="KEY=VALUE",
+            before="default",
+        ),
+    ] = ()
     checkpoint: CheckpointRequest | None = None
     sim: Annotated[Sim, Option(help="auto, mujoco or omnigibson.", default="auto")]
     protocol: Annotated[

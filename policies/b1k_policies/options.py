@@ -30,6 +30,7 @@ class Option:
 
     Attributes:
         help: One sentence, for `--help` and for readers of the request.
+        also: Returns what `--help` adds to it: what there is on this machine.
         flag: Its flag, such as `--video/--no-video`; None for one made from the field's name.
         default: What holds when it is not typed, in words; None for the field's own default.
         metavar: What `--help` calls its value; None for the name of its type.
@@ -43,6 +44,7 @@ class Option:
     """
 
     help: str
+    also: Callable[[], str] | None = None
     flag: str | None = None
     default: str | None = None
     metavar: str | None = None

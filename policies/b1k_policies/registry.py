@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -13,10 +13,14 @@ from typing import Any
 from b1k_envs.base import ProtocolYear
 from b1k_envs.errors import UsageError
 from b1k_policies.base import Policy
-from b1k_policies.baselines import HoldPolicy, RandomPolicy, ReplayPolicy, ZeroPolicy
+from b1k_policies.baselines import ReplayPolicy
 from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.contract.codecs import ContractValueError
 from b1k_policies.contract.reading import CONFIG_FILE, read_json
+from b1k_policies.own.arguments import signature_words, typed_arguments
+from b1k_policies.own.installed import installed
+from b1k_policies.own.loading import ATTRIBUTES, Named, guarded, load_class, parse_own
+from b1k_policies.own.source import PolicySource, source_of
 from b1k_policies.remote.wire.address import SCHEMES, is_address
 
 CHECKPOINT = "checkpoint"
@@ -37,23 +41,20 @@ CHOICES: tuple[str, ...] = (
     "replay:FILE",
     "ws://HOST:PORT",
     "wss://HOST:PORT",
+    "FILE.py:CLASS",
+    "PACKAGE.MODULE:CLASS",
 )
-"""What `make_policy` understands, for display."""
+"""What `make_policy` understands, for display; and the names that installed packages offer."""
 
-
-def _expert() -> Policy:
-    # Imported here, because no other policy needs its planner and its geometry.
-    from b1k_policies.expert import ExpertPolicy
-
-    return ExpertPolicy()
-
-
-_BY_NAME: dict[str, Callable[[], Policy]] = {
-    "expert": _expert,
-    "zero": ZeroPolicy,
-    "hold": HoldPolicy,
-    "random": RandomPolicy,
-}
+_BUILT_IN: Mapping[str, str] = MappingProxyType(
+    {
+        "expert": "b1k_policies.expert:ExpertPolicy",
+        "zero": "b1k_policies.baselines:ZeroPolicy",
+        "hold": "b1k_policies.baselines:HoldPolicy",
+        "random": "b1k_policies.baselines:RandomPolicy",
+    }
+)
+"""Policies by name, as MODULE:CLASS; a package that offers one of these names is not asked."""
 
 
 def make_policy(
@@ -61,25 +62,32 @@ def make_policy(
     checkpoint: CheckpointRequest | None = None,
     protocol: ProtocolYear = "2026",
     instruction: str | None = None,
+    arguments: Sequence[str] = (),
 ) -> Policy:
     """Make a policy.
 
     Args:
-        spec: One of `CHOICES`, or `checkpoint`.
+        spec: One of `CHOICES`, the name of an installed one, or `checkpoint`.
         checkpoint: The checkpoint, for `checkpoint`.
         protocol: Layout of the proprio that the policy will be given.
         instruction: The task in words, if it is known already.
+        arguments: `KEY=VALUE` each, for the constructor of a class.
 
     Raises:
         UsageError: There is no such policy; the message lists the choices and the nearest name.
+            Or an argument does not fit the constructor.
+        UnavailableError: The user's own code raises.
         B1kEvalError: A checkpoint or a server cannot be used; see `XVLAPolicy`, `RemotePolicy`.
     """
+    named = None if checkpoint is not None else _named(spec)
+    if named is not None:
+        return _made(named, arguments)
+    if arguments:
+        what = "--ckpt" if checkpoint is not None else f"--policy {spec}"
+        raise UsageError(f"--policy-arg {arguments[0]} is for a policy that is a class: not {what}")
     if checkpoint is not None:
         policy: Policy = family_of(checkpoint.ckpt)(checkpoint, protocol, instruction=instruction)
         return policy
-    factory = _BY_NAME.get(spec)
-    if factory is not None:
-        return factory()
     scheme, colon, rest = spec.partition(":")
     if scheme == "replay" and colon:
         if not rest:
@@ -94,9 +102,61 @@ def make_policy(
             f"--policy {scheme}:// is not the address of a policy server, which begins with "
             f"{' or '.join(f'{known}://' for known in SCHEMES)}; choose from {', '.join(CHOICES)}"
         )
-    near = difflib.get_close_matches(scheme, [*_BY_NAME, "replay:FILE"], n=1)
+    names = [*_BUILT_IN, "replay:FILE", *installed()]
+    near = difflib.get_close_matches(scheme, names, n=1)
     hint = f"; did you mean {near[0]}?" if near else ";"
-    raise UsageError(f"--policy {spec!r} is unknown{hint} choose from {', '.join(CHOICES)}")
+    choices = ", ".join([*CHOICES, *sorted(installed())])
+    raise UsageError(f"--policy {spec!r} is unknown{hint} choose from {choices}")
+
+
+def source(spec: str, arguments: Sequence[str] = ()) -> PolicySource | None:
+    """Describe where a user's own policy is from; None for any other.
+
+    Raises:
+        B1kEvalError: As `make_policy`.
+    """
+    named = None if spec in _BUILT_IN else _named(spec)
+    return None if named is None else source_of(named, load_class(named), arguments)
+
+
+def is_shareable(spec: str) -> bool:
+    """Return whether one copy of a user's own policy can answer for all workers.
+
+    Its class must say that it is stateless: this is asked before it is made.
+
+    Raises:
+        B1kEvalError: As `make_policy`.
+    """
+    named = None if spec in _BUILT_IN else _named(spec)
+    return named is not None and load_class(named).stateless
+
+
+def _named(spec: str) -> Named | None:
+    """Return the class that a spec names; None for a checkpoint, a recording or a server."""
+    if spec in _BUILT_IN:
+        module, _, name = _BUILT_IN[spec].partition(":")
+        return Named(spec=spec, place=module, name=name)
+    if spec == CHECKPOINT or spec.startswith(REPLAY) or is_address(spec):
+        return None
+    return parse_own(spec)
+
+
+def _made(named: Named, arguments: Sequence[str]) -> Policy:
+    cls = load_class(named)
+    given = typed_arguments(cls, arguments)
+    policy = guarded(named, f"{signature_words(cls)} raised", lambda: cls(**given))
+    lacking = [name for name in ATTRIBUTES if not getattr(policy, name, None)]
+    if lacking:
+        raise UsageError(
+            f"--policy {named.spec} is no whole policy: once made, it has no "
+            f"{' and no '.join(lacking)}; set it in the class or in __init__"
+        )
+    if not isinstance(policy.chunk_length, int) or policy.chunk_length < 1:
+        raise UsageError(
+            f"--policy {named.spec}: chunk_length is {policy.chunk_length!r}, not a whole number "
+            "from 1"
+        )
+    return policy
 
 
 def family_of(ckpt: str) -> Any:  # noqa: ANN401 - a class of `FAMILIES`

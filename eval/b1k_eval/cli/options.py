@@ -73,7 +73,7 @@ def _parameter(each: Declared, preset: Any = None, **other: Any) -> inspect.Para
         default=typer.Option(
             preset,
             each.flag,
-            help=option.help,
+            help=option.help + (option.also() if option.also else ""),
             metavar=option.metavar,
             show_default=True if preset is not None or shown is None else shown,
             rich_help_panel=option.heading,

@@ -35,6 +35,7 @@ from b1k_eval.settings import (
 from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.contract.presets import PRESETS
 from b1k_policies.options import at_home, declared, flag, parsed
+from b1k_policies.own.loading import absolute_spec, parse_own
 from b1k_policies.registry import CHECKPOINT, REPLAY
 from b1k_policies.remote.wire.address import is_address
 from b1k_policies.xvla.files.checkpoint import CODE_FOLDER, package_in
@@ -131,6 +132,8 @@ def _locate(given: dict[str, Any], recorded: Mapping[str, Any]) -> None:
         if new is not None:
             same = old is not None and old.resolve() == new.resolve()
             given[name] = f"{prefix}{old if same else new.resolve()}"
+        elif name == "policy" and given.get(name):
+            given[name] = absolute_spec(given[name])
         elif name not in given and old and not old.is_absolute() and not old.exists():
             raise UsageError(
                 f"{flag(RunSettings, name)} {prefix}{old} is what this run has recorded, relative "
@@ -283,7 +286,8 @@ def proposed_folder(tasks: Sequence[RunSettings]) -> Path:
     """Return a folder under ./results, named by time, task and policy; it may exist already."""
     settings = tasks[0]
     now = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
-    policy = settings.policy.partition(":")[0]
+    own = parse_own(settings.policy) if ":" in settings.policy else None
+    policy = settings.policy.partition(":")[0] if own is None else own.name
     if settings.checkpoint is not None:
         policy = re.sub(r"[^\w.-]+", "-", Path(settings.checkpoint.ckpt).name)
     task = settings.task if len(tasks) == 1 else f"{len(tasks)}-tasks"

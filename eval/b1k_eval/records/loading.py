@@ -233,6 +233,7 @@ def _label(identity: Mapping[str, Any]) -> str:
         for field in ("skill_id", "skill_progress"):
             forced = policy[f"forced_{field}"]
             marks += [] if forced is None else [f"{field} forced to {forced}"]
+    marks += identity["settings"].get("policy_args", [])
     return spelled_out(f"{name} ({', '.join(marks)})" if marks else str(name))
 
 

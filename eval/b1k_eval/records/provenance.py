@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import b1k_eval
+from b1k_policies.own.source import git_state
 
 PACKAGES: tuple[str, ...] = (
     "b1k-eval",
@@ -104,21 +104,4 @@ def _git() -> tuple[str | None, bool | None]:
     root = package.parent.parent
     if not (root / ".git").exists() or package != root / "eval" / "b1k_eval":
         return None, None
-    try:
-        commit = _run_git(root, "rev-parse", "HEAD")
-        status = _run_git(root, "status", "--porcelain", "--untracked-files=no")
-    except (OSError, subprocess.SubprocessError):
-        return None, None
-    return commit, bool(status)
-
-
-def _run_git(root: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(root), *arguments],
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=True,
-        timeout=10,
-    )
-    return done.stdout.strip()
+    return git_state(root)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from b1k_envs.base import Worlds
-from b1k_envs.errors import UnavailableError, UsageError
+from b1k_envs.errors import EndsRunError, UnavailableError, UsageError
 from b1k_envs.parquet import require_pyarrow
 from b1k_envs.tracks import mask
 from b1k_eval import __version__
@@ -26,7 +26,8 @@ from b1k_eval.run.progress import Reporter
 from b1k_eval.run.remarks import run_remarks
 from b1k_eval.settings import MEASURED, RunSettings, chunking_factory, share
 from b1k_policies.base import EpisodeInfo, Policy
-from b1k_policies.registry import make_policy
+from b1k_policies.own.source import PolicySource
+from b1k_policies.registry import is_shareable, make_policy, source
 from b1k_policies.remote.server import require_websockets
 from b1k_policies.remote.sharing.model import SharedHandle, SharedModel, share_model
 
@@ -98,10 +99,16 @@ class ReadyRun:
             simulators.prepare_pictures()
         instruction = settings.task_entry().instruction
         make = partial(
-            make_policy, settings.policy, settings.checkpoint, settings.protocol, instruction
+            make_policy,
+            settings.policy,
+            settings.checkpoint,
+            settings.protocol,
+            instruction,
+            settings.policy_args,
         )
         self._shared, unshared = _shared_models(make, settings, execution)
         self.policy: Policy = SharedHandle(self._shared) if self._shared else make()
+        self._source = source(settings.policy, settings.policy_args)
         self.worlds: Worlds | None = None
         count = execution.num_envs
         try:
@@ -135,7 +142,8 @@ class ReadyRun:
             num_envs=count,
             limits=simulators.limits(settings),
             gpus=execution.gpus,
-            make_policy=self.policy.elsewhere() or partial(_make_policy, settings, instruction),
+            make_policy=self.policy.elsewhere()
+            or partial(_make_policy, settings, instruction, self._source),
             make_chunking=make_chunking,
             noise=settings.noise(),
             render=settings.render,
@@ -158,7 +166,10 @@ class ReadyRun:
             "sessions": [
                 {
                     **this_session(argv).as_json(),
-                    "policy": self.policy.describe_here(),
+                    "policy": {
+                        **self.policy.describe_here(),
+                        **(self._source.here() if self._source else {}),
+                    },
                     "execution": asdict(self._execution),
                 }
             ],
@@ -172,7 +183,10 @@ class ReadyRun:
         return {
             "b1k_eval": __version__,
             "settings": settings.as_json(),
-            "policy": self.policy.describe(),
+            "policy": {
+                **self.policy.describe(),
+                **({"source": self._source.identity()} if self._source else {}),
+            },
             "env": {**asdict(info), "settings": dict(info.settings)},
             "human": asdict(self._human[settings.task]),
             "privileged": self._assembly.privileged,
@@ -241,17 +255,19 @@ class ReadyRun:
 def _shared_models(
     make: Callable[..., Policy], settings: RunSettings, execution: Execution
 ) -> tuple[dict[int | None, SharedModel], tuple[str, ...]]:
-    """Load a checkpoint that several workers are to share; and a remark if they cannot.
+    """Load a policy that several workers are to share; and a remark if they cannot.
+
+    That is a checkpoint, or a class of the user's that says that it is stateless.
 
     Not where the latency is measured: there no question may wait for, or share a call with,
     another. Not for the nodes of a cluster, which do not reach a server on this one's loopback.
     """
-    wanted = execution.share_policy == "auto" and settings.checkpoint is not None
     if (
-        not wanted
+        execution.share_policy != "auto"
         or execution.ray is not None
         or execution.workers == 1
         or settings.latency == MEASURED
+        or (settings.checkpoint is None and not is_shareable(settings.policy))
     ):
         return {}, ()
     try:
@@ -280,9 +296,33 @@ def _numbers(settings: RunSettings) -> dict[str, Any]:
     return {"instance_ids": {str(index): number for index, number in ids.items()}}
 
 
-def _make_policy(settings: RunSettings, instruction: str, *, gpu: int | None = None) -> Policy:
-    """Call `make_policy` in a worker, for a policy that needs no GPU."""
-    return make_policy(settings.policy, settings.checkpoint, settings.protocol, instruction)
+def _make_policy(
+    settings: RunSettings,
+    instruction: str,
+    recorded: PolicySource | None,
+    *,
+    gpu: int | None = None,
+) -> Policy:
+    """Call `make_policy` in a worker, for a policy that needs no GPU.
+
+    Raises:
+        EndsRunError: The user's own policy has changed since the run was started.
+    """
+    now = None if recorded is None else source(settings.policy, settings.policy_args)
+    if recorded is not None and now is not None and now.files != recorded.files:
+        names = {*now.files, *recorded.files}
+        changed = sorted(n for n in names if now.files.get(n) != recorded.files.get(n))
+        raise EndsRunError(
+            f"the policy's code has changed since this run was started: {', '.join(changed)}; "
+            "restore it and --resume, or start another run"
+        )
+    return make_policy(
+        settings.policy,
+        settings.checkpoint,
+        settings.protocol,
+        instruction,
+        settings.policy_args,
+    )
 
 
 def _until_decided(settings: RunSettings) -> UntilDecided | None:
