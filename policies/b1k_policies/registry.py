@@ -115,7 +115,7 @@ def source(spec: str, arguments: Sequence[str] = ()) -> PolicySource | None:
     Raises:
         B1kEvalError: As `make_policy`.
     """
-    named = None if spec in _BUILT_IN else _named(spec)
+    named = own_class(spec)
     return None if named is None else source_of(named, load_class(named), arguments)
 
 
@@ -127,8 +127,13 @@ def is_shareable(spec: str) -> bool:
     Raises:
         B1kEvalError: As `make_policy`.
     """
-    named = None if spec in _BUILT_IN else _named(spec)
+    named = own_class(spec)
     return named is not None and load_class(named).stateless
+
+
+def own_class(spec: str) -> Named | None:
+    """Return the class that a user's own policy is of, without importing it; None for any other."""
+    return None if spec in _BUILT_IN else _named(spec)
 
 
 def _named(spec: str) -> Named | None:

@@ -167,7 +167,10 @@ def test_replay_names_the_file_it_cannot_read(tmp_path, name, content, message):
     assert str(tmp_path / name) in str(error.value)
 
 
-CHOICES = "expert, zero, hold, random, replay:FILE, ws://HOST:PORT, wss://HOST:PORT"
+CHOICES = (
+    "expert, zero, hold, random, replay:FILE, ws://HOST:PORT, wss://HOST:PORT, FILE.py:CLASS, "
+    "PACKAGE.MODULE:CLASS"
+)
 
 
 @pytest.mark.parametrize(

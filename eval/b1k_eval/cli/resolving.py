@@ -35,8 +35,8 @@ from b1k_eval.settings import (
 from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.contract.presets import PRESETS
 from b1k_policies.options import at_home, declared, flag, parsed
-from b1k_policies.own.loading import absolute_spec, parse_own
-from b1k_policies.registry import CHECKPOINT, REPLAY
+from b1k_policies.own.loading import absolute_spec
+from b1k_policies.registry import CHECKPOINT, REPLAY, own_class
 from b1k_policies.remote.wire.address import is_address
 from b1k_policies.xvla.files.checkpoint import CODE_FOLDER, package_in
 
@@ -175,10 +175,11 @@ def _fill_strategy(values: dict[str, Any]) -> None:
     Raises:
         UsageError: An option of another strategy was given.
     """
+    foreign = is_address(values["policy"]) or own_class(values["policy"]) is not None
     now = "ensemble" if values["chunking"] == "ensemble" else "receding"
     for name, strategy, default in (
-        # No default for a server, whose chunks may be shorter than any default.
-        ("horizon", "receding", None if is_address(values["policy"]) else DEFAULT_HORIZON),
+        # No default for a server or a user's class: their chunks may be shorter than any default.
+        ("horizon", "receding", None if foreign else DEFAULT_HORIZON),
         ("ensemble_every", "ensemble", DEFAULT_ENSEMBLE_EVERY),
         ("ensemble_decay", "ensemble", DEFAULT_ENSEMBLE_DECAY),
     ):
@@ -286,7 +287,7 @@ def proposed_folder(tasks: Sequence[RunSettings]) -> Path:
     """Return a folder under ./results, named by time, task and policy; it may exist already."""
     settings = tasks[0]
     now = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
-    own = parse_own(settings.policy) if ":" in settings.policy else None
+    own = own_class(settings.policy)
     policy = settings.policy.partition(":")[0] if own is None else own.name
     if settings.checkpoint is not None:
         policy = re.sub(r"[^\w.-]+", "-", Path(settings.checkpoint.ckpt).name)

@@ -108,10 +108,10 @@ class ReadyRun:
         )
         self._shared, unshared = _shared_models(make, settings, execution)
         self.policy: Policy = SharedHandle(self._shared) if self._shared else make()
-        self._source = source(settings.policy, settings.policy_args)
         self.worlds: Worlds | None = None
         count = execution.num_envs
         try:
+            self._source = source(settings.policy, settings.policy_args)
             if execution.ray is not None:
                 cluster.connect(execution.ray)
             _check_privileges(settings, self.policy)

@@ -138,10 +138,11 @@ def _where(error: Exception) -> str:
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"
     last = "".join(traceback.format_exception_only(error)).strip()
+    # The first two are `guarded` and the function that it was given.
     calls = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename != __file__ and "importlib" not in frame.filename
+        each
+        for each in traceback.extract_tb(error.__traceback__)[2:]
+        if "importlib" not in each.filename
     ]
     places = [f"{each.filename}, line {each.lineno}, in {each.name}: {each.line}" for each in calls]
     return "; ".join([*places[-2:], last])

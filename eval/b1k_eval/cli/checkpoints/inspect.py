@@ -30,6 +30,7 @@ from b1k_policies.inspection.findings import LEVELS, Level
 from b1k_policies.inspection.geometry import Pixel
 from b1k_policies.inspection.inspection import Inspection, inspect_policy
 from b1k_policies.inspection.saved_observation import SavedObservation, read_npz, to_npz
+from b1k_policies.registry import own_class
 from b1k_policies.seeding import inference_seed
 from b1k_policies.xvla.policy import XVLAPolicy
 
@@ -86,6 +87,11 @@ def inspect(
     """
     request = resolve_checkpoint({"ckpt": ckpt, **asked}, None, None)
     assert request is not None  # CKPT is a required argument
+    if ":" in ckpt and own_class(ckpt) is not None:
+        raise UsageError(
+            f"{ckpt} is a class: inspect is for checkpoints, whose contract decides what they are "
+            f"sent; for a policy of your own, b1k-eval check-policy {ckpt}"
+        )
     source = _question(observation, task=task, protocol=protocol, instance=instance)
     if save is not None:
         _prepare_folder(save)

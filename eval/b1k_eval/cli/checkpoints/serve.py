@@ -19,6 +19,7 @@ from b1k_eval.cli.console import err_console, say_remark
 from b1k_eval.cli.options import Options, Typed
 from b1k_eval.cli.resolving import resolve_checkpoint
 from b1k_eval.loop.strategy import DEFAULT_HORIZON, build_chunking
+from b1k_eval.settings import RunSettings
 from b1k_policies.base import Policy, Resizing
 from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.options import at_home
@@ -48,8 +49,12 @@ def serve(
     ],
     policy: Annotated[
         str | None,
-        typer.Option(help="In place of --ckpt: zero, hold, random or replay:FILE."),
+        typer.Option(
+            help="In place of --ckpt: zero, hold, random, replay:FILE or a class, as for run."
+        ),
     ] = None,
+    *,
+    own: Annotated[Typed, Options(RunSettings, "policy_args")],
     task: Annotated[
         str | None,
         typer.Option(help="Task by index or name.", show_default="the observation's task_id"),
@@ -145,7 +150,6 @@ def serve(
         bool,
         typer.Option("--json", help="One line of JSON with the address, once it can be used."),
     ] = False,
-    *,
     asked: Annotated[Typed, Options(CheckpointRequest, but=("ckpt",))],
 ) -> None:
     """Serve a policy to the official evaluators, to openpi's client and to --policy ws://HOST:PORT.
@@ -155,7 +159,10 @@ def serve(
     request = resolve_checkpoint({**ckpt, **asked}, None, policy)
     if policy is not None and policy.startswith(REPLAY):
         policy = REPLAY + at_home(policy.removeprefix(REPLAY))
-    wanted = _Wanted.checked(request, policy, task=task, prompt=prompt, protocol=protocol)
+    arguments = tuple(own.get("policy_args", ()))
+    wanted = _Wanted.checked(
+        request, policy, arguments, task=task, prompt=prompt, protocol=protocol
+    )
     if images not in get_args(Pictures):
         raise UsageError(f"--images {images!r} is unknown: choose native or contract")
     require_websockets()
@@ -224,6 +231,7 @@ class _Wanted:
 
     request: CheckpointRequest | None
     policy: str
+    arguments: tuple[str, ...]
     task: Task | None
     prompt: str | None
     protocol: ProtocolYear | None
@@ -233,6 +241,7 @@ class _Wanted:
         cls,
         request: CheckpointRequest | None,
         policy: str | None,
+        arguments: tuple[str, ...],
         *,
         task: str | None,
         prompt: str | None,
@@ -253,6 +262,7 @@ class _Wanted:
         return cls(
             request=request,
             policy=policy or "",
+            arguments=arguments,
             task=entry,
             prompt=prompt,
             protocol=layout,
@@ -261,7 +271,9 @@ class _Wanted:
     def load(self) -> Engine:
         request, protocol = self.request, self.protocol or "2026"
         instruction = self.prompt or (self.task.instruction if self.task else None)
-        engine = Engine(lambda: make_policy(self.policy, request, protocol, instruction))
+        engine = Engine(
+            lambda: make_policy(self.policy, request, protocol, instruction, self.arguments)
+        )
         own = engine.policy.prompt
         if self.prompt is not None and own is not None and own != self.prompt:
             engine.close()

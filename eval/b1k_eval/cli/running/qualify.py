@@ -58,7 +58,7 @@ def qualify(
         Typed,
         Options(
             RunSettings,
-            *("policy", "ckpt"),
+            *("policy", "policy_args", "ckpt"),
             policy={"help": "A policy with a published score, as for run.", "default": "none"},
             ckpt={"help": "In place of --policy: a checkpoint, as for run."},
         ),
@@ -137,9 +137,9 @@ def _published(text: str | None, whose: Typed) -> Published | None:
     Raises:
         UsageError: Only one of the two was given, or the score cannot be read.
     """
-    if len(whose) > 1:
+    if {"policy", "ckpt"} <= {*whose}:
         raise UsageError("--policy and --ckpt: give one of them")
-    if (text is None) != (not whose):
+    if (text is None) != (not {"policy", "ckpt"} & {*whose}):
         raise UsageError(
             "--published goes with --policy or --ckpt: the score that somebody published, and the "
             "policy that it is of; without a published score, `b1k-eval run` gives the policy's"

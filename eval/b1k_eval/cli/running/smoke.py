@@ -28,6 +28,7 @@ from b1k_eval.records.store import StorageError
 from b1k_eval.run.progress import make_reporter
 from b1k_eval.run.session import ReadyRun
 from b1k_eval.run.simulators import resolve_sim
+from b1k_eval.settings import RunSettings
 from b1k_policies.checkpoint import CheckpointRequest
 
 SMOKE_STEPS = 40
@@ -59,6 +60,7 @@ def smoke(
     ] = None,
     sim: Annotated[str, typer.Option(help="auto, mujoco or omnigibson.")] = "auto",
     *,
+    own: Annotated[Typed, Options(RunSettings, "policy_args")],
     checkpoint: Annotated[
         Typed, Options(CheckpointRequest, "ckpt", "contract", "code_dir", "trust_code", "device")
     ],
@@ -69,7 +71,7 @@ def smoke(
     if policy is None and "ckpt" not in checkpoint:
         policy = "expert" if sim == "mujoco" else "hold"
     settings = resolve_settings(
-        {"task": task, "policy": policy, "sim": sim, "max_steps": SMOKE_STEPS, **checkpoint}
+        {"task": task, "policy": policy, "sim": sim, "max_steps": SMOKE_STEPS, **own, **checkpoint}
     )
     with _temporary_folder() as temp:
         session = ReadyRun([settings], Execution(), temp / "run", argv=sys.argv)
