@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Write a run of the twin in the format of the BEHAVIOR demonstrations, for `b1k-eval qualify`.
 
-    b1k-eval run --task 31 --split train --instances 0-9 --no-video --out results/expert
+    b1k-eval run --task 31 --policy expert --split train --instances 0-9 --out results/expert
     python scripts/twin_recordings.py results/expert recordings --layout v3.0
     b1k-eval qualify --sim mujoco --demos recordings
 

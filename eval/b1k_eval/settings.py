@@ -163,6 +163,7 @@ class RunSettings:
             help="expert, zero, hold, random, replay:FILE, ws://HOST:PORT, wss://HOST:PORT, or a "
             "class of your own, FILE.py:CLASS or PACKAGE.MODULE:CLASS; or see --ckpt.",
             also=installed_words,
+            default="none: this or --ckpt must be given",
         ),
     ] = "expert"
     policy_args: Annotated[

@@ -62,7 +62,9 @@ def content(folder: Path) -> dict[str, object]:
 def test_the_first_command_succeeds_and_its_recorded_actions_succeed_again(
     tmp_path: Path, expert_episode: ExpertEpisodes
 ):
-    told = json.loads(run("--out", str(tmp_path / "run"), "--video-fps", "1", "--json"))
+    told = json.loads(
+        run("--policy", "expert", "--out", str(tmp_path / "run"), "--video-fps", "1", "--json")
+    )
     folder = tmp_path / "run" / "episodes" / "clean_boxing_gloves-0-0"
     result = json.loads((folder / "result.json").read_text())
     assert result["outcome"] == "success"

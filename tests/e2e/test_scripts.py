@@ -121,7 +121,18 @@ def test_the_first_call_makes_the_environment_and_hands_the_arguments_on(with_py
 def test_another_task_may_be_asked_for(with_python, asked):
     done = with_python.run(asked)
     assert done.returncode == 0, done.stderr
-    assert with_python.calls("b1k-eval run") == [f"b1k-eval run {asked}"]
+    assert with_python.calls("b1k-eval run") == [f"b1k-eval run --policy expert {asked}"]
+
+
+@pytest.mark.parametrize("asked", ["--ckpt twin-v17", "--policy=hold"])
+def test_the_expert_is_named_unless_another_policy_is(with_python, asked):
+    assert with_python.run(asked).returncode == 0
+    assert with_python.calls("b1k-eval run") == [f"b1k-eval run --task 31 {asked}"]
+
+
+def test_a_run_that_is_resumed_keeps_its_own_task_and_policy(with_python):
+    assert with_python.run("--resume --out r").returncode == 0
+    assert with_python.calls("b1k-eval run") == ["b1k-eval run --resume --out r"]
 
 
 def test_the_second_call_asks_neither_pip_nor_apt(with_python):
@@ -133,7 +144,7 @@ def test_the_second_call_asks_neither_pip_nor_apt(with_python):
     assert "-m pip" not in log
     assert "-m venv" not in log
     assert "apt-get" not in log
-    assert log.splitlines()[-1] == "b1k-eval run --task 31"
+    assert log.splitlines()[-1] == "b1k-eval run --task 31 --policy expert"
 
 
 def test_a_changed_pyproject_is_installed_again(with_python):
@@ -273,7 +284,7 @@ def test_a_machine_without_apt_gets_a_sentence_and_goes_on(with_python):
     done = with_python.run()
     assert done.returncode == 0
     assert "libraries for rendering are missing and cannot be installed from here" in done.stderr
-    assert with_python.calls("b1k-eval run") == ["b1k-eval run --task 31"]
+    assert with_python.calls("b1k-eval run") == ["b1k-eval run --task 31 --policy expert"]
 
 
 # --- the gate ---------------------------------------------------------------------------------

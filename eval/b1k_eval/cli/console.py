@@ -124,6 +124,22 @@ def say_remark(text: str) -> None:
     err_console().print(f"note: {text}", style="dim", soft_wrap=True)
 
 
+def show_limits(console: Console, sim: str, privileged: Sequence[str]) -> None:
+    """Print what limits the meaning of results, below them.
+
+    Args:
+        console: Where.
+        sim: The simulator.
+        privileged: The policies that read its state.
+    """
+    from b1k_eval.run.remarks import PRIVILEGED  # numpy, which `--help` should not wait for
+
+    if sim == "mujoco":
+        console.print("MuJoCo twin: not a benchmark score.", style="dim")
+    for name in privileged:
+        console.print(f"Privileged, {name}: {PRIVILEGED}", style="dim", soft_wrap=True)
+
+
 def print_json(document: dict[str, Any]) -> None:
     """Print the one JSON document on standard output, in ASCII if the stream takes nothing else."""
     text = to_json(document)

@@ -20,6 +20,7 @@ from b1k_eval.report.figures import letter
 from b1k_eval.report.looks import RUN_COLOURS
 from b1k_eval.report.overview import Findings, RunFindings
 from b1k_eval.report.selfreport_words import progress_words, skill_words
+from b1k_eval.run.remarks import PRIVILEGED
 from b1k_eval.settings import MEASURED, UNKNOWN
 from b1k_policies.inspection.chunk import nearly_open
 
@@ -75,8 +76,7 @@ def _honesty(runs: Sequence[RunFindings]) -> Iterator[dict[str, Any]]:
         yield {"runs": [], "what": "MuJoCo twin.", "words": which}
     privileged = [_mark(number) for number, run in enumerate(runs) if run.row["privileged"]]
     if privileged:
-        words = "Reads the simulator's state, which no robot can."
-        yield {"runs": privileged, "what": "Privileged.", "words": words}
+        yield {"runs": privileged, "what": "Privileged.", "words": PRIVILEGED}
     for number, run in enumerate(runs):
         policy = run.data.identity["policy"]
         forced = [row["name"] for row in policy.get("contract", {}).get("forced", [])]

@@ -11,6 +11,9 @@ from b1k_eval.loop.realtime import delay_steps
 from b1k_eval.settings import MEASURED, RunSettings
 from b1k_policies.base import Policy
 
+PRIVILEGED = "Reads the simulator's state, which no robot can."
+"""What the mark `privileged` says, for every summary."""
+
 
 def run_remarks(settings: RunSettings, execution: Execution, policy: Policy) -> tuple[str, ...]:
     """Return all remarks, a sentence each; those of the policy first."""

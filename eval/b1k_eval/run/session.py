@@ -58,6 +58,7 @@ class ReadyRun:
         argv: Sequence[str],
         resume: bool = False,
         beside: bool = False,
+        rated: bool = False,
     ) -> None:
         """Check everything that can be checked, cheapest first, and only then touch the disk.
 
@@ -68,6 +69,7 @@ class ReadyRun:
             argv: Command line, for the record.
             resume: Continue the run in `out`.
             beside: Choose another name if `out` exists.
+            rated: Whether a success rate is demanded (`--fail-under`).
 
         Raises:
             UsageError: The settings are invalid; see `simulators`, `registry` and `store`.
@@ -114,7 +116,7 @@ class ReadyRun:
             self._source = source(settings.policy, settings.policy_args)
             if execution.ray is not None:
                 cluster.connect(execution.ray)
-            _check_privileges(settings, self.policy)
+            _check_privileges(settings, self.policy, rated=rated)
             _check_track(settings, self.policy)
             make_chunking = chunking_factory(settings, self.policy.skipped_rows)
             make_chunking(self.policy.chunk_length)
@@ -339,9 +341,15 @@ def _check_track(settings: RunSettings, policy: Policy) -> None:
         policy.check_masked(partial(mask, protocol=settings.protocol))
 
 
-def _check_privileges(settings: RunSettings, policy: Policy) -> None:
+def _check_privileges(settings: RunSettings, policy: Policy, *, rated: bool) -> None:
     if not is_privileged(policy):
         return
+    if rated and settings.track != "privileged":
+        raise UsageError(
+            f"--fail-under: the policy {policy.name} reads the simulator's state, so its rate says "
+            "nothing about a policy for a robot: leave that out, or say --track privileged if it "
+            "is meant"
+        )
     if settings.track == "standard":
         raise UsageError(
             f"--track standard: the policy {policy.name} reads the simulator's state, which this "

@@ -206,12 +206,40 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_written(
     assert not list(tmp_path.iterdir())
 
 
+NAMES_BOTH = (
+    "--policy NAME (expert, zero, hold, random, replay:FILE, ws://HOST:PORT, wss://HOST:PORT) or "
+    "--ckpt PATH names what drives the robot"
+)
+
+
 def test_a_missing_task_is_named(cli):
+    task = "--task is missing: give an index or a name; `b1k-eval tasks` lists them"
     result = cli("run")
+    assert (result.exit_code, error_line(result)) == (2, f"{task}; and {NAMES_BOTH}")
+    result = cli("run", "--policy", "hold")
+    assert (result.exit_code, error_line(result)) == (2, task)
+
+
+def test_a_run_without_a_policy_is_refused_and_both_ways_to_name_one_are_said(cli, tmp_path):
+    result = cli("run", "--task", "31")
     assert result.exit_code == 2
     assert error_line(result) == (
-        "--task is missing: give an index or a name; `b1k-eval tasks` lists them"
+        f"the policy is missing: {NAMES_BOTH}; --policy expert is the scripted one, which reads "
+        "the simulator's state"
     )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_rate_demanded_of_a_policy_that_reads_the_simulator_must_be_meant(cli, tmp_path):
+    expert = [*BASE, "--policy", "expert", "--fail-under", "0.5"]
+    result = cli(*expert)
+    assert (result.exit_code, error_line(result)) == (
+        2,
+        "--fail-under: the policy expert reads the simulator's state, so its rate says nothing "
+        "about a policy for a robot: leave that out, or say --track privileged if it is meant",
+    )
+    assert not list(tmp_path.iterdir())
+    assert cli(*expert, "--track", "privileged").exit_code == 1
 
 
 def test_typers_own_usage_errors_exit_with_2(cli):

@@ -40,7 +40,7 @@ def cli(tmp_path, monkeypatch):
 
 def expert_recordings(recordings, folder, instances, *more):
     """Runs of the expert on training instances, in the format of the demonstrations."""
-    run = ["run", "--task", "31", "--sim", "mujoco", "--split", "train", "--no-video", *more]
+    run = ["run", "--task", "31", "--policy", "expert", "--split", "train", "--no-video", *more]
     result = CliRunner().invoke(app, [*run, "--instances", instances, "--out", str(folder / "run")])
     assert result.exit_code == 0, result.output
     demos = recordings.record(folder / "run")

@@ -130,7 +130,7 @@ def test_a_whole_run_a_damaged_one_and_one_that_is_being_written_are_refused(tmp
     ],
 )  # fmt: skip
 def test_what_is_no_shard_is_refused(word, told):
-    result = CliRunner().invoke(app, ["run", "--task", "31", "--shard", word])
+    result = CliRunner().invoke(app, ["run", "--task", "31", "--policy", "hold", "--shard", word])
     assert (result.exit_code, result.stderr) == (2, f"error: {told}\n")
 
 

@@ -46,7 +46,7 @@ def b1k_eval(*arguments: object):
 
 
 def make_run(folder: Path, *options: object) -> Path:
-    common = ("--task", 31, "--sim", "mujoco", "--max-steps", STEPS - 1, "--no-video")
+    common = ("--task", 31, "--policy", "expert", "--max-steps", STEPS - 1, "--no-video")
     made = b1k_eval("run", *common, "--out", folder, *options)
     assert made.exit_code == 0, made.stderr
     return folder

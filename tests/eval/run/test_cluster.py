@@ -154,7 +154,7 @@ def test_an_address_where_nothing_listens_is_told_at_once(monkeypatch):
 @pytest.mark.skipif(find_spec("ray") is not None, reason="ray is installed")
 def test_without_ray_one_line_says_how_to_install_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = CliRunner().invoke(app, ["run", "--task", "31", "--ray", "auto", "--no-video"])
+    result = CliRunner().invoke(app, ["run", "--task", "31", "--policy", "hold", "--ray", "auto"])
     assert result.exit_code == 4
     assert result.stderr == (
         "error: --ray needs Ray, which does not import here (No module named 'ray'); install it "
@@ -174,7 +174,7 @@ def test_without_ray_one_line_says_how_to_install_it(tmp_path, monkeypatch):
     ],
 )  # fmt: skip
 def test_options_that_contradict_each_other_are_refused(words, told):
-    result = CliRunner().invoke(app, ["run", "--task", "31", *words])
+    result = CliRunner().invoke(app, ["run", "--task", "31", "--policy", "hold", *words])
     assert (result.exit_code, result.stderr) == (2, f"error: {told}\n")
 
 

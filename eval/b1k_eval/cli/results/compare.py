@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from b1k_envs.errors import UsageError
-from b1k_eval.cli.console import out_console, print_json, say_remark
+from b1k_eval.cli.console import out_console, print_json, say_remark, show_limits
 from b1k_eval.cli.options import JsonOption
 from b1k_eval.cli.results.pairs import range_text, show_pair
 
@@ -73,8 +73,8 @@ def compare(
         console.print(_funnel_table(document))
     for pair in document["pairs"]:
         show_pair(console, pair)
-    if document["runs"][0]["sim"] == "mujoco":
-        console.print("MuJoCo twin: not a benchmark score.", style="dim")
+    marked = [row["name"] for row in document["runs"] if row["privileged"]]
+    show_limits(console, document["runs"][0]["sim"], marked)
 
 
 def _funnel(run: RunData) -> dict[str, Any] | None:

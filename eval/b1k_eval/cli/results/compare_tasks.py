@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from b1k_eval.cli.console import out_console, print_json, say_remark
+from b1k_eval.cli.console import out_console, print_json, say_remark, show_limits
 from b1k_eval.cli.results.pairs import range_text, show_pair
 from b1k_eval.comparison.task_summary import summarise_tasks
 from b1k_eval.records.loading import RunData
@@ -31,8 +31,8 @@ def print_comparison(
     console.print(_table(document))
     for pair in document["pairs"]:
         show_pair(console, pair)
-    if document["runs"][0]["sim"] == "mujoco":
-        console.print("MuJoCo twin: not a benchmark score.", style="dim")
+    marked = [row["name"] for row in document["runs"] if row["privileged"]]
+    show_limits(console, document["runs"][0]["sim"], marked)
 
 
 def _table(document: Mapping[str, Any]) -> Table:

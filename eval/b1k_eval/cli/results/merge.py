@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from b1k_eval.cli.console import out_console, print_json, say_remark
+from b1k_eval.cli.console import out_console, print_json, say_remark, show_limits
 from b1k_eval.cli.options import JsonOption
 
 
@@ -38,4 +38,7 @@ def merge(
         print_json({"run": str(store.path), "missing": list(merged.missing), **summary})
         return
     counts = ", ".join(f"{count} {outcome}" for outcome, count in summary["counts"].items())
-    out_console().print(f"{store.path}: {counts}", soft_wrap=True)
+    console, identity = out_console(), store.record["identity"]
+    console.print(f"{store.path}: {counts}", soft_wrap=True)
+    marked = [identity["policy"]["name"]] if identity["privileged"] else []
+    show_limits(console, identity["settings"]["sim"], marked)

@@ -18,6 +18,7 @@ from b1k_eval.cli.console import (
     print_json,
     say_remark,
     shell_word,
+    show_limits,
     stop_code,
     stop_word,
 )
@@ -40,6 +41,7 @@ from b1k_eval.run.session import ReadyRun, summarise
 from b1k_eval.settings import RunSettings
 from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.options import consents, flag
+from b1k_policies.registry import CHOICES
 
 
 def run(
@@ -88,6 +90,8 @@ def run(
     ] = None,
 ) -> None:
     """Run a policy in closed loop and score it."""
+    if not resume:
+        _require_policy(asked)
     asked["against"] = against_folder(until_decided, asked.get("against"), max_instances)
     if fail_under is not None and not 0 <= fail_under <= 1:
         raise UsageError(f"--fail-under {fail_under:g} must lie between 0 and 1")
@@ -101,7 +105,15 @@ def run(
     )
     execution = resolve_execution(how, recorded, official=official)
     folder = proposed_folder(tasks) if out is None else out
-    session = ReadyRun(tasks, execution, folder, argv=sys.argv, resume=resume, beside=out is None)
+    session = ReadyRun(
+        tasks,
+        execution,
+        folder,
+        argv=sys.argv,
+        resume=resume,
+        beside=out is None,
+        rated=fail_under is not None,
+    )
     session.remarks = (*left_out, *session.remarks)
     for remark in session.remarks:
         say_remark(remark)
@@ -124,6 +136,25 @@ def run(
     if fail_under is not None and (rate is None or rate < fail_under):
         err_console().print(f"success rate {rate} is below --fail-under {fail_under:g}")
         raise typer.Exit(1)
+
+
+def _require_policy(asked: Typed) -> None:
+    """Refuse a run whose policy is not named: by default it would be the one that cannot lose.
+
+    Raises:
+        UsageError: Neither --policy nor --ckpt was typed.
+    """
+    if asked.keys() & {"policy", "ckpt"}:
+        return
+    which = f"--policy NAME ({', '.join(CHOICES)}) or --ckpt PATH names what drives the robot"
+    if "task" not in asked:
+        raise UsageError(
+            f"--task is missing: give an index or a name; `b1k-eval tasks` lists them; and {which}"
+        )
+    raise UsageError(
+        f"the policy is missing: {which}; --policy expert is the scripted one, which reads the "
+        "simulator's state"
+    )
 
 
 def _conclude(session: ReadyRun, *, json_output: bool, stop: KeyboardInterrupt | None) -> None:
@@ -175,8 +206,8 @@ def _conclude(session: ReadyRun, *, json_output: bool, stop: KeyboardInterrupt |
     standing = session.standing()
     if standing is not None:
         console.print(standing.words(), soft_wrap=True)
-    if settings.sim == "mujoco":
-        console.print("MuJoCo twin: not a benchmark score.", style="dim")
+    marked = store.record["identity"]["privileged"]
+    show_limits(console, settings.sim, [session.policy.name] if marked else [])
     for label, path in _places(session):
         console.print(f"{label:<8}{path}", soft_wrap=True)
 
