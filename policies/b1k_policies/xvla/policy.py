@@ -78,7 +78,7 @@ class XVLAPolicy(Policy):
         progress_head: Where its progress is read.
         remarks: What a person should read before trusting a result.
         forced: Whether the contract overrules the checkpoint's files or its model.
-        doubts: Those of the remarks that may spoil a result, by field of the contract.
+        doubts: Those of the remarks that may spoil a result, by field of the contract or `code`.
         refusal: Why the trial inference failed; None if it did not.
     """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 
 import cv2
@@ -159,6 +160,21 @@ def test_v4s_contract_on_v17_is_refused_then_told_in_words_and_pixels(
         assert "px off" in text
         assert text.endswith(f"the pose sent is that of {pose}")
     assert document["model"]["name"] == "v4 (forced)"
+
+
+def test_code_that_does_something_else_with_the_batch_is_a_doubt(
+    cli, twin, tiny_v17, no_simulator, tmp_path
+):
+    code = shutil.copytree(tiny_v17 / "code" / "da3_xvla", tmp_path / "da3_xvla")
+    with (code / "models" / "modeling_xvla.py").open("a") as file:
+        file.write("# turns the pictures upside down\n")
+    saved = twin[1] / "observation.npz"
+    result = cli(tiny_v17, "--observation", saved, "--code-dir", code, "--json")
+    assert about(json.loads(result.stdout), "code") == [
+        "the code is not the checkpoint's own: models/modeling_xvla.py differs; what is sent may "
+        "reach the model changed"
+    ]
+    assert about(twin[0], "code") == []
 
 
 # --- the pictures ----------------------------------------------------------------------------

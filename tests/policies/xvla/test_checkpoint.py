@@ -176,6 +176,19 @@ def test_a_relative_code_dir_means_here_or_the_checkpoint_but_never_either_of_tw
     assert found(folder, code_dir="code/da3_xvla").code_root == inside
 
 
+def test_code_that_is_not_the_checkpoints_own_is_told_by_the_files_that_differ(folder, tmp_path):
+    assert found(folder).changed_code == ()
+    mine = shutil.copytree(folder / "code" / "da3_xvla", tmp_path / "da3_xvla")
+    assert found(folder, code_dir=str(mine)).changed_code == ()
+    (mine / "more.py").write_text("")
+    first, *_ = sorted(mine.rglob("*.py"))
+    first.write_text(first.read_text() + "# changed\n")
+    changed = found(folder, code_dir=str(mine)).changed_code
+    assert changed == tuple(sorted(["more.py", first.relative_to(mine).as_posix()]))
+    shutil.rmtree(folder / "code")
+    assert found(folder, code_dir=str(mine)).changed_code == ()
+
+
 def test_missing_code_is_refused_with_the_places_looked_at(folder):
     shutil.rmtree(folder / "code")
     refused(

@@ -39,7 +39,7 @@ class Trial:
     Attributes:
         signature: How `generate_actions` is called.
         remarks: What a person should read before trusting a result.
-        doubts: Those of the remarks that may spoil a result, by field of the contract.
+        doubts: Those of the remarks that may spoil a result, by field of the contract or `code`.
         forced: Whether the contract overrules the checkpoint's files or its model.
         refusal: Why the trial inference failed; None if it did not.
     """
@@ -86,6 +86,13 @@ class Trial:
             )
         if contract.prompt is not None and task is not None and contract.prompt != task:
             self.remarks.append(f"the contract's prompt is sent, not the task's own: {task!r}")
+        if changed := policy.checkpoint.changed_code:
+            others = "" if len(changed) == 1 else f" (and {len(changed) - 1} more)"
+            self._doubt(
+                "code",
+                f"the code is not the checkpoint's own: {changed[0]} differs{others}; what is sent "
+                "may reach the model changed",
+            )
         if (doubt := mask_doubt(policy.checkpoint.code_root, policy.resolved)) is not None:
             self._doubt("proprio_mask", doubt)
         if (doubt := frame_doubt(contract, protocol)) is not None:

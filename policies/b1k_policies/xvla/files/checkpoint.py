@@ -94,6 +94,14 @@ class Checkpoint(CheckpointFolder):
         """SHA-256 over the names and contents of the package's files, hex."""
         return _code_digest(self.code_root)
 
+    @property
+    def changed_code(self) -> tuple[str, ...]:
+        """Files in which the code is not that of the checkpoint's folder; () if that has none."""
+        places = [package_in(self.folder / CODE_FOLDER), package_in(self.folder)]
+        own = next((place for place in places if place is not None), self.code_root)
+        ours, theirs = _code_digests(self.code_root), _code_digests(own)
+        return tuple(n for n in sorted(ours | theirs) if ours.get(n) != theirs.get(n))
+
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values for run.json, without paths: a moved checkpoint is the same one."""
         return {
@@ -197,9 +205,13 @@ def _code_files(root: Path) -> Iterator[Path]:
         yield from (Path(parent, name) for name in names if not name.endswith(".pyc"))
 
 
+def _code_digests(root: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file of the package, by its path in it."""
+    return {path.relative_to(root).as_posix(): _digest(path)[1] for path in _code_files(root)}
+
+
 def _code_digest(root: Path) -> str:
-    files = {path.relative_to(root).as_posix(): path for path in _code_files(root)}
-    lines = (f"{name}\0{_digest(files[name])[1]}\n" for name in sorted(files))
+    lines = (f"{name}\0{digest}\n" for name, digest in sorted(_code_digests(root).items()))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
