@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from b1k_envs.r1pro import ACTION_SLICES, ARMS, Arm
 from b1k_envs.tasks.course import STILL, Course, Motion, last_step
 from b1k_envs.tasks.described import DESCRIPTIONS
 from b1k_envs.tasks.description import Description, FailureFound
+from b1k_eval.records.episode import EpisodeRecord
 from b1k_eval.records.loading import Damaged, EpisodeData, RunData, read_trace
 from b1k_eval.records.trace_reading import DamagedTraceError, EpisodeTrace
 
@@ -71,6 +73,10 @@ class Failure:
     def words(self) -> str:
         """The label for display."""
         return LABELS[self.label]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as `diagnosis` of result.json and for the page, whose episode is known."""
+        return {"label": self.label, "words": self.words, "step": self.step, "seen": self.seen}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +132,24 @@ def label_failure(episode: EpisodeData) -> Failure | None:
         if episode.message is not None:  # numbers that were not finite
             seen = f"{seen}; {episode.message}"
     return Failure(episode=episode.name, label=label, step=step, seen=seen)
+
+
+def diagnosed(episode: EpisodeData) -> dict[str, Any] | None:
+    """Return `label_failure` as JSON values; None also if the trace cannot be used."""
+    try:
+        found = label_failure(episode)
+    except DamagedTraceError:
+        return None
+    return None if found is None else found.as_json()
+
+
+def why(record: EpisodeRecord, diagnosis: Mapping[str, Any] | None) -> str | None:
+    """Return a few words on a failure or error, for lists; None for a success."""
+    said = (record.failure_reason, record.message)
+    if record.outcome == "failure" and record.failure_reason is None:
+        # Of a result that is older than diagnoses the time limit is all that is known.
+        said = ("time limit" if diagnosis is None else diagnosis["words"], record.message)
+    return ": ".join(text for text in said if text) or None
 
 
 def _from_trace(episode: EpisodeData, trace: EpisodeTrace) -> FailureFound:

@@ -78,6 +78,10 @@ class Bottleneck:
     lost: int
     of: int
 
+    def __str__(self) -> str:
+        who = "" if self.after == START else f" that reached “{self.after}”"
+        return f"{self.lost} of {self.of}{who} did not reach “{self.before}”."
+
 
 @dataclass(frozen=True, kw_only=True)
 class Funnel:

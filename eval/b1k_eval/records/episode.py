@@ -68,6 +68,8 @@ class EpisodeRecord:
         predicates: Truth of the goal's predicates after the last action.
         subgoals: First step after which each sub-goal held, in the task's order; 0 for the start,
             None for never. Empty if the task has none.
+        diagnosis: Why a failure failed, `diagnosis.failures.Failure` as JSON values; None for the
+            others, and if it cannot be told.
         efficiency: Official time and distance figures; None for an error.
         recording: `frames`, `fps` and `bytes` of video.mp4; None, and not in result.json, if there
             is no video or an older version made it.
@@ -97,6 +99,7 @@ class EpisodeRecord:
     initial_predicates: Mapping[str, bool] = field(default_factory=dict)
     predicates: Mapping[str, bool] = field(default_factory=dict)
     subgoals: Mapping[str, int | None] = field(default_factory=dict)
+    diagnosis: Mapping[str, Any] | None = None
     efficiency: Mapping[str, Any] | None = None
     recording: Mapping[str, Any] | None = None
     timing: Mapping[str, float]
@@ -110,6 +113,14 @@ class EpisodeRecord:
     def name(self) -> str:
         """TASK-INSTANCE-ROLLOUT."""
         return self.key.folder
+
+    @property
+    def reached(self) -> str | None:
+        """How many sub-goals held at some time, in words; None if the task has none."""
+        if not self.subgoals:
+            return None
+        count = sum(step is not None for step in self.subgoals.values())
+        return f"{count} of {len(self.subgoals)}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of result.json."""
@@ -155,7 +166,7 @@ LINE_FIELDS: tuple[str, ...] = tuple(
 )
 """Fields of result.json that the episode's line repeats."""
 
-_NEWER = ("not_finite", "stalled_steps", "remarks", "recording")
+_NEWER = ("not_finite", "stalled_steps", "remarks", "diagnosis", "recording")
 """Fields that result.json of older versions, and of imported results, may lack."""
 
 _KINDS: Mapping[str, tuple[type, ...]] = {

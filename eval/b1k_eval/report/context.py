@@ -11,7 +11,6 @@ from urllib.parse import quote
 
 from b1k_envs.r1pro import ARMS, GRIPPER_OPEN
 from b1k_eval import __version__
-from b1k_eval.diagnosis.funnel import START
 from b1k_eval.loop.events import Outcome
 from b1k_eval.loop.strategy import DEFAULT_HORIZON
 from b1k_eval.records.episode import OUTCOMES
@@ -336,8 +335,7 @@ def _bottlenecks(runs: Sequence[RunFindings]) -> Iterator[dict[str, Any]]:
         lost = run.funnel.bottleneck
         text = "No episode was lost: every stage was reached."
         if lost is not None:
-            who = "" if lost.after == START else f" that reached “{lost.after}”"
-            text = f"{lost.lost} of {lost.of}{who} did not reach “{lost.before}”."
+            text = str(lost)
         yield {**_mark(number), "text": text}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from b1k_envs.r1pro import Arm
-from b1k_eval.diagnosis.failures import GRIPPERS, Failure, label_failure
+from b1k_eval.diagnosis.failures import GRIPPERS, Failure, label_failure, why
 from b1k_eval.records.loading import EpisodeData, read_trace
 from b1k_eval.records.trace_reading import DamagedTraceError
 from b1k_eval.report.timelines import timeline
@@ -68,13 +68,13 @@ def read_episode_page(episode: EpisodeData) -> EpisodePage:
         "reached": sorted(step for step in episode.subgoals.values() if step is not None),
         "q_course": [] if course is None else course["curves"]["q_score"]["changes"],
         "label": None if failure is None else failure.label,
-        "why": _why(episode, failure),
+        "why": why(episode, None if failure is None else failure.as_json()),
         "video": video is not None,
         "problems": problems,
     }
     detail = {
         "seed": episode.seed,
-        "failure": None if failure is None else _failure(failure),
+        "failure": None if failure is None else failure.as_json(),
         "failure_reason": episode.failure_reason,
         "message": episode.message,
         "traceback": episode.traceback,
@@ -102,20 +102,3 @@ def _video(episode: EpisodeData, problems: list[str]) -> Recording | None:
             f"{episode.steps} steps: what it shows and the cursor may not agree."
         )
     return found
-
-
-def _why(episode: EpisodeData, failure: Failure | None) -> str | None:
-    """Return a few words on the failure or error, for the list."""
-    if failure is not None and failure.label != "policy_fault":
-        return failure.words if episode.message is None else f"{failure.words}: {episode.message}"
-    said = (episode.failure_reason, episode.message)
-    return ": ".join(text for text in said if text) or None
-
-
-def _failure(failure: Failure) -> dict[str, Any]:
-    return {
-        "label": failure.label,
-        "words": failure.words,
-        "step": failure.step,
-        "seen": failure.seen,
-    }

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from b1k_envs.base import Env, Worlds
 from b1k_envs.errors import B1kEvalError, EndsRunError
 from b1k_envs.tasks.table import HumanStats
+from b1k_eval.diagnosis.failures import diagnosed
 from b1k_eval.files import to_json, write_atomic
 from b1k_eval.loop.chunking import Chunking
 from b1k_eval.loop.driver import Loop
@@ -25,6 +26,7 @@ from b1k_eval.records.episode import (
     DamagedRecordError,
     EpisodeRecord,
 )
+from b1k_eval.records.loading import EpisodeData
 from b1k_eval.records.run_files import parse_object
 from b1k_eval.records.scoring import ScoreKeeper, episode_record
 from b1k_eval.records.store import StorageError, disk_full, storing
@@ -182,6 +184,8 @@ def recorded_loop(
             drop()
         recording = None if video is None else video.recording
         record = episode_record(ended, keeper, assembly.human, recording)
+        found = diagnosed(EpisodeData(**vars(record), folder=folder))
+        record = replace(record, diagnosis=found)
         write_record(folder, record)
         stop: B1kEvalError | None = None
         if full or full_now:

@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from b1k_eval.diagnosis.failures import why
 from b1k_eval.loop.events import EpisodeResult, StepEvent, Subscriber
 from b1k_eval.records.episode import EpisodeKey, EpisodeRecord
 
@@ -208,11 +209,10 @@ def ending(record: EpisodeRecord) -> str:
     wall = record.timing.get("wall_s")
     if wall is not None:
         text += f", {duration(wall)}"
-    if record.failure_reason:
-        text += f", {record.failure_reason}"
-    if record.message:
-        text += f": {record.message.splitlines()[0]}"
-    return text
+    if record.outcome != "success" and record.reached is not None:
+        text += f", {record.reached} sub-goals reached"
+    said = why(record, record.diagnosis)
+    return text if said is None else f"{text}, {said.splitlines()[0]}"
 
 
 class PlainReporter(_Counting):

@@ -78,6 +78,7 @@ def test_a_run_ends_with_a_table_and_where_things_lie(cli, drive, tmp_path):
     assert places == [
         "result  r/episodes/clean_boxing_gloves-0-0/result.json",
         "trace   r/episodes/clean_boxing_gloves-0-0/trace.parquet",
+        "next    b1k-eval report r",
     ]
     assert "episode 1 of 2: clean_boxing_gloves-0-0 started" in result.stderr
     record = json.loads((tmp_path / "r" / "run.json").read_text())

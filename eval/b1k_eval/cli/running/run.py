@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -32,8 +33,11 @@ from b1k_eval.cli.running.by_task import (
     title_of,
 )
 from b1k_eval.cli.task_choice import resolve_tasks
+from b1k_eval.diagnosis.failures import why
+from b1k_eval.diagnosis.funnel import funnel
 from b1k_eval.execution import Execution
-from b1k_eval.records.episode import RESULT_FILE, TRACE_FILE, VIDEO_FILE
+from b1k_eval.records.episode import RESULT_FILE, TRACE_FILE, VIDEO_FILE, EpisodeKey
+from b1k_eval.records.loading import EpisodeData, read_run_data, read_tasks
 from b1k_eval.records.run_files import EPISODES_FOLDER, RUN_FILE, read_run
 from b1k_eval.run.pool import session_remarks
 from b1k_eval.run.progress import OUTCOME_STYLES, duration, make_reporter
@@ -164,7 +168,7 @@ def _conclude(session: ReadyRun, *, json_output: bool, stop: KeyboardInterrupt |
     if stop is not None:
         err_console().print(f"{stop_word(stop)}; go on with: {_resuming(session)}", soft_wrap=True)
     if json_output:
-        standing = session.standing()
+        standing, read = session.standing(), _read(session)
         print_json(
             {
                 "run": str(store.path),
@@ -182,7 +186,11 @@ def _conclude(session: ReadyRun, *, json_output: bool, stop: KeyboardInterrupt |
                 **summary,
                 "decision": None if standing is None else asdict(standing),
                 "episodes": [
-                    {**line, "folder": str(store.path / EPISODES_FOLDER / key.folder)}
+                    {
+                        **line,
+                        **_more(read.get(key)),
+                        "folder": str(store.path / EPISODES_FOLDER / key.folder),
+                    }
                     for key, line in store.episodes.items()
                 ],
             }
@@ -190,7 +198,8 @@ def _conclude(session: ReadyRun, *, json_output: bool, stop: KeyboardInterrupt |
         return
     console = out_console()
     if store.episodes:
-        console.print(_table(session) if len(session.tasks) == 1 else tasks_table(session))
+        one = len(session.tasks) == 1
+        console.print(_table(session, _read(session)) if one else tasks_table(session))
     counts = summary["counts"]
     text = ", ".join(f"{counts[name]} {name}" for name in OUTCOME_STYLES)
     if summary["success_rate"] is not None:
@@ -200,6 +209,9 @@ def _conclude(session: ReadyRun, *, json_output: bool, stop: KeyboardInterrupt |
             f"over {scored} scored"
         )
     console.print(text)
+    lost = _lost(session)
+    if lost is not None:
+        console.print(lost, soft_wrap=True)
     means = over_tasks(session)
     if means is not None:
         console.print(over_tasks_words(means), soft_wrap=True)
@@ -210,6 +222,8 @@ def _conclude(session: ReadyRun, *, json_output: bool, stop: KeyboardInterrupt |
     show_limits(console, settings.sim, [session.policy.name] if marked else [])
     for label, path in _places(session):
         console.print(f"{label:<8}{path}", soft_wrap=True)
+    if store.episodes:
+        console.print(f"next    b1k-eval report {shell_word(store.path)}", soft_wrap=True)
 
 
 def _resuming(session: ReadyRun) -> str:
@@ -222,25 +236,51 @@ def _resuming(session: ReadyRun) -> str:
     return " ".join(words)
 
 
-def _table(session: ReadyRun) -> Table:
+def _read(session: ReadyRun) -> dict[EpisodeKey, EpisodeData]:
+    """Read the episodes: lines of episodes.jsonl do not say why one failed or how far it came."""
+    runs = read_tasks(session.store.path)
+    return {episode.key: episode for run in runs for episode in run.episodes}
+
+
+def _more(episode: EpisodeData | None) -> dict[str, Any]:
+    """Return what `--json` has besides the line."""
+    if episode is None:
+        return {}
+    return {"why": why(episode, episode.diagnosis), "subgoals": dict(episode.subgoals)}
+
+
+def _lost(session: ReadyRun) -> str | None:
+    """Return where most episodes of a run of one task were lost; None if that says nothing new."""
+    if len(session.tasks) > 1 or len(session.store.episodes) < 2:
+        return None
+    try:
+        lost = funnel(read_run_data(session.store.path)).bottleneck
+    except UsageError:  # a task without sub-goals
+        return None
+    return None if lost is None else str(lost)
+
+
+def _table(session: ReadyRun, read: Mapping[EpisodeKey, EpisodeData]) -> Table:
     table = Table(title=title_of(session))
-    for name in ("instance", "rollout", "outcome", "q", "steps", "simulated", "wall", "why"):
-        table.add_column(name, justify="left" if name in ("outcome", "why") else "right")
-    for line in session.store.episodes.values():
+    several = session.settings.rollouts > 1
+    names = ["instance", *(["rollout"] if several else []), "outcome", "q"]
+    names += ["sub-goals", "steps", "wall", "why"]
+    for name in names:
+        left = name in ("outcome", "why")
+        table.add_column(name, justify="left" if left else "right", no_wrap=name != "why")
+    for key, line in session.store.episodes.items():
         outcome, q_score = line["outcome"], line["q_score"]
-        said = [line["failure_reason"], line["message"]]
-        if outcome == "failure" and line["failure_reason"] is None:
-            said[0] = "time limit"
-        why = ": ".join(text for text in said if text)
+        episode = read.get(key)  # None for a line whose files were damaged since
+        why_not = None if episode is None else why(episode, episode.diagnosis)
         table.add_row(
             str(line["instance"]),
-            str(line["rollout"]),
+            *([str(line["rollout"])] if several else []),
             Text(outcome, style=OUTCOME_STYLES[outcome]),
             "-" if q_score is None else f"{q_score:.2f}",
+            (episode and episode.reached) or "-",
             str(line["steps"]),
-            duration(line["simulated_s"]),
             duration(line["timing"]["wall_s"]),
-            Text(why),
+            Text(why_not or ""),
         )
     return table
 
