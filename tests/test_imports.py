@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -138,6 +139,22 @@ def test_a_verbs_help_loads_no_simulator_no_graphics_and_no_statistics():
     seen = loaded_by(HELP_OF_EACH, " ".join(forbidden), *VERBS, MUJOCO_GL="egl")
     assert {module_name(verb) for verb in VERBS} <= {*seen["modules"]}
     assert not roots(seen) & forbidden
+
+
+def test_importing_the_package_imports_nothing_that_it_gives():
+    seen = loaded_by("import b1k_eval")
+    assert not roots(seen) & (HEAVY | GRAPHICS | NUMERICS | {"typer", "rich", "b1k_policies"})
+    asked = loaded_by("import b1k_eval; b1k_eval.evaluate, b1k_eval.load_run, b1k_eval.compare")
+    assert not roots(asked) & (HEAVY | GRAPHICS | {"pandas", "scipy", "jinja2"})
+
+
+def test_pandas_is_imported_in_one_module():
+    for_types = re.compile(r"^if TYPE_CHECKING:\n(?: +.*\n)+", re.MULTILINE)
+    roots = [Path(importlib.import_module(package).__file__).parent for package in PACKAGES]
+    files = [file for root in roots for file in root.rglob("*.py")]
+    code = {file: for_types.sub("", file.read_text()) for file in files}
+    importing = {f.name for f, text in code.items() if re.search(r"(?m)^ *import pandas", text)}
+    assert importing == {"frames.py"}
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -11,7 +11,7 @@ Each field is checked here by itself; the request checks how its fields go toget
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
@@ -100,6 +100,15 @@ def declared(kind: RequestType) -> Mapping[str, Declared]:
     return found
 
 
+def flat(kind: RequestType) -> Iterator[Declared]:
+    """Yield the options of a request and of the requests inside it."""
+    for each in declared(kind).values():
+        if each.option is None:
+            yield from flat(each.inner)
+        else:
+            yield each
+
+
 def flag(kind: RequestType, name: str) -> str:
     """Return the command line's flag for a field of a request."""
     return declared(kind)[name].flag.partition("/")[0]
@@ -128,6 +137,22 @@ def parsed(kind: RequestType, typed: Mapping[str, Any]) -> dict[str, Any]:
         parse = each.option.parse if each.option and isinstance(value, str | Path) else None
         values[name] = value if parse is None else parse(value)
     return values
+
+
+def check_kinds(kind: RequestType, values: Mapping[str, Any]) -> None:
+    """Check the types of parsed values that no command line has read.
+
+    Raises:
+        UsageError: One is of another type than its field.
+    """
+    for each in flat(kind):
+        if each.name not in values or _words(each.hint):  # words are told by `check`
+            continue
+        try:
+            _value(values[each.name], each.hint, each.flag)
+        except _DamageError:
+            wanted = str(getattr(each.hint, "__name__", each.hint)).removesuffix(" | None")
+            raise UsageError(f"{each.flag} {values[each.name]!r} is not of type {wanted}") from None
 
 
 def check(request: Any) -> None:  # noqa: ANN401 - any request

@@ -30,6 +30,9 @@ FAMILIES: Mapping[str, str] = MappingProxyType({"xvla": "b1k_policies.xvla.polic
 """The policies of checkpoints as MODULE:CLASS, by `model_type` in config.json. They are called with
 the `CheckpointRequest`, the protocol's year and `instruction=`."""
 
+OBJECT = "object:"
+"""Prefix of the class of a policy that a Python program handed over as an object."""
+
 REPLAY = "replay:"
 """Prefix of the file of a recording."""
 
@@ -88,6 +91,11 @@ def make_policy(
     if checkpoint is not None:
         policy: Policy = family_of(checkpoint.ckpt)(checkpoint, protocol, instruction=instruction)
         return policy
+    if spec.startswith(OBJECT):
+        raise UsageError(
+            f"--policy {spec} was an object of a Python program, {spec.removeprefix(OBJECT)}: go "
+            "on from Python, with b1k_eval.evaluate(policy, out=RUN, resume=True)"
+        )
     scheme, colon, rest = spec.partition(":")
     if scheme == "replay" and colon:
         if not rest:
@@ -141,7 +149,7 @@ def _named(spec: str) -> Named | None:
     if spec in _BUILT_IN:
         module, _, name = _BUILT_IN[spec].partition(":")
         return Named(spec=spec, place=module, name=name)
-    if spec == CHECKPOINT or spec.startswith(REPLAY) or is_address(spec):
+    if spec == CHECKPOINT or spec.startswith((REPLAY, OBJECT)) or is_address(spec):
         return None
     return parse_own(spec)
 

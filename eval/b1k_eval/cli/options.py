@@ -19,7 +19,7 @@ from typing import Annotated, Any, TypeAlias, get_args, get_origin
 
 import typer
 
-from b1k_policies.options import Declared, RequestType, at_home, declared
+from b1k_policies.options import Declared, RequestType, at_home, flat
 
 Typed: TypeAlias = dict[str, Any]
 """The typed values by field of the requests, with `~` in paths resolved."""
@@ -46,17 +46,9 @@ class Options:
 
     def parameters(self) -> Iterator[inspect.Parameter]:
         """Yield a parameter for each option, as typer reads it."""
-        for each in _flat(self._kind):
+        for each in flat(self._kind):
             if (not self._names or each.name in self._names) and each.name not in self._but:
                 yield _parameter(each, **self._other.get(each.name, {}))
-
-
-def _flat(kind: RequestType) -> Iterator[Declared]:
-    for each in declared(kind).values():
-        if each.option is None:
-            yield from _flat(each.inner)
-        else:
-            yield each
 
 
 def _parameter(each: Declared, preset: Any = None, **other: Any) -> inspect.Parameter:  # noqa: ANN401

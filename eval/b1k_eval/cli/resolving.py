@@ -36,7 +36,7 @@ from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.contract.presets import PRESETS
 from b1k_policies.options import at_home, declared, flag, parsed
 from b1k_policies.own.loading import absolute_spec
-from b1k_policies.registry import CHECKPOINT, REPLAY, own_class
+from b1k_policies.registry import CHECKPOINT, OBJECT, REPLAY, own_class
 from b1k_policies.remote.wire.address import is_address
 from b1k_policies.xvla.files.checkpoint import CODE_FOLDER, package_in
 
@@ -175,10 +175,11 @@ def _fill_strategy(values: dict[str, Any]) -> None:
     Raises:
         UsageError: An option of another strategy was given.
     """
-    foreign = is_address(values["policy"]) or own_class(values["policy"]) is not None
+    policy = values["policy"]
+    foreign = is_address(policy) or policy.startswith(OBJECT) or own_class(policy) is not None
     now = "ensemble" if values["chunking"] == "ensemble" else "receding"
     for name, strategy, default in (
-        # No default for a server or a user's class: their chunks may be shorter than any default.
+        # No default for a server or a user's policy: their chunks may be shorter than any default.
         ("horizon", "receding", None if foreign else DEFAULT_HORIZON),
         ("ensemble_every", "ensemble", DEFAULT_ENSEMBLE_EVERY),
         ("ensemble_decay", "ensemble", DEFAULT_ENSEMBLE_DECAY),
@@ -289,6 +290,8 @@ def proposed_folder(tasks: Sequence[RunSettings]) -> Path:
     now = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
     own = own_class(settings.policy)
     policy = settings.policy.partition(":")[0] if own is None else own.name
+    if settings.policy.startswith(OBJECT):
+        policy = settings.policy.rpartition(".")[2]
     if settings.checkpoint is not None:
         policy = re.sub(r"[^\w.-]+", "-", Path(settings.checkpoint.ckpt).name)
     task = settings.task if len(tasks) == 1 else f"{len(tasks)}-tasks"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,22 +17,16 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from b1k_envs.errors import UsageError
+from b1k_eval import frames
 from b1k_eval.files import TEMP_PREFIX, spelled_out, write_atomic
-from b1k_eval.records.loading import EpisodeData, RunData
+from b1k_eval.records.loading import RunData
 from b1k_eval.records.store import StorageError
 from b1k_eval.report.context import page_context
 from b1k_eval.report.episodes import EpisodePage
 from b1k_eval.report.figures import Drawing
 from b1k_eval.report.looks import ON_PAGE, ON_PAPER, as_page_svg, as_svg, drawing, missing
 from b1k_eval.report.overview import Findings, drawings, find
-from b1k_eval.report.tables import (
-    Kind,
-    Table,
-    episodes_table,
-    runs_table,
-    subgoals_table,
-    write_table,
-)
+from b1k_eval.report.tables import Kind, write_table
 
 PAGE = "report.html"
 FOLDER = "report"
@@ -205,11 +199,11 @@ def _write_tables(temp: Path, found: Findings, kinds: Sequence[Kind]) -> list[st
     """Write the tables, and return their names within the folder."""
     if not kinds:
         return []
-    pages = [[*zip(run.episodes, run.data.episodes, strict=True)] for run in found.runs]
-    tables: Mapping[str, Table] = {
-        "runs": runs_table(found.document["runs"]),
-        "episodes": episodes_table(found.names, [[_both(*pair) for pair in run] for run in pages]),
-        "subgoals": subgoals_table(found.names, [run.funnel for run in found.runs]),
+    rows = [[page.row for page in run.episodes] for run in found.runs]
+    tables = {
+        "runs": frames.runs(found.document["runs"]),
+        "episodes": frames.labelled_episodes(found.names, [run.data for run in found.runs], rows),
+        "subgoals": frames.subgoals(found.names, [run.funnel for run in found.runs]),
     }
     folder = temp / "tables"
     folder.mkdir()
@@ -218,10 +212,6 @@ def _write_tables(temp: Path, found: Findings, kinds: Sequence[Kind]) -> list[st
         for kind in kinds
         for name, table in tables.items()
     ]
-
-
-def _both(page: EpisodePage, data: EpisodeData) -> tuple[dict[str, Any], Mapping[str, int | None]]:
-    return page.row, data.subgoals
 
 
 def _write_figures(temp: Path, figures: Sequence[Drawing], kind: FigureKind | None) -> list[str]:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from b1k_envs.errors import UsageError
 from b1k_envs.tasks.table import get_task
-from b1k_eval import __version__
+from b1k_eval import __version__, frames
 from b1k_eval.comparison.task_summary import summarise_tasks
 from b1k_eval.files import spelled_out, write_atomic
 from b1k_eval.records.episode import OUTCOMES
@@ -26,7 +26,7 @@ from b1k_eval.report.context import pair_context, share
 from b1k_eval.report.figures import letter
 from b1k_eval.report.looks import RUN_COLOURS
 from b1k_eval.report.page import PAGE, Extras, Written, rendered, write_page
-from b1k_eval.report.tables import runs_table, write_table
+from b1k_eval.report.tables import write_table
 
 FOLDER = "report-tasks"
 
@@ -63,7 +63,7 @@ def write_task_pages(
     files = [file for page in pages for file in page.files]
     with storing(out / PAGE, START_AGAIN):
         rows = [row for each in document["tasks"] for row in each["runs"]]
-        files += [write_table(folder, "tasks", runs_table(rows), kind) for kind in extras.tables]
+        files += [write_table(folder, "tasks", frames.runs(rows), kind) for kind in extras.tables]
         write_atomic(out / PAGE, spelled_out(_html(document)).encode("utf-8"))
     return out / PAGE, tuple(files), document, tuple(pages)
 

@@ -59,6 +59,8 @@ class Assembly:
         num_envs: Envs that `make_worlds` builds, and so episodes that run at once in a process.
         gpus: GPUs to distribute over the workers, as `gpu=` of `make_worlds` and `make_policy`;
             empty to leave the choice to simulator and policy.
+        lent: A policy of the caller's, used in place of `make_policy` in this process and never
+            closed; None for none.
         of_tasks: For a run of several tasks: the fields that differ, by the name of the task.
     """
 
@@ -75,6 +77,7 @@ class Assembly:
     limits: CallLimits | None = None
     num_envs: int = 1
     gpus: tuple[int, ...] = ()
+    lent: Policy | None = None
     of_tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def of(self, task: str) -> Assembly:

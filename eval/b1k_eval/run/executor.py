@@ -179,9 +179,9 @@ class Executor:
         return self._worlds
 
     def _one_each(self, count: int) -> list[Policy]:
-        made = self._policies
+        made, lent = self._policies, self._assembly.lent
         if not made:
-            made.append(self._assembly.make_policy())
+            made.append(self._assembly.make_policy() if lent is None else lent)
         if made[0].stateless:
             return made * count
         made.extend(self._assembly.make_policy() for _ in range(count - len(made)))
@@ -204,7 +204,8 @@ class Executor:
             worlds.close()
         policies, self._policies = self._policies, []
         for policy in policies:
-            policy.close()
+            if policy is not self._assembly.lent:
+                policy.close()
 
 
 def guard_of(watch: Watch | None) -> Guard:

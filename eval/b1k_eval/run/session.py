@@ -59,6 +59,7 @@ class ReadyRun:
         resume: bool = False,
         beside: bool = False,
         rated: bool = False,
+        lent: Policy | None = None,
     ) -> None:
         """Check everything that can be checked, cheapest first, and only then touch the disk.
 
@@ -70,6 +71,8 @@ class ReadyRun:
             resume: Continue the run in `out`.
             beside: Choose another name if `out` exists.
             rated: Whether a success rate is demanded (`--fail-under`).
+            lent: A policy of the caller's, used in this process alone and not closed; None to make
+                the one that the settings name.
 
         Raises:
             UsageError: The settings are invalid; see `simulators`, `registry` and `store`.
@@ -94,6 +97,9 @@ class ReadyRun:
             from b1k_eval.video.recorder import ffmpeg_exe
 
             ffmpeg_exe()
+        self._lent = lent
+        if lent is not None:
+            _check_lent(lent, settings, execution)
         # Before the policy: a missing OpenGL should be found before a checkpoint is loaded.
         in_twin = settings.sim == "mujoco"
         pictures = execution.video or settings.render == "every-step"
@@ -109,7 +115,8 @@ class ReadyRun:
             settings.policy_args,
         )
         self._shared, unshared = _shared_models(make, settings, execution)
-        self.policy: Policy = SharedHandle(self._shared) if self._shared else make()
+        made = lent if not self._shared else SharedHandle(self._shared)
+        self.policy: Policy = make() if made is None else made
         self.worlds: Worlds | None = None
         count = execution.num_envs
         try:
@@ -146,6 +153,7 @@ class ReadyRun:
             gpus=execution.gpus,
             make_policy=self.policy.elsewhere()
             or partial(_make_policy, settings, instruction, self._source),
+            lent=lent,
             make_chunking=make_chunking,
             noise=settings.noise(),
             render=settings.render,
@@ -239,7 +247,8 @@ class ReadyRun:
         """Release env and policy of this process; safe to call twice."""
         if self.worlds is not None:
             self.worlds.close()
-        self.policy.close()
+        if self._lent is None:
+            self.policy.close()
 
     def close(self) -> None:
         """Release everything, the folder's lock included; safe to call twice."""
@@ -278,6 +287,27 @@ def _shared_models(
         return {}, (f"each worker loads its own copy of the model ({error})",)
     clients = execution.workers * execution.num_envs
     return share_model(make, settings.protocol, clients=clients, gpus=execution.gpus), ()
+
+
+def _check_lent(policy: Policy, settings: RunSettings, execution: Execution) -> None:
+    """Refuse what needs a policy in another process, or several of one that keeps state."""
+    otherwise = "name the policy or its checkpoint instead, or serve it and give ws://HOST:PORT"
+    if settings.sim != "mujoco":
+        raise UsageError(
+            f"the policy object {policy.name} is in this process, and --sim {settings.sim} runs in "
+            f"others: take --sim mujoco; or {otherwise}"
+        )
+    if execution.workers != 1 or execution.ray is not None:
+        raise UsageError(
+            f"the policy object {policy.name} is in this process, which is one worker: leave out "
+            f"--workers and --ray; or {otherwise}"
+        )
+    if execution.num_envs > 1 and not policy.stateless:
+        raise UsageError(
+            f"--num-envs {execution.num_envs} needs a policy for each world, and the policy object "
+            f"{policy.name} is one: leave it out, or set `stateless` if an answer depends on its "
+            f"Query alone; or {otherwise}"
+        )
 
 
 def _plan(settings: RunSettings) -> list[EpisodeInfo]:

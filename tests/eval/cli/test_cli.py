@@ -102,7 +102,7 @@ def test_without_out_the_run_lands_in_results(cli, tmp_path):
 
 def test_runs_started_in_the_same_second_get_a_folder_each(cli, tmp_path, monkeypatch):
     same = Path("results/20260101-000000-hold")
-    monkeypatch.setattr("b1k_eval.cli.running.run.proposed_folder", lambda _: same)
+    monkeypatch.setattr("b1k_eval.cli.running.preparing.proposed_folder", lambda _: same)
     for _ in range(3):
         assert cli(*BASE).exit_code == 0
     names = sorted(folder.name for folder in (tmp_path / "results").iterdir())

@@ -502,7 +502,7 @@ def test_the_tables_have_the_figures_of_the_results_in_every_kind(made, tmp_path
     for row, run in zip(rows, [good] * 3 + [slow] * 3, strict=True):
         result = result_of(run, int(row["instance"]))
         assert row["outcome"] == result["outcome"]
-        assert row["q"] == ("" if result["q_score"] is None else str(result["q_score"]))
+        assert row["q_score"] == ("" if result["q_score"] is None else str(result["q_score"]))
         for name, step in result["subgoals"].items():
             assert row[f"first_step_{name}"] == ("" if step is None else str(step))
     runs = pd.read_csv(tables / "runs.csv")

@@ -132,8 +132,8 @@ def test_a_replay_that_is_terminated_says_so(tmp_path):
 
 SAME_SECOND = """
 import pathlib, stopped_verb
-import b1k_eval.cli.running.run as run
-run.proposed_folder = lambda _: pathlib.Path("results/20260101-000000-hold")
+import b1k_eval.cli.running.preparing as preparing
+preparing.proposed_folder = lambda _: pathlib.Path("results/20260101-000000-hold")
 stopped_verb.main()
 """
 

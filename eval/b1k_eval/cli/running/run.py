@@ -24,7 +24,6 @@ from b1k_eval.cli.console import (
     stop_word,
 )
 from b1k_eval.cli.options import JsonOption, Options, Typed
-from b1k_eval.cli.resolving import against_folder, proposed_folder, resolve_execution
 from b1k_eval.cli.running.by_task import (
     over_tasks,
     over_tasks_words,
@@ -32,20 +31,19 @@ from b1k_eval.cli.running.by_task import (
     tasks_table,
     title_of,
 )
-from b1k_eval.cli.task_choice import resolve_tasks
+from b1k_eval.cli.running.preparing import ready_run
 from b1k_eval.diagnosis.failures import why
 from b1k_eval.diagnosis.funnel import funnel
 from b1k_eval.execution import Execution
 from b1k_eval.records.episode import RESULT_FILE, TRACE_FILE, VIDEO_FILE, EpisodeKey
 from b1k_eval.records.loading import EpisodeData, read_run_data, read_tasks
-from b1k_eval.records.run_files import EPISODES_FOLDER, RUN_FILE, read_run
+from b1k_eval.records.run_files import EPISODES_FOLDER
 from b1k_eval.run.pool import session_remarks
 from b1k_eval.run.progress import OUTCOME_STYLES, duration, make_reporter
 from b1k_eval.run.session import ReadyRun, summarise
 from b1k_eval.settings import RunSettings
 from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.options import consents, flag
-from b1k_policies.registry import CHOICES
 
 
 def run(
@@ -94,31 +92,20 @@ def run(
     ] = None,
 ) -> None:
     """Run a policy in closed loop and score it."""
-    if not resume:
-        _require_policy(asked)
-    asked["against"] = against_folder(until_decided, asked.get("against"), max_instances)
     if fail_under is not None and not 0 <= fail_under <= 1:
         raise UsageError(f"--fail-under {fail_under:g} must lie between 0 and 1")
-    if resume and out is None:
-        raise UsageError("--resume needs --out RUN, the folder of the run to go on with")
-    recorded = None
-    if resume and out is not None and (out / RUN_FILE).exists():
-        recorded = read_run(out)
-    tasks, left_out = resolve_tasks(
-        asked, recorded, official=official, most=max_instances, skip_impossible=skip_impossible
-    )
-    execution = resolve_execution(how, recorded, official=official)
-    folder = proposed_folder(tasks) if out is None else out
-    session = ReadyRun(
-        tasks,
-        execution,
-        folder,
+    session = ready_run(
+        asked,
+        how,
         argv=sys.argv,
+        out=out,
         resume=resume,
-        beside=out is None,
+        official=official,
+        skip_impossible=skip_impossible,
+        until_decided=until_decided,
+        max_instances=max_instances,
         rated=fail_under is not None,
     )
-    session.remarks = (*left_out, *session.remarks)
     for remark in session.remarks:
         say_remark(remark)
     reporter = make_reporter(err_console())
@@ -140,25 +127,6 @@ def run(
     if fail_under is not None and (rate is None or rate < fail_under):
         err_console().print(f"success rate {rate} is below --fail-under {fail_under:g}")
         raise typer.Exit(1)
-
-
-def _require_policy(asked: Typed) -> None:
-    """Refuse a run whose policy is not named: by default it would be the one that cannot lose.
-
-    Raises:
-        UsageError: Neither --policy nor --ckpt was typed.
-    """
-    if asked.keys() & {"policy", "ckpt"}:
-        return
-    which = f"--policy NAME ({', '.join(CHOICES)}) or --ckpt PATH names what drives the robot"
-    if "task" not in asked:
-        raise UsageError(
-            f"--task is missing: give an index or a name; `b1k-eval tasks` lists them; and {which}"
-        )
-    raise UsageError(
-        f"the policy is missing: {which}; --policy expert is the scripted one, which reads the "
-        "simulator's state"
-    )
 
 
 def _conclude(session: ReadyRun, *, json_output: bool, stop: KeyboardInterrupt | None) -> None:

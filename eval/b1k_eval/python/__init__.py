@@ -1,0 +1,1 @@
+"""What `import b1k_eval` gives to a Python program; see docs/python.md."""
