@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 _PICTURE_PX = 480
 """Width of the picture in a notebook."""
 
-_SHOWN = ("task", "planned", "success", "failure", "error", "success_rate", "success_rate_low")
-_SHOWN += ("success_rate_high", "q_score", "simulated_s")
+_SHOWN = (
+    *("task", "planned", "success", "failure", "error"),
+    *("success_rate", "success_rate_low", "success_rate_high", "q_score", "simulated_s"),
+)
 """Columns of the summary that are shown in a notebook."""
 
 
