@@ -36,6 +36,7 @@ VERBS = {
     "qualify": (
         "Tell a bad installation from a bad checkpoint: checks, hold, pictures, demonstrations."
     ),
+    "check-policy": "Check whether a policy keeps the interface's promises, without a simulator.",
     "serve": (
         "Serve a policy to the official evaluators, to openpi's client and to --policy "
         "ws://HOST:PORT."
@@ -49,9 +50,9 @@ VERBS = {
 _ROOMS = {
     "running": ("run", "smoke", "replay", "qualify"),
     "results": ("compare", "report", "merge", "export", "import"),
-    "checkpoints": ("inspect", "contract", "convert", "serve"),
+    "checkpoints": ("inspect", "check-policy", "contract", "convert", "serve"),
 }
-_FUNCTIONS = {"import": "importing"}  # a keyword cannot name a module or a function
+_FUNCTIONS = {"import": "importing", "check-policy": "check_policy"}  # what cannot be a name
 
 
 def function_name(verb: str) -> str:
@@ -69,10 +70,11 @@ EXIT_CODES = """\
 Exit codes: 0 done (the robot may have failed); 1 an episode ended as error, the success rate is
 below --fail-under, a check of smoke failed, a replay differs from its trace, a rung of qualify
 fails, or results cannot be written, as on a full disk; 2 wrong usage; 3 the contract and the
-checkpoint disagree; 4 the simulator or the policy cannot be had here; 130 interrupted (Ctrl-C), 138
-told to end by SIGUSR1 (Slurm's warning before a time limit), 143 terminated (SIGTERM). With --json
-an error is the one document on standard output, except for an option or value that the command line
-cannot even read: that is told on standard error alone, with exit code 2."""
+checkpoint disagree, or a check of check-policy fails; 4 the simulator or the policy cannot be had
+here; 130 interrupted (Ctrl-C), 138 told to end by SIGUSR1 (Slurm's warning before a time limit),
+143 terminated (SIGTERM). With --json an error is the one document on standard output, except for an
+option or value that the command line cannot even read: that is told on standard error alone, with
+exit code 2."""
 
 app = typer.Typer(
     name="b1k-eval",

@@ -32,6 +32,16 @@ ATTRIBUTES = ("name", "chunk_length")
 """What a policy must have once it is made."""
 
 _PREFIX = "b1k_own_"
+_CALLERS = (
+    "b1k_policies/base.py",
+    "b1k_policies/registry.py",
+    "b1k_policies/own/loading.py",
+    "b1k_policies/inspection/conformance.py",
+    "importlib/__init__.py",
+    "<frozen importlib._bootstrap>",
+    "<frozen importlib._bootstrap_external>",
+)
+"""Files that only call a user's code; their lines would say nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,24 +136,20 @@ def guarded(named: Named, what: str, call: Callable[[], T]) -> T:
     except B1kEvalError:
         raise
     except Exception as error:
-        raise UnavailableError(f"--policy {named.spec}: {what}: {_where(error)}") from error
+        raise UnavailableError(f"--policy {named.spec}: {what}: {where_raised(error)}") from error
     except SystemExit as error:
         raise UnavailableError(
             f"--policy {named.spec}: {what}: it ended the process, SystemExit {error.code}"
         ) from error
 
 
-def _where(error: Exception) -> str:
-    """Return an error with the last places of its traceback, on one line."""
+def where_raised(error: Exception) -> str:
+    """Return an error with the last two calls of its traceback, ours left out, on one line."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: {type(error).__name__}: {error.msg}"
     last = "".join(traceback.format_exception_only(error)).strip()
-    # The first two are `guarded` and the function that it was given.
-    calls = [
-        each
-        for each in traceback.extract_tb(error.__traceback__)[2:]
-        if "importlib" not in each.filename
-    ]
+    trace = traceback.extract_tb(error.__traceback__)
+    calls = [each for each in trace if not each.filename.endswith(_CALLERS)]
     places = [f"{each.filename}, line {each.lineno}, in {each.name}: {each.line}" for each in calls]
     return "; ".join([*places[-2:], last])
 
