@@ -71,6 +71,13 @@ TRUNK_JOINTS: tuple[str, ...] = tuple(f"torso_joint{i}" for i in range(1, 5))
 ARM_JOINTS: Mapping[Arm, tuple[str, ...]] = MappingProxyType(
     {arm: tuple(f"{arm}_arm_joint{i}" for i in range(1, 8)) for arm in ARMS}
 )
+ACTION_NAMES: tuple[str, ...] = (
+    *("base_vx", "base_vy", "base_wz"),
+    *TRUNK_JOINTS,
+    *(name for arm in ARMS for name in (*ARM_JOINTS[arm], f"{arm}_gripper")),
+)
+"""Names of the action's columns, in the order of `ACTION_SLICES`."""
+
 FINGER_JOINTS: Mapping[Arm, tuple[str, str]] = MappingProxyType(
     {arm: (f"{arm}_gripper_finger_joint1", f"{arm}_gripper_finger_joint2") for arm in ARMS}
 )

@@ -13,7 +13,7 @@ from operator import attrgetter
 from typing import Any, Literal
 
 from b1k_envs.base import GoalStatus
-from b1k_envs.r1pro import ACTION_DIM
+from b1k_envs.r1pro import ACTION_DIM, ACTION_NAMES
 from b1k_eval.loop.events import StepEvent
 
 Kind = Literal["bool", "int8", "int32", "float32", "float64", "string"]
@@ -37,6 +37,7 @@ class TraceColumn:
         meaning: Meaning, with unit and frame.
         value: Its value for a step, None for null; for a group, an array.
         ends: Suffixes of a group's names; empty for a single column and for truths.
+        called: What the columns of a group stand for, in the file as metadata `name` of each.
         truths: For bool columns named by the episode: truth by name.
         with_noise: Written only in runs with action noise.
         newer: Traces of older versions may lack it; it is then read as nulls.
@@ -51,6 +52,7 @@ class TraceColumn:
     meaning: str
     value: Callable[[StepEvent], Any] = _none
     ends: tuple[str, ...] = ()
+    called: tuple[str, ...] = ()
     truths: Callable[[GoalStatus, Mapping[str, bool]], Mapping[str, bool]] | None = None
     with_noise: bool = False
     newer: bool = False
@@ -100,6 +102,7 @@ COLUMNS: tuple[TraceColumn, ...] = (
         meaning="the executed action; units as in `b1k_envs.r1pro`",
         value=lambda event: event.action,
         ends=_ACTION,
+        called=ACTION_NAMES,
     ),
     TraceColumn(
         name="command_",
@@ -107,6 +110,7 @@ COLUMNS: tuple[TraceColumn, ...] = (
         meaning="what the policy asked for; units as in `b1k_envs.r1pro`",
         value=lambda event: event.command,
         ends=_ACTION,
+        called=ACTION_NAMES,
         with_noise=True,
     ),
     TraceColumn(
@@ -197,6 +201,13 @@ COMPARED: Mapping[str, TraceColumn] = {
     name: column for column in COLUMNS if column.tolerance is not None for name in column.names
 }
 """Columns that a replay must reproduce besides the truths, by name in the file."""
+CALLED: Mapping[str, str] = {
+    name: called
+    for column in COLUMNS
+    if column.called
+    for name, called in zip(column.names, column.called, strict=True)
+}
+"""What columns with a mere number in their name stand for, by that name."""
 NEWER: Mapping[str, Kind] = {
     name: column.kind for column in COLUMNS if column.newer for name in column.names
 }

@@ -23,6 +23,45 @@ BODIES: tuple[str, ...] = ("base", "left", "right")
 """Keys of the distances in the official files; left and right are the hands."""
 
 
+FAILED = (
+    "normalised figures are null: not meaningful, failed: they compare with people who did the task"
+)
+"""Note of a failure."""
+
+TIPS: Mapping[str, str] = {
+    "success_rate": (
+        "Share of the scored episodes that reached the goal, in [0, 1]; more is better. An error "
+        "is not scored."
+    ),
+    "q_score": (
+        "Official partial score, in [0, 1]; more is better: 1 if the goal was reached, else the "
+        "share of its predicates that were false at the start and hold at the end, and 0 after "
+        "the policy's own fault."
+    ),
+    "subgoals": (
+        "How many of the task's sub-goals held at some time, even if they were lost again; more "
+        "is better. They score nothing."
+    ),
+    "steps": (
+        "Control steps executed, 30 a simulated second; less is better among successes, and says "
+        "nothing in a failure. A limit of N ends after N + 1 steps, as upstream."
+    ),
+    "distance": (
+        "Length of the base's path [m]; less is better among successes, and says nothing in a "
+        "failure."
+    ),
+    "latency": (
+        "Wall time of the policy per inference, its resets included [s]; less is better. It "
+        "depends on the machine."
+    ),
+    "wall": (
+        "Wall time of the episode's loop, reset included and the making of the video not [s]; it "
+        "depends on the machine."
+    ),
+}
+"""What the figures of tables and page mean: range or unit, direction, formula."""
+
+
 class ScoreKeeper(Subscriber):
     """Accumulates the official metrics of an episode.
 
@@ -68,6 +107,7 @@ def efficiency(
     human: HumanStats,
     *,
     forfeited: ProtocolYear | None = None,
+    failed: bool = False,
 ) -> dict[str, Any]:
     """Compute time and distances as in the official files, in JSON values.
 
@@ -76,6 +116,8 @@ def efficiency(
         distance: Path lengths by body [m], `ScoreKeeper.distance`.
         human: Means over the human demonstrations.
         forfeited: Protocol, if the policy's fault ended the episode; see `official_figures`.
+        failed: The task was not done. A robot that stands still would beat every human, so the
+            normalised figures are then None; official files get them all the same.
 
     Returns:
         `official_figures` with None for NaN and infinities, and `notes` that say why.
@@ -94,6 +136,10 @@ def efficiency(
     for body in BODIES:
         name = f"normalized_agent_distance.{body}"
         _without_infinity(figures["normalized_agent_distance"], body, name, "motion", notes)
+    if failed and forfeited != "2026":
+        figures["time"]["normalized_time"] = None
+        figures["normalized_agent_distance"] = dict.fromkeys(BODIES)
+        notes = [note for note in notes if not note.startswith("normalized_")] + [FAILED]
     if forfeited == "2026":
         notes = ["the policy's fault ended the episode: normalised figures are those of the rules"]
     return {**figures, "notes": notes}
@@ -183,7 +229,10 @@ def episode_record(
     if scored:
         q_score = 0.0 if at_fault or goal is None else float(goal.q_score)
         forfeited = episode.protocol if at_fault else None
-        figures = efficiency(result.steps, keeper.distance, human, forfeited=forfeited)
+        failed = result.outcome == "failure"
+        figures = efficiency(
+            result.steps, keeper.distance, human, forfeited=forfeited, failed=failed
+        )
     return EpisodeRecord(
         task=episode.task,
         task_index=episode.task_index,

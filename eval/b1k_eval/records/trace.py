@@ -15,7 +15,7 @@ from b1k_envs.base import GoalStatus
 from b1k_envs.errors import EnvError
 from b1k_eval.files import write_atomic
 from b1k_eval.loop.events import EpisodeStart, StepEvent, Subscriber
-from b1k_eval.records.columns import COLUMNS, TRUTHS, Kind, TraceColumn
+from b1k_eval.records.columns import CALLED, COLUMNS, TRUTHS, Kind, TraceColumn
 
 _NUMBERED = [column for column in COLUMNS if column.truths is None]
 
@@ -81,7 +81,9 @@ class Trace(Subscriber):
         # Encoded in memory (a few MB), so that the write to disk is atomic.
         sink = pa.BufferOutputStream()
         columns = self._arrow_columns()
-        table = pa.Table.from_arrays(list(columns.values()), names=list(columns))
+        called = {name: {"name": CALLED[name]} for name in columns if name in CALLED}
+        fields = [pa.field(name, v.type, metadata=called.get(name)) for name, v in columns.items()]
+        table = pa.Table.from_arrays(list(columns.values()), schema=pa.schema(fields))
         pq.write_table(table, sink, compression="zstd")
         write_atomic(path, memoryview(sink.getvalue()))
 

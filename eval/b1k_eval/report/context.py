@@ -14,6 +14,7 @@ from b1k_eval import __version__
 from b1k_eval.loop.events import Outcome
 from b1k_eval.loop.strategy import DEFAULT_HORIZON
 from b1k_eval.records.episode import OUTCOMES
+from b1k_eval.records.scoring import TIPS
 from b1k_eval.report.contracts import contracts_context
 from b1k_eval.report.figures import letter
 from b1k_eval.report.looks import RUN_COLOURS
@@ -51,6 +52,7 @@ def page_context(found: Findings) -> dict[str, Any]:
         "version": __version__,
         "colours": len(RUN_COLOURS),
         "outcomes": OUTCOMES,
+        "tips": TIPS,
         "level": f"{100 * found.document['level']:g} %",
         "episode_count": sum(len(run.episodes) for run in runs),
         "honesty": list(_honesty(runs)),

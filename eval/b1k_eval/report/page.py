@@ -20,6 +20,7 @@ from b1k_envs.errors import UsageError
 from b1k_eval import frames
 from b1k_eval.files import TEMP_PREFIX, spelled_out, write_atomic
 from b1k_eval.records.loading import RunData
+from b1k_eval.records.scoring import TIPS
 from b1k_eval.records.store import StorageError
 from b1k_eval.report.context import page_context
 from b1k_eval.report.episodes import EpisodePage
@@ -144,6 +145,7 @@ def _write_data(temp: Path, out: Path, found: Findings, *, copy_videos: bool) ->
             rows.append({"id": name, "run": number, **page.row})
     index = {
         "folder": FOLDER,
+        "tips": dict(TIPS),
         "runs": [{"name": run.name, "folder": run.data.name} for run in found.runs],
         "skills": sorted(
             {

@@ -180,10 +180,10 @@ B1K.episode = (function () {
   function facts(row, detail, player) {
     const pairs = [
       ["Outcome", B1K.outcome(row.outcome)],
-      ["q-score", B1K.number(row.q, 3)],
-      ["Length", `${row.steps} steps, ${B1K.clock(row.simulated_s)} simulated, ${B1K.seconds(row.wall_s)} wall time`],
-      ["Inferences", `${row.inferences}, ${B1K.seconds(row.latency_s)} each`],
-      ["Base path", row.distance_m === null || row.distance_m === undefined ? "-" : `${row.distance_m.toFixed(2)} m`],
+      ["q-score", B1K.number(row.q, 3), "q_score"],
+      ["Length", `${row.steps} steps, ${B1K.clock(row.simulated_s)} simulated, ${B1K.seconds(row.wall_s)} wall time`, "steps"],
+      ["Inferences", `${row.inferences}, ${B1K.seconds(row.latency_s)} each`, "latency"],
+      ["Base path", row.distance_m === null || row.distance_m === undefined ? "-" : `${row.distance_m.toFixed(2)} m`, "distance"],
       ["Seed", String(detail.seed)],
     ];
     const goal = Object.entries(detail.final_predicates).map(([name, holds]) =>
@@ -195,10 +195,10 @@ B1K.episode = (function () {
     if (steps.length) {
       const label = new Map((detail.course ? detail.course.subgoals : []).map((entry) => [entry.name, entry.label]));
       pairs.push(["Sub-goals reached", h("ul", null, steps.map(([name, first]) =>
-        h("li", null, label.get(name) || name, " ", first === null ? h("span", { class: "muted" }, "never") : jump(player, first))))]);
+        h("li", null, label.get(name) || name, " ", first === null ? h("span", { class: "muted" }, "never") : jump(player, first)))), "subgoals"]);
     }
     return h("details", { class: "facts-box" }, h("summary", null, "Figures"),
-      h("dl", { class: "facts" }, pairs.map(([name, value]) => [h("dt", null, name), h("dd", null, value)])));
+      h("dl", { class: "facts" }, pairs.map(([name, value, tip]) => [h("dt", tip ? { title: B1K.index.tips[tip] } : null, name), h("dd", null, value)])));
   }
 
   // --- transport --------------------------------------------------------------------------------

@@ -8,10 +8,10 @@ B1K.list = (function () {
     { key: "instance", title: "Instance", value: (row) => row.instance + row.rollout / 1e4 },
     { key: "outcome", title: "Outcome", value: (row) => B1K.OUTCOMES.indexOf(row.outcome) },
     { key: "why", title: "Why", value: (row) => row.why || "" },
-    { key: "q", title: "q", value: (row) => (row.q === null ? -1 : row.q) },
-    { key: "course", title: "Course", value: (row) => row.reached.length },
-    { key: "steps", title: "Steps", value: (row) => row.steps },
-    { key: "latency", title: "Latency", value: (row) => row.latency_s ?? -1 },
+    { key: "q", tip: "q_score", title: "q", value: (row) => (row.q === null ? -1 : row.q) },
+    { key: "course", tip: "subgoals", title: "Course", value: (row) => row.reached.length },
+    { key: "steps", tip: "steps", title: "Steps", value: (row) => row.steps },
+    { key: "latency", tip: "latency", title: "Latency", value: (row) => row.latency_s ?? -1 },
   ];
   const state = { outcomes: new Set(), run: "", label: "", instance: "", text: "", sort: "", down: false };
   let shown = [];
@@ -91,7 +91,8 @@ B1K.list = (function () {
         state.sort = column.key;
         changed();
       });
-      return h("th", { scope: "col", class: `c-${column.key}`, "data-key": column.key }, button);
+      const tip = column.tip ? { title: B1K.index.tips[column.tip] } : {};
+      return h("th", { scope: "col", class: `c-${column.key}`, "data-key": column.key, ...tip }, button);
     });
     body = h("tbody");
     const single = B1K.index.runs.length < 2;
