@@ -13,6 +13,7 @@ import os
 
 os.environ.setdefault("LP_NUM_THREADS", "0")  # llvmpipe on one core, for the pictures drawn here
 
+import importlib.util
 import statistics
 import subprocess
 import sys
@@ -174,6 +175,31 @@ def worker_rows(trees: dict[str, Path], checkpoint: Path, episodes: int) -> list
     return rows
 
 
+def scale_rows(checkpoint: Path, episodes: int) -> list[Row]:
+    """Run a checkpoint with workers and lanes, one copy of the model or several, and with Ray."""
+    steps = 400
+    ways: dict[str, tuple[str, ...]] = {
+        f"{workers} x {lanes}": ("--workers", str(workers), "--num-envs", str(lanes))
+        for workers in (1, 2)
+        for lanes in (1, 4, 8)
+    }
+    for lanes in (1, 4):
+        ways[f"2 x {lanes}, a model each"] = (*ways[f"2 x {lanes}"], "--share-policy", "off")
+    if importlib.util.find_spec("ray") is not None:
+        ways["2 x 1, Ray on this machine"] = ("--ray", "auto", "--workers", "2")
+    some = ("--ckpt", str(checkpoint), "--instances", f"0-{episodes - 1}", "--no-video")
+    rows: list[Row] = []
+    rates: list[float] = []
+    for name, way in ways.items():
+        cost = run(HERE, *some, "--max-steps", str(steps - 1), *way)
+        rates.append(3600 * episodes / cost.wall_s)
+        seen = episodes * steps / 10 / cost.wall_s
+        figure = f"{rates[-1]:.0f} episodes an hour, {seen:.1f} observations a second"
+        wanted = "> 1.7" if name == "2 x 4" else ""
+        rows.append((f"workers x lanes {name}", f"{figure}, {rates[-1] / rates[0]:.2f}", wanted))
+    return rows
+
+
 def main(
     before: Annotated[Path | None, typer.Option(help="Checkout of an earlier commit.")] = None,
     every: Annotated[int, typer.Option(help="Steps between the states drawn.")] = 20,
@@ -189,6 +215,7 @@ def main(
         rows += video_rows(trees, episodes)
     if checkpoint is not None:
         rows += worker_rows(trees, checkpoint.resolve(), 6)
+        rows += scale_rows(checkpoint.resolve(), 16)
     rows.append(("load at the end", machine_load(), ""))
     table = Table("figure", "measured", "wanted")
     for row in rows:
