@@ -116,7 +116,7 @@ def runs(rows: Sequence[Row]) -> pd.DataFrame:
                 **{f"distance_{part}_m": way for part, way in row["distance_m"].items()},
             }
         )
-    return _frame(found, {name: column.dtype for name, column in RUNS.items()})
+    return _of_rows(found, {name: column.dtype for name, column in RUNS.items()})
 
 
 def _interval(name: str, interval: Row | None) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def episodes(data: Sequence[RunData]) -> pd.DataFrame:
         subgoals.update(dict.fromkeys(first))
         found.append(episode_row(episode) | first)
     dtypes = {name: column.dtype for name, column in EPISODES.items()}
-    return _frame(found, dtypes | dict.fromkeys(subgoals, "Int64"))
+    return _of_rows(found, dtypes | dict.fromkeys(subgoals, "Int64"))
 
 
 def labelled_episodes(
@@ -152,14 +152,15 @@ def labelled_episodes(
     """
     import pandas as pd
 
+    texts = dict.fromkeys(("label", "why"), "string")
     tables = []
     for name, run, rows in zip(names, data, labels, strict=True):
         table = episodes([run])
-        table.insert(0, "run", spelled_out(name))
-        for place, column in enumerate(("label", "why"), 1 + len(EPISODES)):
-            table.insert(place, column, [row[column] for row in rows])
-        texts = dict.fromkeys(("run", "label", "why"), "string")
-        tables.append(_frame(table, {**table.dtypes, **texts}))
+        before = {each: str(dtype) for each, dtype in table.dtypes.items() if each in EPISODES}
+        after = {each: str(dtype) for each, dtype in table.dtypes.items() if each not in EPISODES}
+        more = {"run": [name] * len(rows), **{each: [row[each] for row in rows] for each in texts}}
+        dtypes = {"run": "string", **before, **texts, **after}
+        tables.append(_frame({**table, **more}, dtypes))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -217,17 +218,21 @@ def subgoals(names: Sequence[str], funnels: Sequence[Funnel | None]) -> pd.DataF
     ]
     texts = dict.fromkeys(("run", "subgoal", "label"), "string")
     counts = dict.fromkeys(("reached", "scored"), "int64")
-    return _frame(found, {**texts, **counts, "median_first_step": "float64"})
+    return _of_rows(found, {**texts, **counts, "median_first_step": "float64"})
 
 
-def _frame(rows: Sequence[Row] | Row, dtypes: Mapping[str, str]) -> pd.DataFrame:
-    """Return a frame of rows or of columns, with exactly the columns that have a dtype."""
+def _of_rows(rows: Sequence[Row], dtypes: Mapping[str, str]) -> pd.DataFrame:
+    return _frame({name: [row.get(name) for row in rows] for name in dtypes}, dtypes)
+
+
+def _frame(columns: Row, dtypes: Mapping[str, str]) -> pd.DataFrame:
+    """Return a frame of the columns that have a dtype; None is a missing value."""
     import pandas as pd
 
-    frame = pd.DataFrame(rows, columns=[*dtypes])  # a copy, also of a frame
+    found = {}
     for name, dtype in dtypes.items():
-        column = frame[name]
+        values = columns[name]
         if dtype == "string":  # in Arrow's memory, which takes no surrogates
-            column = column.map(lambda v: spelled_out(v) if isinstance(v, str) else v)
-        frame[name] = column.astype(dtype)
-    return frame
+            values = [spelled_out(each) if isinstance(each, str) else None for each in values]
+        found[name] = pd.Series(values, dtype=dtype)
+    return pd.DataFrame(found)

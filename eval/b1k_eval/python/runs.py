@@ -131,10 +131,7 @@ class Run:
         counts = {name: sum(run.counts[name] for run in self.data) for name in self.data[0].counts}
         told = ", ".join(f"{count} {name}" for name, count in counts.items())
         tasks = ", ".join(run.task for run in self.data)
-        rate = (
-            "" if self.success_rate != self.success_rate else f"; {self.success_rate:.0%} success"
-        )
-        return f"<Run {str(self.path)!r}: {tasks}, {self.data[0].label}; {told}{rate}>"
+        return f"<Run {str(self.path)!r}: {tasks}, {self.data[0].label}; {told}>"
 
     def _repr_html_(self) -> str:
         """Show the summary and, if a video can be read, its first picture."""

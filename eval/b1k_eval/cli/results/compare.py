@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +16,7 @@ from b1k_envs.errors import UsageError
 from b1k_eval.cli.console import out_console, print_json, say_remark, show_limits
 from b1k_eval.cli.options import JsonOption
 from b1k_eval.cli.results.pairs import range_text, show_pair
+from b1k_eval.records.episode import OUTCOMES
 
 if TYPE_CHECKING:
     from b1k_eval.records.loading import RunData
@@ -97,12 +99,14 @@ def _warnings(row: Mapping[str, Any]) -> list[str]:
 
 def _runs_table(document: Mapping[str, Any]) -> Table:
     """Make a table with a column per run: names are long, and runs are few."""
+    from b1k_eval import frames
+
     title = f"{document['runs'][0]['task']}, intervals of {document['level']:.0%}"
     table = Table(title=title, title_justify="left")
     table.add_column("")
     rows: list[list[str]] = [[] for _ in _MEASURES]
-    for row in document["runs"]:
-        table.add_column(row["name"], justify="right", overflow="fold")
+    for row in frames.runs(document["runs"]).to_dict("records"):
+        table.add_column(row["run"], justify="right", overflow="fold")
         for cells, (_, text) in zip(rows, _MEASURES, strict=True):
             cells.append(text(row))
     for (name, _), cells in zip(_MEASURES, rows, strict=True):
@@ -111,26 +115,31 @@ def _runs_table(document: Mapping[str, Any]) -> Table:
 
 
 def _outcomes(row: Mapping[str, Any]) -> str:
-    return ", ".join(f"{count} {name}" for name, count in row["counts"].items())
+    return ", ".join(f"{row[name]} {name}" for name in OUTCOMES)
 
 
 def _success(row: Mapping[str, Any]) -> str:
-    rate = row["success"]["rate"]
-    return "-" if rate is None else f"{100 * rate:.0f} %"
+    rate = _number(100 * row["success_rate"], 0)
+    return rate if rate == "-" else f"{rate} %"
+
+
+def _range(row: Mapping[str, Any], name: str, scale: float, digits: int) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return range_text(None if math.isnan(low) else {"low": low, "high": high}, scale, digits)
 
 
 _MEASURES: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
     ("episodes", _outcomes),
     ("success rate", _success),
-    ("  interval", lambda row: range_text(row["success"]["interval"], 100, 0)),
-    ("  exact interval", lambda row: range_text(row["success"]["exact"], 100, 0)),
-    ("q-score", lambda row: _number(row["q_score"]["mean"], 2)),
-    ("  interval", lambda row: range_text(row["q_score"]["interval"], 1, 2)),
+    ("  interval", lambda row: _range(row, "success_rate", 100, 0)),
+    ("  exact interval", lambda row: _range(row, "success_rate_exact", 100, 0)),
+    ("q-score", lambda row: _number(row["q_score"], 2)),
+    ("  interval", lambda row: _range(row, "q_score", 1, 2)),
     ("simulated time [s]", lambda row: _number(row["simulated_s"], 0)),
-    ("base distance [m]", lambda row: _number(row["distance_m"]["base"], 1)),
-    ("left hand [m]", lambda row: _number(row["distance_m"]["left"], 1)),
-    ("right hand [m]", lambda row: _number(row["distance_m"]["right"], 1)),
-    ("inference [ms]", lambda row: _number(_milli(row["latency_s"]), 1)),
+    ("base distance [m]", lambda row: _number(row["distance_base_m"], 1)),
+    ("left hand [m]", lambda row: _number(row["distance_left_m"], 1)),
+    ("right hand [m]", lambda row: _number(row["distance_right_m"], 1)),
+    ("inference [ms]", lambda row: _number(1000 * row["latency_s"], 1)),
 )
 
 
@@ -163,9 +172,5 @@ def _funnel_table(document: Mapping[str, Any]) -> Table:
     return table
 
 
-def _milli(value: float | None) -> float | None:
-    return None if value is None else 1000 * value
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+def _number(value: float, digits: int) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
