@@ -17,9 +17,8 @@ _MUST_AGREE: Mapping[str, str] = {
     "task": "task",
     "split": "split",
     "max_steps": "time limit in steps",
-    "action_noise_resolved": "action noise",
 }
-"""Settings that make two runs different experiments, whatever the policy."""
+"""Settings that make the numbers of two runs incomparable, whatever the policy."""
 
 _CHOSEN: Mapping[str, str] = {
     "partial_scene": "part of the scene only",
@@ -28,6 +27,7 @@ _CHOSEN: Mapping[str, str] = {
 """The same, except that official files do not record them; then they are only notable."""
 
 _WORTH_KNOWING: Mapping[str, str] = {
+    "action_noise_resolved": "action noise",
     "chunking": "chunking",
     "horizon": "horizon",
     "mode": "mode",
@@ -69,7 +69,8 @@ class Differences:
 
     Attributes:
         blocking: Differences that make a comparison meaningless unless the user asks for it.
-        notable: Others that a reader should know: execution of the policy, versions, seeds.
+        notable: Others that a reader should know: declared parts of the experiment (noise, horizon,
+            latency), versions, seeds.
         contract: Fields of the evaluation contracts, if both runs have one.
     """
 
@@ -131,7 +132,7 @@ def require_comparable(runs: Sequence[RunData]) -> None:
             listed = "; ".join(str(difference) for difference in blocking)
             raise UsageError(
                 f"{runs[0].name} and {run.name} are not comparable ({listed}); pass --mix to "
-                "compare what they share anyway; the output will say so"
+                "show what they share anyway; the output will say so"
             )
 
 
@@ -229,6 +230,16 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    """Return a value in words: never a dictionary, a list or a truth as Python prints it."""
+    if isinstance(value, Mapping) and "sigma" in value:
+        kicks = f", kicks of {value['kick']:g} at {value['kick_rate_hz']:g} Hz"
+        return f"{value['sigma']:g} over {value['correlation_s']:g} s" + (
+            kicks if value["kick_rate_hz"] else ""
+        )
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name.replace('_', ' ')} {_text(each)}" for name, each in value.items())
     if isinstance(value, list):
-        return ", ".join(map(str, value))
+        return ", ".join(map(_text, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "none" if value is None else str(value)

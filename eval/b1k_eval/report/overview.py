@@ -63,20 +63,20 @@ class Findings:
         return tuple(run.name for run in self.runs)
 
 
-def find(runs: Sequence[RunData], *, seed: int = 0) -> Findings:
+def find(runs: Sequence[RunData], *, seed: int = 0, mix: bool = False) -> Findings:
     """Read all results, traces and video indices of at least one run.
 
-    Unlike in a comparison, runs that are different experiments are not refused: the page says how
-    they differ. `seed` is for bootstraps and chance levels.
+    `seed` is for bootstraps and chance levels; with `mix` the page says how runs that are different
+    experiments differ.
 
     Raises:
-        UsageError: A run is given twice.
+        UsageError: A run is given twice, or they are not comparable and `mix` is not set.
     """
     paths = [(run.path.resolve(), run.task) for run in runs]
     for run, path in zip(runs, paths, strict=True):
         if paths.count(path) > 1:
             raise UsageError(f"{run.path} is given twice: report it once")
-    document = summarise_runs(runs, seed=seed, mix=True)
+    document = summarise_runs(runs, seed=seed, mix=mix)
     rows = document["runs"]
     return Findings(
         runs=tuple(_run(run, row, seed) for run, row in zip(runs, rows, strict=True)),

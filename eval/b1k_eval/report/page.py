@@ -58,11 +58,13 @@ class Extras:
         copy_videos: Copy the videos, so that page and folder can be moved together.
         tables: Kinds of tables.
         figures: Kind of figure files; None for none.
+        mix: Show runs together that are different experiments; the page says so.
     """
 
     copy_videos: bool = False
     tables: tuple[Kind, ...] = ()
     figures: FigureKind | None = None
+    mix: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +88,8 @@ def write_page(
         home: Address of a page to link back to, relative to `out`; None for none.
 
     Raises:
-        UsageError: A run is given twice, or `out` has a folder `report` of something else.
+        UsageError: The runs are not comparable, see `find`; or `out` has a folder `report` of
+            something else.
         UnavailableError: A package of the extra is missing.
         StorageError: The disk is full or cannot be written.
     """
@@ -94,7 +97,7 @@ def write_page(
     final, temp = out / FOLDER, out / f"{TEMP_PREFIX}{FOLDER}"
     if final.exists() and not (final / _INDEX).is_file():
         raise UsageError(f"{final} is not of an earlier report: move it, or choose another --out")
-    found = find(runs)
+    found = find(runs, mix=extras.mix)
     figures = drawings(found)
     try:
         out.mkdir(parents=True, exist_ok=True)

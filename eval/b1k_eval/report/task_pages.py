@@ -51,7 +51,7 @@ def write_task_pages(
     folder = out / FOLDER
     if folder.exists() and not (folder / "assets").is_dir():
         raise UsageError(f"{folder} is not of an earlier report: move it, or choose another --out")
-    document = summarise_tasks(runs, mix=True)
+    document = summarise_tasks(runs, mix=extras.mix)
     with storing(folder, START_AGAIN):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)

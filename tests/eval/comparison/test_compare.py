@@ -199,7 +199,6 @@ def test_what_came_after_the_decision_or_out_of_order_does_not_undo_it(tmp_path)
         ({"split": "train"}, "split: public-test against train"),
         ({"max_steps": 51}, "time limit in steps: 50 against 51"),
         ({"sim": "omnigibson"}, "simulator: mujoco against omnigibson"),
-        ({"action_noise": "0.01"}, "action noise: none against"),
     ],
 )
 def test_different_experiments_are_refused_with_the_difference(tmp_path, changes, words):
@@ -212,6 +211,28 @@ def test_different_experiments_are_refused_with_the_difference(tmp_path, changes
     assert words in str(refused.value)
     assert "--mix" in str(refused.value)
     assert summarise_runs(runs, mix=True)["mixed"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"action_noise": "0.03"}, "action noise: none against 0.03 over 0.3 s"),
+        ({"action_noise": "0,0.1,2,0.4"}, "none against 0 over 0.1 s, kicks of 0.4 at 2 Hz"),
+        ({"horizon": 5}, "horizon: 10 against 5"),
+    ],
+)
+def test_a_declared_part_of_the_experiment_is_compared_and_named_in_words(tmp_path, changes, words):
+    paths = [
+        finished_run(tmp_path / "one", instances(WON)),
+        finished_run(tmp_path / "two", instances(WON), **changes),
+    ]
+    done = CliRunner().invoke(app, ["compare", *map(str, paths)])
+    assert done.exit_code == 0, done.output
+    said = done.stdout
+    assert words in said
+    assert "not the same experiment" not in said
+    assert "{" not in said
+    assert "False" not in said
 
 
 def test_different_instances_and_worlds_are_refused(tmp_path):
@@ -267,13 +288,13 @@ def test_part_of_the_house_and_a_heavy_base_are_other_experiments(tmp_path):
     def words(other, kind="blocking"):
         return [str(each) for each in getattr(differences(runs["plain"], runs[other]), kind)]
 
-    part, base = (f"{name}: False against" for name in ("part of the scene only", "base of 250 kg"))
-    assert words("partial") == [f"{part} True"]
-    assert words("heavy") == [f"{base} True"]
-    assert words("both") == words("older") == [f"{part} True", f"{base} True"]
+    part, base = (f"{name}: no against" for name in ("part of the scene only", "base of 250 kg"))
+    assert words("partial") == [f"{part} yes"]
+    assert words("heavy") == [f"{base} yes"]
+    assert words("both") == words("older") == [f"{part} yes", f"{base} yes"]
     assert words("imported") == []
     assert words("imported", "notable") == [f"{part} unknown", f"{base} unknown"]
-    with pytest.raises(UsageError, match="part of the scene only: False against True"):
+    with pytest.raises(UsageError, match="part of the scene only: no against yes"):
         require_comparable([runs["plain"], runs["partial"]])
 
 

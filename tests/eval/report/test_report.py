@@ -87,7 +87,7 @@ class Page(HTMLParser):
 def both_runs(folder):
     good = make_run(folder / "good run", breaks={2: 31})
     slow = make_run(folder / "slow#1", policy=TalkingPolicy(name="slow", vx=0.05), max_steps=101)
-    report(good, slow, "--out", folder / "out")
+    report(good, slow, "--mix", "--out", folder / "out")
 
 
 @pytest.fixture(scope="module")
@@ -425,7 +425,12 @@ def test_the_fields_in_which_two_contracts_differ_come_first_and_are_all_there(r
     assert names == [differing, all_names - differing]
 
 
-def test_runs_that_are_different_experiments_are_shown_and_said_to_be(made):
+def test_runs_that_are_different_experiments_are_shown_if_asked_for_and_said_to_be(made, tmp_path):
+    refused = report(*made[:2], "--out", tmp_path / "out", expect=2).stderr
+    compared = CliRunner().invoke(app, ["compare", *map(str, made[:2])]).stderr
+    assert refused == compared  # one rule for both
+    assert "not comparable (time limit in steps: 120 against 101); pass --mix to show" in refused
+    assert not (tmp_path / "out" / "report.html").exists()
     text = Page(made[2] / "report.html").text
     assert "These runs are different experiments, and their numbers are not comparable." in text
     assert "time limit in steps: 120 against 101" in text
@@ -494,7 +499,7 @@ def test_dollar_signs_in_a_name_are_no_formula(run):
 @pytest.mark.slow
 def test_the_tables_have_the_figures_of_the_results_in_every_kind(made, tmp_path):
     good, slow, _ = made
-    report(good, slow, "--out", tmp_path, "--csv", "--parquet", "--markdown")
+    report(good, slow, "--mix", "--out", tmp_path, "--csv", "--parquet", "--markdown")
     tables = tmp_path / "report" / "tables"
     with (tables / "episodes.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -527,7 +532,7 @@ def test_the_figures_are_files_that_other_programs_read(made, tmp_path, kind):
     from PIL import Image
 
     good, slow, _ = made
-    report(good, slow, "--out", tmp_path, "--figures", kind)
+    report(good, slow, "--mix", "--out", tmp_path, "--figures", kind)
     figures = sorted((tmp_path / "report" / "figures").iterdir())
     names = {figure.stem for figure in figures}
     assert {"success", "funnel", "failures", "progress", "skill-A", "skill-B"} == names
@@ -572,7 +577,7 @@ def test_the_document_names_page_and_files_and_has_the_rates(run):
 @pytest.mark.slow
 def test_several_runs_go_to_a_folder_of_their_own(made, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    shown = report(*made[:2]).stdout.split()
+    shown = report(*made[:2], "--mix").stdout.split()
     assert re.fullmatch(r"results/report-\d{8}-\d{6}/report\.html", shown[0])
     assert Path(shown[0]).is_file()
 

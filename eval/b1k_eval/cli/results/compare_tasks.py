@@ -61,6 +61,6 @@ def _cell(row: Mapping[str, Any], rate: float | None) -> str:
         return "-"
     success, q_score = row["success"], row["q_score"]
     return (
-        f"{100 * rate:.0f} % {range_text(success['interval'], 100, 0)}\n"
-        f"q {q_score['mean']:.2f} {range_text(q_score['interval'], 1, 2)}"
+        f"{100 * rate:.0f} %{range_text(success['interval'], 100, 0, before=' ')}\n"
+        f"q {q_score['mean']:.2f}{range_text(q_score['interval'], 1, 2, before=' ')}"
     )

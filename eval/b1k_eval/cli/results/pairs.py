@@ -29,7 +29,8 @@ def show_pair(console: Console, pair: Mapping[str, Any]) -> None:
         )
     if q_score is not None:
         line(
-            f"  q-score: {q_score['difference']:+.2f} {range_text(q_score['interval'], 1, 2)}; "
+            f"  q-score: {q_score['difference']:+.2f}"
+            f"{range_text(q_score['interval'], 1, 2, before=' ')}; "
             f"{q_score['test']}, p = {q_score['p_value']:.3g}"
         )
     if betting is not None:
@@ -45,8 +46,11 @@ def show_pair(console: Console, pair: Mapping[str, Any]) -> None:
             line(f"  {words}: {'; '.join(entry['text'] for entry in entries)}")
 
 
-def range_text(interval: Mapping[str, Any] | None, scale: float, digits: int) -> str:
-    """Return an interval in parentheses; `-` for none."""
+def range_text(
+    interval: Mapping[str, Any] | None, scale: float, digits: int, *, before: str = ""
+) -> str:
+    """Return an interval in parentheses after `before`; nothing for none."""
     if interval is None:
-        return "-"
-    return f"({scale * interval['low']:.{digits}f} to {scale * interval['high']:.{digits}f})"
+        return ""
+    low, high = (scale * interval[end] for end in ("low", "high"))
+    return f"{before}({low:.{digits}f} to {high:.{digits}f})"

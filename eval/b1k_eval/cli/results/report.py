@@ -39,11 +39,17 @@ def report(
     figures: Annotated[
         str | None, typer.Option(help="Figures as files: svg or png.", show_default="none")
     ] = None,
+    mix: Annotated[
+        bool,
+        typer.Option("--mix", help="Show different experiments on one page, which says so."),
+    ] = False,
     json_output: Annotated[bool, typer.Option("--json", help="One JSON document.")] = False,
 ) -> None:
     """Make a page of runs: figures, every episode's video and timelines, contracts.
 
-    It opens from disk, without a network. Episodes that cannot be read are named on it.
+    It opens from disk, without a network. Episodes that cannot be read are named on it. Runs of
+    different simulators, protocols, tasks, instances or time limits are refused unless --mix is
+    given, as by `compare`.
     """
     # Imported here, because importing the statistics takes a second that `--help` should not take.
     from b1k_eval.records.loading import read_tasks
@@ -58,6 +64,7 @@ def report(
         copy_videos=copy_videos,
         tables=tuple(kind for kind, asked in wanted.items() if asked),
         figures=cast("FigureKind | None", figures),
+        mix=mix,
     )
     read = [read_tasks(run) for run in runs]
     with _folder(runs, out) as folder:
