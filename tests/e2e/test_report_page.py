@@ -39,7 +39,7 @@ def two_runs(folder: Path) -> None:
     quick = make_run(folder / "a", policy=policy, instances="0-3", max_steps=700, breaks={3: 40})
     policy = TalkingPolicy(name="late", vx=1 / 256)
     late = make_run(folder / "b", policy=policy, instances="0-1", max_steps=301, fps=10)
-    report(quick, late, "--out", folder / "out")
+    report(quick, late, "--mix", "--out", folder / "out")
 
 
 @pytest.fixture(scope="module")
