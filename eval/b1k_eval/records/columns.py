@@ -130,7 +130,7 @@ COLUMNS: tuple[TraceColumn, ...] = (
     TraceColumn(
         name=SUBGOAL_PREFIX,
         kind="bool",
-        meaning="each sub-goal of the task",
+        meaning="whether each sub-goal of the task holds now; it was reached if it ever held",
         truths=lambda _, subgoals: subgoals,
     ),
     TraceColumn(

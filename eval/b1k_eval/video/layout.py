@@ -83,6 +83,7 @@ class Overlay:
         q_score: Official partial score in [0, 1].
         predicates: Goal literals, true when satisfied. Copied.
         subgoals: Sub-goals of the task, in order, true when held. Copied.
+        reached: Those of them that held now or before.
     """
 
     title: str
@@ -95,10 +96,13 @@ class Overlay:
     progress: float | None = None
     predicates: Mapping[str, bool]
     subgoals: Mapping[str, bool]
+    reached: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "predicates", MappingProxyType(dict(self.predicates)))
         object.__setattr__(self, "subgoals", MappingProxyType(dict(self.subgoals)))
+        held = {name for name, holds in self.subgoals.items() if holds}
+        object.__setattr__(self, "reached", frozenset(self.reached | held))
 
 
 class Painter:
@@ -190,7 +194,7 @@ class Painter:
         skill_colour = _MUTED if overlay.skill is None else _TEXT
 
         # Clock, probability and bars change with every step; the rest is drawn when it changes.
-        lists = tuple(overlay.predicates.items()), tuple(overlay.subgoals.items())
+        lists = tuple(overlay.predicates.items()), tuple(overlay.subgoals.items()), overlay.reached
         key = (title, overlay.outcome, skill, skill_colour, lists)
         if self._panel is None or key != self._panel_key:
             kept = np.empty((PANEL_HEIGHT, WIDTH, 3), np.uint8)
@@ -224,15 +228,16 @@ class Painter:
             width=_LEFT_WIDTH,
             columns=1,
         )
-        held = sum(overlay.subgoals.values())
+        now, reached = sum(overlay.subgoals.values()), len(overlay.reached)
         self._draw_list(
             panel,
-            f"SUB-GOALS  {held} / {len(overlay.subgoals)}",
+            f"SUB-GOALS  {reached} of {len(overlay.subgoals)} reached, {now} hold now",
             overlay.subgoals,
             x=_SUBGOAL_X,
             width=_SUBGOAL_WIDTH,
             columns=2,
             failed=_MUTED,
+            reached=overlay.reached,
         )
 
     def _draw_list(
@@ -245,6 +250,7 @@ class Painter:
         width: int,
         columns: int,
         failed: Colour = RED,
+        reached: frozenset[str] = frozenset(),
     ) -> None:
         """Draw a checklist column by column, with the number of items that it leaves out."""
         draw_text(panel, heading, x, _LIST_TOP - 8, _SMALL, _MUTED, bold=True)
@@ -256,19 +262,25 @@ class Painter:
         for number, (name, holds) in enumerate(shown):
             column, row = divmod(number, _ROWS)
             at_x, at_y = x + column * width, _LIST_TOP + row * _ROW
-            self._mark(panel, at_x + 6, at_y + 8, holds, failed)
+            self._mark(panel, at_x + 6, at_y + 8, holds, failed, lost=name in reached)
             text = truncate(readable(name), width - 26, _SMALL)
             draw_text(panel, text, at_x + 18, at_y + 12, _SMALL, _TEXT if holds else _MUTED)
         if left_out:
             at_x, at_y = x + (columns - 1) * width, _LIST_TOP + (_ROWS - 1) * _ROW
             draw_text(panel, f"+ {left_out} more", at_x + 18, at_y + 12, _SMALL, _MUTED)
 
-    def _mark(self, panel: UInt8Array, x: int, y: int, holds: bool, failed: Colour) -> None:
-        """Draw a green tick, or a cross (goal) or ring (sub-goal): shape and colour both differ."""
+    def _mark(
+        self, panel: UInt8Array, x: int, y: int, holds: bool, failed: Colour, *, lost: bool = False
+    ) -> None:
+        """Draw a green tick, or a cross (goal) or ring (sub-goal): shape and colour both differ.
+
+        What was reached and `lost` has a grey tick.
+        """
         # Coordinates with 3 fractional bits keep the strokes even at this small size.
-        if holds:
+        if holds or lost:
             points = np.array([(x - 4, y), (x - 1, y + 3), (x + 4, y - 4)], np.int32) * 8
-            self._cv2.polylines(panel, [points], False, GREEN, 2, self._cv2.LINE_AA, shift=3)
+            colour = GREEN if holds else _MUTED
+            self._cv2.polylines(panel, [points], False, colour, 2, self._cv2.LINE_AA, shift=3)
         elif failed == RED:
             for dx in (-3, 3):
                 self._cv2.line(panel, (x - dx, y - 3), (x + dx, y + 3), RED, 2, self._cv2.LINE_AA)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from b1k_envs.base import Env
@@ -50,12 +50,14 @@ class VideoSubscriber(Subscriber):
         self._recorder = VideoRecorder(path, CONTROL_HZ / self._every, thread=thread)
         self._last: StepEvent | None = None
         self._start: EpisodeStart | None = None
+        self._reached: frozenset[str] = frozenset()
         self._outcome: str | None = None
         self._ended = False
 
     def on_start(self, start: EpisodeStart) -> None:
         """Start ffmpeg, and take a picture of the initial state."""
         self._start = start
+        self._reached = _held(start.subgoals)
         self._recorder.start()
         self._take()
 
@@ -68,6 +70,8 @@ class VideoSubscriber(Subscriber):
     def on_step(self, event: StepEvent) -> None:
         """Take a picture at every n-th step."""
         self._last = event
+        if not self._reached.issuperset(held := _held(event.subgoals)):
+            self._reached |= held
         if event.result.step % self._every == 0:
             self._take()
 
@@ -152,5 +156,10 @@ class VideoSubscriber(Subscriber):
                 q_score=last.goal.q_score,
                 predicates=last.goal.predicates,
                 subgoals=last.subgoals,
+                reached=self._reached,
             )
         self._recorder.add(self._env.frame(light=not self._observed), overlay)
+
+
+def _held(subgoals: Mapping[str, bool]) -> frozenset[str]:
+    return frozenset(name for name, holds in subgoals.items() if holds)

@@ -12,19 +12,23 @@ import sys
 import threading
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from doubles import ToyEnv
 from rich.console import Console
 
-from b1k_envs.base import VIEWS, VideoFrame
+from b1k_envs.base import VIEWS, GoalStatus, VideoFrame
 from b1k_envs.errors import EnvError, UnavailableError
+from b1k_eval.loop.events import EpisodeStart
 from b1k_eval.records.episode import EpisodeKey
 from b1k_eval.run.progress import PlainReporter, ProgressSubscriber
-from b1k_eval.video.layout import BACKGROUND, GREEN, RED, Overlay, Painter
+from b1k_eval.video.layout import BACKGROUND, GREEN, HEAD_SIZE, RED, Overlay, Painter
 from b1k_eval.video.recorder import VideoRecorder
 from b1k_eval.video.render_thread import RenderThread
+from b1k_eval.video.subscriber import VideoSubscriber
 from b1k_eval.video.text import import_cv2, readable, text_width, truncate
 
 WIDTH, HEIGHT = 672, 680
@@ -515,3 +519,53 @@ def test_a_name_of_a_hundred_thousand_letters_is_cut_where_a_loop_over_letters_w
     assert truncate(text, 180, 0.44) == kept.rstrip() + "..."
     assert truncate(text * 1000, 180, 0.44) == truncate(text, 180, 0.44)
     assert truncate("short", 180, 0.44) == "short"
+
+
+def test_what_was_reached_and_lost_stays_reached_and_is_marked_apart_from_what_holds():
+    now = {"a": True, "b": False, "c": False}
+    assert overlay(subgoals=now, reached=frozenset("b")).reached == {"a", "b"}
+    row = {name: Painter().compose(solid(), each) for name, each in (
+        ("never", overlay(subgoals={"b": False})),
+        ("lost", overlay(subgoals={"b": False}, reached=frozenset("b"))),
+        ("holds", overlay(subgoals={"b": True})),
+    )}  # fmt: skip
+    marks = [picture[HEAD_SIZE + 112 : HEAD_SIZE + 130, 300:316] for picture in row.values()]
+    green = [(mark[..., 1].astype(int) - mark[..., 0] > 60).any() for mark in marks]
+    assert green == [False, False, True]
+    assert (marks[0] != marks[1]).any()
+
+
+def test_the_videos_overlay_counts_what_was_reached_once(monkeypatch, tmp_path):
+    seen = []
+
+    class Recorder:
+        frames_added = 1
+
+        def __init__(self, *_, **__):
+            pass
+
+        def start(self):
+            pass
+
+        def add(self, frame, shown):
+            seen.append(shown)
+
+        def no_more(self):
+            pass
+
+    monkeypatch.setattr("b1k_eval.video.subscriber.VideoRecorder", Recorder)
+    env = ToyEnv(max_steps=20)
+    subscriber = VideoSubscriber(tmp_path / "v.mp4", env, fps=30, title="")
+    goal = GoalStatus(predicates={"p": False}, q_score=0.0, success=False)
+    subscriber.on_start(EpisodeStart(episode=None, goal=goal, subgoals={"near": False}))
+    for step, near in enumerate((True, False), start=1):
+        result = SimpleNamespace(step=step, time=step / 30)
+        event = SimpleNamespace(
+            result=result, goal=goal, subgoals={"near": near}, skill=None, progress=None
+        )
+        subscriber.on_step(event)
+    assert [(shown.subgoals["near"], len(shown.reached)) for shown in seen] == [
+        (False, 0),
+        (True, 1),
+        (False, 1),
+    ]

@@ -193,9 +193,13 @@ B1K.episode = (function () {
     }
     const steps = Object.entries(detail.subgoal_steps);
     if (steps.length) {
-      const label = new Map((detail.course ? detail.course.subgoals : []).map((entry) => [entry.name, entry.label]));
-      pairs.push(["Sub-goals reached", h("ul", null, steps.map(([name, first]) =>
-        h("li", null, label.get(name) || name, " ", first === null ? h("span", { class: "muted" }, "never") : jump(player, first)))), "subgoals"]);
+      const course = new Map((detail.course ? detail.course.subgoals : []).map((entry) => [entry.name, entry]));
+      const label = (name) => (course.has(name) ? course.get(name).label : name);
+      const holds = (name) => course.has(name) && course.get(name).spans.some(([, last]) => last >= row.steps);
+      const summary = `${row.reached.length} of ${row.subgoals} reached, ${steps.filter(([name]) => holds(name)).length} hold at the end`;
+      const line = ([name, first]) => h("li", null, label(name), " ", first === null ? h("span", { class: "muted" }, "never") : jump(player, first),
+        first !== null && holds(name) ? " holds at the end" : "");
+      pairs.push(["Sub-goals", [summary, h("ul", null, steps.map(line))], "subgoals"]);
     }
     return h("details", { class: "facts-box" }, h("summary", null, "Figures"),
       h("dl", { class: "facts" }, pairs.map(([name, value, tip]) => [h("dt", tip ? { title: B1K.index.tips[tip] } : null, name), h("dd", null, value)])));
