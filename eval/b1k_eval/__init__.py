@@ -23,11 +23,14 @@ _HOMES = {"evaluate": "evaluating"} | dict.fromkeys(
 )
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever is asked for
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(import_module(f"{__name__}.python.{_HOMES[name]}"), name)
-    return found
+if not TYPE_CHECKING:  # with it, a slip would be of any type
+
+    def __getattr__(name: str) -> Any:  # noqa: ANN401 - whatever is asked for
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        home = import_module(f"{__name__}.python.{_HOMES[name]}")
+        found = globals()[name] = getattr(home, name)
+        return found
 
 
 def __dir__() -> list[str]:
