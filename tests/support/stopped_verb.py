@@ -56,6 +56,7 @@ ENDLESS = {
     "contract": "b1k_eval.cli.checkpoints.contract.resolve",
     "convert": "b1k_policies.xvla.files.converting.convert",
     "qualify": "b1k_eval.cli.resolving.resolve_settings",
+    "prove": "b1k_eval.prove.certificate.prove",
     "loading": "b1k_eval.cli.main.import_module",  # of the verb, as on a slow disk
 }
 

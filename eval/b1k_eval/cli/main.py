@@ -36,6 +36,9 @@ VERBS = {
     "qualify": (
         "Tell a bad installation from a bad checkpoint: checks, hold, pictures, demonstrations."
     ),
+    "prove": (
+        "Certify that running many at once changes nothing: the same episodes, compared to the bit."
+    ),
     "check-policy": "Check whether a policy keeps the interface's promises, without a simulator.",
     "serve": (
         "Serve a policy to the official evaluators, to openpi's client and to --policy "
@@ -48,7 +51,7 @@ VERBS = {
 """Each verb with the first sentence of its function's docstring, as `--help` lists them."""
 
 _ROOMS = {
-    "running": ("run", "smoke", "replay", "qualify"),
+    "running": ("run", "smoke", "replay", "qualify", "prove"),
     "results": ("compare", "report", "merge", "export", "import"),
     "checkpoints": ("inspect", "check-policy", "contract", "convert", "serve"),
 }
@@ -69,12 +72,12 @@ def module_name(verb: str) -> str:
 EXIT_CODES = """\
 Exit codes: 0 done (the robot may have failed); 1 an episode ended as error, the success rate is
 below --fail-under, a check of smoke failed, a replay differs from its trace, a rung of qualify
-fails, or results cannot be written, as on a full disk; 2 wrong usage; 3 the contract and the
-checkpoint disagree, or a check of check-policy fails; 4 the simulator or the policy cannot be had
-here; 130 interrupted (Ctrl-C), 138 told to end by SIGUSR1 (Slurm's warning before a time limit),
-143 terminated (SIGTERM). With --json an error is the one document on standard output, except for an
-option or value that the command line cannot even read: that is told on standard error alone, with
-exit code 2."""
+fails, prove finds a difference, or results cannot be written, as on a full disk; 2 wrong usage; 3
+the contract and the checkpoint disagree, or a check of check-policy fails; 4 the simulator or the
+policy cannot be had here; 130 interrupted (Ctrl-C), 138 told to end by SIGUSR1 (Slurm's warning
+before a time limit), 143 terminated (SIGTERM). With --json an error is the one document on standard
+output, except for an option or value that the command line cannot even read: that is told on
+standard error alone, with exit code 2."""
 
 app = typer.Typer(
     name="b1k-eval",

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from b1k_envs.base import Float32Array, Start, Worlds
 from b1k_envs.errors import ActionError
+from b1k_eval.loop.asked import Asked, asked
 from b1k_policies.base import Policy, Query
 
 
@@ -48,10 +49,12 @@ class Had(NamedTuple):
     Attributes:
         value: None for a reset, an `ActionChunk` for an inference, a `StepResult` for a step.
         took_s: Wall time of the call [s], which may have served several loops.
+        asked: What the policy was asked; None for a reset and a step.
     """
 
     value: Any
     took_s: float
+    asked: Asked | None = None
 
 
 Want = Reset | Infer | Step
@@ -167,6 +170,7 @@ def _inferred(asking: Mapping[int, Infer]) -> dict[int, Had | Exception]:
 def _answered(wants: dict[int, Infer]) -> dict[int, Had | Exception]:
     """Answer all with one call; if it fails, one call each, so that one cannot spoil the rest."""
     policy = next(iter(wants.values())).policy
+    questions = [asked(want.query) for want in wants.values()]  # before the policy has them
     begun = perf_counter()
     try:
         chunks = policy.infer_batch([want.query for want in wants.values()])
@@ -180,4 +184,7 @@ def _answered(wants: dict[int, Infer]) -> dict[int, Had | Exception]:
             found |= _answered({index: want})
         return found
     took = perf_counter() - begun
-    return {index: Had(chunk, took) for index, chunk in zip(wants, chunks, strict=True)}
+    return {
+        index: Had(chunk, took, question)
+        for index, chunk, question in zip(wants, chunks, questions, strict=True)
+    }

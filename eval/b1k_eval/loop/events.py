@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from b1k_envs.base import Float32Array, GoalStatus, StepResult
+from b1k_eval.loop.asked import Asked
 from b1k_policies.base import EpisodeInfo, Skill
 
 Outcome = Literal["success", "failure", "error"]
@@ -48,6 +49,8 @@ class StepEvent:
         skill: The policy's latest skill report; None if it has none.
         progress: The policy's latest progress report in [0, 1]; None if it has none.
         latency_s: Wall time of the inference [s]; None where `inference` is False.
+        wait_s: What the question waited for others' before that [s]; None where it did not.
+        asked: What the policy was asked; None where `inference` is False.
     """
 
     result: StepResult
@@ -61,6 +64,7 @@ class StepEvent:
     progress: float | None
     latency_s: float | None
     wait_s: float | None = None
+    asked: Asked | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,6 +36,7 @@ from b1k_envs.r1pro import (
     hold_action,
     not_finite,
 )
+from b1k_eval.loop.asked import Asked
 from b1k_eval.loop.chunking import Chunking
 from b1k_eval.loop.driver import Infer, Loop, Reset, Step, drive
 from b1k_eval.loop.events import (
@@ -191,6 +192,7 @@ class _Loop:
             inference = chunking.wants_inference(step)
             latency: float | None = None
             waited: float | None = None
+            asked: Asked | None = None
             strange: bool | None = None
             if inference or self.every_step:
                 begun = perf_counter()
@@ -201,10 +203,10 @@ class _Loop:
                     for subscriber in subscribers:
                         subscriber.on_pictures()
                 if inference:
-                    latency, waited = yield from self._infer(step, observation)
+                    latency, waited, asked = yield from self._infer(step, observation)
             command = chunking.action(step)
             action = command if noise is None else _disturbed(noise, command)
-            result, took = yield Step(action)
+            result, took, _ = yield Step(action)
             self.step_s += took
             self.goal = goal = env.goal()
             self.steps, self.time = result.step, result.time
@@ -229,6 +231,7 @@ class _Loop:
                 progress=self.progress,
                 latency_s=latency,
                 wait_s=waited,
+                asked=asked,
             )
             for subscriber in subscribers:
                 subscriber.on_step(event)
@@ -269,7 +272,9 @@ class _Loop:
             policy.reset(episode)
         self.policy_s += perf_counter() - begun
 
-    def _infer(self, step: int, observation: Observation) -> Loop[tuple[float, float | None]]:
+    def _infer(
+        self, step: int, observation: Observation
+    ) -> Loop[tuple[float, float | None, Asked | None]]:
         query = Query(
             observation=observation,
             instruction=self.episode.instruction,
@@ -277,7 +282,7 @@ class _Loop:
             progress=self.progress,
         )
         with _policys_fault():
-            chunk, measured = yield Infer(self.policy, query, self.chunking.needs_latency)
+            chunk, measured, asked = yield Infer(self.policy, query, self.chunking.needs_latency)
         self.policy_s += measured
         self.inferences += 1
         if not isinstance(chunk, ActionChunk):
@@ -296,7 +301,7 @@ class _Loop:
         waited = chunk.wait_s or 0.0
         self.policy_s -= waited
         self.wait_s += waited
-        return latency, chunk.wait_s
+        return latency, chunk.wait_s, asked
 
 
 def _hold(observation: Observation) -> Float32Array:

@@ -41,6 +41,8 @@ class TraceColumn:
         truths: For bool columns named by the episode: truth by name.
         with_noise: Written only in runs with action noise.
         newer: Traces of older versions may lack it; it is then read as nulls.
+        checksum: Numbers that differ by rounding make it another one altogether.
+        measured: A wall time, which differs between equal runs.
         tolerance: Largest difference of an equal replay; None if not compared.
         curve: Label of its curve on the page, drawn from 0 upwards; None for no curve.
         rerun: Entity below `policy/` in the Rerun file, and the tab that shows it; None if it has
@@ -56,6 +58,8 @@ class TraceColumn:
     truths: Callable[[GoalStatus, Mapping[str, bool]], Mapping[str, bool]] | None = None
     with_noise: bool = False
     newer: bool = False
+    checksum: bool = False
+    measured: bool = False
     tolerance: float | None = None
     curve: str | None = None
     rerun: tuple[str, str] | None = None
@@ -95,6 +99,37 @@ COLUMNS: tuple[TraceColumn, ...] = (
         kind="float64",
         meaning="simulated [s]",
         value=lambda event: event.result.time,
+    ),
+    TraceColumn(
+        name="asked_seed",
+        kind="int32",
+        meaning="seed of the inference right before the step; null where none was, as in the next "
+        "three",
+        value=lambda event: None if event.asked is None else event.asked.seed,
+        newer=True,
+    ),
+    TraceColumn(
+        name="asked_instruction",
+        kind="string",
+        meaning="the task in words, as the policy was told it",
+        value=lambda event: None if event.asked is None else event.asked.instruction,
+        newer=True,
+    ),
+    TraceColumn(
+        name="asked_state",
+        kind="int32",
+        meaning="checksum of the step, time, proprio and camera poses that the policy was given",
+        value=lambda event: None if event.asked is None else event.asked.state,
+        newer=True,
+        checksum=True,
+    ),
+    TraceColumn(
+        name="asked_pictures",
+        kind="int32",
+        meaning="the same of pictures and depth; null also where it was given none",
+        value=lambda event: None if event.asked is None else event.asked.pictures,
+        newer=True,
+        checksum=True,
     ),
     TraceColumn(
         name="action_",
@@ -181,6 +216,7 @@ COLUMNS: tuple[TraceColumn, ...] = (
         meaning="wall time of the inference [s], null where none was: with `wait_s` the only "
         "column that differs between equal runs",
         value=lambda event: event.latency_s,
+        measured=True,
         rerun=("latency", "latency"),
     ),
     TraceColumn(
@@ -190,6 +226,7 @@ COLUMNS: tuple[TraceColumn, ...] = (
         "[s], not in `latency_s`; null where the model was not shared",
         value=lambda event: event.wait_s,
         newer=True,
+        measured=True,
     ),
     *_POSITIONS,
 )
@@ -208,6 +245,8 @@ CALLED: Mapping[str, str] = {
     for name, called in zip(column.names, column.called, strict=True)
 }
 """What columns with a mere number in their name stand for, by that name."""
+CHECKSUMS: frozenset[str] = frozenset(column.name for column in COLUMNS if column.checksum)
+MEASURED: frozenset[str] = frozenset(column.name for column in COLUMNS if column.measured)
 NEWER: Mapping[str, Kind] = {
     name: column.kind for column in COLUMNS if column.newer for name in column.names
 }

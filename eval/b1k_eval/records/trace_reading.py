@@ -75,16 +75,30 @@ class EpisodeTrace:
             self._cache[name] = _column(pa.chunked_array([nulls]))
         new = [name for name in names if name not in self._cache]
         if new:
-            try:
-                table = self._file.read(columns=new, use_threads=False)
-            except (pa.ArrowException, OSError) as error:
-                raise DamagedTraceError(f"{self.path} cannot be read ({error})") from error
+            table = self._table(new)
             for name in new:
                 column = table.column(name)
                 if pa.types.is_boolean(column.type) and column.null_count:
                     raise DamagedTraceError(f"{self.path}: column {name!r} has nulls")
                 self._cache[name] = _column(column)
         return {name: self._cache[name] for name in names}
+
+    def unlike(self, other: EpisodeTrace, names: Collection[str]) -> list[str]:
+        """Return those of the columns that are not equal to the bit, in the order given.
+
+        Raises:
+            DamagedTraceError: A column cannot be read.
+        """
+        one, two = self._table(names), other._table(names)
+        return [n for n in names if not _bits(one.column(n)).equals(_bits(two.column(n)))]
+
+    def _table(self, names: Collection[str]) -> Any:  # noqa: ANN401 - pyarrow has no types
+        import pyarrow as pa
+
+        try:
+            return self._file.read(columns=list(names), use_threads=False)
+        except (pa.ArrowException, OSError) as error:
+            raise DamagedTraceError(f"{self.path} cannot be read ({error})") from error
 
     def subgoals(self) -> dict[str, Values]:
         """Read the truth of each sub-goal after each step, bool [steps], by name.
@@ -100,6 +114,18 @@ class EpisodeTrace:
             )
         columns = self.read(*(SUBGOAL_PREFIX + name for name in names))
         return {name: columns[SUBGOAL_PREFIX + name] for name in names}
+
+
+def _bits(column: Any) -> Any:  # noqa: ANN401 - pyarrow has no types
+    """Return a column in one piece, floats as the integers of their bits: 0.0 is not -0.0."""
+    import pyarrow as pa
+
+    whole = column.combine_chunks()
+    if isinstance(whole, pa.ChunkedArray):  # as newer versions give it
+        whole = whole.chunk(0) if whole.num_chunks else pa.array([], type=whole.type)
+    if pa.types.is_floating(whole.type):
+        return whole.view(pa.int32() if whole.type == pa.float32() else pa.int64())
+    return whole
 
 
 def _column(column: Any) -> Values:  # noqa: ANN401 - pyarrow has no types

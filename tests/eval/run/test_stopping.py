@@ -92,6 +92,7 @@ OTHERS = {
     "contract": ["v4"],
     "convert": ["run"],
     "qualify": [],
+    "prove": ["--task", "31"],
     "loading": [],
 }
 

@@ -26,7 +26,7 @@ from b1k_eval.records.store import open_run
 from b1k_eval.run.episode import Assembly
 from b1k_eval.run.launch import launch, plan_episodes
 from b1k_eval.run.progress import Reporter
-from b1k_policies.base import ActionChunk, Policy
+from b1k_policies.base import ActionChunk, Policy, Query
 from b1k_policies.remote.sharing.model import SharedHandle, SharedModel, share_model
 from b1k_policies.seeding import inference_seed
 
@@ -174,12 +174,11 @@ def test_policies_that_compute_elsewhere_are_asked_at_the_same_time():
             meeting.wait()  # until all three are asked
             return [ActionChunk(actions=np.full((1, 23), queries[0].seed, np.float32))]
 
-    class Question:
-        def __init__(self, seed):
-            self.seed = seed
+    seen = ToyEnv().observe(images=False)
 
     def loop(seed):
-        had = yield Infer(Waiting(), Question(seed))
+        query = Query(observation=seen, instruction="wash", seed=seed)
+        had = yield Infer(Waiting(), query)
         return float(had.value.actions[0, 0])
 
     answers = {}
