@@ -12,6 +12,7 @@ from b1k_envs.errors import B1kEvalError, UnavailableError, UsageError
 from b1k_eval.files import to_json, write_atomic
 from b1k_eval.prove.equivalence import Equivalence, equivalence
 from b1k_eval.prove.traces import (
+    GROWN,
     ROUNDING,
     CellDifference,
     Verdict,
@@ -21,7 +22,7 @@ from b1k_eval.prove.traces import (
 from b1k_eval.prove.ways import WAYS, Trial
 from b1k_eval.records.columns import MEASURED
 from b1k_eval.records.loading import EpisodeData, RunData, read_tasks
-from b1k_eval.records.run_files import read_run
+from b1k_eval.records.run_files import RUN_FILE, read_run
 from b1k_eval.records.store import storing
 
 CERTIFICATE_FILE = "certificate.json"
@@ -116,6 +117,7 @@ def prove(
         "episodes": [key.folder for run in base for key in run.plan],
         "at_once": trial.at_once,
         "rounding": ROUNDING,
+        "grown": GROWN,
         "not_compared": sorted(MEASURED),
         "ways": [asdict(each) for each in results],
         "identity": record["identity"],
@@ -146,8 +148,8 @@ def _gone(trial: Trial, out: Path, name: str, *, bound: float, named: bool) -> W
     try:
         go(trial, folder)
     except (UsageError, UnavailableError) as error:
-        if named:
-            raise
+        if named or (isinstance(error, UsageError) and (folder / RUN_FILE).exists()):
+            raise  # a folder that cannot be gone on with is no reason to leave out a way
         if new:
             shutil.rmtree(folder, ignore_errors=True)
         return WayResult(way=name, words=words, verdict="impossible", why=str(error))

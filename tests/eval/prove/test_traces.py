@@ -12,7 +12,7 @@ from doubles import PREDICATES, RandomWalkPolicy
 from b1k_eval.loop.chunking import RecedingHorizon
 from b1k_eval.loop.runner import run_episode
 from b1k_eval.prove.equivalence import equivalence, pairs_for
-from b1k_eval.prove.traces import ROUNDING, compare_episodes
+from b1k_eval.prove.traces import GROWN, ROUNDING, compare_episodes
 from b1k_eval.records.loading import EpisodeData
 from b1k_eval.records.trace import Trace
 
@@ -67,18 +67,19 @@ def test_the_same_trace_is_equal_whatever_its_wall_times(against):
 def test_a_number_that_moves_a_little_is_rounding_and_its_largest_difference_is_told(against):
     found = against(
         ("base_x", 5, lambda x: x + 1e-6),
-        ("base_y", 9, lambda y: y + ROUNDING / 2),
+        ("base_y", 9, lambda y: y + GROWN / 2),
         ("asked_state", 8, lambda s: s ^ 1),  # as of an observation that has moved
     )
     assert found.verdict == "rounding"
     assert (found.first.step, found.first.column) == (6, "base_x")
-    assert (found.largest, found.largest_in) == (pytest.approx(ROUNDING / 2), "base_y")
+    assert (found.largest, found.largest_in) == (pytest.approx(GROWN / 2), "base_y")
 
 
 @pytest.mark.parametrize(
     ("changes", "step", "column"),
     [
         ([("base_x", 5, lambda x: x + 2 * ROUNDING)], 6, "base_x"),
+        ([("base_x", 5, lambda x: x + 1e-6), ("base_x", 9, lambda x: x + 2 * GROWN)], 6, "base_x"),
         ([("asked_state", 0, lambda s: s ^ 1), ("base_x", 0, lambda x: x + 1e-6)], 1, None),
         ([("asked_pictures", 4, lambda _: 7)], 5, "asked_pictures"),
         ([("base_x", 5, lambda x: x + 1e-6), (f"predicate:{PREDICATES[0]}", 6, lambda b: not b)],

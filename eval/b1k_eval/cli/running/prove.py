@@ -125,7 +125,8 @@ def _show(document: dict[str, Any], results: list[WayResult]) -> None:
     console.print(table)
     console.print(
         f"Compared to the bit: every column but {' and '.join(document['not_compared'])}, which "
-        f"are wall times. Rounding: at most {document['rounding']:g}, with the same outcome.",
+        f"are wall times. Rounding: at most {document['rounding']:g} where it begins and "
+        f"{document['grown']:g} later, with the same outcome.",
         soft_wrap=True,
     )
     said = "nothing that matters differs" if document["proved"] else "not proved"
