@@ -70,39 +70,73 @@ def of_each_task(identity: Mapping[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def check_identity(path: Path, known: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    """Compare a run that is to be resumed with this session.
+def check_identity(
+    path: Path, known: Mapping[str, Any], asked: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Compare a run that is to be resumed with this session, which may take more episodes.
 
     Args:
         path: The run folder, for the message.
         known: Its run.json.
         asked: The record of this session.
 
+    Returns:
+        The run's identity from now on: the one that it has, or with more instances or rollouts.
+
     Raises:
         UsageError: They differ; the message names every difference.
     """
     differences = identity_differences(known, asked)
+    if differences and not identity_differences(known, asked, growing=True):
+        found: Mapping[str, Any] = asked["identity"]
+        return found
     if differences:
         raise UsageError(
             f"{path} was made with other settings and cannot be resumed with these: "
             f"{'; '.join(differences)}. Repeat the old ones, or choose another --out"
         )
+    unchanged: Mapping[str, Any] = known["identity"]
+    return unchanged
 
 
-def identity_differences(known: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    """List what differs in the identities of two run.json, as `name old -> new`."""
+def identity_differences(
+    known: Mapping[str, Any], asked: Mapping[str, Any], *, growing: bool = False
+) -> list[str]:
+    """List what differs in the identities of two run.json, as `name old -> new`.
+
+    With `growing` the second may have more instances or rollouts.
+    """
     now = of_each_task(json.loads(to_json(asked["identity"])))  # tuples become lists, as on disk
     then = of_each_task(known["identity"])
     # Ordered and each once: what all tasks share would be listed for each of them.
     differences = dict.fromkeys(
         difference
         for one, other in zip(then, now, strict=False)
-        for difference in _differences_of_a_task(one, other)
+        for difference in _differences_of_a_task(_as_large(one, other) if growing else one, other)
     )
     if len(then) != len(now):
         names = [", ".join(each["settings"]["task"] for each in side) for side in (then, now)]
         differences = {("task", names[0], names[1]): None}
     return [f"{name} {old} -> {new}" for name, old, new in differences]
+
+
+def _as_large(then: dict[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the identity of a task with the instances and rollouts of another that has more.
+
+    Not where the episodes of the run depend on their number: a shard's, or those in drawn order.
+    """
+    old, new = (side.get("settings") or {} for side in (then, now))
+    if any(side.get(name) is not None for side in (old, new) for name in ("shard", "against")):
+        return then
+    grown = {**then, "settings": dict(old)}
+    if {*old.get("instances", ())} <= {*new.get("instances", ())}:
+        grown["settings"]["instances"] = new.get("instances")
+        ids, more = (side.get("instance_ids") or {} for side in (then, now))
+        if "instance_ids" in then and ids.items() <= more.items():
+            grown["instance_ids"] = more
+    if old.get("rollouts", 1) <= new.get("rollouts", 1):
+        grown["settings"]["rollouts"] = new.get("rollouts", 1)
+    return grown
 
 
 def _differences_of_a_task(

@@ -238,7 +238,7 @@ def open_run(
     Args:
         path: The run folder; made if needed.
         record: Content of run.json for a new run. On resume, its `identity` must equal the
-            recorded one, and its `sessions` are appended to the recorded ones.
+            recorded one but for more episodes, and its `sessions` are appended to those there.
         resume: Resume a run; if there is none, start one.
         beside: If `path` exists, use a new folder of that name with a number.
         then: Advice of later error messages.
@@ -264,8 +264,12 @@ def open_run(
         exists = check_folder(path, resume=resume)  # again: only now the folder is locked
         if exists:
             known = read_run(path)
-            check_identity(path, known, record)
-            record = {**known, "sessions": [*known["sessions"], *record["sessions"]]}
+            identity = check_identity(path, known, record)
+            record = {
+                **known,
+                "identity": identity,
+                "sessions": [*known["sessions"], *record["sessions"]],
+            }
         store = RunStore(path, record, read_episodes(path) if exists else {}, lock, then)
         at_start = RESUME if exists else START_AGAIN
         with storing(path, at_start):

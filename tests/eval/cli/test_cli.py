@@ -807,3 +807,43 @@ def test_live_progress_shows_episode_step_score_skill_speed_and_time_left(capsys
 )
 def test_durations_in_words(seconds, text):
     assert duration(seconds) == text
+
+
+def test_resume_takes_more_instances_and_rollouts_and_keeps_what_is_done(cli, tmp_path):
+    assert cli(*BASE, "--instances", "1", "--out", "r").exit_code == 0
+    before = (tmp_path / "r" / "episodes.jsonl").read_text()
+    done = cli("run", "--resume", "--out", "r", "--instances", "0-1", "--rollouts", 2)
+    assert done.exit_code == 0, done.output
+    assert "4 episodes, 1 of them done already" in done.stderr
+    assert before in (tmp_path / "r" / "episodes.jsonl").read_text()
+    assert cli(*BASE, "--instances", "0-1", "--rollouts", 2, "--out", "whole").exit_code == 0
+    lines = [
+        [{**line, "timing": None} for line in read_episodes(tmp_path / run).values()]
+        for run in ("r", "whole")
+    ]
+    assert lines[0] == lines[1]
+    assert cli("run", "--resume", "--out", "r").exit_code == 0  # the run knows its new size
+    fewer = cli("run", "--resume", "--out", "r", "--instances", "0")
+    assert (fewer.exit_code, fewer.stdout) == (2, "")
+    assert "settings.instances [0, 1] -> [0]" in error_line(fewer)
+    other = cli("run", "--resume", "--out", "r", "--instances", "0-2", "--seed", 1)
+    assert "settings.seed 0 -> 1" in error_line(other)
+
+
+def test_a_share_of_a_run_does_not_grow(cli):
+    assert cli(*BASE, "--instances", "0-1", "--shard", "0/2", "--out", "r").exit_code == 0
+    grown = cli("run", "--resume", "--out", "r", "--instances", "0-3")
+    assert grown.exit_code == 2
+    assert "settings.instances [0, 1] -> [0, 1, 2, 3]" in error_line(grown)
+
+
+def test_resume_of_a_folder_without_a_run_says_so(cli, tmp_path):
+    result = cli("run", "--resume", "--out", "nothing")
+    assert (result.exit_code, error_line(result)) == (
+        2,
+        "nothing holds no run to resume, as it has no run.json: give the folder of a run, or "
+        "--task and a policy to start one there",
+    )
+    started = cli(*BASE, "--resume", "--out", "r")
+    assert started.exit_code == 0
+    assert "note: r holds no run yet, so --resume starts one" in started.stderr

@@ -47,8 +47,6 @@ def ready_run(
     Raises:
         B1kEvalError: See `resolve_tasks` and `ReadyRun`.
     """
-    if not resume:
-        _require_policy(asked)
     against = against_folder(until_decided, asked.get("against"), max_instances)
     asked = {**asked, "against": against}
     if resume and out is None:
@@ -56,6 +54,14 @@ def ready_run(
     recorded = None
     if resume and out is not None and (out / RUN_FILE).exists():
         recorded = read_run(out)
+    if recorded is None:
+        if resume and "task" not in asked:
+            raise UsageError(
+                f"{out} holds no run to resume, as it has no {RUN_FILE}: give the folder of a run, "
+                "or --task and a policy to start one there"
+            )
+        _require_policy(asked)
+    new = (f"{out} holds no run yet, so --resume starts one",) if resume and not recorded else ()
     tasks, left_out = resolve_tasks(
         asked, recorded, official=official, most=max_instances, skip_impossible=skip_impossible
     )
@@ -71,7 +77,7 @@ def ready_run(
         rated=rated,
         lent=lent,
     )
-    session.remarks = (*left_out, *session.remarks)
+    session.remarks = (*new, *left_out, *session.remarks)
     return session
 
 

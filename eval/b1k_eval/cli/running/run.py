@@ -82,7 +82,7 @@ def run(
         typer.Option(
             "--resume",
             help="Do the missing episodes of the run in --out and retry its errors; settings not "
-            "given are the run's own.",
+            "given are the run's own, and there may be more --instances or --rollouts.",
         ),
     ] = False,
     json_output: JsonOption = False,
