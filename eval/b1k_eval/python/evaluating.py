@@ -171,14 +171,15 @@ def _as_typed(each: Declared, value: Any) -> Any:  # noqa: ANN401 - whatever was
         value = value.item()  # a number of numpy's or torch's
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
+    if option.typed is Path:
+        return Path(at_home(str(value)))
+    if each.hint == tuple[str, ...]:  # may be repeated on the command line
+        if isinstance(value, Mapping):
+            return tuple(f"{key}={inner}" for key, inner in value.items())
+        return (value,) if isinstance(value, str) else tuple(value)
     worded = option.parse is not None or str in (each.hint, *getattr(each.hint, "__args__", ()))
-    if isinstance(value, str):
-        return at_home(value) if option.typed is Path or option.parse is at_home else value
-    if isinstance(value, Mapping):
-        return tuple(f"{key}={each}" for key, each in value.items())
-    if isinstance(value, Iterable):
-        one_text = worded and each.hint != tuple[str, ...]
-        return ",".join(map(str, value)) if one_text else tuple(value)
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return ",".join(map(str, value)) if worded else tuple(value)
     return str(value) if worded and not isinstance(value, bool) else value
 
 

@@ -291,6 +291,11 @@ def _shared_models(
 
 def _check_lent(policy: Policy, settings: RunSettings, execution: Execution) -> None:
     """Refuse what needs a policy in another process, or several of one that keeps state."""
+    if settings.policy_args:
+        raise UsageError(
+            f"--policy-arg {settings.policy_args[0]} is for a policy that is a class: not for the "
+            f"policy object {policy.name}"
+        )
     otherwise = "name the policy or its checkpoint instead, or serve it and give ws://HOST:PORT"
     if settings.sim != "mujoco":
         raise UsageError(

@@ -107,6 +107,9 @@ def test_names_and_addresses_are_policies_and_folders_are_checkpoints(tmp_path):
         ({"resume": True}, "--resume needs --out RUN"),
         ({"task": None}, "--task is missing"),
         ({"contract": "v17"}, "--contract only mean something with --ckpt"),
+        ({"set": "a=b"}, "--set only mean something with --ckpt"),
+        ({"policy_arg": {"n": 3}}, "--policy-arg n=3 is for a policy that is a class"),
+        ({"until_decided": True}, "--until-decided and --against RUN go together"),
     ],
 )
 def test_wrong_options_are_errors_in_the_words_of_the_command_line(options, words, tmp_path):
@@ -148,6 +151,16 @@ def test_numbers_lists_and_paths_mean_what_their_words_mean(tmp_path):
     assert "instances=0,1" in run.data[0].sessions[0]["argv"]
     with pytest.raises(UsageError, match=re.escape(str(stats))):
         b1k_eval.evaluate(DrivePolicy(), **SHORT, human_stats=stats)
+
+
+def test_it_runs_until_it_is_decided_against_a_run():
+    lazy = b1k_eval.evaluate(DrivePolicy(vx=0.01), instances=range(12), **SHORT)
+    run = b1k_eval.evaluate(
+        DrivePolicy(vx=1.0), instances=range(12), against=lazy, until_decided=True, **SHORT
+    )
+    assert 0 < len(run.episodes) < 12
+    assert set(run.episodes.outcome) == {"success"}
+    assert b1k_eval.compare(lazy, run).decided
 
 
 def test_it_says_nothing_unless_asked(capfd):
