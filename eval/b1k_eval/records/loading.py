@@ -149,7 +149,7 @@ def read_tasks(path: str | Path) -> tuple[RunData, ...]:
         for identity in identities:
             identity["settings"] = settled(identity["settings"])
         plans = _plans(identities)
-        label = _label(identities[0])
+        label = policy_label(identities[0])
     except (KeyError, TypeError) as error:
         raise UsageError(
             f"{path / RUN_FILE} is damaged (in its identity: {type(error).__name__} {error}): "
@@ -222,7 +222,8 @@ def _plan(settings: Mapping[str, Any]) -> tuple[EpisodeKey, ...]:
     )
 
 
-def _label(identity: Mapping[str, Any]) -> str:
+def policy_label(identity: Mapping[str, Any]) -> str:
+    """Return `RunData.label` from `policy`, `privileged` and `settings` of an identity."""
     policy = identity["policy"]
     name = policy["name"]
     marks = ["privileged"] if identity["privileged"] else []

@@ -52,6 +52,7 @@ class Assembly:
         render: When to observe.
         video_fps: Pictures per simulated second; None for no video.
         title: First line below the video's picture; the instance is added.
+        driver: The policy, for the end of that line.
         privileged: Whether the policy reads the simulator's state.
         limits: Time limits for a simulator that can hang or crash and that a process can start
             only once. It then always runs in a worker, which is replaced after an error. None for
@@ -73,6 +74,7 @@ class Assembly:
     render: Render = "on-demand"
     video_fps: float | None = None
     title: str = ""
+    driver: str = ""
     privileged: bool = False
     limits: CallLimits | None = None
     num_envs: int = 1
@@ -231,7 +233,7 @@ def _video(
         folder / VIDEO_FILE,
         env,
         fps=assembly.video_fps,
-        title=f"{assembly.title} {episode.instance}".strip(),
+        title=f"{assembly.title} {episode.instance}  {assembly.driver}".strip(),
         render=assembly.render,
         thread=thread,
     )

@@ -16,6 +16,7 @@ from b1k_eval import __version__
 from b1k_eval.execution import Execution
 from b1k_eval.records.episode import FORMAT, EpisodeKey
 from b1k_eval.records.identity import joined
+from b1k_eval.records.loading import policy_label
 from b1k_eval.records.provenance import this_session
 from b1k_eval.records.store import RunStore, check_folder, open_run
 from b1k_eval.run import simulators
@@ -46,6 +47,7 @@ class ReadyRun:
         worlds: The envs of this process, of the first task; None for a simulator that runs in its
             own processes.
         policy: The policy of this process.
+        label: Its name for people, as `RunData.label`.
         remarks: See `run_remarks`.
     """
 
@@ -130,13 +132,20 @@ class ReadyRun:
             self.remarks = (*run_remarks(settings, execution, self.policy), *unshared)
             if in_twin and self.policy.needs_images:
                 simulators.prepare_pictures()
+            self.label = policy_label(
+                {
+                    "policy": self.policy.describe(),
+                    "privileged": is_privileged(self.policy),
+                    "settings": settings.as_json(),
+                }
+            )
             depth = {"depth": True} if self.policy.needs_depth else {}
             of_tasks: dict[str, dict[str, Any]] = {
                 each.task: {
                     "make_worlds": partial(simulators.make_worlds, each, count, **depth),
                     "human": self._human[each.task],
                     "max_steps": each.max_steps,
-                    "title": f"{each.task}  {self.policy.name}  {each.split}",
+                    "title": f"{each.task}  {each.split}",
                 }
                 for each in self.tasks
             }
@@ -158,6 +167,7 @@ class ReadyRun:
             noise=settings.noise(),
             render=settings.render,
             video_fps=execution.video_fps if execution.video else None,
+            driver=self.label,
             privileged=is_privileged(self.policy),
         )
         try:

@@ -21,7 +21,7 @@ from b1k_envs.errors import UnavailableError, UsageError
 from b1k_envs.tasks.table import get_task, human_stats
 from b1k_eval.loop.strategy import build_chunking
 from b1k_eval.records.episode import EpisodeKey, EpisodeRecord
-from b1k_eval.records.loading import read_run_data, read_trace
+from b1k_eval.records.loading import policy_label, read_run_data, read_trace
 from b1k_eval.records.store import open_run
 from b1k_eval.records.trace_reading import DamagedTraceError
 from b1k_eval.run.episode import Assembly
@@ -482,3 +482,15 @@ def test_without_pyarrow_a_trace_says_how_to_get_it(path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UnavailableError, match="neither written nor read, pyarrow does not import"):
         read_trace(episode)
+
+
+def test_two_checkpoints_under_one_contract_are_told_apart_by_where_they_come_from():
+    def of(origin):
+        checkpoint = {"checkpoint": {"origin": origin}, "contract": {"contract": {"name": "v17"}}}
+        marks = {"forced": False, "forced_skill_id": None, "forced_skill_progress": None}
+        return policy_label(
+            {"policy": {"name": "v17", **checkpoint, **marks}, "privileged": False, "settings": {}}
+        )
+
+    assert of("step-4000") == "step-4000, contract v17"
+    assert of("step-4000") != of("step-8000")

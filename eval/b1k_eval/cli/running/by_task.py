@@ -27,10 +27,9 @@ def title_of(session: ReadyRun) -> str:
     """Return what was run, in a line."""
     settings = session.settings
     track = "" if settings.track is None else f", {settings.track} track"
-    marks = " (privileged)" if session.store.record["identity"]["privileged"] else ""
     what = settings.task if len(session.tasks) == 1 else f"{len(session.tasks)} tasks"
     return (
-        f"{what}: {session.policy.name}{marks}, {settings.sim}, protocol {settings.protocol}, "
+        f"{what}: {session.label}, {settings.sim}, protocol {settings.protocol}, "
         f"{settings.split}{track}"
     )
 

@@ -148,6 +148,7 @@ def _conclude(session: ReadyRun, *, json_output: bool, stop: KeyboardInterrupt |
                 "tasks": results_by_task(session),
                 "over_tasks": over_tasks(session),
                 "policy": session.policy.name,
+                "label": session.label,
                 "checkpoint": None if settings.checkpoint is None else settings.checkpoint.ckpt,
                 "remarks": [*session.remarks, *session_remarks(store)],
                 "privileged": store.record["identity"]["privileged"],
