@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -71,7 +72,8 @@ def worker_main(
     die_with_parent()
     take_every_text()
     if watch is None:
-        _serve(pipe, assembly, None)
+        with redirect_stdout(sys.stderr):  # of what a policy prints; the run's may be JSON
+            _serve(pipe, assembly, None)
         return
     code = 1
     try:

@@ -28,9 +28,9 @@ def installed() -> dict[str, list[EntryPoint]]:
 
 
 def installed_words() -> str:
-    """Return the names for `--help`, after a semicolon; nothing without any."""
+    """Return a sentence with the names, for `--help`; nothing without any."""
     names = sorted(installed())
-    return f"; from installed packages {', '.join(names)}" if names else ""
+    return f" From installed packages: {', '.join(names)}." if names else ""
 
 
 def of_name(name: str) -> EntryPoint | None:

@@ -13,6 +13,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -132,7 +133,8 @@ def guarded(named: Named, what: str, call: Callable[[], T]) -> T:
         UnavailableError: It raised anything else; the text has file, line and the last calls.
     """
     try:
-        return call()
+        with redirect_stdout(sys.stderr):  # standard output may be one JSON document
+            return call()
     except B1kEvalError:
         raise
     except Exception as error:

@@ -92,7 +92,9 @@ def _hashes(file: Path, module: str | None) -> dict[str, str]:
         depth = module.count(".") + (file.name == "__init__.py")
         root = file.parents[depth]
     found: dict[Path, None] = {}
-    waiting = [file]
+    # Importing a.b.c imports a and a.b.
+    above = [] if module is None else [folder / "__init__.py" for folder in file.parents]
+    waiting = [file, *(each for each in above if root in each.parents[1:] and each.is_file())]
     while waiting:
         each = waiting.pop()
         if each not in found:

@@ -236,6 +236,7 @@ def test_of_a_package_the_modules_that_are_used_are_hashed(folder, monkeypatch):
     assert sorted(found.files) == [
         "mine2/__init__.py",
         "mine2/gains.py",
+        "mine2/sub/__init__.py",
         "mine2/sub/still.py",
     ]
     assert found.module == "mine2.sub.still"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -69,7 +71,8 @@ def check_policy(
     (episode,) = plan_episodes(task, (0,), 1, 0, year)
     spec, words = spec or CHECKPOINT, tuple(world.get("policy_args", ()))
     make = partial(make_policy, spec, request, year, task.instruction, words)
-    checks = conformance.check_policy(make, episode)
+    with redirect_stdout(sys.stderr):  # of what the policy prints
+        checks = conformance.check_policy(make, episode)
     found = source(spec, words)
     broken = [check for check in checks if check.verdict == "fails"]
     if json_output:
