@@ -1,6 +1,6 @@
 """Measure what pictures, videos and workers cost, before and after, in one run.
 
-    python scripts/bench_scale.py [--before TREE] [--episodes 4] [--checkpoint DIR] [--write FILE]
+    python scripts/bench_scale.py [--before TREE] [--episodes 4] [--checkpoint DIR]
 
 TREE is a checkout of an earlier commit; its runs take turns with those of this one. The time of a
 core is that of a run with all its processes, in which a busy machine shows less than in wall time;
@@ -13,7 +13,6 @@ import os
 
 os.environ.setdefault("LP_NUM_THREADS", "0")  # llvmpipe on one core, for the pictures drawn here
 
-import importlib.util
 import statistics
 import subprocess
 import sys
@@ -175,7 +174,7 @@ def worker_rows(trees: dict[str, Path], checkpoint: Path, episodes: int) -> list
     return rows
 
 
-def scale_rows(checkpoint: Path, episodes: int) -> list[Row]:
+def scale_rows(checkpoint: Path, episodes: int, *, ray: bool) -> list[Row]:
     """Run a checkpoint with workers and lanes, one copy of the model or several, and with Ray."""
     steps = 400
     ways: dict[str, tuple[str, ...]] = {
@@ -185,8 +184,8 @@ def scale_rows(checkpoint: Path, episodes: int) -> list[Row]:
     }
     for lanes in (1, 4):
         ways[f"2 x {lanes}, a model each"] = (*ways[f"2 x {lanes}"], "--share-policy", "off")
-    if importlib.util.find_spec("ray") is not None:
-        ways["2 x 1, Ray on this machine"] = ("--ray", "auto", "--workers", "2")
+    if ray:
+        ways["2 x 1, Ray"] = ("--ray", "auto", "--workers", "2")
     some = ("--ckpt", str(checkpoint), "--instances", f"0-{episodes - 1}", "--no-video")
     rows: list[Row] = []
     rates: list[float] = []
@@ -205,6 +204,7 @@ def main(
     every: Annotated[int, typer.Option(help="Steps between the states drawn.")] = 20,
     episodes: Annotated[int, typer.Option(help="Filmed expert episodes; 0: none.")] = 20,
     checkpoint: Annotated[Path | None, typer.Option(help="A tiny checkpoint.")] = None,
+    ray: Annotated[bool, typer.Option(help="With Ray too; after `ray start --head`.")] = False,
     write: Annotated[Path | None, typer.Option(help="Also as Markdown, into this file.")] = None,
 ) -> None:
     trees = {} if before is None else {"before": before.resolve()}
@@ -215,7 +215,7 @@ def main(
         rows += video_rows(trees, episodes)
     if checkpoint is not None:
         rows += worker_rows(trees, checkpoint.resolve(), 6)
-        rows += scale_rows(checkpoint.resolve(), 16)
+        rows += scale_rows(checkpoint.resolve(), 16, ray=ray)
     rows.append(("load at the end", machine_load(), ""))
     table = Table("figure", "measured", "wanted")
     for row in rows:

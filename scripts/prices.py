@@ -47,7 +47,7 @@ def run(folder: Path, words: Sequence[str], workers: int) -> str:
     done = subprocess.run(
         command("run", "--out", str(folder), *typed), capture_output=True, text=True, check=False
     )
-    if done.returncode in (3, 4):
+    if done.returncode in (2, 3, 4) and not folder.exists():
         note.write_text(done.stderr.strip().splitlines()[-1], "utf-8")
     elif done.returncode not in (0, 1):
         raise SystemExit(f"{folder.name}: {done.stderr}")
