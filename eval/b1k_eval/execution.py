@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import CONTROL_HZ
-from b1k_policies.options import Option, check, read
+from b1k_policies.options import EXECUTION, OUTPUT, Option, check, read
 
 OFF = "off"
 """Value of `--ray` for a run that is resumed without the cluster it was started on."""
@@ -43,11 +43,17 @@ class Execution:
     """
 
     workers: Annotated[
-        int, Option(help="Processes; with --ray 0, its default, for all places.", minimum=0)
+        int,
+        Option(
+            heading=EXECUTION,
+            help="Processes; with --ray 0, its default, for all places.",
+            minimum=0,
+        ),
     ] = 1
     ray: Annotated[
         str | None,
         Option(
+            heading=EXECUTION,
             help="Workers on the nodes of a Ray cluster: auto for that of this machine, HOST:PORT, "
             f"local to start one here, or {OFF}.",
             default=OFF,
@@ -58,6 +64,7 @@ class Execution:
     gpus_per_worker: Annotated[
         float | None,
         Option(
+            heading=EXECUTION,
             help="With --ray: what Ray reserves for a worker, e.g. 0.5.",
             default="1 for OmniGibson, else 0",
             minimum=0,
@@ -67,6 +74,7 @@ class Execution:
     retries: Annotated[
         int,
         Option(
+            heading=EXECUTION,
             help="With --ray: how often an episode is handed out again whose node was lost.",
             minimum=0,
             before="default",
@@ -75,6 +83,7 @@ class Execution:
     num_envs: Annotated[
         int,
         Option(
+            heading=EXECUTION,
             help="Episodes at once in each process, with one call of a checkpoint for all of them: "
             "in the twin, and in OmniGibson v3.9.3.",
             minimum=1,
@@ -84,6 +93,7 @@ class Execution:
     share_policy: Annotated[
         Literal["auto", "off"],
         Option(
+            heading=EXECUTION,
             help="auto: the workers share one copy of a checkpoint per GPU, in a server that the "
             "run starts. off: each has its own.",
             before="default",
@@ -93,6 +103,7 @@ class Execution:
     gpus: Annotated[
         tuple[int, ...],
         Option(
+            heading=EXECUTION,
             help="GPUs to share out among OmniGibson's processes, e.g. 0,1.",
             default="first",
             parse=_parse_gpus,
@@ -100,10 +111,16 @@ class Execution:
         ),
     ] = ()
     video: Annotated[
-        bool, Option(help="Record each episode.", flag="--video/--no-video", default="video")
+        bool,
+        Option(
+            heading=OUTPUT, help="Record each episode.", flag="--video/--no-video", default="video"
+        ),
     ] = True
     video_fps: Annotated[
-        float, Option(help="Pictures per simulated second, a divisor of 30.", default="15")
+        float,
+        Option(
+            heading=OUTPUT, help="Pictures per simulated second, a divisor of 30.", default="15"
+        ),
     ] = 15.0
 
     def __post_init__(self) -> None:

@@ -29,7 +29,17 @@ from b1k_eval.loop.strategy import (
     build_chunking,
 )
 from b1k_policies.checkpoint import CheckpointRequest
-from b1k_policies.options import Option, check, completed, flag, read, record
+from b1k_policies.options import (
+    POLICY,
+    STATISTICS,
+    WHAT,
+    Option,
+    check,
+    completed,
+    flag,
+    read,
+    record,
+)
 from b1k_policies.own.installed import installed_words
 
 Planned = TypeVar("Planned")
@@ -153,13 +163,15 @@ class RunSettings:
     task: Annotated[
         str,
         Option(
+            heading=WHAT,
             help="Tasks by index, name, range or group, e.g. 31, clean_boxing_gloves, 31,0, 0-49, "
-            "b10 to b50 (the groups of 2025) or all."
+            "b10 to b50 (the groups of 2025) or all.",
         ),
     ]
     policy: Annotated[
         str,
         Option(
+            heading=POLICY,
             help="expert, zero, hold, random, replay:FILE, ws://HOST:PORT, wss://HOST:PORT, or a "
             "class of your own, FILE.py:CLASS or PACKAGE.MODULE:CLASS; or see --ckpt.",
             also=installed_words,
@@ -169,6 +181,7 @@ class RunSettings:
     policy_args: Annotated[
         tuple[str, ...],
         Option(
+            heading=POLICY,
             help="An argument for the class's constructor, typed by its annotation; may be "
             "repeated.",
             flag="--policy-arg",
@@ -177,10 +190,11 @@ class RunSettings:
         ),
     ] = ()
     checkpoint: CheckpointRequest | None = None
-    sim: Annotated[Sim, Option(help="auto, mujoco or omnigibson.", default="auto")]
+    sim: Annotated[Sim, Option(heading=WHAT, help="auto, mujoco or omnigibson.", default="auto")]
     protocol: Annotated[
         ProtocolYear,
         Option(
+            heading=WHAT,
             help="Challenge generation, 2025 or 2026.",
             default="2026, or OmniGibson's installed one",
         ),
@@ -188,21 +202,27 @@ class RunSettings:
     track: Annotated[
         Track | None,
         Option(
+            heading=WHAT,
             help="standard (hides from the policy what that track forbids) or privileged.",
             default="not set",
             before="default",
         ),
     ] = None
-    split: Annotated[Split, Option(help="train, public-test or hidden-test.")] = "public-test"
+    split: Annotated[Split, Option(heading=WHAT, help="train, public-test or hidden-test.")] = (
+        "public-test"
+    )
     # Ascending; with `against` in the drawn order.
     instances: Annotated[
         tuple[int, ...],
-        Option(help="Initial states, e.g. 0-9,12,15.", default="0", parse=parse_instances),
+        Option(
+            heading=WHAT, help="Initial states, e.g. 0-9,12,15.", default="0", parse=parse_instances
+        ),
     ]
-    rollouts: Annotated[int, Option(help="Tries each.", minimum=1)] = 1
+    rollouts: Annotated[int, Option(heading=WHAT, help="Tries each.", minimum=1)] = 1
     shard: Annotated[
         str | None,
         Option(
+            heading=WHAT,
             help="Only share I of N of the episodes, counted from 0; `merge` makes one run of all.",
             default="all episodes",
             metavar="I/N",
@@ -213,12 +233,19 @@ class RunSettings:
     # None for the default (at most the chunk length), and for other strategies than `receding`.
     horizon: Annotated[
         int | None,
-        Option(help="Actions executed per chunk, 1 to its length.", default=str(DEFAULT_HORIZON)),
+        Option(
+            heading=POLICY,
+            help="Actions executed per chunk, 1 to its length.",
+            default=str(DEFAULT_HORIZON),
+        ),
     ] = None
-    chunking: Annotated[ChunkingName, Option(help="receding or ensemble.")] = "receding"
+    chunking: Annotated[ChunkingName, Option(heading=POLICY, help="receding or ensemble.")] = (
+        "receding"
+    )
     mode: Annotated[
         Mode,
         Option(
+            heading=POLICY,
             help="sync: the world waits for the policy. realtime: it goes on, and the old chunk is "
             "executed until the new one arrives.",
             before="default",
@@ -227,6 +254,7 @@ class RunSettings:
     latency: Annotated[
         str | None,
         Option(
+            heading=POLICY,
             help="With --mode realtime: how long an inference takes.",
             default=MEASURED,
             metavar=f"MS|{MEASURED}",
@@ -235,22 +263,27 @@ class RunSettings:
     ] = None
     ensemble_every: Annotated[
         int | None,
-        Option(help="Steps between inferences.", default=str(DEFAULT_ENSEMBLE_EVERY)),
+        Option(
+            heading=POLICY, help="Steps between inferences.", default=str(DEFAULT_ENSEMBLE_EVERY)
+        ),
     ] = None
     ensemble_decay: Annotated[
         float | None,
         Option(
+            heading=POLICY,
             help="Prediction i, oldest first, weighs exp(-DECAY * i).",
             default=str(DEFAULT_ENSEMBLE_DECAY),
         ),
     ] = None
     render: Annotated[
-        Render, Option(help="on-demand, or every-step as the official evaluator does.")
+        Render,
+        Option(heading=WHAT, help="on-demand, or every-step as the official evaluator does."),
     ] = "on-demand"
-    render_quality: Annotated[RenderQuality, Option(help="fast or high.")] = "fast"
+    render_quality: Annotated[RenderQuality, Option(heading=WHAT, help="fast or high.")] = "fast"
     partial_scene: Annotated[
         bool,
         Option(
+            heading=WHAT,
             help="OmniGibson 2025: load the rooms of the task only, not the whole house.",
             before=_chosen_in_2025,
         ),
@@ -258,17 +291,25 @@ class RunSettings:
     heavy_base: Annotated[
         bool,
         Option(
+            heading=WHAT,
             help="OmniGibson 2025: a base of 250 kg, as in 2026 and in data collection.",
             before=_chosen_in_2025,
         ),
     ] = False
     max_steps: Annotated[
-        int, Option(help="Time limit in control steps.", default="the task's", minimum=1)
+        int,
+        Option(
+            heading=WHAT,
+            help="Time limit in control steps; N ends after N + 1 steps, as upstream.",
+            default="the task's",
+            minimum=1,
+        ),
     ]
-    seed: Annotated[int, Option(help="Seed of the run.", minimum=0)] = 0
+    seed: Annotated[int, Option(heading=WHAT, help="Seed of the run.", minimum=0)] = 0
     action_noise: Annotated[
         str | None,
         Option(
+            heading=POLICY,
             help="Disturb the executed actions: SIGMA[,CORRELATION_S[,KICK_RATE_HZ[,KICK]]].",
             default="none",
         ),
@@ -277,6 +318,7 @@ class RunSettings:
     human_stats: Annotated[
         str | None,
         Option(
+            heading=STATISTICS,
             help="The evaluator's file with exact human means: metadata/episodes.jsonl (2025) or "
             "metadata/task.jsonl (2026).",
             default="published figures, or those of OmniGibson's data",
@@ -285,7 +327,14 @@ class RunSettings:
         ),
     ] = None
     against: Annotated[
-        str | None, Option(help="The run to decide against.", metavar="RUN", typed=Path, parse=str)
+        str | None,
+        Option(
+            heading=STATISTICS,
+            help="The run to decide against.",
+            metavar="RUN",
+            typed=Path,
+            parse=str,
+        ),
     ] = None
 
     def __post_init__(self) -> None:

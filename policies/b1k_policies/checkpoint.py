@@ -8,7 +8,7 @@ from typing import Annotated
 
 from b1k_envs.errors import UsageError
 from b1k_policies.contract.presets import PRESETS
-from b1k_policies.options import Option, at_home
+from b1k_policies.options import POLICY, Option, at_home
 
 AUTOCASTS: tuple[str, ...] = ("bfloat16", "float16")
 
@@ -27,7 +27,8 @@ class CheckpointRequest:
     ckpt: Annotated[
         str,
         Option(
-            help="In place of --policy: a DA3-XVLA checkpoint, a folder or org/name[@revision].",
+            help="In place of --policy: a DA3-XVLA checkpoint, a folder or org/name@revision.",
+            heading=POLICY,
             default="none",
             metavar="PATH|HUB_ID",
             parse=at_home,

@@ -24,6 +24,11 @@ RequestType: TypeAlias = Any
 """The class of a request. `Any`, as no type says that a class is a dataclass and hashable."""
 
 
+WHAT, POLICY = "What is run", "Policy, and how it acts"
+EXECUTION, OUTPUT, STATISTICS = "Execution", "Output", "Statistics"
+"""Headings of `run --help`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Option:
     """What a command line, a check and a record need to know about a field.

@@ -161,12 +161,50 @@ def show_differences(console: Console, differences: Sequence[ConflictRow]) -> No
     console.print(table)
 
 
+_OTHERS_WORDS: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("--checkpoint", "--checkpoint-path", "--ckpt-path", "--model", "--model-path"), "--ckpt"
+    ),
+    **dict.fromkeys(("--policy.path", "--policy-path", "--pretrained"), "--ckpt"),
+    **dict.fromkeys(("--policy-url", "--server", "--host"), "--policy"),
+    **dict.fromkeys(("--task-name", "--task-id", "--env", "--env-name"), "--task"),
+    **dict.fromkeys(
+        ("--n-episodes", "--num-episodes", "--episodes", "--eval.n_episodes"), "--instances"
+    ),
+    **dict.fromkeys(("--n-rollouts", "--num-rollouts", "--num-trials", "--trials"), "--rollouts"),
+    **dict.fromkeys(("--num_envs", "--n-envs", "--n_envs", "--batch-size"), "--num-envs"),
+    **dict.fromkeys(
+        ("--output", "--output-dir", "--output_dir", "--log-dir", "--log_path"), "--out"
+    ),
+    **dict.fromkeys(("--max-episode-steps", "--max_steps", "--max-timesteps"), "--max-steps"),
+    **dict.fromkeys(
+        ("--action-horizon", "--replan-steps", "--n-action-steps", "--chunk-size"), "--horizon"
+    ),
+    **dict.fromkeys(("--num-workers", "--n-workers", "--jobs"), "--workers"),
+    **dict.fromkeys(("--gpu", "--cuda", "--gpu-ids"), "--gpus"),
+    **dict.fromkeys(("--record", "--save-video", "--write-video", "--write_video"), "--video"),
+}
+"""Options of other evaluators, each with ours that does the same."""
+
+
 class VerbCommand(TyperCommand):
     """A command that prints expected errors as one line on standard error and sets the exit code.
 
     With `--json` the same goes to standard output as the one document. Unexpected exceptions are
     bugs and keep their traceback.
     """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - click's own
+        """Parse; for an option by which other tools name one of ours, suggest that."""
+        known = {name for each in self.params for name in each.opts}
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            # By attribute: typer 0.15 raises click's own class, newer ones that of their copy.
+            ours = _OTHERS_WORDS.get(str(getattr(error, "option_name", "")))
+            if ours in known:
+                error.possibilities = [ours]  # type: ignore[attr-defined]  # click's NoSuchOption
+            raise
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - click's own signature
         """Run the command.

@@ -54,6 +54,19 @@ def read_run(path: Path) -> dict[str, Any]:
     return record
 
 
+def runs_there(folder: Path = Path("results"), most: int = 8) -> str:
+    """Say which runs a folder holds, the newest first, for who has named too few."""
+    try:
+        found = [entry for entry in folder.iterdir() if (entry / RUN_FILE).is_file()]
+        found.sort(key=lambda entry: (entry / RUN_FILE).stat().st_mtime, reverse=True)
+    except OSError:
+        found = []
+    if not found:
+        return f"there is no run in {folder}"
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return f"in {folder} there are: {', '.join(str(run) for run in found[:most])}{more}"
+
+
 class Line(NamedTuple):
     """A line of episodes.jsonl.
 

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 import b1k_eval
 from b1k_envs.errors import ContractMismatchError, UnavailableError
-from b1k_eval.cli.main import app
+from b1k_eval.cli.main import app, command
 from b1k_eval.cli.running.smoke import check_determinism, check_observation
 from b1k_eval.records import store
 from b1k_eval.records.episode import EpisodeKey, EpisodeRecord
@@ -847,3 +847,46 @@ def test_resume_of_a_folder_without_a_run_says_so(cli, tmp_path):
     started = cli(*BASE, "--resume", "--out", "r")
     assert started.exit_code == 0
     assert "note: r holds no run yet, so --resume starts one" in started.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "ours"),
+    [("--checkpoint", "--ckpt"), ("--n-episodes", "--instances"), ("--output-dir", "--out")],
+)
+def test_other_tools_names_of_our_options_suggest_ours(cli, typed, ours):
+    result = cli("run", "--task", "31", typed, "x")
+    assert result.exit_code == 2
+    said = " ".join(result.stderr.split())
+    assert f"No such option: {typed} (Possible options: {ours})" in said
+
+
+def test_too_little_typed_lists_what_there_is(cli):
+    assert "there is no run in results" in error_line(cli("replay"))
+    assert cli(*BASE, "--instances", "0-1", "--out", "results/a").exit_code == 0
+    for words in (("replay",), ("report",), ("compare",), ("compare", "results/a")):
+        result = cli(*words)
+        assert result.exit_code == 2
+        assert error_line(result).endswith("; in results there are: results/a"), words
+    assert error_line(cli("replay", "results/a")) == (
+        "replay needs both: b1k-eval replay RUN EPISODE; results/a has: clean_boxing_gloves-0-0, "
+        "clean_boxing_gloves-1-0"
+    )
+
+
+def test_the_help_of_run_is_in_groups_with_examples_and_breaks_no_word(cli):
+    text = CliRunner(env={"COLUMNS": "80"}).invoke(app, ["run", "--help"]).output
+    groups = ("What is run", "Policy, and how it acts", "Execution", "Output", "Statistics")
+    assert all(f"─ {group} ─" in text for group in groups)
+    assert text.count("b1k-eval run --") == 3
+    assert max(map(len, text.splitlines())) <= 80
+    assert "N ends after N" in text
+    whole = " ".join(text.replace("│", " ").split())
+    words = [each.help for each in command("run").params if each.help]
+    assert all(word in whole.split() for text in words for word in text.split() if len(word) < 40)
+
+
+def test_smoke_keeps_its_run_where_it_is_asked_to(cli, tmp_path):
+    cli("smoke", "--sim", "mujoco", "--policy", "hold", "--out", "kept")
+    assert (tmp_path / "kept" / "episodes" / "clean_boxing_gloves-0-0" / "result.json").is_file()
+    again = cli("smoke", "--sim", "mujoco", "--policy", "hold", "--out", "kept")
+    assert (again.exit_code, "already holds a run" in error_line(again)) == (2, True)

@@ -102,18 +102,23 @@ def test_v4_is_told_of_its_order_as_a_note(cli, twin, tiny_v4, no_simulator):
     assert document["chunk"]["skipped_rows"] == 1
 
 
-def test_people_read_the_findings_last(cli, twin, tiny_v17, no_simulator):
-    result = cli(
+def test_people_read_the_findings_first_and_the_contract_if_they_ask(
+    cli, twin, tiny_v17, no_simulator
+):
+    words = (
         tiny_v17, "--observation", twin[1] / "observation.npz", "--force-contract",
         "--set", "scale_intrinsics=false",
     )  # fmt: skip
+    result = cli(*words)
     assert result.exit_code == 0, result.output
-    order = ["Contract of", "Files", "Batch for: mujoco, clean_boxing_gloves", "Where the grippers",
-             "First chunk", "\nskill ", "\nprogress ", "Findings",
-             "K is sent unscaled"]  # fmt: skip
+    order = ["Findings", "K is sent unscaled", "5 wrong, 1 doubt, ", "Files",
+             "Batch for: mujoco, clean_boxing_gloves", "Where the grippers",
+             "First chunk", "\nskill ", "\nprogress "]  # fmt: skip
     places = [result.stdout.index(text) for text in order]
     assert places == sorted(places)
-    assert result.stdout.splitlines()[-1].startswith("5 wrong, 1 doubt, ")
+    assert "Contract of" not in result.stdout
+    assert result.stdout.splitlines()[-1] == "contract v17, whole with --full"
+    assert cli(*words, "--full").stdout.index("Contract of") > places[-1]
 
 
 # --- another's contract ----------------------------------------------------------------------

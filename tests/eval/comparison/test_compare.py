@@ -372,7 +372,7 @@ def test_a_damaged_episode_is_named_and_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("count", "options", "words"),
     [
-        (1, [], "compare needs two runs or more, got 1"),
+        (1, [], "compare needs two runs or more, got 1: b1k-eval compare RUN RUN; "),
         (2, ["--level", "95"], "--level 95 must lie between 0 and 1"),
     ],
 )

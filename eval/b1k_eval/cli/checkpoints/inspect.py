@@ -76,6 +76,9 @@ def inspect(
             show_default="no files",
         ),
     ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Every field of the contract too, and its source.")
+    ] = False,
     json_output: JsonOption = False,
     *,
     asked: Annotated[Typed, Options(CheckpointRequest, but=("ckpt", "compile"))],
@@ -102,8 +105,11 @@ def inspect(
         print_json(document)
         return
     console = out_console()
-    show_contract(console, ckpt, replace(resolved, remarks=(), forced=()))
     show_inspection(console, document, inspection)
+    if full:
+        show_contract(console, ckpt, replace(resolved, remarks=(), forced=()))
+    else:
+        console.print(f"contract {resolved.contract.name}, whole with --full", soft_wrap=True)
 
 
 # --- what is asked -------------------------------------------------------------------------------
@@ -228,14 +234,14 @@ def _save(
 
 
 def show_inspection(console: Console, document: dict[str, Any], inspection: Inspection) -> None:
-    """Print everything except the contract, with the findings last."""
+    """Print everything except the contract, with the findings first."""
+    _show_findings(console, inspection)
     _show_checkpoint(console, document)
     _show_batch(console, document, inspection)
     _show_geometry(console, inspection)
     _show_answer(console, inspection)
     for path in document["saved"]:
         console.print(f"saved   {path}", soft_wrap=True)
-    _show_findings(console, inspection)
 
 
 def _show_checkpoint(console: Console, document: dict[str, Any]) -> None:

@@ -17,6 +17,7 @@ from b1k_eval.cli.console import out_console, print_json, say_remark, show_limit
 from b1k_eval.cli.options import JsonOption
 from b1k_eval.cli.results.pairs import range_text, show_pair
 from b1k_eval.records.episode import OUTCOMES
+from b1k_eval.records.run_files import runs_there
 
 if TYPE_CHECKING:
     from b1k_eval.records.loading import RunData
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 
 def compare(
     runs: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(metavar="RUN RUN [RUN...]", help="Run folders; the first is the baseline."),
-    ],
+    ] = None,
     level: Annotated[float, typer.Option(help="Coverage of intervals; 1 - level tests.")] = 0.95,
     seed: Annotated[int, typer.Option(help="Seed of bootstrap and random permutations.")] = 0,
     mix: Annotated[
@@ -46,8 +47,11 @@ def compare(
     from b1k_eval.diagnosis.failures import label_failures
     from b1k_eval.records.loading import read_tasks
 
-    if len(runs) < 2:
-        raise UsageError(f"compare needs two runs or more, got {len(runs)}")
+    if runs is None or len(runs) < 2:
+        count = 0 if runs is None else len(runs)
+        raise UsageError(
+            f"compare needs two runs or more, got {count}: b1k-eval compare RUN RUN; {runs_there()}"
+        )
     of_tasks = [read_tasks(path) for path in runs]
     if any(len(run) > 1 for run in of_tasks):
         from b1k_eval.cli.results.compare_tasks import print_comparison

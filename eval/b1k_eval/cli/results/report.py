@@ -14,13 +14,14 @@ import typer
 from b1k_envs.errors import UsageError
 from b1k_eval.cli.console import out_console, print_json, say_remark
 from b1k_eval.files import make_new_folder
+from b1k_eval.records.run_files import runs_there
 from b1k_eval.records.store import START_AGAIN, storing
 
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run folders, finished or not.")
-    ],
+        list[Path] | None, typer.Argument(metavar="RUN...", help="Run folders, finished or not.")
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -57,6 +58,8 @@ def report(
     from b1k_eval.report.tables import Kind
     from b1k_eval.report.task_pages import write_task_pages
 
+    if not runs:
+        raise UsageError(f"report needs a run or several: b1k-eval report RUN; {runs_there()}")
     if figures not in (None, "svg", "png"):
         raise UsageError(f"--figures {figures} is none that can be written: svg or png")
     wanted: dict[Kind, bool] = {"csv": csv, "parquet": parquet, "markdown": markdown}

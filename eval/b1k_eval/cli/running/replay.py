@@ -15,6 +15,7 @@ from rich.text import Text
 from b1k_envs.errors import UsageError
 from b1k_eval.cli.console import err_console, out_console, print_json, say_remark
 from b1k_eval.cli.options import JsonOption
+from b1k_eval.records.run_files import read_episodes, read_run, runs_there
 
 if TYPE_CHECKING:
     from b1k_envs.base import Env
@@ -25,14 +26,16 @@ if TYPE_CHECKING:
 
 
 def replay(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder, finished or not.")],
+    run: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="Run folder, finished or not.")
+    ] = None,
     episode: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="EPISODE",
             help="TASK-INSTANCE-ROLLOUT, INSTANCE-ROLLOUT, or INSTANCE for its rollout 0.",
         ),
-    ],
+    ] = None,
     rerun: Annotated[
         Path | None,
         typer.Option(
@@ -59,6 +62,8 @@ def replay(
     from b1k_eval.replay.retrace import other_conditions
     from b1k_eval.run import simulators
 
+    if run is None or episode is None:
+        raise UsageError(f"replay needs both: b1k-eval replay RUN EPISODE; {_there(run)}")
     if every is not None and rerun is None:
         raise UsageError("--every only means something with --rerun")
     data = run_of_episode(run, episode)
@@ -84,6 +89,17 @@ def replay(
         _show(recorded, comparison, rerun)
     if not comparison.equal:
         raise typer.Exit(1)
+
+
+def _there(run: Path | None) -> str:
+    """Say what could have been named: the runs, or the episodes of the run that was."""
+    if run is None:
+        return runs_there()
+    names = [key.folder for key in read_episodes(run)] if read_run(run) else []
+    if not names:
+        return f"{run} has no finished episode"
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    return f"{run} has: {', '.join(names[:8])}{more}"
 
 
 def _replay(

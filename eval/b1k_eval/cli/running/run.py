@@ -43,7 +43,7 @@ from b1k_eval.run.progress import OUTCOME_STYLES, duration, make_reporter
 from b1k_eval.run.session import ReadyRun, summarise
 from b1k_eval.settings import RunSettings
 from b1k_policies.checkpoint import CheckpointRequest
-from b1k_policies.options import consents, flag
+from b1k_policies.options import OUTPUT, STATISTICS, WHAT, consents, flag
 
 
 def run(
@@ -52,35 +52,49 @@ def run(
         bool,
         typer.Option(
             "--until-decided",
+            rich_help_panel=STATISTICS,
             help="Take the instances of --against in random order until it is decided which run "
             "is better.",
         ),
     ] = False,
     max_instances: Annotated[
         int | None,
-        typer.Option(help="At most so many instances until decided.", show_default="all"),
+        typer.Option(
+            help="At most so many instances until decided.",
+            show_default="all",
+            rich_help_panel=STATISTICS,
+        ),
     ] = None,
     *,
     skip_impossible: Annotated[
         bool,
-        typer.Option("--skip-impossible", help="Leave out tasks that the simulator does not have."),
+        typer.Option(
+            "--skip-impossible",
+            rich_help_panel=WHAT,
+            help="Leave out tasks that the simulator does not have.",
+        ),
     ] = False,
     how: Annotated[Typed, Options(Execution)],
     official: Annotated[
         bool,
         typer.Option(
             "--official",
+            rich_help_panel=WHAT,
             help="As a submission needs it: OmniGibson, every step rendered and filmed, instances "
             "0-9, one rollout each, the task's own time limit, the standard track.",
         ),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="The run folder.", show_default="results/<run-id>")
+        Path | None,
+        typer.Option(
+            help="The run folder.", show_default="results/<run-id>", rich_help_panel=OUTPUT
+        ),
     ] = None,
     resume: Annotated[
         bool,
         typer.Option(
             "--resume",
+            rich_help_panel=OUTPUT,
             help="Do the missing episodes of the run in --out and retry its errors; settings not "
             "given are the run's own, and there may be more --instances or --rollouts.",
         ),
@@ -88,10 +102,22 @@ def run(
     json_output: JsonOption = False,
     fail_under: Annotated[
         float | None,
-        typer.Option(help="Exit with 1 if the success rate is below this.", show_default="none"),
+        typer.Option(
+            help="Exit with 1 if the success rate is below this.",
+            show_default="none",
+            rich_help_panel=STATISTICS,
+        ),
     ] = None,
 ) -> None:
-    """Run a policy in closed loop and score it."""
+    """Run a policy in closed loop and score it.
+
+    Examples:
+    b1k-eval run --task 31 --policy expert
+
+    b1k-eval run --task 31 --ckpt PATH --instances 0-9 --out results/mine
+
+    b1k-eval run --out results/mine --resume
+    """
     if fail_under is not None and not 0 <= fail_under <= 1:
         raise UsageError(f"--fail-under {fail_under:g} must lie between 0 and 1")
     session = ready_run(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -64,6 +64,10 @@ def smoke(
     checkpoint: Annotated[
         Typed, Options(CheckpointRequest, "ckpt", "contract", "code_dir", "trust_code", "device")
     ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Keep the run here.", show_default="a folder that is removed"),
+    ] = None,
     json_output: JsonOption = False,
 ) -> None:
     """Run one short episode with pictures, goal, video and run folder; 0 if all is well."""
@@ -73,8 +77,8 @@ def smoke(
     settings = resolve_settings(
         {"task": task, "policy": policy, "sim": sim, "max_steps": SMOKE_STEPS, **own, **checkpoint}
     )
-    with _temporary_folder() as temp:
-        session = ReadyRun([settings], Execution(), temp / "run", argv=sys.argv)
+    with nullcontext(out) if out is not None else _temporary_folder() as folder:
+        session = ReadyRun([settings], Execution(), folder, argv=sys.argv)
         worlds = session.worlds
         try:
             checks = []
@@ -105,7 +109,7 @@ def _temporary_folder() -> Iterator[Path]:
                 temp = stack.enter_context(tempfile.TemporaryDirectory(prefix="b1k-eval-smoke-"))
             except OSError as error:
                 raise StorageError(str(error.strerror)) from error
-            yield Path(temp)
+            yield Path(temp) / "run"
     except StorageError as error:
         said = str(error).partition(": ")[0]
         raise StorageError(
