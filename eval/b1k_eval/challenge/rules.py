@@ -20,7 +20,7 @@ from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import CONTROL_HZ
 from b1k_envs.tasks.table import TIME_LIMIT_FACTORS, get_task
 from b1k_envs.tracks import FORBIDDEN_PROPRIO, Track
-from b1k_eval.comparison.comparable import differences
+from b1k_eval.comparison.comparable import differences, source_facts
 from b1k_eval.records.loading import EpisodeData, RunData
 from b1k_eval.video.recording import DamagedVideoError, recording_of
 
@@ -314,8 +314,12 @@ def _policy_facts(policy: Mapping[str, Any]) -> dict[str, Any]:
         facts["name"] = policy["name"]
     elif not policy.get("metadata"):
         facts["address"] = policy["address"]
-    aside = {*_ASIDE, "checkpoint", "contract"}
-    return {**facts, **{name: value for name, value in policy.items() if name not in aside}}
+    aside = {*_ASIDE, "checkpoint", "contract", "source"}
+    return {
+        **facts,
+        **source_facts(policy),
+        **{name: value for name, value in policy.items() if name not in aside},
+    }
 
 
 def _short(value: Any) -> str:  # noqa: ANN401 - any JSON value

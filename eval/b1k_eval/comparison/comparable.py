@@ -98,6 +98,9 @@ def differences(first: RunData, second: RunData) -> Differences:
     notable += _of(one["env"], two["env"], {"sim_version": "simulator version"})
     notable += _of(one["policy"], two["policy"], _POLICY)
     notable += _surroundings(one["policy"], two["policy"])
+    first_source, second_source = (source_facts(each["policy"]) for each in (one, two))
+    names = {name: name for name in {**first_source, **second_source}}
+    notable += _of(first_source, second_source, names)
     notable += _scored(first, second)
     return Differences(
         blocking=tuple(blocking), notable=tuple(notable), contract=tuple(_contracts(one, two))
@@ -215,6 +218,19 @@ def _surroundings(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[RunDif
             names = {name: f"{words} {name}" for name in sorted({*first, *second})}
             found += _of(first, second, names)
     return found
+
+
+def source_facts(policy: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a user's own policy was made from, by a name for display; {} for any other."""
+    source = policy.get("source")
+    if source is None:
+        return {}
+    return {
+        "policy's class": f"{source['module']}:{source['class']}",
+        "policy's package": source["package"],
+        **{f"policy's argument {name}": value for name, value in source["arguments"].items()},
+        **{f"policy's file {name}": digest[:12] for name, digest in source["files"].items()},
+    }
 
 
 def _ranges(numbers: Sequence[int]) -> str:

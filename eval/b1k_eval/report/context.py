@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from b1k_envs.r1pro import ARMS, GRIPPER_OPEN
 from b1k_eval import __version__
+from b1k_eval.comparison.comparable import source_facts
 from b1k_eval.loop.events import Outcome
 from b1k_eval.loop.strategy import DEFAULT_HORIZON
 from b1k_eval.records.episode import OUTCOMES
@@ -229,7 +230,13 @@ def _facts(run: RunFindings) -> Iterator[tuple[str, str]]:
         checkpoint = policy["checkpoint"]
         yield "checkpoint", f"{checkpoint['origin']}, weights {checkpoint['weights_sha256'][:12]}"
         yield "device", f"{policy['device']}, autocast {policy['autocast'] or 'none'}"
+    for name, value in source_facts(policy).items():
+        yield name, str(value)
     for session in run.data.sessions:
+        code = session.get("policy", {})
+        if code.get("source_commit"):
+            changed = ", changed" if code["source_dirty"] else ""
+            yield "policy's commit", f"{code['source_commit'][:12]}{changed}"
         commit = (session.get("git_commit") or "no checkout")[:12]
         dirty = ", changed" if session.get("git_dirty") else ""
         yield "made", f"{session.get('started_at', '?')}, commit {commit}{dirty}"

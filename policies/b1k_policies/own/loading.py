@@ -1,7 +1,8 @@
 """Finding the class that `--policy` names: in a file, in a module, or by an installed name.
 
-A file is imported under a name of its own, made from its content, and registered in `sys.modules`,
-so that its dataclasses and pickles work and an edited file is imported anew. Its folder is appended
+A file is imported under a name of its own, made from its content and that of what it imports beside
+it, and registered in `sys.modules`: its dataclasses and pickles work, and edited code is imported
+anew. Its folder is appended
 to `sys.path`: modules beside it can be imported, and cannot take the place of installed ones.
 """
 
@@ -23,6 +24,7 @@ from typing import Any, TypeVar
 from b1k_envs.errors import B1kEvalError, UnavailableError, UsageError
 from b1k_policies.base import Policy
 from b1k_policies.options import at_home
+from b1k_policies.own.hashes import file_hashes
 from b1k_policies.own.installed import of_name
 
 T = TypeVar("T")
@@ -165,7 +167,8 @@ def _file(named: Named, file: Path) -> ModuleType:
         raise UsageError(
             f"--policy {named.spec}: there is no file {file} ({error.strerror}){hint}"
         ) from error
-    digest = hashlib.sha256(str(file).encode() + b"\0" + content).hexdigest()
+    hashes = file_hashes(file, None)
+    digest = hashlib.sha256(repr((str(file), hashes)).encode()).hexdigest()
     name = f"{_PREFIX}{file.stem}_{digest[:12]}"
     if name in sys.modules:
         return sys.modules[name]
@@ -173,6 +176,7 @@ def _file(named: Named, file: Path) -> ModuleType:
     module.__file__ = str(file)
     if str(file.parent) not in sys.path:
         sys.path.append(str(file.parent))
+    _forget(file, {str(file.parent / each) for each in hashes})
     sys.modules[name] = module
     try:
         # Not by importlib, whose cache takes a file edited within a second for the old one.
@@ -185,6 +189,15 @@ def _file(named: Named, file: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def _forget(file: Path, files: set[str]) -> None:
+    """Forget the modules beside a file that has been imported before, since one was edited."""
+    known = {name: getattr(each, "__file__", None) for name, each in sys.modules.items()}
+    if any(name.startswith(_PREFIX) and place == str(file) for name, place in known.items()):
+        for name, place in known.items():
+            if place in files and not name.startswith(_PREFIX):
+                del sys.modules[name]
 
 
 def _module(named: Named) -> ModuleType:

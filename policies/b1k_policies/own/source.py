@@ -6,10 +6,8 @@ the import stands. What a policy reads by itself, such as weights, it has to des
 
 from __future__ import annotations
 
-import ast
-import hashlib
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
@@ -17,9 +15,8 @@ from typing import Any
 
 from b1k_policies.base import Policy
 from b1k_policies.own.arguments import all_arguments, typed_arguments
+from b1k_policies.own.hashes import file_hashes
 from b1k_policies.own.loading import Named, module_file
-
-_OURS = ("b1k_envs", "b1k_policies", "b1k_eval")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +68,7 @@ def source_of(named: Named, cls: type[Policy], words: Sequence[str]) -> PolicySo
     return PolicySource(
         module=named.place.name if isinstance(named.place, Path) else cls.__module__,
         name=cls.__name__,
-        files={} if file is None else _hashes(file, None if in_file else cls.__module__),
+        files={} if file is None else file_hashes(file, None if in_file else cls.__module__),
         arguments=all_arguments(cls, typed_arguments(cls, words)),
         package=named.package or (None if in_file else _package(cls.__module__)),
         commit=commit,
@@ -82,55 +79,6 @@ def source_of(named: Named, cls: type[Policy], words: Sequence[str]) -> PolicySo
 def _package(module: str) -> str | None:
     names = packages_distributions().get(module.partition(".")[0], [])
     return f"{names[0]} {version(names[0])}" if names else None
-
-
-def _hashes(file: Path, module: str | None) -> dict[str, str]:
-    """Hash a file and what it imports: of its folder, or of the package of its module."""
-    root, own = file.parent, None
-    if module is not None:
-        own = module.partition(".")[0]
-        depth = module.count(".") + (file.name == "__init__.py")
-        root = file.parents[depth]
-    found: dict[Path, None] = {}
-    # Importing a.b.c imports a and a.b.
-    above = [] if module is None else [folder / "__init__.py" for folder in file.parents]
-    waiting = [file, *(each for each in above if root in each.parents[1:] and each.is_file())]
-    while waiting:
-        each = waiting.pop()
-        if each not in found:
-            found[each] = None
-            if own not in _OURS:  # their version is compared
-                waiting += _imported(each, root, own)
-    return {
-        each.relative_to(root).as_posix(): hashlib.sha256(each.read_bytes()).hexdigest()
-        for each in sorted(found)
-    }
-
-
-def _imported(file: Path, root: Path, own: str | None) -> Iterator[Path]:
-    """Yield the files below a root that a file imports; of one package only, if `own` is given."""
-    try:
-        tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError):  # of a module that is imported later, or never
-        return
-    for node in ast.walk(tree):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [each.name for each in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            folder = file.parents[node.level - 1] if node.level else root
-            if root not in (folder, *folder.parents):
-                continue
-            base = ".".join([*folder.relative_to(root).parts, *filter(None, [node.module])])
-            names = [base, *(f"{base}.{each.name}" for each in node.names)]
-        for name in names:
-            parts = [part for part in name.split(".") if part]
-            if own is None or parts[:1] == [own]:
-                # Importing a.b.c imports a and a.b as well.
-                for count in range(1, len(parts) + 1):
-                    place = root.joinpath(*parts[:count])
-                    tried = (place / "__init__.py", place.with_suffix(".py"))
-                    yield from (each for each in tried if each.is_file())
 
 
 def git_state(folder: Path) -> tuple[str | None, bool | None]:

@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 from b1k_envs.base import make_several
 from b1k_envs.errors import EndsRunError
 from b1k_envs.tasks.table import get_task, human_stats
+from b1k_eval.challenge.rules import _other_policy
 from b1k_eval.cli.main import app
+from b1k_eval.comparison.comparable import source_facts
 from b1k_eval.loop.chunking import RecedingHorizon
 from b1k_eval.records.loading import read_run_data
 from b1k_eval.records.store import open_run
@@ -114,6 +116,35 @@ def test_its_identity_is_recorded_and_a_changed_file_is_not_resumed(folder, monk
     other = invoke(*RUN, *NUDGE[:-1], "scale=2", "--out", "r", "--resume", code=2).stderr
     assert 'settings.policy_args ["scale=0.5"] -> ["scale=2"]' in other
     assert "policy.source.arguments.scale 0.5 -> 2.0" in other
+
+
+def test_compare_and_export_name_what_differs_between_two_of_its_kind(folder, monkeypatch):
+    monkeypatch.setattr(simulators, "make_env", make_toy_env)
+    invoke(*RUN, *NUDGE, "--out", "old")
+    (folder / "own_gains.py").write_text("GAIN = 0.2\n")
+    invoke(*RUN, *NUDGE[:-1], "scale=2", "--out", "new")
+    told = " ".join(invoke("compare", "old", "new").stdout.split())
+    for words in (
+        "nudge (scale=0.5)",
+        "nudge (scale=2)",
+        "policy's argument scale: 0.5 against 2.0",
+        "policy's file own_gains.py: ",
+    ):
+        assert words in told
+    assert "policy's file nudge.py" not in told
+    old, new = (read_run_data(folder / name) for name in ("old", "new"))
+    assert source_facts(old.identity["policy"]).keys() == {
+        "policy's class",
+        "policy's package",
+        "policy's argument scale",
+        "policy's argument way",
+        "policy's file nudge.py",
+        "policy's file own_gains.py",
+    }
+    assert (_other_policy(old, old), _other_policy(old, new)) == (
+        None,
+        "policy's argument scale 0.5 against 2.0",
+    )
 
 
 def test_the_results_folder_is_named_after_the_class(folder, monkeypatch):

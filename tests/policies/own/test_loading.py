@@ -74,6 +74,15 @@ def test_an_edited_file_is_imported_anew_even_within_the_same_second(folder):
     assert (before.name, make_policy("still.py:Still").name) == ("still", "quiet")
 
 
+def test_an_edited_helper_is_imported_anew(folder):
+    observation = made_observation(0, "2026")
+    for gain in (0.25, 0.5):
+        (folder / "gains.py").write_text(f"GAIN = {gain}\n")
+        policy = make_policy("still.py:Still")
+        policy.reset(EPISODE)
+        assert (policy.infer(observation).actions == gain).all()
+
+
 def test_a_class_in_a_module_is_a_policy(folder, monkeypatch):
     monkeypatch.syspath_prepend(folder)
     (folder / "mine").mkdir()
