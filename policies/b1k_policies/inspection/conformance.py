@@ -20,7 +20,6 @@ from typing import Literal
 import numpy as np
 
 from b1k_envs.base import Float32Array
-from b1k_envs.r1pro import ACTION_DIM
 from b1k_policies.base import ActionChunk, EpisodeInfo, Policy, PrivilegedPolicy, Query
 from b1k_policies.inspection.made_up import arrays_of, made_up
 from b1k_policies.own.loading import where_raised
@@ -55,6 +54,12 @@ class Check:
     verdict: Verdict
     found: str = ""
     advice: str = ""
+
+
+Checking = Callable[["_Kit"], None]
+
+_CHECKS: list[tuple[str, str, Checking, str]] = []
+"""Name, sentence, function and advice of each check, in order."""
 
 
 class _Broken(Exception):  # noqa: N818
@@ -116,7 +121,7 @@ class _Kit:
         self.first: list[Float32Array] = []
         self.verdicts: dict[str, Verdict] = {}
 
-    def verdict(self, name: str, function: Callable[[_Kit], None]) -> tuple[Verdict, str]:
+    def verdict(self, name: str, function: Checking) -> tuple[Verdict, str]:
         result: tuple[Verdict, str] = "holds", ""
         try:
             function(self)
@@ -195,19 +200,40 @@ class _Kit:
         return found
 
 
+def _check(name: str, advice: str) -> Callable[[Checking], Checking]:
+    """Register a check, whose docstring is its sentence."""
+
+    def register(function: Checking) -> Checking:
+        assert function.__doc__ is not None
+        _CHECKS.append((name, function.__doc__, function, advice))
+        return function
+
+    return register
+
+
+@_check(
+    "actions",
+    "ActionChunk(actions=...) takes np.float32, a row per control step, columns as in "
+    "b1k_envs.r1pro",
+)
 def _actions(kit: _Kit) -> None:
+    """Its answer is an ActionChunk of finite float32 [T, 23]."""
     kit.require_asked()
     kit.first = kit.play(kit.episode)
 
 
+@_check("chunk length", "set chunk_length to what infer returns, or cut the chunk")
 def _length(kit: _Kit) -> None:
+    """Every chunk has chunk_length rows."""
     kit.require_asked()
     lengths = sorted({len(actions) for actions in kit.first})
     if lengths != [kit.policy.chunk_length]:
         raise _Broken(f"chunks have {lengths} rows, chunk_length says {kit.policy.chunk_length}")
 
 
+@_check("writes nothing", "work on a copy: the same observation goes to the trace and to the video")
 def _writes(kit: _Kit) -> None:
+    """It leaves the observation as it was."""
     kit.require_asked()
     kit.policy.reset(kit.episode)
     query = kit.query(0, kit.episode)
@@ -219,20 +245,33 @@ def _writes(kit: _Kit) -> None:
         raise _Broken(f"it changed {', '.join(changed)}")
 
 
+@_check(
+    "repeats", "draw every random number from EpisodeInfo.seed, or from Query.seed in infer_batch"
+)
 def _repeats(kit: _Kit) -> None:
+    """Two made alike give the same chunks for the same episode, observations and seeds."""
     kit.require_asked()
     kit.remake()
     _equal("another one answers", kit.play(kit.episode), kit.first, _SAME)
 
 
+@_check(
+    "reset forgets",
+    "clear in reset all that infer keeps: queues, hidden states, counters, generators",
+)
 def _forgets(kit: _Kit) -> None:
+    """After an episode it answers the next as if there had been none."""
     kit.require_repeats()
     before = kit.play(kit.episode)  # of the policy of `_repeats`; compared with itself
     kit.play(kit.other, count=1)
     _equal("after another episode it answers", kit.play(kit.episode), before, _SAME)
 
 
+@_check(
+    "batch", "answer from the Query alone, in the order of the queries; or do not say stateless"
+)
 def _batch(kit: _Kit) -> None:
+    """A question has the same answer alone, in any order, and in any batch."""
     kit.require_repeats()
     if not kit.policy.stateless:
         raise _Skipped("it does not say stateless: each episode has a policy of its own")
@@ -248,7 +287,9 @@ def _batch(kit: _Kit) -> None:
                _SAME_IN_BATCH)  # fmt: skip
 
 
+@_check(f"{STEPS} steps", "an error here is a failed episode in a run")
 def _survives(kit: _Kit) -> None:
+    """It answers through an episode of 200 control steps."""
     kit.require_asked()
     if kit.verdicts["writes nothing"] == "fails":
         raise _Skipped("the arrays of a run cannot be written to: see writes nothing")
@@ -274,7 +315,9 @@ def _survives(kit: _Kit) -> None:
     kit.kept = [(after - before) / _LATE for before, after in zip(*marks, strict=True)]
 
 
+@_check("memory", "keep no observation, or a bounded number; detach what torch computes (no_grad)")
 def _memory(kit: _Kit) -> None:
+    """Its memory does not grow with the questions."""
     if not kit.kept:
         raise _Skipped(f"see {STEPS} steps")
     kept, resident = kit.kept
@@ -303,7 +346,13 @@ def _memory_now() -> tuple[int, int]:
     return tracemalloc.get_traced_memory()[0], pages * os.sysconf("SC_PAGE_SIZE")
 
 
+@_check(
+    "needs_images",
+    "set needs_images to whether infer looks at observation.images: rendering is most of an "
+    "episode's time",
+)
 def _needs_images(kit: _Kit) -> None:
+    """What it says about needing pictures is true."""
     kit.require_asked()
     if kit.policy.needs_images:
         if not kit.asked:
@@ -322,7 +371,9 @@ def _needs_images(kit: _Kit) -> None:
            _SAME)  # fmt: skip
 
 
+@_check("describes itself", "return JSON values, those of super().describe() included")
 def _describes(kit: _Kit) -> None:
+    """What describe() says can be written into run.json."""
     described = {**kit.policy.describe(), **kit.policy.describe_here()}
     try:
         json.dumps(described, allow_nan=False)
@@ -332,7 +383,9 @@ def _describes(kit: _Kit) -> None:
         raise _Broken(f"describe() gives the name {described.get('name')!r}, not {kit.policy.name}")
 
 
+@_check("closes", "let close do nothing the second time")
 def _closes(kit: _Kit) -> None:
+    """It can be closed, twice."""
     kit.policy.close()
     kit.policy.close()
 
@@ -352,75 +405,3 @@ def _equal(
                 f"{what} question {number} otherwise: by {apart.max():.3g} in row {row}, column "
                 f"{column}"
             )
-
-
-_CHECKS: tuple[tuple[str, str, Callable[[_Kit], None], str], ...] = (
-    (
-        "actions",
-        f"Its answer is an ActionChunk of finite float32 [T, {ACTION_DIM}].",
-        _actions,
-        "ActionChunk(actions=...) takes np.float32, a row per control step, columns as in "
-        "b1k_envs.r1pro",
-    ),
-    (
-        "chunk length",
-        "Every chunk has chunk_length rows.",
-        _length,
-        "set chunk_length to what infer returns, or cut the chunk",
-    ),
-    (
-        "writes nothing",
-        "It leaves the observation as it was.",
-        _writes,
-        "work on a copy: the same observation goes to the trace and to the video",
-    ),
-    (
-        "repeats",
-        "Two made alike give the same chunks for the same episode, observations and seeds.",
-        _repeats,
-        "draw every random number from EpisodeInfo.seed, or from Query.seed in infer_batch",
-    ),
-    (
-        "reset forgets",
-        "After an episode it answers the next as if there had been none.",
-        _forgets,
-        "clear in reset all that infer keeps: queues, hidden states, counters, generators",
-    ),
-    (
-        "batch",
-        "A question has the same answer alone, in any order, and in any batch.",
-        _batch,
-        "answer from the Query alone, in the order of the queries; or do not say stateless",
-    ),
-    (
-        f"{STEPS} steps",
-        f"It answers through an episode of {STEPS} control steps.",
-        _survives,
-        "an error here is a failed episode in a run",
-    ),
-    (
-        "memory",
-        "Its memory does not grow with the questions.",
-        _memory,
-        "keep no observation, or a bounded number; detach what torch computes (no_grad)",
-    ),
-    (
-        "needs_images",
-        "What it says about needing pictures is true.",
-        _needs_images,
-        "set needs_images to whether infer looks at observation.images: rendering is most of an "
-        "episode's time",
-    ),
-    (
-        "describes itself",
-        "What describe() says can be written into run.json.",
-        _describes,
-        "return JSON values, those of super().describe() included",
-    ),
-    (
-        "closes",
-        "It can be closed, twice.",
-        _closes,
-        "let close do nothing the second time",
-    ),
-)
