@@ -34,7 +34,7 @@ CLASSES: Mapping[str, str] = {
 STATE, ACTION = "observation.state", "action"
 """lerobot's names of the state and of the action."""
 
-INSTALL = "pip install '.[lerobot]'"
+INSTALL = "pip install 'lerobot>=0.4'"
 
 
 class LeRobotPolicy(Policy):

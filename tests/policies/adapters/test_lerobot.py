@@ -229,5 +229,7 @@ def test_a_folder_without_config_and_a_missing_package_are_told(saved, tmp_path,
         make_policy(SPEC, arguments=[f"ckpt={tmp_path / 'none'}"])
     word = saved()
     monkeypatch.setitem(sys.modules, "lerobot.configs.policies", None)
-    with pytest.raises(UnavailableError, match=r"lerobot cannot be imported .*: pip install '\.\["):
+    with pytest.raises(
+        UnavailableError, match=r"lerobot cannot be imported .*: pip install 'lerobot>=0.4'"
+    ):
         make_policy(SPEC, arguments=[word])
