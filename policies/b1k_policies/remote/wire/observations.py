@@ -118,8 +118,8 @@ def from_wire(
 
     Args:
         message: As `codec.unpack` returns it.
-        images: False ignores pictures, for a policy that uses none; otherwise every view must be
-            there.
+        images: False is for a policy that looks at nothing: pictures are ignored, and the poses of
+            the cameras may be missing, which are then NaN. Otherwise every view must be there.
         task_index: The task, if the message names none.
         step: Control steps since the reset, if the message does not say.
         envs: Greatest number of envs; None for any number.
@@ -135,6 +135,7 @@ def from_wire(
     """
     if not isinstance(message, dict):
         raise WireError(f"an observation must be a map, got {type(message).__name__}")
+    _require(message, images=images, task=task_index is None)
     proprio = _numbers(message, PROPRIO_KEY, np.float32)
     if proprio.ndim not in (1, 2):
         raise _wrong(PROPRIO_KEY, proprio, "float32 [256] or [61], or with a leading dimension")
@@ -209,10 +210,26 @@ def _pictures(
 # --- Everything else --------------------------------------------------------------------------
 
 
-def _array(message: Mapping[Any, Any], key: str) -> npt.NDArray[Any]:
-    if key not in message:
+def _require(message: Mapping[Any, Any], *, images: bool, task: bool) -> None:
+    """Check that every key is there that will be read.
+
+    Raises:
+        WireError: The text names all that are missing.
+    """
+    needed = [PROPRIO_KEY]  # first, as the reason of a closing is cut at 123 bytes
+    if images:
+        needed += [CAM_REL_POSES_KEY, *(each.observation_key for each in CAMERAS.values())]
+    missing = [key for key in needed if key not in message]
+    if task and message.get(TASK_ID_KEY) is None:
+        missing.append(f"{TASK_ID_KEY}, and this server no task of its own")
+    if missing:
         have = ", ".join(sorted(name[:60] for name in message if isinstance(name, str))[:12])
-        raise WireError(f"the observation has no {key} (it has: {have or 'no key'})")
+        raise WireError(
+            f"the observation has no {', no '.join(missing)} (it has: {have or 'no key'})"
+        )
+
+
+def _array(message: Mapping[Any, Any], key: str) -> npt.NDArray[Any]:
     found = message[key]
     if not isinstance(found, np.ndarray):
         raise WireError(f"{key} must be an array, got {type(found).__name__}")
@@ -232,6 +249,8 @@ def _numbers(message: Mapping[Any, Any], key: str, dtype: type) -> npt.NDArray[A
 
 def _recorded_poses(message: Mapping[Any, Any], batched: bool, count: int) -> Float32Array:
     """Read `cam_rel_poses`, float32 [N, 21]."""
+    if CAM_REL_POSES_KEY not in message:  # as `_require` allows
+        return np.full((count, _RECORDED), np.nan, np.float32)
     found: Float32Array = _numbers(message, CAM_REL_POSES_KEY, np.float32)
     wanted = (count, _RECORDED) if batched else (_RECORDED,)
     if found.shape != wanted:
@@ -261,8 +280,6 @@ def _tasks(message: Mapping[Any, Any], count: int, default: int | None) -> list[
         if numbers.dtype.kind in "iu" and numbers.size == count and numbers.ndim <= 2:
             return [int(number) for number in numbers.ravel()]
         raise _wrong(TASK_ID_KEY, numbers, f"integers, {count} of them")
-    if found is None:
-        raise WireError(f"the observation has no {TASK_ID_KEY}, and this server no task of its own")
     raise WireError(f"{TASK_ID_KEY} must be an integer, got {type(found).__name__}")
 
 
