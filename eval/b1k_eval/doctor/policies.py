@@ -37,7 +37,7 @@ FAMILY_PACKAGES = {
 }
 """Packages that the public code of the X-VLA family imports (extra `da3`), and oldest releases."""
 FAMILY_TRANSFORMERS_BELOW = (4, 54)
-FAMILY_INSTALL = "pip install 'b1k-eval[da3]'"
+FAMILY_INSTALL = "pip install '.[da3]' in the checkout"
 
 _CUDA_TORCH = "pip install torch --index-url https://download.pytorch.org/whl/cu128"
 

@@ -62,7 +62,7 @@ def install_command(generation: Generation) -> str:
     return (
         f"git clone -b {generation.tag} https://github.com/StanfordVL/BEHAVIOR-1K.git && cd "
         "BEHAVIOR-1K && ./setup.sh --new-env --omnigibson --bddl --joylo --dataset --eval && conda "
-        "activate behavior && pip install 'b1k-eval[numpy1]'"
+        "activate behavior && pip install 'CHECKOUT[numpy1]'"
     )
 
 

@@ -176,7 +176,7 @@ def _shards(trial: Trial, folder: Path) -> None:
 
 def _ray(trial: Trial, folder: Path) -> None:
     if find_spec("ray") is None:
-        raise UnavailableError("Ray is not installed: pip install 'b1k-eval[ray]'")
+        raise UnavailableError("Ray is not installed: pip install '.[ray]' in the checkout")
     trial.run(folder, ray="local", workers=trial.at_once)
 
 

@@ -43,7 +43,7 @@ def import_rerun() -> Any:  # noqa: ANN401 - a module that may not be installed
     Raises:
         UnavailableError: It cannot be imported or is too old; the message says how to install it.
     """
-    install = "install it with: pip install 'b1k-eval[rerun]'"
+    install = "install it with: pip install '.[rerun]' in the checkout"
     wanted = ".".join(map(str, MIN_VERSION))
     try:
         rerun = import_module("rerun")

@@ -280,7 +280,7 @@ def draw_chunk(chunk: ChunkFacts, title: str) -> bytes:
         from matplotlib.backends import backend_agg
     except ImportError as error:
         raise UnavailableError(
-            f"chunk.png needs {error.name}: pip install 'b1k-eval[report]' draws it"
+            f"chunk.png needs {error.name}: pip install '.[report]' in the checkout draws it"
         ) from error
     panels = [
         ("base velocity [part of the limit]", _columns("base"), ["vx", "vy", "yaw"]),

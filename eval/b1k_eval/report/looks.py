@@ -147,5 +147,5 @@ def missing(package: str, error: ImportError) -> UnavailableError:
     """Return the error for a missing package of the extra."""
     return UnavailableError(
         f"the report needs {package}, which does not import here ({error}); install it with: "
-        "pip install 'b1k-eval[report]'"
+        "pip install '.[report]' in the checkout"
     )

@@ -231,7 +231,7 @@ def test_without_matplotlib_everything_else_is_saved_and_one_line_says_so(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = cli(tiny_v17, "--observation", twin[1] / "observation.npz", "--save", tmp_path)
     assert result.exit_code == 0, result.output
-    assert "pip install 'b1k-eval[report]'" in result.stderr
+    assert "pip install '.[report]' in the checkout" in result.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == FILES[1:]
 
 

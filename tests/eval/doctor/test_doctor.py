@@ -422,7 +422,7 @@ def test_the_packages_of_the_public_family_are_looked_up_and_their_extra_named(m
         "note",
         "the X-VLA family's public code would find no timm, transformers 4.57.6, which is too new",
     )
-    assert check.advice.startswith("pip install 'b1k-eval[da3]'")
+    assert check.advice.startswith("pip install '.[da3]' in the checkout")
 
 
 def test_they_are_those_of_the_extra():

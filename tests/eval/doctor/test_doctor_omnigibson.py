@@ -455,7 +455,7 @@ def test_packages_too_old_for_checkpoints_are_named_with_their_extra(machine, na
     machine.distribution(name, version)
     check = machine.check("checkpoint packages")
     assert (check.state, check.detail) == ("absent", said)
-    assert check.advice == "pip install 'b1k-eval[xvla]'"
+    assert check.advice == "pip install '.[xvla]' in the checkout"
     assert not verdict(machine, "checkpoints").ready
 
 
@@ -478,7 +478,7 @@ def test_a_bare_machine_gets_one_command_that_builds_the_stack_of_each_year(mach
         assert check.advice == (
             f"git clone -b {tag} https://github.com/StanfordVL/BEHAVIOR-1K.git && cd "
             "BEHAVIOR-1K && ./setup.sh --new-env --omnigibson --bddl --joylo --dataset --eval && "
-            "conda activate behavior && pip install 'b1k-eval[numpy1]'"
+            "conda activate behavior && pip install 'CHECKOUT[numpy1]'"
         )
 
 

@@ -83,7 +83,7 @@ def test_the_command_prints_a_table_and_leaves_a_certificate(tmp_path, monkeypat
         "shared": "the policy is no checkpoint: there is no model to share",
         "order": None,
         "shards": None,
-        "ray": "Ray is not installed: pip install 'b1k-eval[ray]'",
+        "ray": "Ray is not installed: pip install '.[ray]' in the checkout",
     }
     assert len(read_run(tmp_path / "p" / "again")["sessions"]) == 2  # nothing was done again
     assert not (tmp_path / "p" / "shared").exists()

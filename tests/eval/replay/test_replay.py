@@ -351,7 +351,7 @@ def test_without_rerun_the_check_works_and_the_file_says_how_to_get_it(
     assert replayed(expert_run)[0] == 0
     refused = b1k_eval("replay", expert_run, 0, "--rerun", tmp_path / "x.rrd")
     assert refused.exit_code == 4
-    assert "pip install 'b1k-eval[rerun]'" in refused.stderr
+    assert "pip install '.[rerun]' in the checkout" in refused.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -612,7 +612,7 @@ def test_a_missing_package_is_told_with_its_install_line_before_any_work(run, pa
     monkeypatch.setitem(sys.modules, package, None)
     said = report(run, expect=4).stderr
     assert f"the report needs {package}" in said
-    assert "pip install 'b1k-eval[report]'" in said
+    assert "pip install '.[report]' in the checkout" in said
     assert not (run / "report.html").exists()
 
 

@@ -158,7 +158,7 @@ def test_without_ray_one_line_says_how_to_install_it(tmp_path, monkeypatch):
     assert result.exit_code == 4
     assert result.stderr == (
         "error: --ray needs Ray, which does not import here (No module named 'ray'); install it "
-        "with: pip install 'b1k-eval[ray]'\n"
+        "with: pip install '.[ray]' in the checkout\n"
     )
     assert not list(tmp_path.iterdir())
 

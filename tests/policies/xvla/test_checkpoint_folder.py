@@ -484,7 +484,7 @@ def test_a_download_to_a_folder_of_ones_own_is_still_a_download(ask, hub, tmp_pa
 
 def test_without_huggingface_hub_a_hub_id_is_answered_with_the_install_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(UnavailableError, match=re.escape("pip install 'b1k-eval[xvla]'")):
+    with pytest.raises(UnavailableError, match=re.escape("pip install '.[xvla]' in the checkout")):
         found("org/name")
 
 

@@ -278,5 +278,5 @@ def _ray() -> Any:  # noqa: ANN401 - the module, whose types are not known here
     except ImportError as error:
         raise UnavailableError(
             f"--ray needs Ray, which does not import here ({error}); install it with: pip install "
-            "'b1k-eval[ray]'"
+            "'.[ray]' in the checkout"
         ) from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from b1k_envs.errors import UnavailableError
 
-INSTALL = "pip install 'b1k-eval[server]'"
+INSTALL = "pip install '.[server]' in the checkout"
 
 
 def require_websockets() -> None:

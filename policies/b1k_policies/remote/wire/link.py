@@ -57,7 +57,7 @@ def require_websockets() -> None:
     Raises:
         UnavailableError: websockets is missing or too old.
     """
-    install = "pip install 'b1k-eval[server]'"
+    install = "pip install '.[server]' in the checkout"
     try:
         version = importlib.metadata.version("websockets")
     except importlib.metadata.PackageNotFoundError as error:

@@ -24,7 +24,7 @@ def require_torch(to: Resizing) -> None:
     except ImportError as error:
         raise UnavailableError(
             f"the server asks for pictures resized to {to.size} px, which needs torch here too: "
-            "pip install 'b1k-eval[xvla]', or have the server take native pictures"
+            "pip install '.[xvla]' in the checkout, or have the server take native pictures"
         ) from error
 
 

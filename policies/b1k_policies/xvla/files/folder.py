@@ -14,7 +14,7 @@ from pathlib import Path
 from b1k_envs.errors import UnavailableError, UsageError
 from b1k_policies.contract.reading import CONFIG_FILE, read_folder, read_json
 
-INSTALL = "pip install 'b1k-eval[xvla]'"
+INSTALL = "pip install '.[xvla]' in the checkout"
 PICKLES: tuple[str, ...] = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 SHIPPED = Path(__file__).parents[2] / "shipped"

@@ -299,7 +299,8 @@ def test_without_a_task_the_servers_own_is_taken():
 def test_a_server_that_needs_no_pictures_looks_at_none():
     found = {key: value for key, value in message().items() if "rgb" not in key}
     assert from_wire(found, images=False).observations[0].images == {}
-    with pytest.raises(WireError, match=f"the observation has no {HEAD}, no .* .it has: robot_r1::cam"):
+    missing = f"the observation has no {HEAD}, no .* .it has: robot_r1::cam"
+    with pytest.raises(WireError, match=missing):
         from_wire(found)
 
 
