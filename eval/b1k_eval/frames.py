@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+from b1k_eval.diagnosis.failures import why
 from b1k_eval.diagnosis.funnel import Funnel
 from b1k_eval.files import spelled_out
 from b1k_eval.records.columns import COLUMNS, NEWER
@@ -81,6 +82,8 @@ EPISODES: Mapping[str, Column] = {
     "distance_m": Column("float64", "way of the base [m]; NaN for an error"),
     "failure_reason": Column("string", "cause where the policy was at fault"),
     "message": Column("string", "fault or error in words"),
+    "label": Column("string", "why a failure failed, as a label; missing if it cannot be told"),
+    "why": Column("string", "why a failure or error came about, in words"),
     "video": Column("string", "path of video.mp4; missing without one"),
 }
 """Columns of `episodes`, before `first_step_SUBGOAL` (Int64; missing for never, 0 for the start) of
@@ -143,24 +146,21 @@ def episodes(data: Sequence[RunData]) -> pd.DataFrame:
 def labelled_episodes(
     names: Sequence[str], data: Sequence[RunData], labels: Sequence[Sequence[Row]]
 ) -> pd.DataFrame:
-    """Return `episodes` of several runs, each with the run's name and why it failed.
+    """Return `episodes` of several runs, with the run's name and what the traces told.
 
     Args:
         names: Names of the runs.
         data: The runs, of one task.
-        labels: `label` and `why` of each run's episodes.
+        labels: `label` and `why` of each run's episodes, which older results do not have.
     """
     import pandas as pd
 
-    texts = dict.fromkeys(("label", "why"), "string")
     tables = []
     for name, run, rows in zip(names, data, labels, strict=True):
         table = episodes([run])
-        before = {each: str(dtype) for each, dtype in table.dtypes.items() if each in EPISODES}
-        after = {each: str(dtype) for each, dtype in table.dtypes.items() if each not in EPISODES}
-        more = {"run": [name] * len(rows), **{each: [row[each] for row in rows] for each in texts}}
-        dtypes = {"run": "string", **before, **texts, **after}
-        tables.append(_frame({**table, **more}, dtypes))
+        told = {each: [row[each] for row in rows] for each in ("label", "why")}
+        dtypes = {"run": "string", **{each: str(dtype) for each, dtype in table.dtypes.items()}}
+        tables.append(_frame({**table, **told, "run": [name] * len(rows)}, dtypes))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -174,6 +174,8 @@ def episode_row(episode: EpisodeData) -> dict[str, Any]:
         "latency_s": episode.timing["policy_s"] / asked if asked else None,
         "wall_s": episode.timing.get("wall_s"),  # an imported result has none
         "distance_m": efficiency.get("agent_distance", {}).get("base"),
+        "label": None if episode.diagnosis is None else episode.diagnosis["label"],
+        "why": why(episode, episode.diagnosis),
         "video": None if video is None else str(video),
     }
 

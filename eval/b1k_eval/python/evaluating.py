@@ -189,7 +189,9 @@ def _reporter(remarks: Sequence[str]) -> Reporter:
 
     from b1k_eval.run.progress import make_reporter
 
-    console = Console(file=sys.stderr, markup=False, emoji=False, highlight=False)
+    console = Console(
+        file=sys.stderr, markup=False, emoji=False, highlight=False, force_jupyter=False
+    )
     for text in remarks:
         console.print(f"note: {text}", style="dim", soft_wrap=True)
     return make_reporter(console)
