@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from b1k_eval.doctor import Check, Verdict
 
 _STYLES = {"ok": "green", "missing": "red", "absent": "dim", "note": "yellow"}
+_CARD = "nvidia gpu"
 _NAMES = {
     "mujoco": "mujoco twin",
     "omnigibson-2025": "omnigibson, --protocol 2025",
@@ -57,24 +58,48 @@ def doctor(
 
 
 def _show(console: Console, checks: tuple[Check, ...], verdicts: tuple[Verdict, ...]) -> None:
+    from b1k_eval.doctor.checks import BOTH_YEARS  # with numpy, which `--help` does not need
+
     table = Table(box=None, pad_edge=False, header_style="dim")
     table.add_column("What", no_wrap=True)
     table.add_column("", no_wrap=True)
     table.add_column("Found", overflow="fold")
+    # Without a card OmniGibson runs nowhere here: that is said once, and its set-up not at all.
+    pointless = [] if _has_card(checks) else [c.name for c in checks if _for_omnigibson(c)]
     for check in checks:
-        if check.state == "skipped":
+        if check.state == "skipped" or check.name in pointless:
             continue
         found = Text(check.detail)
         if check.advice is not None:
             found.append(f"\n{check.advice}", style="dim")
         table.add_row(check.name, Text(check.state, style=_STYLES[check.state]), found)
     console.print(table)
-    skipped = [check.name for check in checks if check.state == "skipped"]
-    if skipped:
+    skipped = [c.name for c in checks if c.state == "skipped" or c.name in pointless]
+    if pointless:
+        console.print("not told without an NVIDIA GPU: what OmniGibson needs besides", style="dim")
+    elif skipped:
         console.print(f"nothing to look at yet: {', '.join(skipped)}", style="dim")
     console.print()
+    told: set[str] = set()
     for verdict in verdicts:
+        if pointless and verdict.subject in BOTH_YEARS:
+            if not told:
+                said = next(check.said() for check in checks if check.name == _CARD)
+                console.print(f"omnigibson, both years: not here: {said}", soft_wrap=True)
+            told.add(verdict.subject)
+            continue
         _show_verdict(console, verdict)
+
+
+def _has_card(checks: tuple[Check, ...]) -> bool:
+    return any(check.name == _CARD and check.state in ("ok", "note") for check in checks)
+
+
+def _for_omnigibson(check: Check) -> bool:
+    """Whether a check is of nothing but OmniGibson, and not of the card."""
+    from b1k_eval.doctor.checks import BOTH_YEARS
+
+    return check.name != _CARD and bool(check.concerns) and {*check.concerns} <= {*BOTH_YEARS}
 
 
 def _show_verdict(console: Console, verdict: Verdict) -> None:

@@ -26,7 +26,7 @@ from b1k_eval.doctor.basics import nearest
 from b1k_eval.doctor.checks import BOTH_YEARS, Check, is_importable, release
 from b1k_eval.doctor.omnigibson import installed
 from b1k_eval.doctor.stacks import (
-    DATA_GIB,
+    DATA_GB,
     DATA_VARIABLE,
     download_command,
     replace_command,
@@ -181,15 +181,15 @@ def _room(place: Path) -> Check:
     name = "data disk"
     if assets_present()[ASSETS[0]]:
         return Check(name=name, state="ok", detail="the assets are here already")
-    free_gib = shutil.disk_usage(nearest(place)).free / 2**30
-    enough = free_gib >= DATA_GIB
+    free_gb = shutil.disk_usage(nearest(place)).free / 1e9
+    enough = free_gb >= DATA_GB
     return Check(
         name=name,
         state="ok" if enough else "absent",
-        detail=f"{free_gib:.1f} GiB free for {place}; the data take {DATA_GIB} GiB",
+        detail=f"{free_gb:.1f} GB free for {place}; the data take {DATA_GB} GB",
         advice=None
         if enough
-        else f"free {DATA_GIB - free_gib:.0f} GiB, or export {DATA_VARIABLE}= a folder on a larger "
+        else f"free {DATA_GB - free_gb:.0f} GB, or export {DATA_VARIABLE}= a folder on a larger "
         "disk before the set-up",
         concerns=BOTH_YEARS,
     )

@@ -17,8 +17,8 @@ from b1k_envs.omnigibson.setup.data import DOWNLOADS
 from b1k_envs.omnigibson.setup.generation import Generation
 from b1k_eval.doctor.checks import Subject
 
-DATA_GIB = 35
-"""Disk space of the assets, nearly all of it `behavior-1k-assets` [GiB]."""
+DATA_GB = 38
+"""Disk space of the assets, nearly all of it `behavior-1k-assets` [GB], 35 GiB."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from b1k_eval.records.episode import EpisodeKey, EpisodeRecord
 UPDATE_INTERVAL_S = 0.25
 """Time between reports of a running episode [s]; in between the loop only reads a clock."""
 
-PLAIN_INTERVAL_S = 10.0
+PLAIN_INTERVAL_S = 60.0
 """Time between lines per running episode where there is no terminal [s]."""
 
 OUTCOME_STYLES: Mapping[str, str] = {"success": "green", "failure": "yellow", "error": "red"}
@@ -216,7 +216,7 @@ def ending(record: EpisodeRecord) -> str:
 
 
 class PlainReporter(_Counting):
-    """Writes a line per start, per end, and every ten seconds."""
+    """Writes a line per start, per end, and every minute."""
 
     def run_started(self, total: int, done: int, max_steps: int, workers: int) -> None:
         """Write the number of episodes."""
@@ -231,7 +231,7 @@ class PlainReporter(_Counting):
         self._line(f"episode {self.begun} of {self.total}: {key.folder} started{place}")
 
     def step(self, key: EpisodeKey, snapshot: EpisodeProgress) -> None:
-        """Write a line every ten seconds."""
+        """Write a line every minute."""
         super().step(key, snapshot)
         active = self.active[key]
         if self.clock() - active.last_line < PLAIN_INTERVAL_S:

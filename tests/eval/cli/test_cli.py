@@ -757,22 +757,22 @@ class Clock:
         return self.now
 
 
-def test_plain_progress_is_a_line_per_start_end_and_ten_seconds(capsys):
+def test_plain_progress_is_a_line_per_start_end_and_minute(capsys):
     clock = Clock()
     reporter = PlainReporter(Console(width=200), clock=clock)
     reporter.run_started(2, 0, 1000, 1)
     reporter.episode_started(KEY)
-    for step in range(30):  # a snapshot a second, ten steps each
+    for step in range(130):  # a snapshot a second, ten steps each
         clock.now = float(step)
         reporter.step(KEY, EpisodeProgress(step * 10, 0.5, "open door", 0.3))
     reporter.episode_ended(RECORD)
     assert capsys.readouterr().out.splitlines() == [
         "2 episodes",
         "episode 1 of 2: clean_boxing_gloves-3-0 started",
-        "episode 1 of 2: clean_boxing_gloves-3-0 step 100, q 0.50, open door, 10 steps/s, "
-        "at most 3 min 10 s left",
-        "episode 1 of 2: clean_boxing_gloves-3-0 step 200, q 0.50, open door, 10 steps/s, "
-        "at most 3 min 00 s left",
+        "episode 1 of 2: clean_boxing_gloves-3-0 step 600, q 0.50, open door, 10 steps/s, "
+        "at most 2 min 20 s left",
+        "episode 1 of 2: clean_boxing_gloves-3-0 step 1200, q 0.50, open door, 10 steps/s, "
+        "at most 1 min 20 s left",
         "episode 1 of 2: clean_boxing_gloves-3-0 failure, q 0.50, 400 steps, 1 min 15 s, "
         "policy_error: ValueError: no",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import platform
@@ -18,11 +19,13 @@ from typing import get_args
 import pytest
 import typer
 from fake_machines import FakeMachine, verdict_of
+from rich.console import Console
 from typer.testing import CliRunner
 
 from b1k_envs.errors import UnavailableError
-from b1k_eval.cli.doctor import doctor
+from b1k_eval.cli.doctor import _show, doctor
 from b1k_eval.doctor import FORMAT, Check, State, Subject, Verdict, basics, examine, judge, policies
+from b1k_eval.doctor.checks import BOTH_YEARS
 from b1k_policies.xvla.code.required_packages import FAMILY_TRANSFORMERS
 
 NO_GL = "no OpenGL: egl: libEGL.so.1 not found; install with: apt-get install libegl1"
@@ -436,3 +439,27 @@ def test_they_are_those_of_the_extra():
     upper = ".".join(map(str, policies.FAMILY_TRANSFORMERS_BELOW))
     assert f"<{upper}" in listed
     assert f"<{upper}" in FAMILY_TRANSFORMERS
+
+
+def test_without_a_card_omnigibson_is_told_once_and_no_recipe_of_it():
+    card = Check(
+        name="nvidia gpu", state="absent", detail="no card", advice="take another machine",
+        concerns=BOTH_YEARS,
+    )  # fmt: skip
+    years = [
+        Check(name=f"omnigibson {year[-4:]}", state="absent", detail="not installed",
+              advice="git clone BEHAVIOR-1K", concerns=(year,))
+        for year in BOTH_YEARS
+    ]  # fmt: skip
+
+    def shown(*checks):
+        console = Console(file=io.StringIO(), width=80)
+        _show(console, checks, judge(checks))
+        return console.file.getvalue()
+
+    said = shown(card, *years)
+    assert said.count("omnigibson, both years: not here: nvidia gpu: no card") == 1
+    assert "git clone" not in said
+    assert said.count("take another machine") == 2  # of the card, and of the verdict
+    there = replace(card, state="ok", detail="NVIDIA GeForce RTX 4090", advice=None)
+    assert shown(there, *years).count("git clone BEHAVIOR-1K") == 4

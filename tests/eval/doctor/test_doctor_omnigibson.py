@@ -375,8 +375,8 @@ def test_a_disk_too_small_for_the_data_says_how_much_to_free(machine):
     machine.disk_gib(20.5)
     check = machine.check("data disk")
     assert check.state == "absent"
-    assert check.detail == f"20.5 GiB free for {machine.data_path}; the data take 35 GiB"
-    assert check.advice.startswith("free 14 GiB, or export OMNIGIBSON_DATA_PATH=")
+    assert check.detail == f"22.0 GB free for {machine.data_path}; the data take 38 GB"
+    assert check.advice.startswith("free 16 GB, or export OMNIGIBSON_DATA_PATH=")
     assert len(verdict(machine, "omnigibson-2026").steps) == 2
     machine.disk_gib(36)
     assert machine.check("data disk").state == "ok"
