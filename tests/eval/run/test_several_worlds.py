@@ -182,7 +182,7 @@ def test_a_checkpoint_shared_by_eight_worlds_is_called_once_a_round(tiny, tmp_pa
     ours, theirs = traces(tmp_path / "eight"), traces(tmp_path / "one")
     assert (len(ours), len(theirs)) == (8, 2)
     for name, expected in theirs.items():
-        for column in expected:
+        for column in expected.columns.drop("asked_state"):  # a checksum of what was rounded
             if expected[column].dtype.kind == "f":
                 np.testing.assert_allclose(
                     ours[name][column], expected[column], atol=1e-3, err_msg=column
