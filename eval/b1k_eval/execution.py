@@ -14,6 +14,9 @@ from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import CONTROL_HZ
 from b1k_policies.options import EXECUTION, OUTPUT, Option, check, read
 
+AUTO = "auto"
+"""Value of `--workers` for as many as this machine carries; recorded as their number."""
+
 OFF = "off"
 """Value of `--ray` for a run that is resumed without the cluster it was started on."""
 
@@ -21,6 +24,19 @@ VIDEO_RATES: tuple[int, ...] = tuple(
     rate for rate in range(1, int(CONTROL_HZ) + 1) if CONTROL_HZ % rate == 0
 )
 """Possible pictures per simulated second of a video: every n-th control step."""
+
+
+def _parse_workers(text: str) -> int:
+    """Parse a number; -1 for `auto`, which `run.capacity` resolves.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if text == AUTO:
+        return -1
+    if not (text.isdecimal() and len(text) < 7):
+        raise UsageError(f"--workers {text!r}: give a number or {AUTO}")
+    return int(text)
 
 
 def _parse_gpus(text: str) -> tuple[int, ...]:
@@ -46,8 +62,13 @@ class Execution:
         int,
         Option(
             heading=EXECUTION,
-            help="Processes; with --ray 0, its default, for all places.",
+            help=f"Processes, or {AUTO} for as many as this machine carries; with --ray 0, its "
+            "default, for all places.",
+            default="1",
+            metavar=f"N|{AUTO}",
             minimum=0,
+            parse=_parse_workers,
+            typed=str,
         ),
     ] = 1
     ray: Annotated[

@@ -21,6 +21,7 @@ from b1k_envs.base import Worlds, make_several
 from b1k_envs.r1pro import GRIPPER_OPEN, hold_action
 from b1k_envs.tasks.table import human_stats
 from b1k_eval.loop.strategy import build_chunking
+from b1k_eval.records.columns import CHECKSUMS
 from b1k_eval.records.store import open_run
 from b1k_eval.run.episode import Assembly
 from b1k_eval.run.launch import launch, plan_episodes
@@ -182,7 +183,7 @@ def test_a_checkpoint_shared_by_eight_worlds_is_called_once_a_round(tiny, tmp_pa
     ours, theirs = traces(tmp_path / "eight"), traces(tmp_path / "one")
     assert (len(ours), len(theirs)) == (8, 2)
     for name, expected in theirs.items():
-        for column in expected.columns.drop("asked_state"):  # a checksum of what was rounded
+        for column in expected.columns.drop(CHECKSUMS):  # of what was rounded
             if expected[column].dtype.kind == "f":
                 np.testing.assert_allclose(
                     ours[name][column], expected[column], atol=1e-3, err_msg=column

@@ -92,7 +92,7 @@ OTHERS = {
     "contract": ["v4"],
     "convert": ["run"],
     "qualify": [],
-    "prove": ["--task", "31"],
+    "prove": ["--task", "31", "--policy", "hold"],
     "loading": [],
 }
 

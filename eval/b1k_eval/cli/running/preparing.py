@@ -9,9 +9,12 @@ from typing import Any
 from b1k_envs.errors import UsageError
 from b1k_eval.cli.resolving import against_folder, proposed_folder, resolve_execution
 from b1k_eval.cli.task_choice import resolve_tasks
+from b1k_eval.execution import AUTO, OFF, Execution
 from b1k_eval.records.run_files import RUN_FILE, read_run
+from b1k_eval.run.capacity import workers_here
 from b1k_eval.run.session import ReadyRun
 from b1k_policies.base import Policy
+from b1k_policies.options import parsed
 from b1k_policies.registry import CHOICES
 
 
@@ -60,11 +63,18 @@ def ready_run(
                 f"{out} holds no run to resume, as it has no {RUN_FILE}: give the folder of a run, "
                 "or --task and a policy to start one there"
             )
-        _require_policy(asked)
+        require_policy(asked)
     new = (f"{out} holds no run yet, so --resume starts one",) if resume and not recorded else ()
     tasks, left_out = resolve_tasks(
         asked, recorded, official=official, most=max_instances, skip_impossible=skip_impossible
     )
+    said: tuple[str, ...] = ()
+    if how.get("workers") == AUTO:
+        if how.get("ray", OFF) != OFF:
+            raise UsageError("--workers auto is for this machine: with --ray 0 is for all places")
+        given = parsed(Execution, how)
+        count, why = workers_here(tasks, given.get("num_envs", 1), given.get("gpus", ()))
+        how, said = {**how, "workers": 1 if lent else count}, (why,)
     execution = resolve_execution(how, recorded, official=official)
     folder = proposed_folder(tasks) if out is None else out
     session = ReadyRun(
@@ -77,11 +87,11 @@ def ready_run(
         rated=rated,
         lent=lent,
     )
-    session.remarks = (*new, *left_out, *session.remarks)
+    session.remarks = (*new, *left_out, *said, *session.remarks)
     return session
 
 
-def _require_policy(asked: Mapping[str, Any]) -> None:
+def require_policy(asked: Mapping[str, Any]) -> None:
     """Refuse a run whose policy is not named: by default it would be the one that cannot lose.
 
     Raises:

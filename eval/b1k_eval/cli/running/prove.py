@@ -68,6 +68,7 @@ def prove(
     """
     # Imported here, because importing simulators takes seconds that `--help` should not take.
     from b1k_eval.cli.resolving import resolve_execution
+    from b1k_eval.cli.running.preparing import require_policy
     from b1k_eval.cli.task_choice import resolve_tasks
     from b1k_eval.prove import certificate
     from b1k_eval.prove.ways import Trial
@@ -77,6 +78,7 @@ def prove(
         raise UsageError(f"--bound {bound:g} must lie between 0 and 1")
     names = None if ways is None else [name.strip() for name in ways.split(",")]
     certificate.check_ways(names or ())
+    require_policy(asked)
     tasks, _ = resolve_tasks(asked)
     if tasks[0].latency == MEASURED:
         raise UsageError("a measured latency is never the same twice: give --latency MS")
