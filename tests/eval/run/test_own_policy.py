@@ -12,10 +12,13 @@ from doubles import ToyEnv, make_toy_env
 from typer.testing import CliRunner
 
 from b1k_envs.base import make_several
-from b1k_envs.errors import EndsRunError
+from b1k_envs.errors import EndsRunError, UsageError
 from b1k_envs.tasks.table import get_task, human_stats
 from b1k_eval.challenge.rules import _other_policy
-from b1k_eval.cli.main import app
+from b1k_eval.cli.checkpoints.serve import _Wanted
+from b1k_eval.cli.main import app, command
+from b1k_eval.cli.running import smoke
+from b1k_eval.cli.running.qualify import _published
 from b1k_eval.comparison.comparable import source_facts
 from b1k_eval.loop.chunking import RecedingHorizon
 from b1k_eval.records.loading import read_run_data
@@ -205,6 +208,28 @@ def test_a_file_that_changes_during_a_run_ends_it(folder, monkeypatch):
         "the policy's code has changed since this run was started: own_gains.py; restore it and "
         "--resume, or start another run"
     )
+
+
+def test_every_verb_that_takes_a_policy_takes_its_arguments(folder, monkeypatch):
+    for verb in ("run", "smoke", "qualify", "serve", "check-policy"):
+        options = [each.opts for each in command(verb).params]
+        assert ["--policy-arg"] in options, verb
+    words = None, "nudge.py:Nudge", ("scale=0.5",)
+    engine = _Wanted.checked(*words, task=None, prompt=None, protocol="auto").load()
+    assert (engine.policy.scale, engine.most_together) == (0.5, None)
+    asked = []
+
+    def resolve(typed):
+        asked.append(typed)
+        raise UsageError("enough")
+
+    monkeypatch.setattr(smoke, "resolve_settings", resolve)
+    invoke("smoke", *NUDGE, code=2)
+    assert asked[0]["policy_args"] == ["scale=0.5"]
+    typed = {"policy": "nudge.py:Nudge", "policy_args": ["scale=0.5"]}
+    assert _published("12/20", typed) is not None
+    with pytest.raises(UsageError, match="--policy and --ckpt: give one of them"):
+        _published("12/20", {**typed, "ckpt": "x"})
 
 
 @pytest.mark.slow
