@@ -14,6 +14,8 @@ from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import CONTROL_HZ
 from b1k_policies.options import EXECUTION, OUTPUT, Option, check, read
 
+VideoSize = Literal["small", "medium", "large"]
+
 AUTO = "auto"
 """Value of `--workers` for as many as this machine carries; recorded as their number."""
 
@@ -143,6 +145,16 @@ class Execution:
             heading=OUTPUT, help="Pictures per simulated second, a divisor of 30.", default="15"
         ),
     ] = 15.0
+
+    video_size: Annotated[
+        VideoSize,
+        Option(
+            heading=OUTPUT,
+            help="small, medium (5 MB a simulated minute of the twin) or large (17 MB, the least "
+            "work for the CPU).",
+            before="default",
+        ),
+    ] = "medium"
 
     def __post_init__(self) -> None:
         check(self)

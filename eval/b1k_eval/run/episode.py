@@ -13,6 +13,7 @@ from b1k_envs.base import Env, Worlds
 from b1k_envs.errors import B1kEvalError, EndsRunError
 from b1k_envs.tasks.table import HumanStats
 from b1k_eval.diagnosis.failures import diagnosed
+from b1k_eval.execution import VideoSize
 from b1k_eval.files import to_json, write_atomic
 from b1k_eval.loop.chunking import Chunking
 from b1k_eval.loop.driver import Loop
@@ -51,6 +52,7 @@ class Assembly:
         noise: Disturbance of the executed actions; None for none.
         render: When to observe.
         video_fps: Pictures per simulated second; None for no video.
+        video_size: How large its file may be.
         title: First line below the video's picture; the instance is added.
         driver: The policy, for the end of that line.
         privileged: Whether the policy reads the simulator's state.
@@ -73,6 +75,7 @@ class Assembly:
     noise: NoiseSpec | None = None
     render: Render = "on-demand"
     video_fps: float | None = None
+    video_size: VideoSize = "large"
     title: str = ""
     driver: str = ""
     privileged: bool = False
@@ -235,6 +238,7 @@ def _video(
         fps=assembly.video_fps,
         title=f"{assembly.title} {episode.instance}  {assembly.driver}".strip(),
         render=assembly.render,
+        size=assembly.video_size,
         thread=thread,
     )
 

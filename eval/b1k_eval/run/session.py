@@ -167,6 +167,7 @@ class ReadyRun:
             noise=settings.noise(),
             render=settings.render,
             video_fps=execution.video_fps if execution.video else None,
+            video_size=execution.video_size,
             driver=self.label,
             privileged=is_privileged(self.policy),
         )

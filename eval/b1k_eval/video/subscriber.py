@@ -7,6 +7,7 @@ from pathlib import Path
 
 from b1k_envs.base import Env
 from b1k_envs.r1pro import CONTROL_HZ
+from b1k_eval.execution import VideoSize
 from b1k_eval.loop.events import EpisodeResult, EpisodeStart, StepEvent, Subscriber
 from b1k_eval.loop.runner import Render
 from b1k_eval.video.recorder import Overlay, VideoRecorder
@@ -29,6 +30,7 @@ class VideoSubscriber(Subscriber):
         fps: float,
         title: str,
         render: Render = "on-demand",
+        size: VideoSize = "large",
         thread: RenderThread | None = None,
     ) -> None:
         """Prepare; ffmpeg is started with the episode.
@@ -40,6 +42,7 @@ class VideoSubscriber(Subscriber):
             title: First line below the picture.
             render: With `every-step` the observed pictures are shown; otherwise most steps have
                 none, and all are rendered again on the thread.
+            size: See `VideoRecorder`.
             thread: Shared by the episodes of a process.
         """
         self._every = every_n_steps(fps)
@@ -47,7 +50,7 @@ class VideoSubscriber(Subscriber):
         self._title = title
         self._observed = render == "every-step"
         self._due = False  # whether a picture waits for the observation of its step
-        self._recorder = VideoRecorder(path, CONTROL_HZ / self._every, thread=thread)
+        self._recorder = VideoRecorder(path, CONTROL_HZ / self._every, size, thread=thread)
         self._last: StepEvent | None = None
         self._start: EpisodeStart | None = None
         self._reached: frozenset[str] = frozenset()

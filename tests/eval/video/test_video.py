@@ -569,3 +569,19 @@ def test_the_videos_overlay_counts_what_was_reached_once(monkeypatch, tmp_path):
         (True, 1),
         (False, 1),
     ]
+
+
+def test_the_size_of_a_video_is_chosen_and_the_smaller_ones_are_smaller(tmp_path):
+    rng = np.random.default_rng(0)
+    views = {
+        view: rng.integers(0, 256, (size, size, 3), np.uint8)
+        for view, size in zip(VIEWS, (720, 480, 480), strict=True)
+    }
+    sizes = {}
+    for size in ("small", "medium", "large"):
+        with VideoRecorder(tmp_path / f"{size}.mp4", 30.0, size) as recorder:
+            for step in range(3):
+                recorder.add(held(lambda: views), overlay(step))
+        assert len(decode(tmp_path / f"{size}.mp4")[1]) == 3
+        sizes[size] = (tmp_path / f"{size}.mp4").stat().st_size
+    assert sizes["small"] < sizes["medium"] < sizes["large"]
