@@ -49,6 +49,7 @@ ENDLESS = {
     "report": "b1k_eval.report.page.write_page",
     "serve": "b1k_eval.cli.checkpoints.serve.make_policy",
     "inspect": "b1k_eval.cli.checkpoints.inspect.XVLAPolicy",
+    "check-policy": "b1k_policies.inspection.conformance.check_policy",
     "doctor": "b1k_eval.doctor.examine",
     "export": "b1k_eval.challenge.export.export_runs",
     "import": "b1k_eval.challenge.importing.import_results",

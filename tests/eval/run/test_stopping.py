@@ -85,6 +85,7 @@ OTHERS = {
     "report": ["run"],
     "serve": ["--policy", "hold", "--port", "0"],
     "inspect": ["ckpt"],
+    "check-policy": ["hold"],
     "doctor": [],
     "export": ["run", "--track", "standard", "--team", "T", "--affiliation", "A"],
     "import": ["run"],
