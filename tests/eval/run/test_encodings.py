@@ -125,7 +125,13 @@ def print_everything(text, comparison):
 
     key = EpisodeKey(text, 0, 0)
     task = SimpleNamespace(
-        task=text, track=text, sim="mujoco", protocol=text, split=text, checkpoint=None
+        task=text,
+        track=text,
+        sim="mujoco",
+        protocol=text,
+        split=text,
+        checkpoint=None,
+        rollouts=2,
     )
     shown = SimpleNamespace(
         store=SimpleNamespace(
@@ -136,12 +142,20 @@ def print_everything(text, comparison):
         settings=task,
         plan=[SimpleNamespace(task=text)],
         policy=SimpleNamespace(name=text),
+        label=text,
         remarks=(text,),
         standing=lambda: None,
     )
-    for tasks, json_output in product(([task], [task, task]), (False, True)):
-        shown.tasks = tasks
-        run._conclude(shown, json_output=json_output, stop=output.Terminated())
+    read = SimpleNamespace(
+        key=key, outcome="failure", failure_reason=None, message=text, diagnosis={"words": text},
+        reached="0 of 1", subgoals={text: None},
+    )  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        # A folder cannot have every text in its name.
+        patch.setattr(run, "read_tasks", lambda _: [SimpleNamespace(episodes=[read])])
+        for tasks, json_output in product(([task], [task, task]), (False, True)):
+            shown.tasks = tasks
+            run._conclude(shown, json_output=json_output, stop=output.Terminated())
     for reporter in (
         PlainReporter(output.err_console()),
         LiveReporter(output.err_console()),
