@@ -128,7 +128,10 @@ def page(rows: list[prices.Row], where: Path) -> None:
     """Put table, figure and data under docs."""
     lines = []
     for row in rows:
-        said = "; ".join(row["inspect"]) or "nothing"
+        first, *more = row["inspect"] or ["nothing"]
+        # The table says where a field is stated in the contract's own words; that is in the data.
+        said = first.split(" (--set), EVAL_CONTRACT.json:")[0]
+        said += f" (and {len(more)} more)" if more else ""
         if row["refused"]:
             lines.append([row["words"], "refused", "", "", "", row["refused"]])
             continue

@@ -151,7 +151,8 @@ def draw(rows: Sequence[Row], title: str, path: Path) -> None:
     """Draw the points lost of every row with its interval; told beforehand in another colour."""
     from matplotlib.figure import Figure
 
-    shown = [row for row in rows if "pair" in row and row["pair"]["success"]["interval"]]
+    _, *faulty = rows  # the first is what the others are compared with
+    shown = [row for row in faulty if "pair" in row and row["pair"]["success"]["interval"]]
     shown.sort(key=lambda row: row["pair"]["success"]["difference"], reverse=True)
     figure = Figure(figsize=(7.0, 0.6 + 0.26 * len(shown)), layout="constrained")
     axes = figure.subplots()

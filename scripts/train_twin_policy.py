@@ -30,7 +30,7 @@ from twin_policy.eyes import EYES, error_bank, held_out, train_eye
 from twin_policy.recipe import FAULTS, Recipe
 from twin_policy.training import PARTS, Session, adopt, load_model, sessions_in, train_control
 
-from b1k_eval.settings import parse_instances
+from b1k_eval.selection import parse_instances
 
 SHARES = {"control": 0.12, "head": 0.2, "wrist": 0.24, "joint": 0.44}
 """Of the time."""

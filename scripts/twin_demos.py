@@ -20,7 +20,7 @@ from twin_policy.closed_loop import Pilot, TakingTurns
 from twin_policy.demos import DemoSettings, make_env, name_of, record, write
 from twin_policy.recipe import FAULTS, Recipe
 
-from b1k_eval.settings import parse_instances
+from b1k_eval.selection import parse_instances
 
 
 def _work(

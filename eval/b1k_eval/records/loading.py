@@ -29,7 +29,8 @@ from b1k_eval.records.episode import (
 from b1k_eval.records.identity import of_each_task
 from b1k_eval.records.run_files import EPISODES_FOLDER, RUN_FILE, parse_object, read_lines, read_run
 from b1k_eval.records.trace_reading import DamagedTraceError, EpisodeTrace
-from b1k_eval.settings import settled, share
+from b1k_eval.selection import share
+from b1k_eval.settings import settled
 
 
 @dataclass(frozen=True, kw_only=True)

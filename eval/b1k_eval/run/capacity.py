@@ -6,7 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from b1k_eval.settings import RunSettings, share
+from b1k_eval.selection import share
+from b1k_eval.settings import RunSettings
 
 _WORKER_GB = 1.0
 """Memory of a worker with a twin, without a checkpoint: 0.3 GB, and 0.5 GB with its video."""

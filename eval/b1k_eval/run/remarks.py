@@ -1,13 +1,16 @@
-"""Remarks on a run that are known before its first episode: what limits its meaning."""
+"""What is known of a run before its first episode: what limits its meaning, and what forbids it."""
 
 from __future__ import annotations
 
 import os
+from functools import partial
 
+from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import CONTROL_HZ
-from b1k_envs.tracks import FORBIDDEN_PROPRIO
+from b1k_envs.tracks import FORBIDDEN_PROPRIO, mask
 from b1k_eval.execution import Execution
 from b1k_eval.loop.realtime import delay_steps
+from b1k_eval.run.episode import is_privileged
 from b1k_eval.settings import MEASURED, RunSettings
 from b1k_policies.base import Policy
 
@@ -126,3 +129,57 @@ def _mode_remark(settings: RunSettings, policy: Policy) -> tuple[str, ...]:
             "late, and the robot will not move"
         )
     return (words,)
+
+
+def check_lent(policy: Policy, settings: RunSettings, execution: Execution) -> None:
+    """Refuse what needs a policy in another process, or several of one that keeps state."""
+    if settings.policy_args:
+        raise UsageError(
+            f"--policy-arg {settings.policy_args[0]} is for a policy that is a class: not for the "
+            f"policy object {policy.name}"
+        )
+    otherwise = "name the policy or its checkpoint instead, or serve it and give ws://HOST:PORT"
+    if settings.sim != "mujoco":
+        raise UsageError(
+            f"the policy object {policy.name} is in this process, and --sim {settings.sim} runs in "
+            f"others: take --sim mujoco; or {otherwise}"
+        )
+    if execution.workers != 1 or execution.ray is not None:
+        raise UsageError(
+            f"the policy object {policy.name} is in this process, which is one worker: leave out "
+            f"--workers and --ray; or {otherwise}"
+        )
+    if execution.num_envs > 1 and not policy.stateless:
+        raise UsageError(
+            f"--num-envs {execution.num_envs} needs a policy for each world, and the policy object "
+            f"{policy.name} is one: leave it out, or set `stateless` if an answer depends on its "
+            f"Query alone; or {otherwise}"
+        )
+
+
+def check_track(settings: RunSettings, policy: Policy) -> None:
+    """Refuse a policy that needs hidden proprioception, before its first observation."""
+    if settings.track == "standard":
+        policy.check_masked(partial(mask, protocol=settings.protocol))
+
+
+def check_privileges(settings: RunSettings, policy: Policy, *, rated: bool) -> None:
+    """Refuse a policy that reads the simulator's state where that is not meant or not there."""
+    if not is_privileged(policy):
+        return
+    if rated and settings.track != "privileged":
+        raise UsageError(
+            f"--fail-under: the policy {policy.name} reads the simulator's state, so its rate says "
+            "nothing about a policy for a robot: leave that out, or say --track privileged if it "
+            "is meant"
+        )
+    if settings.track == "standard":
+        raise UsageError(
+            f"--track standard: the policy {policy.name} reads the simulator's state, which this "
+            "track forbids: choose another policy, or --track privileged"
+        )
+    if settings.sim == "omnigibson":
+        raise UsageError(
+            f"the policy {policy.name} reads the simulator's state, which only the MuJoCo "
+            "twin gives: --sim mujoco"
+        )

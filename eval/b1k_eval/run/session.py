@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from b1k_envs.base import Worlds
 from b1k_envs.errors import EndsRunError, UnavailableError, UsageError
 from b1k_envs.parquet import require_pyarrow
-from b1k_envs.tracks import mask
 from b1k_eval import __version__
 from b1k_eval.execution import Execution
 from b1k_eval.records.episode import FORMAT, EpisodeKey
@@ -24,8 +23,9 @@ from b1k_eval.run.crew import cluster
 from b1k_eval.run.episode import Assembly, is_privileged
 from b1k_eval.run.launch import launch, plan_episodes
 from b1k_eval.run.progress import Reporter
-from b1k_eval.run.remarks import run_remarks
-from b1k_eval.settings import MEASURED, RunSettings, chunking_factory, share
+from b1k_eval.run.remarks import check_lent, check_privileges, check_track, run_remarks
+from b1k_eval.selection import share
+from b1k_eval.settings import MEASURED, RunSettings, chunking_factory
 from b1k_policies.base import EpisodeInfo, Policy
 from b1k_policies.own.source import PolicySource
 from b1k_policies.registry import is_shareable, make_policy, source
@@ -101,7 +101,7 @@ class ReadyRun:
             ffmpeg_exe()
         self._lent = lent
         if lent is not None:
-            _check_lent(lent, settings, execution)
+            check_lent(lent, settings, execution)
         # Before the policy: a missing OpenGL should be found before a checkpoint is loaded.
         in_twin = settings.sim == "mujoco"
         pictures = execution.video or settings.render == "every-step"
@@ -125,8 +125,8 @@ class ReadyRun:
             self._source = source(settings.policy, settings.policy_args)
             if execution.ray is not None:
                 cluster.connect(execution.ray)
-            _check_privileges(settings, self.policy, rated=rated)
-            _check_track(settings, self.policy)
+            check_privileges(settings, self.policy, rated=rated)
+            check_track(settings, self.policy)
             make_chunking = chunking_factory(settings, self.policy.skipped_rows)
             make_chunking(self.policy.chunk_length)
             self.remarks = (*run_remarks(settings, execution, self.policy), *unshared)
@@ -300,32 +300,6 @@ def _shared_models(
     return share_model(make, settings.protocol, clients=clients, gpus=execution.gpus), ()
 
 
-def _check_lent(policy: Policy, settings: RunSettings, execution: Execution) -> None:
-    """Refuse what needs a policy in another process, or several of one that keeps state."""
-    if settings.policy_args:
-        raise UsageError(
-            f"--policy-arg {settings.policy_args[0]} is for a policy that is a class: not for the "
-            f"policy object {policy.name}"
-        )
-    otherwise = "name the policy or its checkpoint instead, or serve it and give ws://HOST:PORT"
-    if settings.sim != "mujoco":
-        raise UsageError(
-            f"the policy object {policy.name} is in this process, and --sim {settings.sim} runs in "
-            f"others: take --sim mujoco; or {otherwise}"
-        )
-    if execution.workers != 1 or execution.ray is not None:
-        raise UsageError(
-            f"the policy object {policy.name} is in this process, which is one worker: leave out "
-            f"--workers and --ray; or {otherwise}"
-        )
-    if execution.num_envs > 1 and not policy.stateless:
-        raise UsageError(
-            f"--num-envs {execution.num_envs} needs a policy for each world, and the policy object "
-            f"{policy.name} is one: leave it out, or set `stateless` if an answer depends on its "
-            f"Query alone; or {otherwise}"
-        )
-
-
 def _plan(settings: RunSettings) -> list[EpisodeInfo]:
     return plan_episodes(
         settings.task_entry(),
@@ -379,33 +353,6 @@ def _until_decided(settings: RunSettings) -> UntilDecided | None:
     from b1k_eval.comparison.until_decided import UntilDecided  # scipy, which no other run needs
 
     return UntilDecided(settings)
-
-
-def _check_track(settings: RunSettings, policy: Policy) -> None:
-    """Refuse a policy that needs hidden proprioception, before its first observation."""
-    if settings.track == "standard":
-        policy.check_masked(partial(mask, protocol=settings.protocol))
-
-
-def _check_privileges(settings: RunSettings, policy: Policy, *, rated: bool) -> None:
-    if not is_privileged(policy):
-        return
-    if rated and settings.track != "privileged":
-        raise UsageError(
-            f"--fail-under: the policy {policy.name} reads the simulator's state, so its rate says "
-            "nothing about a policy for a robot: leave that out, or say --track privileged if it "
-            "is meant"
-        )
-    if settings.track == "standard":
-        raise UsageError(
-            f"--track standard: the policy {policy.name} reads the simulator's state, which this "
-            "track forbids: choose another policy, or --track privileged"
-        )
-    if settings.sim == "omnigibson":
-        raise UsageError(
-            f"the policy {policy.name} reads the simulator's state, which only the MuJoCo "
-            "twin gives: --sim mujoco"
-        )
 
 
 def summarise(episodes: dict[EpisodeKey, dict[str, Any]]) -> dict[str, Any]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import json
+from dataclasses import asdict
 
 import pytest
 
 from b1k_envs.errors import UsageError
 from b1k_eval.comparison.comparable import _contracts, _surroundings
 from b1k_eval.records.identity import check_identity
+from b1k_eval.settings import RunSettings, settled
 from b1k_policies.contract.presets import V17
 
 NEWER = (
@@ -41,6 +44,21 @@ def old():
 
 def test_a_run_of_before_the_newer_fields_is_taken_up(tmp_path, old):
     check_identity(tmp_path, old, record())
+
+
+def test_a_run_of_before_an_option_is_taken_up_at_its_default(tmp_path):
+    made = RunSettings(
+        task="t", policy="hold", sim="mujoco", protocol="2026", split="train", instances=(0,),
+        horizon=10, max_steps=5,
+    )  # fmt: skip
+    now = record()
+    now["identity"]["settings"] = asdict(made)
+    later = settled({})
+    assert {"policy_args", "shard"} <= later.keys()
+    for name in later:
+        then = json.loads(json.dumps(now))
+        del then["identity"]["settings"][name]
+        check_identity(tmp_path, then, now)
 
 
 def test_but_not_under_another_contract(tmp_path, old):

@@ -20,7 +20,7 @@ from b1k_eval.records.loading import read_run_data
 from b1k_eval.records.merging import merge_runs
 from b1k_eval.records.run_files import read_episodes
 from b1k_eval.run import simulators
-from b1k_eval.settings import share
+from b1k_eval.selection import share
 
 EPISODES = range(7)
 
