@@ -121,7 +121,8 @@ def told_by_inspect(error: ClientError, arguments: argparse.Namespace) -> list[s
     words = prices.command("inspect", arguments.ckpt, "--json", *options)
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     findings = json.loads(done.stdout)["findings"] if done.returncode == 0 else []
-    return [f"{f['level']}: {f['text']}" for f in findings if f["level"] != "note"]
+    told = (f for f in findings if f["level"] != "note")
+    return [f"{f['level']}, {f['field']}: {f['text']}" for f in told]
 
 
 def page(rows: list[prices.Row], where: Path) -> None:

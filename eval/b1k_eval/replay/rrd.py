@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 DEFAULT_EVERY = 3
 """Control steps from one picture to the next: ten pictures per simulated second."""
 
+_FLUSH_S = 60.0  # for what is left to write at the end, some hundred kilobytes
 _JPEG_QUALITY = 85
 _FRUSTUM_DEPTH_M = 0.15
 _HAND_RADIUS_M = 0.02
@@ -151,8 +152,9 @@ class RrdWriter:
         )
         self._fix("episode", text)
         try:
-            # A full disk is reported here or not at all; see `rrd_layout.MIN_VERSION`.
-            self._recording.flush()
+            # A full disk is reported here or not at all; see `rrd_layout.MIN_VERSION`. On one the
+            # library has been seen to wait for its own thread for ever.
+            self._recording.flush(timeout_sec=_FLUSH_S)
             self._recording.disconnect()
             self._temp.replace(self.path)
         except (OSError, RuntimeError) as error:
