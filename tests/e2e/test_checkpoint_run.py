@@ -172,7 +172,7 @@ def test_changed_weights_cannot_be_resumed(tiny_v17, tmp_path):
 @pytest.mark.parametrize(
     ("words", "text"),
     [
-        (("--contract", "v17"), "--contract only mean something with --ckpt"),
+        (("--policy", "hold", "--contract", "v17"), "--contract only mean something with --ckpt"),
         (("--ckpt", "{v17}", "--policy", "hold"), "--policy and --ckpt both name a policy"),
         (("--ckpt", "{v17}", "--device", "tpu"), "--device 'tpu' is unknown"),
         (("--ckpt", "{v17}", "--skill-progress", "2"), "--skill-progress 2 must lie in [0, 1]"),

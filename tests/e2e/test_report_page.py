@@ -48,8 +48,9 @@ def out(made_once) -> Path:
     return made_once("page", two_runs) / "out"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
+    # Not longer: while it is open its event loop runs, and no other test can run one of its own.
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         yield browser

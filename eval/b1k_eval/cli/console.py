@@ -161,7 +161,7 @@ def show_differences(console: Console, differences: Sequence[ConflictRow]) -> No
     console.print(table)
 
 
-_OTHERS_WORDS: Mapping[str, str] = {
+OTHERS_WORDS: Mapping[str, str] = {
     **dict.fromkeys(
         ("--checkpoint", "--checkpoint-path", "--ckpt-path", "--model", "--model-path"), "--ckpt"
     ),
@@ -201,7 +201,7 @@ class VerbCommand(TyperCommand):
             return super().parse_args(ctx, args)
         except Exception as error:
             # By attribute: typer 0.15 raises click's own class, newer ones that of their copy.
-            ours = _OTHERS_WORDS.get(str(getattr(error, "option_name", "")))
+            ours = OTHERS_WORDS.get(str(getattr(error, "option_name", "")))
             if ours in known:
                 error.possibilities = [ours]  # type: ignore[attr-defined]  # click's NoSuchOption
             raise

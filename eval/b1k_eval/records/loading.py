@@ -231,9 +231,10 @@ def policy_label(identity: Mapping[str, Any]) -> str:
     if "checkpoint" in policy:
         contract = policy["contract"]
         name = f"{policy['checkpoint']['origin']}, contract {contract['contract']['name']}"
-        marks += ["forced"] if policy["forced"] else []
+        # A family of another kind of checkpoint need not know these.
+        marks += ["forced"] if policy.get("forced") else []
         for field in ("skill_id", "skill_progress"):
-            forced = policy[f"forced_{field}"]
+            forced = policy.get(f"forced_{field}")
             marks += [] if forced is None else [f"{field} forced to {forced}"]
     marks += identity["settings"].get("policy_args", [])
     return spelled_out(f"{name} ({', '.join(marks)})" if marks else str(name))

@@ -24,6 +24,7 @@ import b1k_envs
 import b1k_eval
 import b1k_policies
 from b1k_envs.errors import UsageError
+from b1k_eval.cli.console import OTHERS_WORDS
 from b1k_eval.cli.main import VERBS, app, command
 from b1k_eval.records import store
 from b1k_eval.records.run_files import read_episodes
@@ -50,7 +51,7 @@ def refused(result, code=2):
 
 def options_in(text):
     """Options of ours that a message names, in their order."""
-    return re.findall(r"(?<![\w-])--[a-z][a-z-]*[a-z]", text)
+    return re.findall(r"(?<![\w-])--[a-z][a-z._-]*[a-z]", text)
 
 
 def commands_in(text):
@@ -258,7 +259,7 @@ def said_anywhere():
 
 @pytest.mark.slow
 def test_every_option_and_verb_that_a_text_names_is_there():
-    known = {"--help", "--version"} | OTHERS
+    known = {"--help", "--version"} | OTHERS | OTHERS_WORDS.keys()
     for verb in VERBS:
         for parameter in command(verb).params:
             known |= {*parameter.opts, *parameter.secondary_opts}
@@ -271,7 +272,7 @@ def test_every_option_and_verb_that_a_text_names_is_there():
     unknown += [
         (place, command)
         for place, text in said_anywhere()
-        for command in re.findall(r"`b1k-eval ([a-z]+)", text)
+        for command in re.findall(r"`b1k-eval ([a-z-]+)", text)
         if command not in VERBS
     ]
     assert unknown == []
@@ -285,7 +286,7 @@ def test_packages_that_a_text_has_installed_are_extras_of_ours():
     named = {
         (place, extra)
         for place, text in said_anywhere()
-        for group in re.findall(r"b1k-eval\[([\w,]+)\]", text)
+        for group in re.findall(r"'(?:\.|CHECKOUT)\[([\w,]+)\]", text)
         for extra in group.split(",")
     }
     assert named
@@ -300,4 +301,5 @@ def test_what_a_text_has_installed_is_written_as_pip_takes_it():
     assert len(commands) > 5
     for place, words in commands:
         for word in shlex.split(words):
-            assert Requirement(word).name, place
+            # Ours is on no index, so what is installed is the checkout.
+            assert Requirement(re.sub(r"^(\.|CHECKOUT)(?=\[|$)", "b1k-eval", word)).name, place

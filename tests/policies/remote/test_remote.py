@@ -401,7 +401,7 @@ def test_without_websockets_the_install_line_is_told(monkeypatch):
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
-    with pytest.raises(UnavailableError, match=r"is missing: pip install 'b1k-eval\[server\]'"):
+    with pytest.raises(UnavailableError, match=r"missing: pip install '\.\[server\]' in the"):
         RemotePolicy("ws://127.0.0.1:9")
 
 
