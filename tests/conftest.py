@@ -40,6 +40,17 @@ hypothesis.settings.load_profile("b1k-eval")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+@pytest.fixture(autouse=True)
+def _signals_as_before() -> Iterator[None]:
+    """A stopped verb leaves signals ignored, as its process ends; here the next test has them."""
+    numbers = (signal.SIGTERM, signal.SIGUSR1)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
 if TYPE_CHECKING:  # the runner's tests need no mujoco
     from expert_episodes import ExpertEpisodes
 
