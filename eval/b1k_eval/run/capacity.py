@@ -10,7 +10,7 @@ from b1k_eval.selection import share
 from b1k_eval.settings import RunSettings
 
 _WORKER_GB = 1.0
-"""Memory of a worker with a twin, without a checkpoint: 0.3 GB, and 0.5 GB with its video."""
+"""Memory of a worker: 0.3 GB with a twin (measured), its video's process and a model beside it."""
 
 _MEMINFO = Path("/proc/meminfo")
 
