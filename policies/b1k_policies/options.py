@@ -201,20 +201,23 @@ def record(request: Any) -> dict[str, Any]:  # noqa: ANN401 - any request
     values = {}
     for name in _recorded(kind):
         value = getattr(request, name)
-        value = list(value) if isinstance(value, tuple) else value
-        values[name] = record(value) if is_dataclass(value) else value
+        values[name] = record(value) if is_dataclass(value) else _as_json(value)
     return values
 
 
+def _as_json(value: Any) -> Any:  # noqa: ANN401 - a field's value
+    return list(value) if isinstance(value, tuple) else value
+
+
 def completed(kind: RequestType, recorded: Mapping[str, Any]) -> dict[str, Any]:
-    """Add to what a run recorded the values that held for options newer than the run."""
+    """Add to what a run recorded the JSON values that held for options newer than the run."""
     values = {**recorded}
     for name, each in declared(kind).items():
         before = None if each.option is None else each.option.before
         if each.inner is not None and isinstance(values.get(name), dict):
             values[name] = completed(each.inner, values[name])
         elif before is not None and name not in recorded:
-            values[name] = each.default if before == "default" else before(recorded)
+            values[name] = _as_json(each.default if before == "default" else before(recorded))
     return values
 
 

@@ -20,7 +20,7 @@ from b1k_policies.contract.reading import CONFIG_FILE, read_json
 from b1k_policies.own.arguments import signature_words, typed_arguments
 from b1k_policies.own.installed import installed
 from b1k_policies.own.loading import ATTRIBUTES, Named, guarded, load_class, parse_own
-from b1k_policies.own.source import PolicySource, source_of
+from b1k_policies.own.source import PolicySource, files_of, source_of
 from b1k_policies.remote.wire.address import SCHEMES, is_address
 
 CHECKPOINT = "checkpoint"
@@ -125,6 +125,16 @@ def source(spec: str, arguments: Sequence[str] = ()) -> PolicySource | None:
     """
     named = own_class(spec)
     return None if named is None else source_of(named, load_class(named), arguments)
+
+
+def source_files(spec: str) -> dict[str, str]:
+    """Return `PolicySource.files` as they are now; none for a policy that is not the user's own.
+
+    Raises:
+        B1kEvalError: As `make_policy`.
+    """
+    named = own_class(spec)
+    return {} if named is None else files_of(named, load_class(named))
 
 
 def is_shareable(spec: str) -> bool:

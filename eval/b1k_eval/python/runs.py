@@ -236,14 +236,13 @@ def _html(table: pd.DataFrame) -> str:
 
 def _first_picture(video: Path) -> str:
     """Return a video's first picture as an HTML image; empty if it cannot be read."""
+    from b1k_eval.video.recording import opened
     from b1k_eval.video.text import import_cv2
 
     try:
         cv2 = import_cv2()
-        with video.open("rb") as file:  # not by name: OpenCV takes only names that are UTF-8
-            capture = cv2.VideoCapture(f"/proc/self/fd/{file.fileno()}", cv2.CAP_FFMPEG)
+        with opened(video) as capture:
             read, picture = capture.read()
-            capture.release()
     except (OSError, UnavailableError):
         return ""
     if not read:

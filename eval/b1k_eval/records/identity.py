@@ -145,7 +145,7 @@ def _differences_of_a_task(
     """Yield name and both values of what decides the results of a task."""
     for side in (then, now):
         if isinstance(side.get("settings"), dict):
-            side["settings"] = json.loads(to_json(settled(side["settings"])))
+            side["settings"] = settled(side["settings"])
     if isinstance(then.get("policy"), dict) and isinstance(now.get("policy"), dict):
         unknown = [name for name in _NEWER if name not in then["policy"]]
         then["policy"] = _deciding(then["policy"], unknown)

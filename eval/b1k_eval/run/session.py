@@ -28,7 +28,7 @@ from b1k_eval.selection import share
 from b1k_eval.settings import MEASURED, RunSettings, chunking_factory
 from b1k_policies.base import EpisodeInfo, Policy
 from b1k_policies.own.source import PolicySource
-from b1k_policies.registry import is_shareable, make_policy, source
+from b1k_policies.registry import is_shareable, make_policy, source, source_files
 from b1k_policies.remote.server import require_websockets
 from b1k_policies.remote.sharing.model import SharedHandle, SharedModel, share_model
 
@@ -330,10 +330,10 @@ def _make_policy(
     Raises:
         EndsRunError: The user's own policy has changed since the run was started.
     """
-    now = None if recorded is None else source(settings.policy, settings.policy_args)
-    if recorded is not None and now is not None and now.files != recorded.files:
-        names = {*now.files, *recorded.files}
-        changed = sorted(n for n in names if now.files.get(n) != recorded.files.get(n))
+    then = {} if recorded is None else recorded.files
+    now = {} if recorded is None else source_files(settings.policy)
+    changed = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
+    if changed:
         raise EndsRunError(
             f"the policy's code has changed since this run was started: {', '.join(changed)}; "
             "restore it and --resume, or start another run"

@@ -14,7 +14,8 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,21 @@ def recording_of(video: Path, recorded: Mapping[str, Any] | None) -> Recording:
     return measured(video)
 
 
+@contextmanager
+def opened(video: Path) -> Iterator[Any]:
+    """Open a video as OpenCV's `VideoCapture` within this context.
+
+    Raises:
+        UnavailableError: OpenCV is missing.
+        OSError: There is no such file.
+    """
+    cv2 = import_cv2()
+    with video.open("rb") as file:  # not by name: OpenCV takes only names that are UTF-8
+        capture = cv2.VideoCapture(f"/proc/self/fd/{file.fileno()}", cv2.CAP_FFMPEG)
+        yield capture
+        capture.release()
+
+
 def measured(video: Path) -> Recording:
     """Read a video's figures from its packets and index.
 
@@ -77,10 +93,8 @@ def measured(video: Path) -> Recording:
         why = re.sub(r"\[[^\]]* @ 0x[0-9a-f]+\] ", "", said[-1])
         raise DamagedVideoError(f"{video} is truncated or not a video ({why})")
     cv2 = import_cv2()
-    with video.open("rb") as file:  # not by name: OpenCV takes only names that are UTF-8
-        capture = cv2.VideoCapture(f"/proc/self/fd/{file.fileno()}", cv2.CAP_FFMPEG)
+    with opened(video) as capture:
         frames, fps = (capture.get(what) for what in (cv2.CAP_PROP_FRAME_COUNT, cv2.CAP_PROP_FPS))
-        capture.release()
     if frames < 1 or not fps > 0:
         raise DamagedVideoError(f"{video} has no pictures")
     return Recording(frames=int(frames), fps=float(fps))

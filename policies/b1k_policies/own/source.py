@@ -68,12 +68,19 @@ def source_of(named: Named, cls: type[Policy], words: Sequence[str]) -> PolicySo
     return PolicySource(
         module=named.place.name if isinstance(named.place, Path) else cls.__module__,
         name=cls.__name__,
-        files={} if file is None else file_hashes(file, None if in_file else cls.__module__),
+        files=files_of(named, cls),
         arguments=all_arguments(cls, typed_arguments(cls, words)),
         package=named.package or (None if in_file else _package(cls.__module__)),
         commit=commit,
         dirty=dirty,
     )
+
+
+def files_of(named: Named, cls: type[Policy]) -> dict[str, str]:
+    """Return `PolicySource.files` of a class that was loaded."""
+    file = module_file(cls)
+    in_file = isinstance(named.place, Path)
+    return {} if file is None else file_hashes(file, None if in_file else cls.__module__)
 
 
 def _package(module: str) -> str | None:

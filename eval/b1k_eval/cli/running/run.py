@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,7 +36,7 @@ from b1k_eval.diagnosis.failures import why
 from b1k_eval.diagnosis.funnel import funnel
 from b1k_eval.execution import Execution
 from b1k_eval.records.episode import RESULT_FILE, TRACE_FILE, VIDEO_FILE, EpisodeKey
-from b1k_eval.records.loading import EpisodeData, read_run_data, read_tasks
+from b1k_eval.records.loading import EpisodeData, RunData, read_tasks
 from b1k_eval.records.run_files import EPISODES_FOLDER
 from b1k_eval.run.pool import session_remarks
 from b1k_eval.run.progress import OUTCOME_STYLES, duration, make_reporter
@@ -162,7 +162,7 @@ def _conclude(session: ReadyRun, *, json_output: bool, stop: KeyboardInterrupt |
     if stop is not None:
         err_console().print(f"{stop_word(stop)}; go on with: {_resuming(session)}", soft_wrap=True)
     if json_output:
-        standing, read = session.standing(), _read(session)
+        standing, read = session.standing(), _by_key(read_tasks(store.path))
         print_json(
             {
                 "run": str(store.path),
@@ -192,9 +192,13 @@ def _conclude(session: ReadyRun, *, json_output: bool, stop: KeyboardInterrupt |
         )
         return
     console = out_console()
-    if store.episodes:
-        one = len(session.tasks) == 1
-        console.print(_table(session, _read(session)) if one else tasks_table(session))
+    lost = None
+    if store.episodes and len(session.tasks) == 1:
+        runs = read_tasks(store.path)
+        console.print(_table(session, _by_key(runs)))
+        lost = _lost(runs[0]) if len(store.episodes) > 1 else None
+    elif store.episodes:
+        console.print(tasks_table(session))
     counts = summary["counts"]
     text = ", ".join(f"{counts[name]} {name}" for name in OUTCOME_STYLES)
     if summary["success_rate"] is not None:
@@ -204,7 +208,6 @@ def _conclude(session: ReadyRun, *, json_output: bool, stop: KeyboardInterrupt |
             f"over {scored} scored"
         )
     console.print(text)
-    lost = _lost(session)
     if lost is not None:
         console.print(lost, soft_wrap=True)
     means = over_tasks(session)
@@ -231,9 +234,8 @@ def _resuming(session: ReadyRun) -> str:
     return " ".join(words)
 
 
-def _read(session: ReadyRun) -> dict[EpisodeKey, EpisodeData]:
-    """Read the episodes: lines of episodes.jsonl do not say why one failed or how far it came."""
-    runs = read_tasks(session.store.path)
+def _by_key(runs: Sequence[RunData]) -> dict[EpisodeKey, EpisodeData]:
+    """Return the episodes: lines of episodes.jsonl do not say why one failed or how far it came."""
     return {episode.key: episode for run in runs for episode in run.episodes}
 
 
@@ -244,12 +246,10 @@ def _more(episode: EpisodeData | None) -> dict[str, Any]:
     return {"why": why(episode, episode.diagnosis), "subgoals": dict(episode.subgoals)}
 
 
-def _lost(session: ReadyRun) -> str | None:
-    """Return where most episodes of a run of one task were lost; None if that says nothing new."""
-    if len(session.tasks) > 1 or len(session.store.episodes) < 2:
-        return None
+def _lost(run: RunData) -> str | None:
+    """Return where most episodes of a run of one task were lost; None if nowhere."""
     try:
-        lost = funnel(read_run_data(session.store.path)).bottleneck
+        lost = funnel(run).bottleneck
     except UsageError:  # a task without sub-goals
         return None
     return None if lost is None else str(lost)

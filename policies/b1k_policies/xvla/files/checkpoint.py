@@ -97,8 +97,9 @@ class Checkpoint(CheckpointFolder):
     @property
     def changed_code(self) -> tuple[str, ...]:
         """Files in which the code is not that of the checkpoint's folder; () if that has none."""
-        places = [package_in(self.folder / CODE_FOLDER), package_in(self.folder)]
-        own = next((place for place in places if place is not None), self.code_root)
+        own = _own_code(self.folder)
+        if own is None or own.resolve() == self.code_root.resolve():
+            return ()
         ours, theirs = _code_digests(self.code_root), _code_digests(own)
         return tuple(n for n in sorted(ours | theirs) if ours.get(n) != theirs.get(n))
 
@@ -156,10 +157,20 @@ def package_in(folder: Path) -> Path | None:
     return folder if (folder / FLAT_MARK).is_file() else None
 
 
+def _own_places(folder: Path) -> list[Path]:
+    return [folder / CODE_FOLDER, folder]
+
+
+def _own_code(folder: Path) -> Path | None:
+    """Return the package in a checkpoint's folder, or None."""
+    return next(filter(None, map(package_in, _own_places(folder))), None)
+
+
 def _find_code(found: CheckpointFolder, code_dir: str | None) -> Path:
     if code_dir is None:
-        looked = [found.folder / CODE_FOLDER, found.folder]
-        packages = [place for place in map(package_in, looked) if place is not None][:1]
+        looked = _own_places(found.folder)
+        own = _own_code(found.folder)
+        packages = [] if own is None else [own]
     else:  # the card writes `--code-dir code/da3_xvla`, which is relative to the checkpoint
         bases = [Path(code_dir).absolute(), found.folder / code_dir]
         looked = [place for base in bases for place in (base, base / PACKAGE)]
