@@ -21,6 +21,7 @@ import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from time import monotonic, sleep
 from typing import IO
 
 OWNER_SUFFIX = ".owner"
@@ -31,6 +32,9 @@ _TAKEN = (errno.EWOULDBLOCK, errno.EACCES)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL)
 _ATTEMPTS = 10
 _ENDED = 0
+
+_LOOK_S = 0.05
+"""How long a taken lock is asked for again [s]: `held` takes it for some microseconds."""
 
 
 class ClaimedError(Exception):
@@ -132,7 +136,7 @@ def claim(path: Path) -> Claim:
     file = path.open("a+", encoding="utf-8")
     try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(file)
         except OSError as error:
             # Only a taken lock means another process; ENOLCK and the like mean that there are none.
             if error.errno in _TAKEN:
@@ -157,6 +161,37 @@ def claim(path: Path) -> Claim:
     except BaseException:
         file.close()
         raise
+
+
+def held(path: Path) -> bool | None:
+    """Return whether a process has the file; None where that cannot be known from here.
+
+    Nothing is written. What it says may be over when it is read.
+    """
+    owner = _read(path.with_name(path.name + OWNER_SUFFIX))
+    if owner is not None:
+        return owner.lives()
+    try:
+        with path.open(encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        return True if error.errno in _TAKEN else None
+    return False
+
+
+def _lock(file: IO[str]) -> None:
+    until = monotonic() + _LOOK_S
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _TAKEN or monotonic() > until:
+                raise
+            sleep(_LOOK_S / 10)
+        else:
+            return
 
 
 def _own(path: Path) -> None:

@@ -44,6 +44,7 @@ VERBS = {
         "Serve a policy to the official evaluators, to openpi's client and to --policy "
         "ws://HOST:PORT."
     ),
+    "list": "List runs: policy, task, counts, success rate, and whether one is still going.",
     "merge": "Make one run of the shards of a run, equal to the whole run.",
     "export": "Write runs' results as the BEHAVIOR challenge's scorer reads them.",
     "import": "Make a run of official evaluator results, to compare and report them.",
@@ -52,10 +53,11 @@ VERBS = {
 
 _ROOMS = {
     "running": ("run", "smoke", "replay", "qualify", "prove"),
-    "results": ("compare", "report", "merge", "export", "import"),
+    "results": ("compare", "report", "list", "merge", "export", "import"),
     "checkpoints": ("inspect", "check-policy", "contract", "convert", "serve"),
 }
-_FUNCTIONS = {"import": "importing", "check-policy": "check_policy"}  # what cannot be a name
+# What cannot be a name, or is one of Python's.
+_FUNCTIONS = {"import": "importing", "list": "listing", "check-policy": "check_policy"}
 
 
 def function_name(verb: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 from b1k_envs.errors import UsageError
 from b1k_eval.files import spelled_out
@@ -137,13 +137,32 @@ def read_run_data(path: str | Path, task: str | None = None) -> RunData:
     )
 
 
-def read_tasks(path: str | Path) -> tuple[RunData, ...]:
-    """Read a run folder, finished or not; one entry per task.
+class RunLines(NamedTuple):
+    """A run as run.json and episodes.jsonl have it; the files of its episodes were not opened.
+
+    Attributes:
+        record: Content of run.json.
+        identities: `identity` of run.json, as of a run of each task alone.
+        label: As `RunData.label`.
+        plans: All episodes by task.
+        lines: The usable lines.
+        damaged: What is wrong with the others.
+    """
+
+    record: Mapping[str, Any]
+    identities: Sequence[Mapping[str, Any]]
+    label: str
+    plans: Sequence[tuple[EpisodeKey, ...]]
+    lines: Mapping[EpisodeKey, dict[str, Any]]
+    damaged: Sequence[Damaged]
+
+
+def read_run_lines(path: Path) -> RunLines:
+    """Read run.json and episodes.jsonl.
 
     Raises:
         UsageError: There is no run, or run.json is damaged.
     """
-    path = Path(path)
     record = read_run(path)
     identities = of_each_task(record["identity"])
     try:
@@ -157,6 +176,17 @@ def read_tasks(path: str | Path) -> tuple[RunData, ...]:
             "restore the file, or start the run again under another --out"
         ) from error
     lines, damaged = _lines(path, {key for plan in plans for key in plan})
+    return RunLines(record, identities, label, plans, lines, damaged)
+
+
+def read_tasks(path: str | Path) -> tuple[RunData, ...]:
+    """Read a run folder, finished or not; one entry per task.
+
+    Raises:
+        UsageError: There is no run, or run.json is damaged.
+    """
+    path = Path(path)
+    record, identities, label, plans, lines, damaged = read_run_lines(path)
     owner = {key.folder: number for number, plan in enumerate(plans) for key in plan}
     name = spelled_out(path.resolve().name)
     runs = []
@@ -168,7 +198,7 @@ def read_tasks(path: str | Path) -> tuple[RunData, ...]:
             if key not in lines:
                 continue
             try:
-                episodes.append(_episode(path, key, lines[key]))
+                episodes.append(read_episode(path, key, lines[key]))
             except DamagedRecordError as error:
                 left_out.append(Damaged(name=key.folder, why=str(error)))
         named = {entry.name for entry in left_out}
@@ -262,8 +292,12 @@ def _lines(
     return lines, damaged
 
 
-def _episode(path: Path, key: EpisodeKey, line: dict[str, Any]) -> EpisodeData:
-    """Combine a line and its folder."""
+def read_episode(path: Path, key: EpisodeKey, line: dict[str, Any]) -> EpisodeData:
+    """Combine a line of a run's episodes.jsonl and the episode's folder.
+
+    Raises:
+        DamagedRecordError: They contradict each other, or the files cannot be used.
+    """
     folder = path / EPISODES_FOLDER / key.folder
     failed = line["outcome"] == "error"
     result: dict[str, Any] | None = None

@@ -20,8 +20,8 @@ from b1k_envs.claims import ClaimedError, claim
 from b1k_envs.errors import UsageError
 from b1k_eval.records.identity import identity_differences
 from b1k_eval.records.loading import RunData, read_tasks
-from b1k_eval.records.run_files import read_run
-from b1k_eval.records.store import LOCK_FILE, RunStore, open_run, storing
+from b1k_eval.records.run_files import LOCK_FILE, read_run
+from b1k_eval.records.store import RunStore, open_run, storing
 
 
 @dataclass(frozen=True, kw_only=True)

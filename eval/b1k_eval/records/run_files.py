@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from b1k_envs.errors import UsageError
+from b1k_eval.files import TEMP_PREFIX
 from b1k_eval.records.episode import (
     FORMAT,
     LINE_FIELDS,
@@ -23,6 +24,9 @@ from b1k_eval.records.episode import (
 RUN_FILE = "run.json"
 EPISODES_FILE = "episodes.jsonl"
 EPISODES_FOLDER = "episodes"
+LOCK_FILE = ".lock"
+PROGRESS_FILE = f"{TEMP_PREFIX}progress.json"
+"""What the process that runs it says of the moment; only while it does, or if it was killed."""
 
 
 def read_run(path: Path) -> dict[str, Any]:

@@ -30,12 +30,11 @@ from b1k_eval.records.identity import check_identity
 from b1k_eval.records.run_files import (
     EPISODES_FILE,
     EPISODES_FOLDER,
+    LOCK_FILE,
     RUN_FILE,
     read_episodes,
     read_run,
 )
-
-LOCK_FILE = ".lock"
 
 RESUME = "--resume"
 """Advice of error messages once there is a run."""

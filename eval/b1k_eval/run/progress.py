@@ -1,12 +1,15 @@
-"""Progress display of a run: a live display, or plain lines without a terminal.
+"""Progress of a run: a live display, or plain lines without a terminal; and for other terminals.
 
-Everything goes to the given console, which is standard error.
+Displays write to the given console, which is standard error.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from time import monotonic
+from contextlib import suppress
+from math import inf
+from pathlib import Path
+from time import monotonic, time
 from typing import NamedTuple
 
 from rich.console import Console, Group, RenderableType
@@ -16,14 +19,19 @@ from rich.table import Table
 from rich.text import Text
 
 from b1k_eval.diagnosis.failures import why
+from b1k_eval.files import to_json
 from b1k_eval.loop.events import EpisodeResult, StepEvent, Subscriber
 from b1k_eval.records.episode import EpisodeKey, EpisodeRecord
+from b1k_eval.records.run_files import PROGRESS_FILE
 
 UPDATE_INTERVAL_S = 0.25
 """Time between reports of a running episode [s]; in between the loop only reads a clock."""
 
 PLAIN_INTERVAL_S = 60.0
 """Time between lines per running episode where there is no terminal [s]."""
+
+_FILE_INTERVAL_S = 1.0
+"""Time between writes of the file that `Telling` keeps [s]."""
 
 OUTCOME_STYLES: Mapping[str, str] = {"success": "green", "failure": "yellow", "error": "red"}
 
@@ -126,10 +134,9 @@ class Reporter:
 
 
 class _Counting(Reporter):
-    """State of both displays: counts, running episodes, and an estimate of the time left."""
+    """State of a display: counts, running episodes, and an estimate of the time left."""
 
-    def __init__(self, console: Console, *, clock: Callable[[], float] = monotonic) -> None:
-        self.console = console
+    def __init__(self, *, clock: Callable[[], float] = monotonic) -> None:
         self.clock = clock
         self.total = self.done = self.begun = 0
         self.max_steps = self.workers = 1
@@ -215,8 +222,91 @@ def ending(record: EpisodeRecord) -> str:
     return text if said is None else f"{text}, {said.splitlines()[0]}"
 
 
+class Telling(_Counting):
+    """Passes everything on to a display, and writes it into the run folder for who watches there.
+
+    At most once a second, without flushing: the file is for the moment only, and gone when the run
+    has ended; a killed run leaves it (`records.state`). A disk that is full costs the file alone.
+    """
+
+    def __init__(
+        self, display: Reporter, folder: Path, *, clock: Callable[[], float] = monotonic
+    ) -> None:
+        super().__init__(clock=clock)
+        self._display = display
+        self._file = folder / PROGRESS_FILE
+        self._due = -inf
+
+    def run_started(self, total: int, done: int, max_steps: int, workers: int) -> None:
+        """Pass on, and write."""
+        super().run_started(total, done, max_steps, workers)
+        self._display.run_started(total, done, max_steps, workers)
+        self._write()
+
+    def episode_started(self, key: EpisodeKey, where: str | None = None) -> None:
+        """Pass on, and write."""
+        super().episode_started(key, where)
+        self._display.episode_started(key, where)
+        self._write()
+
+    def episode_dropped(self, key: EpisodeKey, why: str) -> None:
+        """Pass on; the display says why."""
+        self.begun -= 1
+        del self.active[key]
+        self._display.episode_dropped(key, why)
+
+    def step(self, key: EpisodeKey, snapshot: EpisodeProgress) -> None:
+        """Pass on, and write if a second has passed."""
+        super().step(key, snapshot)
+        self._display.step(key, snapshot)
+        if self.clock() >= self._due:
+            self._write()
+
+    def episode_ended(self, record: EpisodeRecord) -> None:
+        """Pass on, and write."""
+        super().episode_ended(record)
+        self._display.episode_ended(record)
+        self._write()
+
+    def note(self, text: str) -> None:
+        """Pass on."""
+        self._display.note(text)
+
+    def close(self) -> None:
+        """Remove the file; the display is its maker's to close."""
+        with suppress(OSError):
+            self._file.unlink()
+
+    def _write(self) -> None:
+        self._due = self.clock() + _FILE_INTERVAL_S
+        told = {
+            "time": time(),
+            "total": self.total,
+            "done": self.done,
+            "left_s": self.time_left_s(),
+            "max_steps": self.max_steps,
+            "episodes": [
+                {
+                    "episode": key.folder,
+                    "where": active.where,
+                    "steps_per_s": active.rate,
+                    **active.snapshot._asdict(),
+                }
+                for key, active in self.active.items()
+            ],
+        }
+        temp = self._file.with_name(f"{PROGRESS_FILE}.new")
+        with suppress(OSError):
+            temp.write_text(to_json(told, indent=None), encoding="utf-8")
+            temp.replace(self._file)
+
+
 class PlainReporter(_Counting):
     """Writes a line per start, per end, and every minute."""
+
+    def __init__(self, console: Console, *, clock: Callable[[], float] = monotonic) -> None:
+        super().__init__(clock=clock)
+        self.console = console
 
     def run_started(self, total: int, done: int, max_steps: int, workers: int) -> None:
         """Write the number of episodes."""
@@ -265,7 +355,8 @@ class LiveReporter(_Counting):
     """Redraws in place: two lines per running episode, one for the run."""
 
     def __init__(self, console: Console, *, clock: Callable[[], float] = monotonic) -> None:
-        super().__init__(console, clock=clock)
+        super().__init__(clock=clock)
+        self.console = console
         self._live = Live(
             console=console, get_renderable=self._render, refresh_per_second=4, transient=True
         )

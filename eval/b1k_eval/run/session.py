@@ -22,7 +22,7 @@ from b1k_eval.run import simulators
 from b1k_eval.run.crew import cluster
 from b1k_eval.run.episode import Assembly, is_privileged
 from b1k_eval.run.launch import launch, plan_episodes
-from b1k_eval.run.progress import Reporter
+from b1k_eval.run.progress import Reporter, Telling
 from b1k_eval.run.remarks import check_lent, check_privileges, check_track, run_remarks
 from b1k_eval.selection import share
 from b1k_eval.settings import MEASURED, RunSettings, chunking_factory
@@ -229,18 +229,22 @@ class ReadyRun:
         for model in self._shared.values():
             model.note = reporter.note
             model.serve()
-        launch(
-            self._assembly,
-            self.plan,
-            self.store,
-            reporter=reporter,
-            workers=workers,
-            worlds=self.worlds if here else None,
-            policy=self.policy if here else None,
-            enough=self._enough,
-            crew=crew,
-            retries=how.retries,
-        )
+        telling = Telling(reporter, self.store.path)
+        try:
+            launch(
+                self._assembly,
+                self.plan,
+                self.store,
+                reporter=telling,
+                workers=workers,
+                worlds=self.worlds if here else None,
+                policy=self.policy if here else None,
+                enough=self._enough,
+                crew=crew,
+                retries=how.retries,
+            )
+        finally:
+            telling.close()
 
     def standing(self) -> Standing | None:
         """Return the state of the comparison with `settings.against`; None without one."""
