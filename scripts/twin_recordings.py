@@ -25,7 +25,8 @@ import pyarrow.parquet as pq
 
 from b1k_envs.r1pro import ACTION_DIM, CONTROL_HZ
 from b1k_envs.tasks.table import Task, get_task
-from b1k_eval.qualify.demos import Demo, DemoEntry, behavior_number
+from b1k_eval.dataset.choosing import behavior_number
+from b1k_eval.qualify.demos import Demo, DemoEntry
 from b1k_eval.qualify.one_replay import execute_and_read
 from b1k_eval.records.loading import read_run_data
 from b1k_eval.replay.recorded import read_recorded, world_settings

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import CONTROL_HZ
-from b1k_policies.options import EXECUTION, OUTPUT, Option, check, read
+from b1k_policies.options import EXECUTION, OUTPUT, Option, at_home, check, read
 
 VideoSize = Literal["small", "medium", "large"]
+RecordOnly = Literal["all", "success"]
+
+LEROBOT = "lerobot:"
+"""Prefix of the value of `--record`: the format, before its folder."""
 
 AUTO = "auto"
 """Value of `--workers` for as many as this machine carries; recorded as their number."""
 
 OFF = "off"
-"""Value of `--ray` for a run that is resumed without the cluster it was started on."""
+"""Value of `--ray` or `--record` for a run that is resumed without what it was started with."""
 
 VIDEO_RATES: tuple[int, ...] = tuple(
     rate for rate in range(1, int(CONTROL_HZ) + 1) if CONTROL_HZ % rate == 0
@@ -47,6 +52,20 @@ def _parse_gpus(text: str) -> tuple[int, ...]:
     if not all(part.isdecimal() and len(part) < 4 for part in parts):
         raise UsageError(f"--gpus {text!r}: give numbers such as 0 or 0,1")
     return tuple(int(part) for part in parts)
+
+
+def _parse_record(text: str) -> str:
+    """Parse `lerobot:DIR` or `off`; the folder becomes absolute, as a run may be resumed elsewhere.
+
+    Raises:
+        UsageError: It is neither.
+    """
+    if text == OFF:
+        return text
+    folder = text.removeprefix(LEROBOT)
+    if folder in ("", text):
+        raise UsageError(f"--record {text!r}: give {LEROBOT}DIR, a LeRobotDataset v3 in DIR")
+    return LEROBOT + str(Path(at_home(folder)).absolute())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +174,27 @@ class Execution:
             before="default",
         ),
     ] = "medium"
+    record: Annotated[
+        str | None,
+        Option(
+            heading=OUTPUT,
+            help="Write the episodes as a data set too, failures included, with every step's "
+            "pictures: a LeRobotDataset v3. It is complete when the run is.",
+            default=OFF,
+            metavar=f"{LEROBOT}DIR",
+            parse=_parse_record,
+            before="default",
+        ),
+    ] = None
+    record_only: Annotated[
+        RecordOnly,
+        Option(heading=OUTPUT, help="With --record: all or success.", before="default"),
+    ] = "all"
+
+    @property
+    def dataset(self) -> Path | None:
+        """The folder of the data set; None for none."""
+        return None if self.record is None else Path(self.record.removeprefix(LEROBOT))
 
     def __post_init__(self) -> None:
         check(self)
@@ -164,6 +204,8 @@ class Execution:
             raise UsageError("--gpus-per-worker goes with --ray: add that, or leave it out")
         if self.ray is not None and self.gpus:
             raise UsageError("--gpus and --ray do not go together: Ray counts --gpus-per-worker")
+        if self.record is None and self.record_only != "all":
+            raise UsageError("--record-only goes with --record: add that, or leave it out")
         if self.video_fps not in VIDEO_RATES:
             raise UsageError(
                 f"--video-fps {self.video_fps:g} must divide the control rate, {CONTROL_HZ:g} Hz, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,18 @@ def make_new_folder(path: Path) -> Path:
             continue
         return folder
     raise AssertionError("unreachable: the count has no end")
+
+
+def link(source: Path, target: Path) -> None:
+    """Link a file that is never changed, or copy it where links do not reach.
+
+    Raises:
+        OSError: It cannot be copied either.
+    """
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or one without links
+        shutil.copy2(source, target)
 
 
 def fsync_folder(path: Path) -> None:

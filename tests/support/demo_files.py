@@ -9,7 +9,8 @@ import numpy as np
 from b1k_envs.base import ProtocolYear
 from b1k_envs.r1pro import ACTION_DIM, PROPRIO_DIM
 from b1k_envs.tasks.table import Task, get_task
-from b1k_eval.qualify.demos import Demo, DemoEntry, behavior_number
+from b1k_eval.dataset.choosing import behavior_number
+from b1k_eval.qualify.demos import Demo, DemoEntry
 
 TASK = get_task(31)
 

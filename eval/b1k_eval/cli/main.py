@@ -46,6 +46,7 @@ VERBS = {
     ),
     "list": "List runs: policy, task, counts, success rate, and whether one is still going.",
     "merge": "Make one run of the shards of a run, equal to the whole run.",
+    "record": ("Write runs' rollouts as one LeRobotDataset v3, with the pictures of every step."),
     "export": "Write runs' results as the BEHAVIOR challenge's scorer reads them.",
     "import": "Make a run of official evaluator results, to compare and report them.",
 }
@@ -53,7 +54,7 @@ VERBS = {
 
 _ROOMS = {
     "running": ("run", "smoke", "replay", "qualify", "prove"),
-    "results": ("compare", "report", "list", "merge", "export", "import"),
+    "results": ("compare", "report", "list", "merge", "record", "export", "import"),
     "checkpoints": ("inspect", "check-policy", "contract", "convert", "serve"),
 }
 # What cannot be a name, or is one of Python's.

@@ -229,6 +229,8 @@ def resolve_execution(
         values["workers"] = values.get("workers") or 1
     elif "ray" in given and "workers" not in given:
         values["workers"] = 0
+    if values.get("record") == OFF:
+        values.update(record=None, record_only=given.get("record_only", "all"))
     return Execution(**values)
 
 

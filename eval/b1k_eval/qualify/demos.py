@@ -36,11 +36,12 @@ from b1k_envs.errors import UsageError
 from b1k_envs.parquet import require_pyarrow
 from b1k_envs.r1pro import ACTION_DIM, CONTROL_HZ, PROPRIO_DIM
 from b1k_envs.tasks.table import TASKS, Task
+from b1k_eval.dataset.choosing import INSTANCE_FACTOR, TASK_FACTOR
 
 ACTION, STATE = "action", "observation.state"
 _COLUMNS = ("episode_index", "frame_index", ACTION, STATE)
 _FILE = re.compile(r"episode_(\d+)\.parquet")
-_TASK_FACTOR, _INSTANCE_FACTOR, _INSTANCES = 10_000, 10, 1_000
+_INSTANCES = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +68,7 @@ class DemoEntry:
     @property
     def task_index(self) -> int:
         """Index of its task in the challenge's table."""
-        return self.number // _TASK_FACTOR
+        return self.number // TASK_FACTOR
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -251,10 +252,10 @@ def _refuse_counted_through(folder: Path, indices: Sequence[int]) -> None:
     """
     # Eleven indices without a gap are a count: BEHAVIOR numbers of one instance are at most ten.
     in_a_row = any(
-        later - index == _INSTANCE_FACTOR
-        for index, later in zip(indices, indices[_INSTANCE_FACTOR:], strict=False)
+        later - index == INSTANCE_FACTOR
+        for index, later in zip(indices, indices[INSTANCE_FACTOR:], strict=False)
     )
-    if in_a_row or (len(indices) > 0 and indices[0] < _INSTANCE_FACTOR):
+    if in_a_row or (len(indices) > 0 and indices[0] < INSTANCE_FACTOR):
         raise UsageError(
             f"--demos {folder}: its episodes are counted through from {indices[0]} and do not say "
             "which initial state they are of. Needed is the BEHAVIOR number (task * 10000 + "
@@ -263,13 +264,8 @@ def _refuse_counted_through(folder: Path, indices: Sequence[int]) -> None:
         )
 
 
-def behavior_number(task: Task, instance_id: int, attempt: int) -> int:
-    """Return the BEHAVIOR number of an episode."""
-    return task.index * _TASK_FACTOR + instance_id * _INSTANCE_FACTOR + attempt
-
-
 def _instance_of(number: int) -> int:
-    return number // _INSTANCE_FACTOR % _INSTANCES
+    return number // INSTANCE_FACTOR % _INSTANCES
 
 
 def read_demo(entry: DemoEntry) -> Demo:

@@ -8,7 +8,6 @@ A pass does not prove that shards were run on equal machines: `sessions` says on
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,6 +17,7 @@ from typing import Any
 
 from b1k_envs.claims import ClaimedError, claim
 from b1k_envs.errors import UsageError
+from b1k_eval.files import link
 from b1k_eval.records.identity import identity_differences
 from b1k_eval.records.loading import RunData, read_tasks
 from b1k_eval.records.run_files import LOCK_FILE, read_run
@@ -188,16 +188,8 @@ def _fill(store: RunStore, shards: Sequence[Shard]) -> None:
         with storing(folder):
             # None for an error whose retry was killed before it had files.
             for file in episode.folder.iterdir() if episode.folder.is_dir() else ():
-                _link(file, folder / file.name)
+                link(file, folder / file.name)
         store.commit(folder, episode)
-
-
-def _link(source: Path, target: Path) -> None:
-    """Link a file, or copy it where links do not reach."""
-    try:
-        os.link(source, target)
-    except OSError:  # another disk, or one without links
-        shutil.copy2(source, target)
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 from b1k_envs.base import Env, Worlds
 from b1k_envs.errors import B1kEvalError, EndsRunError
 from b1k_envs.tasks.table import HumanStats
+from b1k_eval.dataset.recorder import RecordSubscriber
 from b1k_eval.diagnosis.failures import diagnosed
-from b1k_eval.execution import VideoSize
+from b1k_eval.execution import RecordOnly, VideoSize
 from b1k_eval.files import to_json, write_atomic
 from b1k_eval.loop.chunking import Chunking
 from b1k_eval.loop.driver import Loop
@@ -53,6 +54,7 @@ class Assembly:
         render: When to observe.
         video_fps: Pictures per simulated second; None for no video.
         video_size: How large its file may be.
+        record: Which episodes are kept for a data set; None for no recording.
         title: First line below the video's picture; the instance is added.
         driver: The policy, for the end of that line.
         privileged: Whether the policy reads the simulator's state.
@@ -76,6 +78,7 @@ class Assembly:
     render: Render = "on-demand"
     video_fps: float | None = None
     video_size: VideoSize = "large"
+    record: RecordOnly | None = None
     title: str = ""
     driver: str = ""
     privileged: bool = False
@@ -160,6 +163,10 @@ def recorded_loop(
     video = _video(assembly, env, episode, folder, thread)
     if video is not None:
         subscribers.append(video)
+    rollout: RecordSubscriber | None = None
+    if assembly.record is not None:
+        rollout = RecordSubscriber(folder, env, assembly.record)
+        subscribers.append(rollout)
 
     def drop() -> None:
         for subscriber in subscribers:
@@ -177,6 +184,8 @@ def recorded_loop(
         )
         # Also after an error: the files show what led to it.
         finishers: list[Callable[[], None]] = [lambda: trace.write(folder / TRACE_FILE)]
+        if rollout is not None:
+            finishers.append(rollout.finish)
         if video is not None:
             finishers.append(video.end)  # while the env shows this episode
         result, full = _all_done(finishers, result)

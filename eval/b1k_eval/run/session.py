@@ -12,11 +12,14 @@ from b1k_envs.base import Worlds
 from b1k_envs.errors import EndsRunError, UnavailableError, UsageError
 from b1k_envs.parquet import require_pyarrow
 from b1k_eval import __version__
+from b1k_eval.dataset.choosing import choose
+from b1k_eval.dataset.writing import Written, check_target, write_dataset
 from b1k_eval.execution import Execution
 from b1k_eval.records.episode import FORMAT, EpisodeKey
 from b1k_eval.records.identity import joined
-from b1k_eval.records.loading import policy_label
+from b1k_eval.records.loading import policy_label, read_tasks
 from b1k_eval.records.provenance import this_session
+from b1k_eval.records.run_files import read_run
 from b1k_eval.records.store import RunStore, check_folder, open_run
 from b1k_eval.run import simulators
 from b1k_eval.run.crew import cluster
@@ -49,6 +52,7 @@ class ReadyRun:
         policy: The policy of this process.
         label: Its name for people, as `RunData.label`.
         remarks: See `run_remarks`.
+        written: The data set of the run, once there is one.
     """
 
     def __init__(
@@ -86,16 +90,24 @@ class ReadyRun:
         whole = [episode for each in self.tasks for episode in _plan(each)]
         self.plan = share(whole, settings.shard)
         self._execution = execution
-        if not beside:
-            check_folder(out, resume=resume)
+        resumed = not beside and check_folder(out, resume=resume)
         if execution.gpus and settings.sim != "omnigibson":
             raise UsageError("--gpus is for OmniGibson: the twin renders where OpenGL does")
         require_pyarrow()
         for each in self.tasks:
             simulators.check_world(each, execution.num_envs)
+        seldom = (settings.sim, settings.render) == ("omnigibson", "on-demand")
+        if execution.dataset is not None and seldom:
+            raise UsageError(
+                "--record needs the pictures of every step, which OmniGibson renders with "
+                "--render every-step only: add that"
+            )
+        if execution.dataset is not None:
+            check_target(execution.dataset, read_run(out)["sessions"][:1] if resumed else [])
+        self.written: Written | None = None
         self._human = {each.task: simulators.human_stats_of(each) for each in self.tasks}
         self._until = _until_decided(settings)
-        if execution.video:
+        if execution.video or execution.dataset is not None:
             from b1k_eval.video.recorder import ffmpeg_exe
 
             ffmpeg_exe()
@@ -104,7 +116,8 @@ class ReadyRun:
             check_lent(lent, settings, execution)
         # Before the policy: a missing OpenGL should be found before a checkpoint is loaded.
         in_twin = settings.sim == "mujoco"
-        pictures = execution.video or settings.render == "every-step"
+        recorded = execution.dataset is not None
+        pictures = execution.video or recorded or settings.render == "every-step"
         if in_twin and (pictures or settings.checkpoint is not None):
             simulators.prepare_pictures()
         instruction = settings.task_entry().instruction
@@ -168,6 +181,7 @@ class ReadyRun:
             render=settings.render,
             video_fps=execution.video_fps if execution.video else None,
             video_size=execution.video_size,
+            record=execution.record_only if recorded else None,
             driver=self.label,
             privileged=is_privileged(self.policy),
         )
@@ -245,6 +259,25 @@ class ReadyRun:
             )
         finally:
             telling.close()
+        if how.dataset is not None:
+            self._write_dataset(how.dataset, reporter)
+
+    def _write_dataset(self, path: Path, reporter: Reporter) -> None:
+        """Join the recorded episodes; see `write_dataset` for errors."""
+        chosen = choose(read_tasks(self.store.path), self._execution.record_only)
+        unseen = {source.episode.key for source in chosen.unseen}
+        sources = [each for each in chosen.sources if each.episode.key not in unseen]
+        if chosen.empty:
+            reporter.note(f"not in the data set: {chosen.empty} that ended before the first step")
+        if unseen:
+            reporter.note(
+                f"not in the data set: {len(unseen)} that were run without --record; `b1k-eval "
+                f"record {self.store.path} --to DIR` executes them again in the twin"
+            )
+        if not sources:
+            reporter.note(f"no data set in {path}: there is no episode for it")
+            return
+        self.written = write_dataset(sources, path)
 
     def standing(self) -> Standing | None:
         """Return the state of the comparison with `settings.against`; None without one."""

@@ -32,6 +32,7 @@ from b1k_eval.cli.running.by_task import (
     title_of,
 )
 from b1k_eval.cli.running.preparing import ready_run
+from b1k_eval.dataset.writing import Written
 from b1k_eval.diagnosis.failures import why
 from b1k_eval.diagnosis.funnel import funnel
 from b1k_eval.execution import Execution
@@ -179,6 +180,7 @@ def _conclude(session: ReadyRun, *, json_output: bool, stop: KeyboardInterrupt |
                 "remarks": [*session.remarks, *session_remarks(store)],
                 "privileged": store.record["identity"]["privileged"],
                 **summary,
+                "dataset": None if session.written is None else _json(session.written),
                 "decision": None if standing is None else asdict(standing),
                 "episodes": [
                     {
@@ -220,8 +222,14 @@ def _conclude(session: ReadyRun, *, json_output: bool, stop: KeyboardInterrupt |
     show_limits(console, settings.sim, [session.policy.name] if marked else [])
     for label, path in _places(session):
         console.print(f"{label:<8}{path}", soft_wrap=True)
+    if session.written is not None:
+        console.print(f"data    {session.written.words()}", soft_wrap=True)
     if store.episodes:
         console.print(f"next    b1k-eval report {shell_word(store.path)}", soft_wrap=True)
+
+
+def _json(written: Written) -> dict[str, Any]:
+    return {**asdict(written), "path": str(written.path)}
 
 
 def _resuming(session: ReadyRun) -> str:
