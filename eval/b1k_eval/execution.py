@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import CONTROL_HZ
@@ -20,12 +20,13 @@ RecordOnly = Literal["all", "success"]
 
 LEROBOT = "lerobot:"
 """Prefix of the value of `--record`: the format, before its folder."""
+TrackerName = Literal["wandb", "trackio", "tensorboard", "mlflow"]
 
 AUTO = "auto"
 """Value of `--workers` for as many as this machine carries; recorded as their number."""
 
 OFF = "off"
-"""Value of `--ray` or `--record` for a run that is resumed without what it was started with."""
+"""Value of `--ray`, `--record`, `--log-to`: a run is resumed without what it was started with."""
 
 VIDEO_RATES: tuple[int, ...] = tuple(
     rate for rate in range(1, int(CONTROL_HZ) + 1) if CONTROL_HZ % rate == 0
@@ -66,6 +67,22 @@ def _parse_record(text: str) -> str:
     if folder in ("", text):
         raise UsageError(f"--record {text!r}: give {LEROBOT}DIR, a LeRobotDataset v3 in DIR")
     return LEROBOT + str(Path(at_home(folder)).absolute())
+
+
+def _parse_trackers(text: str) -> tuple[TrackerName, ...]:
+    """Parse `wandb,mlflow`, or `off` for none.
+
+    Raises:
+        UsageError: One is unknown.
+    """
+    known: Mapping[str, TrackerName] = {name: name for name in get_args(TrackerName)}
+    words = [] if text == OFF else [word.strip() for word in text.split(",")]
+    for word in words:
+        if word not in known:
+            raise UsageError(
+                f"--log-to {word!r} is unknown: choose from {', '.join(known)}, or {OFF}"
+            )
+    return tuple(dict.fromkeys(known[word] for word in words))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +191,26 @@ class Execution:
             before="default",
         ),
     ] = "medium"
+    log_to: Annotated[
+        tuple[TrackerName, ...],
+        Option(
+            heading=OUTPUT,
+            help="Trackers: wandb, trackio, tensorboard, mlflow, or several with commas.",
+            default=OFF,
+            metavar="NAME[,NAME...]",
+            parse=_parse_trackers,
+            before="default",
+        ),
+    ] = ()
+    log_videos: Annotated[
+        int,
+        Option(
+            heading=OUTPUT,
+            help="With --log-to: so many videos, of the first episodes to end.",
+            minimum=0,
+            before="default",
+        ),
+    ] = 0
     record: Annotated[
         str | None,
         Option(

@@ -50,15 +50,24 @@ def commit(
     """
     store.commit(folder, finished.record)
     reporter.episode_ended(finished.record)
+    for text in add_remarks(store, finished.record.remarks):
+        reporter.note(f"note: {text}")
+    if finished.stop is not None:
+        raise finished.stop
+
+
+def add_remarks(store: RunStore, remarks: Iterable[str]) -> list[str]:
+    """Record remarks with the present session, each once, and return the new ones.
+
+    Raises:
+        StorageError: run.json cannot be written.
+    """
     said = session_remarks(store)
-    new = [text for text in finished.record.remarks if text not in said]
+    new = [text for text in remarks if text not in said]
     if new:
         store.record["sessions"][-1]["remarks"] = [*said, *new]
         store.write_record()
-        for text in new:
-            reporter.note(f"note: {text}")
-    if finished.stop is not None:
-        raise finished.stop
+    return new
 
 
 def session_remarks(store: RunStore) -> list[str]:

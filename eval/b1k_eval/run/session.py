@@ -25,10 +25,12 @@ from b1k_eval.run import simulators
 from b1k_eval.run.crew import cluster
 from b1k_eval.run.episode import Assembly, is_privileged
 from b1k_eval.run.launch import launch, plan_episodes
+from b1k_eval.run.pool import add_remarks
 from b1k_eval.run.progress import Reporter, Telling
 from b1k_eval.run.remarks import check_lent, check_privileges, check_track, run_remarks
 from b1k_eval.selection import share
 from b1k_eval.settings import MEASURED, RunSettings, chunking_factory
+from b1k_eval.trackers.starting import check_trackers, logging_to
 from b1k_policies.base import EpisodeInfo, Policy
 from b1k_policies.own.source import PolicySource
 from b1k_policies.registry import is_shareable, make_policy, source, source_files
@@ -94,6 +96,7 @@ class ReadyRun:
         if execution.gpus and settings.sim != "omnigibson":
             raise UsageError("--gpus is for OmniGibson: the twin renders where OpenGL does")
         require_pyarrow()
+        check_trackers(execution.log_to)
         for each in self.tasks:
             simulators.check_world(each, execution.num_envs)
         seldom = (settings.sim, settings.render) == ("omnigibson", "on-demand")
@@ -244,21 +247,24 @@ class ReadyRun:
             model.note = reporter.note
             model.serve()
         telling = Telling(reporter, self.store.path)
+        remarks: list[str] = []
         try:
-            launch(
-                self._assembly,
-                self.plan,
-                self.store,
-                reporter=telling,
-                workers=workers,
-                worlds=self.worlds if here else None,
-                policy=self.policy if here else None,
-                enough=self._enough,
-                crew=crew,
-                retries=how.retries,
-            )
+            with logging_to(how.log_to, self.store.path, how.log_videos, reporter.note) as remarks:
+                launch(
+                    self._assembly,
+                    self.plan,
+                    self.store,
+                    reporter=telling,
+                    workers=workers,
+                    worlds=self.worlds if here else None,
+                    policy=self.policy if here else None,
+                    enough=self._enough,
+                    crew=crew,
+                    retries=how.retries,
+                )
         finally:
             telling.close()
+            add_remarks(self.store, remarks)
         if how.dataset is not None:
             self._write_dataset(how.dataset, reporter)
 

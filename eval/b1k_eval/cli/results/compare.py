@@ -14,10 +14,13 @@ from rich.text import Text
 
 from b1k_envs.errors import UsageError
 from b1k_eval.cli.console import out_console, print_json, say_remark, show_limits
-from b1k_eval.cli.options import JsonOption
+from b1k_eval.cli.options import JsonOption, Options, Typed
 from b1k_eval.cli.results.pairs import range_text, show_pair
+from b1k_eval.execution import Execution
 from b1k_eval.records.episode import OUTCOMES
 from b1k_eval.records.run_files import runs_there
+from b1k_eval.trackers.starting import check_trackers, log_comparison
+from b1k_policies.options import parsed
 
 if TYPE_CHECKING:
     from b1k_eval.records.loading import RunData
@@ -36,6 +39,15 @@ def compare(
             "--mix", help="Compare different experiments on what they share; the output says so."
         ),
     ] = False,
+    *,
+    tracked: Annotated[
+        Typed,
+        Options(
+            Execution,
+            "log_to",
+            log_to={"heading": None, "help": "Log the verdict to trackers too, as `run` does."},
+        ),
+    ],
     json_output: JsonOption = False,
 ) -> None:
     """Compare runs on the instances they share: rates with intervals, tests, verdicts in words.
@@ -52,11 +64,14 @@ def compare(
         raise UsageError(
             f"compare needs two runs or more, got {count}: b1k-eval compare RUN RUN; {runs_there()}"
         )
+    trackers = parsed(Execution, tracked).get("log_to", ())
+    check_trackers(trackers)
     of_tasks = [read_tasks(path) for path in runs]
     if any(len(run) > 1 for run in of_tasks):
         from b1k_eval.cli.results.compare_tasks import print_comparison
 
-        print_comparison(of_tasks, seed=seed, level=level, mix=mix, json_output=json_output)
+        over = print_comparison(of_tasks, seed=seed, level=level, mix=mix, json_output=json_output)
+        log_comparison(trackers, over, runs[-1], say_remark)
         return
     read = [run[0] for run in of_tasks]
     document = summarise_runs(read, seed=seed, level=level, mix=mix)
@@ -72,7 +87,12 @@ def compare(
             say_remark(text)
     if json_output:
         print_json(document)
-        return
+    else:
+        _show(document)
+    log_comparison(trackers, document, runs[-1], say_remark)
+
+
+def _show(document: Mapping[str, Any]) -> None:
     console = out_console()
     console.print(_runs_table(document))
     if any(funnel is not None for funnel in document["funnels"]):

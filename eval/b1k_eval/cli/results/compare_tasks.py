@@ -15,8 +15,8 @@ from b1k_eval.records.loading import RunData
 
 def print_comparison(
     runs: Sequence[Sequence[RunData]], *, seed: int, level: float, mix: bool, json_output: bool
-) -> None:
-    """Compare runs, each with an entry per task, and print the result; see `compare`."""
+) -> dict[str, Any]:
+    """Compare runs, each with an entry per task, print the result (see `compare`) and return it."""
     document = summarise_tasks(runs, seed=seed, level=level, mix=mix)
     for row, run in zip(document["runs"], runs, strict=True):
         for damaged in (entry for part in run for entry in part.damaged):
@@ -26,13 +26,14 @@ def print_comparison(
             say_remark(f"{row['name']}: {row['pending']} of {planned} episodes are missing")
     if json_output:
         print_json(document)
-        return
+        return document
     console = out_console()
     console.print(_table(document))
     for pair in document["pairs"]:
         show_pair(console, pair)
     marked = [row["name"] for row in document["runs"] if row["privileged"]]
     show_limits(console, document["runs"][0]["sim"], marked)
+    return document
 
 
 def _table(document: Mapping[str, Any]) -> Table:

@@ -1,0 +1,1 @@
+"""Experiment trackers that a run is logged to: wandb, trackio, TensorBoard, MLflow."""
