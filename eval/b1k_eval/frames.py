@@ -223,6 +223,13 @@ def subgoals(names: Sequence[str], funnels: Sequence[Funnel | None]) -> pd.DataF
     return _of_rows(found, {**texts, **counts, "median_first_step": "float64"})
 
 
+def of_rows(rows: Sequence[Row]) -> pd.DataFrame:
+    """Return rows as a frame, with the dtypes that their values have."""
+    import pandas as pd
+
+    return pd.DataFrame(rows)
+
+
 def _of_rows(rows: Sequence[Row], dtypes: Mapping[str, str]) -> pd.DataFrame:
     return _frame({name: [row.get(name) for row in rows] for name in dtypes}, dtypes)
 

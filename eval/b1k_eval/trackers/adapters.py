@@ -18,6 +18,7 @@ from time import time
 from typing import Any
 
 from b1k_eval.execution import TrackerName
+from b1k_eval.frames import of_rows
 
 PROJECT = "b1k-eval"
 """Project or experiment, where the tracker's environment names none."""
@@ -136,9 +137,7 @@ class _Trackio(Tracker):
         self._run.log({"video": self._trackio.Video(str(path), caption=name)}, step=step)
 
     def table(self, name: str, rows: Sequence[Row], step: int) -> None:
-        import pandas as pd
-
-        self._run.log({name: self._trackio.Table(dataframe=pd.DataFrame(rows))}, step=step)
+        self._run.log({name: self._trackio.Table(dataframe=of_rows(rows))}, step=step)
 
     def text(self, name: str, text: str, step: int) -> None:
         self._run.log({name: text}, step=step)
@@ -249,9 +248,7 @@ class _MLflow(Tracker):
         self._client.log_artifact(self._id, str(path), f"videos/{name}")
 
     def table(self, name: str, rows: Sequence[Row], step: int) -> None:
-        import pandas as pd
-
-        self._client.log_text(self._id, pd.DataFrame(rows).to_csv(index=False), f"{name}.csv")
+        self._client.log_text(self._id, of_rows(rows).to_csv(index=False), f"{name}.csv")
 
     def text(self, name: str, text: str, step: int) -> None:
         self._client.log_text(self._id, text, f"{name}.txt")
