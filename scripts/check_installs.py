@@ -48,7 +48,7 @@ ENCODER = "import depth_anything_3.api"
 OPENPI = """
 import sys, numpy as np
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
-client = WebsocketClientPolicy("127.0.0.1", int(sys.argv[1]))
+client = WebsocketClientPolicy(sys.argv[1], int(sys.argv[2]))
 views = {"left_realsense_link": 480, "right_realsense_link": 480, "zed_link": 720}
 picture = {f"robot_r1::robot_r1:{link}:Camera:0::rgb": np.zeros((size, size, 4), np.uint8)
            for link, size in views.items()}
@@ -107,7 +107,7 @@ class Environment:
     def try_openpi(self) -> str | None:
         """Try the same server with openpi's client."""
         with self._serving() as (port, problem):
-            return problem or _tried(self.bin / "python", "-c", OPENPI, port)
+            return problem or _tried(self.bin / "python", "-c", OPENPI, "127.0.0.1", port)
 
     def try_encoder(self) -> str | None:
         """Try what the public code needs of its geometry encoder."""

@@ -6,6 +6,8 @@
         robot.yaml, wrapper.py, README.md          `b1k_eval.challenge.package`
         export.json                                which runs these are, and of what
 
+and, if asked for, the build folder of an image that serves the policy (`b1k_eval.challenge.image`).
+
 Runs that cannot be submitted can be exported as a draft, which is marked in the folder's name (the
 scorer refuses it), in a file, in every json and across every picture. The scorer takes every folder
 beside a submission for another one and stops at a name without five parts, so drafts have their own
@@ -26,6 +28,7 @@ from b1k_envs.base import Split
 from b1k_envs.errors import UsageError
 from b1k_envs.omnigibson.setup.data import FIRST_HIDDEN_ID, FIRST_PUBLIC_ID
 from b1k_envs.tasks.table import TASKS, HumanStats
+from b1k_eval.challenge.image import Serving, check_place, image_tag, write_image
 from b1k_eval.challenge.official_record import official_name, official_text
 from b1k_eval.challenge.package import package_files
 from b1k_eval.challenge.rules import (
@@ -65,12 +68,14 @@ class Exported:
 
     Attributes:
         folder: The submission's folder.
+        image: The build folder of the image, if one was asked for.
         files: Number of rollouts, each with a json and, if recorded, a video.
         objections: Why it is only a draft; empty for a submission.
         remarks: What the user should know before sending it.
     """
 
     folder: Path
+    image: Path | None
     files: int
     objections: tuple[str, ...]
     remarks: tuple[str, ...]
@@ -97,6 +102,7 @@ def export_runs(
     *,
     draft: bool = False,
     several_policies: bool = False,
+    image: Path | None = None,
     wrote: Callable[[str], None] = lambda name: None,
 ) -> Exported:
     """Write a submission.
@@ -107,11 +113,13 @@ def export_runs(
         parent: Parent folder; None for `SUBMISSIONS` or `DRAFTS`.
         draft: Write a draft if the runs cannot be submitted.
         several_policies: See `require_one_entry`.
+        image: Where to write the build folder of an image that serves the policy, or None.
         wrote: Called with the name of every rollout written.
 
     Raises:
         UsageError: The runs are not one entry; they cannot be submitted and `draft` is not set (the
-            message lists every reason); the folder exists, or would stop the scorer.
+            message lists every reason); a folder exists, or would stop the scorer; or see
+            `write_image`.
         StorageError: Something cannot be written.
         UnavailableError: There is no ffmpeg.
     """
@@ -124,12 +132,19 @@ def export_runs(
             f"{what} cannot be submitted to the {entry.track} track: {listed}. --force-draft "
             "writes a watermarked draft, to look at the format"
         )
+    if image is not None:
+        check_place(image)
+        Serving.of(runs)  # before minutes go into videos
     place = parent if parent is not None else DRAFTS if found else SUBMISSIONS
     final = place / entry.folder(draft=bool(found))
     _check_place(place, final, is_draft=bool(found))
     folder = final.with_name(f"{TEMP_PREFIX}{final.name}")
     try:
-        files = _write(runs, entry, folder, found, wrote)
+        tag = None if image is None else image_tag(entry.team)
+        beside = package_files(runs, entry, draft=bool(found), image=tag)
+        files = _write(runs, entry, folder, found, beside, wrote)
+        if image is not None:
+            write_image(runs, image, beside, wrote)
         with storing(folder, START_AGAIN):
             folder.replace(final)  # last, so that an incomplete folder never has this name
     except BaseException:
@@ -137,9 +152,10 @@ def export_runs(
         raise
     return Exported(
         folder=final,
+        image=image,
         files=files,
         objections=found,
-        remarks=tuple(_remarks(runs, entry, files, final)),
+        remarks=tuple(_remarks(runs, entry, files, final, image)),
     )
 
 
@@ -178,10 +194,10 @@ def _write(
     entry: Entry,
     folder: Path,
     found: tuple[str, ...],
+    beside: Mapping[str, str],
     wrote: Callable[[str], None],
 ) -> int:
     """Write everything, and return the number of rollouts."""
-    beside = package_files(runs, entry, draft=bool(found))
     with storing(folder, START_AGAIN):
         shutil.rmtree(folder, ignore_errors=True)
         for part in (JSON_FOLDER, VIDEO_FOLDER):
@@ -270,7 +286,9 @@ def _provenance(runs: Sequence[RunData], entry: Entry, found: tuple[str, ...]) -
     }
 
 
-def _remarks(runs: Sequence[RunData], entry: Entry, files: int, final: Path) -> Iterator[str]:
+def _remarks(
+    runs: Sequence[RunData], entry: Entry, files: int, final: Path, image: Path | None
+) -> Iterator[str]:
     counted = len(COUNTED_INSTANCES)
     protocol = runs[0].identity["settings"]["protocol"]
     done: dict[str, int] = {}
@@ -300,10 +318,10 @@ def _remarks(runs: Sequence[RunData], entry: Entry, files: int, final: Path) -> 
     packages = [run.identity["policy"].get("packages") for run in runs]
     if any(other != packages[0] for other in packages):
         yield "the policy ran on different versions of packages: see run.json of the runs"
-    yield (
-        "README.md does not know where the organisers will find the policy: add the Docker image, "
-        "or the address and its ports"
-    )
+    where = "the Docker image, or the address and its ports"
+    if image is not None:
+        where = "where the image can be pulled, or its archive"
+    yield f"README.md does not know where the organisers will find the policy: add {where}"
     odd = [name for name in _folders(final.parent) if len(name.split(".")) != _PARTS]
     if odd and not final.name.startswith(DRAFT):
         yield (

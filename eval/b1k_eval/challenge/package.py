@@ -62,8 +62,16 @@ class World:
     depth: bool
 
 
-def package_files(runs: Sequence[RunData], entry: Entry, *, draft: bool = False) -> dict[str, str]:
-    """Return the text of each file by name; `draft` marks the README as that of a draft.
+def package_files(
+    runs: Sequence[RunData], entry: Entry, *, draft: bool = False, image: str | None = None
+) -> dict[str, str]:
+    """Return the text of each file by name.
+
+    Args:
+        runs: The runs of the entry.
+        entry: Who submits it.
+        draft: Whether the README is that of a draft.
+        image: Name of the Docker image that serves the policy, if one is written.
 
     Raises:
         UsageError: The runs need different wrappers.
@@ -76,7 +84,7 @@ def package_files(runs: Sequence[RunData], entry: Entry, *, draft: bool = False)
     return {
         ROBOT_FILE: "".join(f"{line}\n" for line in _yaml(robot)),
         WRAPPER_FILE: _WRAPPERS[world.protocol].format(**_words(world)),
-        README_FILE: "\n".join(_readme(runs, entry, world, draft=draft)),
+        README_FILE: "\n".join(_readme(runs, entry, world, draft=draft, image=image)),
     }
 
 
@@ -234,7 +242,9 @@ def _words(world: World) -> dict[str, Any]:
 # --- README.md ------------------------------------------------------------------------------
 
 
-def _readme(runs: Sequence[RunData], entry: Entry, world: World, *, draft: bool) -> Iterator[str]:
+def _readme(
+    runs: Sequence[RunData], entry: Entry, world: World, *, draft: bool, image: str | None
+) -> Iterator[str]:
     yield f"# {entry.team}, {entry.affiliation}: {entry.track} track, {entry.testset} test set"
     yield ""
     if draft:
@@ -258,10 +268,14 @@ def _readme(runs: Sequence[RunData], entry: Entry, world: World, *, draft: bool)
     yield ""
     yield "## Evaluating the policy"
     yield ""
-    yield (
-        "To be added by the team: the Docker image, or the address and its ports, and how to start "
-        "the policy server. Once it listens on port 8000, from a folder with this package's files:"
-    )
+    if image is None:
+        yield (
+            "To be added by the team: the Docker image, or the address and its ports, and how to "
+            "start the policy server. Once it listens on port 8000, from a folder with this "
+            "package's files:"
+        )
+    else:
+        yield from _IMAGE.format(image=image).splitlines()
     yield ""
     yield "```bash"
     for task in dict.fromkeys(run.task for run in runs):
@@ -270,6 +284,22 @@ def _readme(runs: Sequence[RunData], entry: Entry, world: World, *, draft: bool)
     yield ""
     yield from _checkpoints(runs)
     yield ""
+
+
+_IMAGE = """\
+The policy is served by the Docker image `{image}`. To be added by the team: where it can be pulled,
+or its archive (`docker save {image} | gzip > {image}.tar.gz`).
+
+```bash
+docker build -t {image} .    # in the folder that has its Dockerfile
+docker run --rm --gpus all -p 8000:8000 {image}
+curl -f http://127.0.0.1:8000/healthz    # 200 once the checkpoint is loaded
+```
+
+It takes no key. What follows the image's name goes to `b1k-eval serve`: `--max-envs 4` for an
+evaluator with `--num-envs 4`, `--device cpu` to try it without a GPU. Once it listens, from a
+folder with this package's files:
+"""
 
 
 _EVALUATORS: Mapping[ProtocolYear, str] = {

@@ -39,6 +39,14 @@ def export(
             help="Different tasks may be of different checkpoints, of one model family.",
         ),
     ] = False,
+    docker: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Also write the build folder of a Docker image that serves the runs' checkpoint.",
+            show_default="none",
+        ),
+    ] = None,
     force_draft: Annotated[
         bool,
         typer.Option(
@@ -54,6 +62,7 @@ def export(
     with errors, ...) is refused with every reason.
     """
     from b1k_eval.challenge.export import export_runs, read_runs
+    from b1k_eval.challenge.image import image_tag
     from b1k_eval.challenge.rules import TEST_SETS, Entry
 
     if track not in get_args(Track):
@@ -76,6 +85,7 @@ def export(
         out,
         draft=force_draft,
         several_policies=several_policies,
+        image=docker,
         wrote=lambda name: err_console().print(name, style="dim"),
     )
     for remark in done.remarks:
@@ -89,10 +99,17 @@ def export(
         for reason in done.objections:
             console.print(f"  - {reason}")
     console.print(f"{done.files} rollouts in {done.folder}")
+    if docker is not None:
+        console.print(f"image of the policy: docker build -t {image_tag(team)} {docker}")
 
 
 def _document(done: dict[str, Any]) -> dict[str, Any]:
-    return {**done, "folder": str(done["folder"])}
+    image = done["image"]
+    return {
+        **done,
+        "folder": str(done["folder"]),
+        "image": None if image is None else str(image),
+    }
 
 
 def _date(text: str | None) -> datetime.date:

@@ -94,6 +94,10 @@ class Checkpoint(CheckpointFolder):
         """SHA-256 over the names and contents of the package's files, hex."""
         return _code_digest(self.code_root)
 
+    def code_files(self) -> Iterator[Path]:
+        """Yield the files of its code that count."""
+        return _code_files(self.code_root)
+
     @property
     def changed_code(self) -> tuple[str, ...]:
         """Files in which the code is not that of the checkpoint's folder; () if that has none."""
