@@ -16,10 +16,8 @@ from doubles import ToyEnv
 from killed_run import Bomb, make_assembly
 
 from b1k_envs.base import VIEWS
-from b1k_eval.dataset.choosing import choose
+from b1k_eval.dataset.choosing import write_recorded
 from b1k_eval.dataset.film import Film
-from b1k_eval.dataset.writing import write_dataset
-from b1k_eval.records.loading import read_tasks
 from b1k_eval.records.store import open_run
 from b1k_eval.run.launch import launch, plan_episodes
 from b1k_eval.run.progress import Reporter
@@ -85,7 +83,7 @@ def make_run(folder, dataset=None, *, only="all", workers=1, plan=PLAN, shard=No
         store.close()
     if dataset is None:
         return None
-    return write_dataset(choose(read_tasks(folder), only).sources, Path(dataset))
+    return write_recorded(Path(folder), Path(dataset), only, print)
 
 
 if __name__ == "__main__":

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from b1k_envs.tasks.table import Task, get_task
 from b1k_eval.dataset.recorder import has_frames
-from b1k_eval.dataset.writing import Source
+from b1k_eval.dataset.writing import Source, Written, write_dataset
 from b1k_eval.execution import RecordOnly
 from b1k_eval.records.episode import OUTCOMES
-from b1k_eval.records.loading import EpisodeData, RunData
+from b1k_eval.records.loading import EpisodeData, RunData, read_tasks
 
 TASK_FACTOR, INSTANCE_FACTOR = 10_000, 10
 
@@ -45,6 +46,36 @@ def choose(runs: Sequence[RunData], only: RecordOnly) -> Chosen:
         unseen=tuple(source for source in there if not has_frames(source.folder)),
         empty=len(wanted) - len(there),
     )
+
+
+def write_recorded(
+    run: Path, path: Path, only: RecordOnly, note: Callable[[str], None]
+) -> Written | None:
+    """Write the data set of the recorded episodes of a run; None where there is none.
+
+    Args:
+        run: The run folder.
+        path: The data set's folder.
+        only: Which episodes.
+        note: Receives what is left out.
+
+    Raises:
+        B1kEvalError: See `write_dataset`.
+    """
+    chosen = choose(read_tasks(run), only)
+    unseen = {source.episode.key for source in chosen.unseen}
+    sources = [each for each in chosen.sources if each.episode.key not in unseen]
+    if chosen.empty:
+        note(f"not in the data set: {chosen.empty} that ended before the first step")
+    if unseen:
+        note(
+            f"not in the data set: {len(unseen)} that were run without --record; `b1k-eval record "
+            f"{run} --to DIR` executes them again in the twin"
+        )
+    if not sources:
+        note(f"no data set in {path}: there is no episode for it")
+        return None
+    return write_dataset(sources, path)
 
 
 def numbers_of(run: RunData, episode: EpisodeData) -> Mapping[str, int]:

@@ -12,12 +12,12 @@ from b1k_envs.base import Worlds
 from b1k_envs.errors import EndsRunError, UnavailableError, UsageError
 from b1k_envs.parquet import require_pyarrow
 from b1k_eval import __version__
-from b1k_eval.dataset.choosing import choose
-from b1k_eval.dataset.writing import Written, check_target, write_dataset
+from b1k_eval.dataset.choosing import write_recorded
+from b1k_eval.dataset.writing import Written, check_target
 from b1k_eval.execution import Execution
 from b1k_eval.records.episode import FORMAT, EpisodeKey
 from b1k_eval.records.identity import joined
-from b1k_eval.records.loading import policy_label, read_tasks
+from b1k_eval.records.loading import policy_label
 from b1k_eval.records.provenance import this_session
 from b1k_eval.records.run_files import read_run
 from b1k_eval.records.store import RunStore, check_folder, open_run
@@ -93,12 +93,6 @@ class ReadyRun:
         self.plan = share(whole, settings.shard)
         self._execution = execution
         resumed = not beside and check_folder(out, resume=resume)
-        if execution.gpus and settings.sim != "omnigibson":
-            raise UsageError("--gpus is for OmniGibson: the twin renders where OpenGL does")
-        require_pyarrow()
-        check_trackers(execution.log_to)
-        for each in self.tasks:
-            simulators.check_world(each, execution.num_envs)
         seldom = (settings.sim, settings.render) == ("omnigibson", "on-demand")
         if execution.dataset is not None and seldom:
             raise UsageError(
@@ -107,6 +101,12 @@ class ReadyRun:
             )
         if execution.dataset is not None:
             check_target(execution.dataset, read_run(out)["sessions"][:1] if resumed else [])
+        if execution.gpus and settings.sim != "omnigibson":
+            raise UsageError("--gpus is for OmniGibson: the twin renders where OpenGL does")
+        require_pyarrow()
+        check_trackers(execution.log_to)
+        for each in self.tasks:
+            simulators.check_world(each, execution.num_envs)
         self.written: Written | None = None
         self._human = {each.task: simulators.human_stats_of(each) for each in self.tasks}
         self._until = _until_decided(settings)
@@ -266,24 +266,9 @@ class ReadyRun:
             telling.close()
             add_remarks(self.store, remarks)
         if how.dataset is not None:
-            self._write_dataset(how.dataset, reporter)
-
-    def _write_dataset(self, path: Path, reporter: Reporter) -> None:
-        """Join the recorded episodes; see `write_dataset` for errors."""
-        chosen = choose(read_tasks(self.store.path), self._execution.record_only)
-        unseen = {source.episode.key for source in chosen.unseen}
-        sources = [each for each in chosen.sources if each.episode.key not in unseen]
-        if chosen.empty:
-            reporter.note(f"not in the data set: {chosen.empty} that ended before the first step")
-        if unseen:
-            reporter.note(
-                f"not in the data set: {len(unseen)} that were run without --record; `b1k-eval "
-                f"record {self.store.path} --to DIR` executes them again in the twin"
+            self.written = write_recorded(
+                self.store.path, how.dataset, how.record_only, reporter.note
             )
-        if not sources:
-            reporter.note(f"no data set in {path}: there is no episode for it")
-            return
-        self.written = write_dataset(sources, path)
 
     def standing(self) -> Standing | None:
         """Return the state of the comparison with `settings.against`; None without one."""

@@ -18,7 +18,7 @@ from killed_run import RECORD
 from b1k_envs.base import VIEWS
 from b1k_envs.errors import EnvError, UsageError
 from b1k_eval.dataset import writing
-from b1k_eval.dataset.choosing import choose
+from b1k_eval.dataset.choosing import choose, write_recorded
 from b1k_eval.dataset.features import COUNTED, FEATURES, picture_key
 from b1k_eval.dataset.film import Film
 from b1k_eval.dataset.recorder import FRAMES_FILE, film_file
@@ -173,6 +173,19 @@ def test_only_successes_leave_no_pictures_of_the_others(tmp_path):
     for episode in read_tasks(tmp_path / "run")[0].episodes:
         films = [(episode.folder / film_file(view)).exists() for view in VIEWS]
         assert films == [episode.outcome == "success"] * 3
+
+
+def test_what_was_not_recorded_is_told(made, tmp_path):
+    said = []
+    folder = tmp_path / "run"
+    recorded_run.make_run(folder, plan=recorded_run.PLAN[:2])
+    (folder / f"episodes/clean_boxing_gloves-1-0/{FRAMES_FILE}").unlink()
+    written = write_recorded(folder, tmp_path / "data", "all", said.append)
+    assert written.episodes == 1
+    assert re.fullmatch(r"not in the data set: 1 that were run without --record; .*", said[0])
+    (folder / f"episodes/clean_boxing_gloves-0-0/{FRAMES_FILE}").unlink()
+    assert write_recorded(folder, tmp_path / "none", "all", said.append) is None
+    assert said[-1].startswith(f"no data set in {tmp_path / 'none'}")
 
 
 def test_shards_merged_and_one_run_give_the_same_data(made, tmp_path):
