@@ -5,8 +5,8 @@ there are no B frames, so that pictures are stored in their order. Colours are B
 range, as decoders assume where they ignore the tags. ffmpeg is run here, as in
 `b1k_eval.video.recorder`, because the exit status tells of a full disk.
 
-Pictures of the twin come back within about 1.5 of 255 on average (docs/datasets.md); what a pass
-does not prove: that another camera's noise survives the compression as well.
+Pictures of the twin come back within about 2 of 255 on average (docs/datasets.md); what a pass does
+not prove: that another camera's noise survives the compression as well.
 """
 
 from __future__ import annotations

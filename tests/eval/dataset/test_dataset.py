@@ -253,6 +253,14 @@ def test_a_film_that_cannot_be_written_says_so(tmp_path):
 
 
 @pytest.mark.slow
+def test_two_workers_and_one_process_give_the_same_data(made, tmp_path):
+    recorded_run.make_run(tmp_path / "run", tmp_path / "data", workers=2)
+    one, two = content(made[1]), content(tmp_path / "data")
+    assert one.keys() == two.keys()
+    assert all(one[name] == two[name] for name in one)
+
+
+@pytest.mark.slow
 def test_killed_at_any_moment_and_resumed_it_has_every_episode_once(made, tmp_path):
     def start(name, at):
         words = [sys.executable, recorded_run.__file__, name, f"{name}-data", str(at)]
