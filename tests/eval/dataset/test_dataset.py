@@ -17,6 +17,7 @@ from killed_run import RECORD
 
 from b1k_envs.base import VIEWS
 from b1k_envs.errors import EnvError, UsageError
+from b1k_eval.cli.resolving import resolve_execution
 from b1k_eval.dataset import writing
 from b1k_eval.dataset.choosing import choose, write_recorded
 from b1k_eval.dataset.features import COUNTED, FEATURES, picture_key
@@ -26,6 +27,7 @@ from b1k_eval.dataset.statistics import of_numbers, of_pictures, together
 from b1k_eval.execution import Execution, _parse_record
 from b1k_eval.records.loading import read_tasks
 from b1k_eval.selection import share
+from b1k_policies.options import record
 
 KEYS = [picture_key(view) for view in VIEWS]
 
@@ -237,6 +239,15 @@ def test_the_option_says_what_it_wants(tmp_path, monkeypatch):
             _parse_record(wrong)
     with pytest.raises(UsageError, match="--record-only goes with --record"):
         Execution(record_only="success")
+
+
+def test_a_resumed_run_goes_on_recording_unless_told_otherwise(tmp_path):
+    typed = {"record": f"lerobot:{tmp_path}", "record_only": "success"}
+    before = {"sessions": [{"execution": record(resolve_execution(typed))}]}
+    again = resolve_execution({}, before)
+    assert (again.dataset, again.record_only) == (tmp_path, "success")
+    off = resolve_execution({"record": "off"}, before)
+    assert (off.dataset, off.record_only) == (None, "all")
 
 
 def test_a_film_that_cannot_be_written_says_so(tmp_path):
