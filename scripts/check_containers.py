@@ -10,7 +10,8 @@ from outside its tree by openpi's client, with the keys of the official evaluato
 server that listens on 127.0.0.1 alone would refuse. Then it gets SIGTERM as process 1.
 
 What a pass does not prove: that Docker builds these files. For `python:3.11-slim-bookworm` stands
-Debian bookworm's own Python 3.11, in an environment at /usr/local, where that image has its Python.
+Debian bookworm's own Python 3.11 and its older pip, in an environment at /usr/local, where that
+image has its Python.
 With --wheels, packages in DIR go before those of PyPI, as a torch without CUDA does; --device cpu
 is appended to the server's command.
 """
@@ -133,8 +134,9 @@ def check(
     base = folder / "base.tar"
     if not base.exists():
         made = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={PACKAGES}", "bookworm"]
-        subprocess.run([*made, f"{base}.part"], check=True)
-        Path(f"{base}.part").rename(base)
+        part = folder / "part.tar"  # a name that does not end with tar would become a folder
+        subprocess.run([*made, part], check=True)
+        part.rename(base)
     if only in (None, "twin"):
         check_twin(Tree(folder / "twin", base, wheels))
     if only in (None, "submission"):
