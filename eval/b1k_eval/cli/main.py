@@ -25,6 +25,9 @@ VERBS = {
         "Compare runs on the instances they share: rates with intervals, tests, verdicts in words."
     ),
     "report": "Make a page of runs: figures, every episode's video and timelines, contracts.",
+    "view": (
+        "Open the page of runs from a server of this machine, and follow runs that are going on."
+    ),
     "inspect": (
         "Show a checkpoint's contract, what it is sent, what it answers, and what is wrong with it."
     ),
@@ -54,7 +57,7 @@ VERBS = {
 
 _ROOMS = {
     "running": ("run", "smoke", "replay", "qualify", "prove"),
-    "results": ("compare", "report", "list", "merge", "record", "export", "import"),
+    "results": ("compare", "report", "view", "list", "merge", "record", "export", "import"),
     "checkpoints": ("inspect", "check-policy", "contract", "convert", "serve"),
 }
 # What cannot be a name, or is one of Python's.
@@ -86,7 +89,6 @@ app = typer.Typer(
     name="b1k-eval",
     help="Closed-loop evaluation of BEHAVIOR-1K robot policies.",
     no_args_is_help=True,
-    add_completion=False,
     # A traceback means a bug of ours, so it is plain and complete, without local variables.
     pretty_exceptions_enable=False,
 )

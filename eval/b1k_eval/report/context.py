@@ -28,6 +28,8 @@ from b1k_policies.inspection.chunk import nearly_open
 GLYPHS: Mapping[Outcome, str] = {"success": "●", "failure": "✕", "error": "!"}
 """Shown besides colours, for those who cannot tell them apart; the same as in dom.js."""
 
+NOT_LIVE = "told by b1k-eval report, which reads every trace"
+
 NONE = "-"
 """In place of a missing number."""
 
@@ -171,8 +173,8 @@ def _run(run: RunFindings, number: int) -> dict[str, Any]:
         "steps": _number(row["steps"], "{:,.0f}"),
         "distance": _number(row["distance_m"]["base"], "{:.1f} m"),
         "latency": NONE if row["latency_s"] is None else seconds(row["latency_s"]),
-        "skill": skill_words(run.self_report),
-        "progress": progress_words(run.self_report),
+        "skill": skill_words(run.self_report) if run.self_report else [NOT_LIVE],
+        "progress": progress_words(run.self_report) if run.self_report else [NOT_LIVE],
         "facts": list(_facts(run)),
         "files": [
             {**file, "size": f"{file['size']:,}"}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from b1k_envs.r1pro import Arm
-from b1k_eval.diagnosis.failures import GRIPPERS, Failure, label_failure, why
+from b1k_eval.diagnosis.failures import GRIPPERS, LABELS, Failure, label_failure, why
 from b1k_eval.records.loading import EpisodeData, read_trace
 from b1k_eval.records.trace_reading import DamagedTraceError
 from b1k_eval.report.timelines import timeline
@@ -35,14 +35,17 @@ class EpisodePage:
     openest: Mapping[Arm, float]
 
 
-def read_episode_page(episode: EpisodeData) -> EpisodePage:
-    """Read trace, result and video of an episode; damaged files are listed and left out."""
+def read_episode_page(episode: EpisodeData, *, traces: bool = True) -> EpisodePage:
+    """Read trace, result and video of an episode; damaged files are listed and left out.
+
+    Without `traces` the trace is not opened: why it failed is as its result has it.
+    """
     problems: list[str] = []
     course = failure = None
     openest: dict[Arm, float] = {}
     try:
-        failure = label_failure(episode)
-        if episode.steps:
+        failure = label_failure(episode) if traces else _recorded(episode)
+        if traces and episode.steps:
             trace = read_trace(episode)
             course = timeline(episode, trace)
             commands = trace.read(*GRIPPERS.values())
@@ -86,6 +89,14 @@ def read_episode_page(episode: EpisodeData) -> EpisodePage:
         "course": course,
     }
     return EpisodePage(row=row, detail=detail, failure=failure, video=video, openest=openest)
+
+
+def _recorded(episode: EpisodeData) -> Failure | None:
+    told = episode.diagnosis
+    if told is None or told["label"] not in LABELS:
+        return None
+    label, step, seen = told["label"], told["step"], told["seen"]
+    return Failure(episode=episode.name, label=label, step=step, seen=seen)
 
 
 def _video(episode: EpisodeData, problems: list[str]) -> Recording | None:

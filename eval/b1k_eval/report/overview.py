@@ -33,7 +33,7 @@ class RunFindings:
         funnel: None if the task has no sub-goals.
         no_funnel: Why there is no funnel, else None.
         failures: Failed episodes by label, without those whose trace cannot be used.
-        self_report: Measures of the policy's self-reports.
+        self_report: Measures of the policy's self-reports; None if no trace was read.
     """
 
     data: RunData
@@ -42,7 +42,7 @@ class RunFindings:
     funnel: Funnel | None
     no_funnel: str | None
     failures: Mapping[str, int]
-    self_report: SelfReport
+    self_report: SelfReport | None
 
     @property
     def name(self) -> str:
@@ -63,11 +63,13 @@ class Findings:
         return tuple(run.name for run in self.runs)
 
 
-def find(runs: Sequence[RunData], *, seed: int = 0, mix: bool = False) -> Findings:
+def find(
+    runs: Sequence[RunData], *, seed: int = 0, mix: bool = False, traces: bool = True
+) -> Findings:
     """Read all results, traces and video indices of at least one run.
 
     `seed` is for bootstraps and chance levels; with `mix` the page says how runs that are different
-    experiments differ.
+    experiments differ; without `traces` only what the results say is found, which is fast.
 
     Raises:
         UsageError: A run is given twice, or they are not comparable and `mix` is not set.
@@ -79,13 +81,13 @@ def find(runs: Sequence[RunData], *, seed: int = 0, mix: bool = False) -> Findin
     document = summarise_runs(runs, seed=seed, mix=mix)
     rows = document["runs"]
     return Findings(
-        runs=tuple(_run(run, row, seed) for run, row in zip(runs, rows, strict=True)),
+        runs=tuple(_run(run, row, seed, traces) for run, row in zip(runs, rows, strict=True)),
         document=document,
     )
 
 
-def _run(run: RunData, row: Mapping[str, Any], seed: int) -> RunFindings:
-    episodes = tuple(read_episode_page(episode) for episode in run.episodes)
+def _run(run: RunData, row: Mapping[str, Any], seed: int, traces: bool) -> RunFindings:
+    episodes = tuple(read_episode_page(episode, traces=traces) for episode in run.episodes)
     stages, why = None, None
     try:
         stages = funnel(run)
@@ -102,7 +104,7 @@ def _run(run: RunData, row: Mapping[str, Any], seed: int) -> RunFindings:
         funnel=stages,
         no_funnel=why,
         failures=failures,
-        self_report=judge(run, seed=seed),
+        self_report=judge(run, seed=seed) if traces else None,
     )
 
 
@@ -116,11 +118,14 @@ def drawings(found: Findings) -> list[Drawing]:
     failed = [sum(run.failures.values()) for run in runs]
     if any(failed):
         figures.append(failures_figure([run.failures for run in runs], failed, names))
-    progress = progress_figure([run.self_report for run in runs], names)
+    reports = [run.self_report for run in runs if run.self_report is not None]
+    if len(reports) < len(runs):
+        return figures
+    progress = progress_figure(reports, names)
     if progress is not None:
         figures.append(progress)
-    for number, run in enumerate(runs):
-        skill = run.self_report.skill
+    for number, (run, report) in enumerate(zip(runs, reports, strict=True)):
+        skill = report.skill
         if skill is not None and len(skill.said) > 1 and skill.table.sum():
             figures.append(skill_figure(skill, number, run.name))
     return figures

@@ -26,7 +26,7 @@ from b1k_eval.report.context import page_context
 from b1k_eval.report.episodes import EpisodePage
 from b1k_eval.report.figures import Drawing
 from b1k_eval.report.looks import ON_PAGE, ON_PAPER, as_page_svg, as_svg, drawing, missing
-from b1k_eval.report.overview import Findings, drawings, find
+from b1k_eval.report.overview import Findings, RunFindings, drawings, find
 from b1k_eval.report.tables import Kind, write_table
 
 PAGE = "report.html"
@@ -105,7 +105,7 @@ def write_page(
         _write_data(temp, out, found, copy_videos=extras.copy_videos)
         names = _write_tables(temp, found, extras.tables)
         names += _write_figures(temp, figures, extras.figures)
-        html = _html(found, figures, names, home)
+        html = page_html(found, figures, names, home)
         if final.exists():
             shutil.rmtree(final)
         temp.replace(final)
@@ -135,18 +135,30 @@ def _check_extra() -> None:
 def _write_data(temp: Path, out: Path, found: Findings, *, copy_videos: bool) -> None:
     """Write the scripts of the list and of every episode, and copy the page's assets."""
     shutil.copytree(Path(__file__).parent / "assets", temp / "assets")
-    rows = []
-    for number, run in enumerate(found.runs):
+    ids = [[f"r{n}/e{place}" for place in range(len(run.episodes))] for n, run in _numbered(found)]
+    for number, run in _numbered(found):
         (temp / "data" / f"r{number}").mkdir(parents=True)
-        for place, (page, data) in enumerate(zip(run.episodes, run.data.episodes, strict=True)):
-            name = f"r{number}/e{place}"
+        for name, page, data in zip(ids[number], run.episodes, run.data.episodes, strict=True):
             source = None
             if page.video is not None and data.video is not None:
                 source = _copy(data.video, temp, name) if copy_videos else _link(data.video, out)
-            detail = {**page.detail, "video": _video(page, source)}
+            detail = detail_of(page, source)
             write_script(temp / "data" / f"{name}.js", "detail", name, detail)
-            rows.append({"id": name, "run": number, **page.row})
-    index = {
+    write_script(temp / _INDEX, "start", index_of(found, ids))
+
+
+def _numbered(found: Findings) -> list[tuple[int, RunFindings]]:
+    return list(enumerate(found.runs))
+
+
+def detail_of(page: EpisodePage, source: str | None) -> dict[str, Any]:
+    """Return what the page loads of one episode; `source` is the address of its video."""
+    return {**page.detail, "video": _video(page, source)}
+
+
+def index_of(found: Findings, ids: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """Return what the page loads of all episodes, whose ids are given by run."""
+    return {
         "folder": FOLDER,
         "tips": dict(TIPS),
         "runs": [{"name": run.name, "folder": run.data.name} for run in found.runs],
@@ -159,9 +171,12 @@ def _write_data(temp: Path, out: Path, found: Findings, *, copy_videos: bool) ->
                 if name is not None
             }
         ),
-        "episodes": rows,
+        "episodes": [
+            {"id": name, "run": number, **page.row}
+            for number, run in _numbered(found)
+            for name, page in zip(ids[number], run.episodes, strict=True)
+        ],
     }
-    write_script(temp / _INDEX, "start", index)
 
 
 def _video(page: EpisodePage, source: str | None) -> dict[str, Any] | None:
@@ -185,8 +200,12 @@ def _copy(video: Path, temp: Path, name: str) -> str:
 
 def write_script(path: Path, function: str, *values: Any) -> None:  # noqa: ANN401 - JSON values
     """Write a script that calls a function of the page with JSON values."""
-    arguments = ",".join(script_json(value) for value in values)
-    path.write_text(f"B1K.{function}({arguments});\n", encoding="ascii")
+    path.write_text(script(function, *values), encoding="ascii")
+
+
+def script(function: str, *values: Any) -> str:  # noqa: ANN401 - JSON values
+    """Return a script that calls a function of the page with JSON values."""
+    return f"B1K.{function}({','.join(script_json(value) for value in values)});\n"
 
 
 def script_json(value: Any) -> str:  # noqa: ANN401 - any JSON value
@@ -238,9 +257,15 @@ def _write_figures(temp: Path, figures: Sequence[Drawing], kind: FigureKind | No
     return names
 
 
-def _html(
-    found: Findings, figures: Sequence[Drawing], files: Sequence[str], home: str | None
+def page_html(
+    found: Findings,
+    figures: Sequence[Drawing],
+    files: Sequence[str] = (),
+    home: str | None = None,
+    *,
+    live: bool = False,
 ) -> str:
+    """Return the page; `live` if it is served and follows its runs."""
     drawn = []
     for figure in figures:
         with drawing(ON_PAGE, salt=figure.name):
@@ -251,7 +276,8 @@ def _html(
         **page_context(found),
         folder=FOLDER,
         home=home,
-        scripts=SCRIPTS,
+        scripts=(*SCRIPTS, "live.js") if live else SCRIPTS,
+        live=live,
         figures=drawn,
         files=[
             {"name": name.rpartition("/")[2], "href": f"{FOLDER}/{quote(name)}"} for name in files

@@ -890,3 +890,18 @@ def test_smoke_keeps_its_run_where_it_is_asked_to(cli, tmp_path):
     assert (tmp_path / "kept" / "episodes" / "clean_boxing_gloves-0-0" / "result.json").is_file()
     again = cli("smoke", "--sim", "mujoco", "--policy", "hold", "--out", "kept")
     assert (again.exit_code, "already holds a run" in error_line(again)) == (2, True)
+
+
+def test_the_shell_completes_verbs_and_their_options():
+    def completed(words, number):
+        asked = {"COMP_WORDS": words, "COMP_CWORD": str(number)}
+        environment = {**os.environ, "_B1K_EVAL_COMPLETE": "complete_bash", **asked}
+        program = "import sys; sys.argv = ['b1k-eval']; from b1k_eval.cli.main import main; main()"
+        command = [sys.executable, "-c", program]
+        ended = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False
+        )
+        return ended.stdout.split()
+
+    assert completed("b1k-eval vi", 1) == ["view"]
+    assert completed("b1k-eval run --log", 2) == ["--log-to", "--log-videos"]

@@ -129,6 +129,11 @@ B1K.start = function (index) {
 /** Called by an episode's own script. */
 B1K.detail = function (id, detail) {
   B1K.details.set(id, detail);
+  for (const [, , name] of detail.course ? detail.course.skills : []) {
+    if (name !== null && !B1K.index.skills.includes(name)) {
+      B1K.index.skills.push(name); // a served page has read no trace before
+    }
+  }
 };
 
 /** An episode's details; loads its script when it is asked for the first time. */

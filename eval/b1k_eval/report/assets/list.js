@@ -23,7 +23,7 @@ B1K.list = (function () {
   let chips = new Map();
   const $ = (id) => document.getElementById(id);
 
-  function setup() {
+  function takeRows() {
     const rows = B1K.index.episodes;
     longest = Math.max(1, ...rows.map((row) => row.steps));
     for (const row of rows) {
@@ -32,6 +32,27 @@ B1K.list = (function () {
         .join(" ")
         .toLowerCase();
     }
+    return rows;
+  }
+
+  /** Show new rows, with filters, order and place as they are. */
+  function refresh() {
+    const rows = takeRows();
+    for (const [outcome, chip] of chips) {
+      chip.querySelector(".count").textContent = rows.filter((row) => row.outcome === outcome).length;
+    }
+    fillLabels(rows);
+    const before = drawn;
+    const top = scrollY;
+    apply();
+    while (drawn < Math.min(before, shown.length)) {
+      drawMore();
+    }
+    scrollTo(0, top);
+  }
+
+  function setup() {
+    const rows = takeRows();
     fillFilters(rows);
     buildTable();
     near = new IntersectionObserver((entries) => {
@@ -56,16 +77,7 @@ B1K.list = (function () {
     const runs = B1K.index.runs.map((run, i) => [String(i), `${B1K.letter(i)}  ${run.name}`]);
     options($("filter-run"), [["", "all"], ...runs]);
     $("filter-run-label").hidden = runs.length < 2;
-    const counts = new Map();
-    const words = new Map();
-    for (const row of rows) {
-      if (row.label) {
-        counts.set(row.label, (counts.get(row.label) || 0) + 1);
-        words.set(row.label, row.label === "policy_fault" ? "the policy failed" : row.why);
-      }
-    }
-    const labels = [...counts.keys()].sort((a, b) => counts.get(b) - counts.get(a));
-    options($("filter-label"), [["", "any"], ...labels.map((l) => [l, `${words.get(l)} (${counts.get(l)})`])]);
+    fillLabels(rows);
     for (const [id, key] of [["run", "run"], ["label", "label"], ["instance", "instance"], ["text", "text"]]) {
       $(`filter-${id}`).addEventListener("input", (event) => {
         state[key] = event.target.value;
@@ -77,6 +89,21 @@ B1K.list = (function () {
       changed();
     });
     $("filters").addEventListener("submit", (event) => event.preventDefault());
+  }
+
+  function fillLabels(rows) {
+    const counts = new Map();
+    const words = new Map();
+    for (const row of rows) {
+      if (row.label) {
+        counts.set(row.label, (counts.get(row.label) || 0) + 1);
+        words.set(row.label, row.label === "policy_fault" ? "the policy failed" : row.why);
+      }
+    }
+    const labels = [...counts.keys()].sort((a, b) => counts.get(b) - counts.get(a));
+    $("filter-label").replaceChildren();
+    options($("filter-label"), [["", "any"], ...labels.map((l) => [l, `${words.get(l)} (${counts.get(l)})`])]);
+    $("filter-label").value = state.label;
   }
 
   function options(select, pairs) {
@@ -275,5 +302,5 @@ B1K.list = (function () {
     }
   }
 
-  return { setup, read, query, apply, address, neighbour, place, move };
+  return { setup, refresh, read, query, apply, address, neighbour, place, move };
 })();
