@@ -82,6 +82,7 @@ OTHERS = {
     "smoke": ["--sim", "mujoco", "--policy", "hold"],
     "compare": ["run", "run"],
     "merge": ["run"],
+    "record": ["run", "--to", "data"],
     "report": ["run"],
     "serve": ["--policy", "hold", "--port", "0"],
     "inspect": ["ckpt"],
