@@ -46,6 +46,8 @@ def make_slow(settings, **_):
 ENDLESS = {
     "compare": "b1k_eval.comparison.summary.summarise_runs",
     "merge": "b1k_eval.records.merging.merge_runs",
+    "list": "b1k_eval.cli.results.listing._read",
+    "view": "b1k_eval.report.live.pages.LivePages",
     "record": "b1k_eval.replay.rollouts.write_rollouts",
     "report": "b1k_eval.report.page.write_page",
     "serve": "b1k_eval.cli.checkpoints.serve.make_policy",
