@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from b1k_eval.cli.console import out_console, print_json, say_remark, show_limits
+from b1k_eval.cli.console import err_console, out_console, print_json, say_remark, show_limits
 from b1k_eval.cli.options import JsonOption
 
 
@@ -30,7 +30,8 @@ def merge(
     from b1k_eval.run.session import summarise
 
     folder = shards[0].resolve().parent / "merged" if out is None else out
-    merged = merge_runs(shards, folder, partial=partial, beside=out is None)
+    with err_console().status("copying the shards' episodes"):
+        merged = merge_runs(shards, folder, partial=partial, beside=out is None)
     for text in merged.missing:
         say_remark(f"not complete: {text}")
     store, summary = merged.store, summarise(merged.store.episodes)

@@ -12,7 +12,7 @@ from typing import Annotated, cast
 import typer
 
 from b1k_envs.errors import UsageError
-from b1k_eval.cli.console import out_console, print_json, say_remark
+from b1k_eval.cli.console import err_console, out_console, print_json, say_remark
 from b1k_eval.files import make_new_folder
 from b1k_eval.records.run_files import runs_there
 from b1k_eval.records.store import START_AGAIN, storing
@@ -69,8 +69,8 @@ def report(
         figures=cast("FigureKind | None", figures),
         mix=mix,
     )
-    read = [read_tasks(run) for run in runs]
-    with _folder(runs, out) as folder:
+    with err_console().status("reading the runs, drawing the page"), _folder(runs, out) as folder:
+        read = [read_tasks(run) for run in runs]
         if any(len(run) > 1 for run in read):
             written, files, document, pages = write_task_pages(read, folder, extras)
         else:

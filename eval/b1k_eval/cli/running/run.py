@@ -121,18 +121,19 @@ def run(
     """
     if fail_under is not None and not 0 <= fail_under <= 1:
         raise UsageError(f"--fail-under {fail_under:g} must lie between 0 and 1")
-    session = ready_run(
-        asked,
-        how,
-        argv=sys.argv,
-        out=out,
-        resume=resume,
-        official=official,
-        skip_impossible=skip_impossible,
-        until_decided=until_decided,
-        max_instances=max_instances,
-        rated=fail_under is not None,
-    )
+    with err_console().status("getting ready: policy, its files' hashes, simulator"):
+        session = ready_run(
+            asked,
+            how,
+            argv=sys.argv,
+            out=out,
+            resume=resume,
+            official=official,
+            skip_impossible=skip_impossible,
+            until_decided=until_decided,
+            max_instances=max_instances,
+            rated=fail_under is not None,
+        )
     for remark in session.remarks:
         say_remark(remark)
     reporter = make_reporter(err_console())
