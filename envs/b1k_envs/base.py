@@ -53,6 +53,8 @@ class Observation:
         time: Simulated time since reset [s].
         depth: Per view of `images`, float32 [H, W], distance along the camera's axis [m] (as
             OmniGibson's `depth_linear`), inf where nothing is. None if the env has no depth.
+        focal: Factor on the focal lengths that a policy is told; only a disturbance makes it
+            another than 1. It is not sent to servers, which have the cameras' table.
     """
 
     images: Mapping[View, UInt8Array]
@@ -64,6 +66,7 @@ class Observation:
     step: int
     time: float
     depth: Mapping[View, Float32Array] | None = None
+    focal: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

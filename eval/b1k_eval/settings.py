@@ -17,8 +17,9 @@ from b1k_envs.base import ProtocolYear, Sim, Split
 from b1k_envs.errors import UsageError
 from b1k_envs.tasks.table import Task, get_task
 from b1k_envs.tracks import Track
+from b1k_eval.disturbances.axes import Disturbance, parse_disturbances
+from b1k_eval.disturbances.noise import NoiseSpec
 from b1k_eval.loop.chunking import Chunking
-from b1k_eval.loop.noise import NoiseSpec
 from b1k_eval.loop.runner import Render
 from b1k_eval.loop.strategy import (
     DEFAULT_ENSEMBLE_DECAY,
@@ -242,6 +243,16 @@ class RunSettings:
             default="none",
         ),
     ] = None
+    disturb: Annotated[
+        tuple[str, ...],
+        Option(
+            heading=POLICY,
+            help="Disturb what the policy is shown, its answers or the twin's world, e.g. "
+            "blur:head=3; may be repeated. `b1k-eval stress --list` shows the axes.",
+            metavar="AXIS[:PART]=DOSE",
+            before="default",
+        ),
+    ] = ()
     # What the normalised figures are relative to.
     human_stats: Annotated[
         str | None,
@@ -291,6 +302,31 @@ class RunSettings:
             )
         self.latency_s()
         self.noise()
+        self._check_disturbances()
+
+    def _check_disturbances(self) -> None:
+        """Check that the disturbances go with each other and with the rest.
+
+        Raises:
+            UsageError: They do not.
+        """
+        for each in self.disturbances():
+            name, kind = each.axis.name, each.axis.kind
+            if kind == "world" and self.sim != "mujoco":
+                raise UsageError(
+                    f"--disturb {name} changes the MuJoCo twin's world, and this run is in "
+                    "OmniGibson: take an axis of what the policy is shown, or --sim mujoco"
+                )
+            if kind == "answer" and (self.mode, self.chunking) != ("sync", "receding"):
+                raise UsageError(
+                    f"--disturb {name} goes with --chunking receding and without --mode realtime"
+                )
+            if name == "action-noise" and self.action_noise is not None:
+                raise UsageError("--disturb action-noise and --action-noise are one: give one")
+
+    def disturbances(self) -> tuple[Disturbance, ...]:
+        """Parse `disturb`; see `parse_disturbances`."""
+        return parse_disturbances(self.disturb)
 
     def latency_s(self) -> float | None:
         """Return the fixed latency of a realtime run [s]; None if it is measured.
@@ -309,8 +345,12 @@ class RunSettings:
         return latency_s
 
     def noise(self) -> NoiseSpec | None:
-        """Parse `action_noise`; see `NoiseSpec.parse`."""
-        return None if self.action_noise is None else NoiseSpec.parse(self.action_noise)
+        """Parse `action_noise`, or the axis of that name; see `NoiseSpec.parse`."""
+        text = self.action_noise
+        for each in self.disturbances():
+            if each.axis.name == "action-noise" and each.dose:
+                text = f"{each.dose!r}"
+        return None if text is None else NoiseSpec.parse(text)
 
     def task_entry(self) -> Task:
         """Return the task's row of the table."""
@@ -341,6 +381,8 @@ def settled(recorded: Mapping[str, Any]) -> dict[str, Any]:
 
 def chunking_factory(settings: RunSettings, skipped_rows: int = 0) -> partial[Chunking]:
     """Return `build_chunking` with everything but the chunk length; picklable."""
+    answers = [each for each in settings.disturbances() if each.axis.kind == "answer" and each.dose]
+    latency_ms = sum(each.dose for each in answers if each.axis.name == "latency")
     return partial(
         build_chunking,
         settings.chunking,
@@ -348,6 +390,6 @@ def chunking_factory(settings: RunSettings, skipped_rows: int = 0) -> partial[Ch
         settings.ensemble_every,
         settings.ensemble_decay,
         skipped_rows,
-        realtime=settings.mode == "realtime",
-        latency_s=settings.latency_s(),
+        realtime=settings.mode == "realtime" or bool(answers),
+        latency_s=latency_ms / 1e3 if answers else settings.latency_s(),
     )

@@ -51,7 +51,7 @@ from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves import layout
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.scene import SCENE
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.states import GloveTruth
 from b1k_envs.tasks.table import get_task
-from b1k_eval.loop.noise import ActionNoise, NoiseSpec
+from b1k_eval.disturbances.noise import ActionNoise, NoiseSpec
 from b1k_policies.base import EpisodeInfo
 from b1k_policies.contract.presets import PRESETS
 from b1k_policies.expert import ExpertPolicy

@@ -17,8 +17,8 @@ from doubles import BreakingEnv, RandomWalkPolicy, ToyEnv
 
 from b1k_envs.base import make_several
 from b1k_envs.tasks.table import get_task, human_stats
+from b1k_eval.disturbances.noise import NoiseSpec
 from b1k_eval.loop.chunking import RecedingHorizon
-from b1k_eval.loop.noise import NoiseSpec
 from b1k_eval.records.store import open_run
 from b1k_eval.run.episode import Assembly
 from b1k_eval.run.launch import launch, plan_episodes

@@ -29,6 +29,7 @@ from b1k_envs.base import (
     View,
 )
 from b1k_envs.errors import EnvError, UsageError
+from b1k_envs.mujoco_twin.changes import NO_CHANGES, WorldChanges, changed_instance, weigh
 from b1k_envs.mujoco_twin.engine import mujoco
 from b1k_envs.mujoco_twin.instances import Instance, make_instance
 from b1k_envs.mujoco_twin.model import (
@@ -121,6 +122,7 @@ class TwinEnv(Env):
         max_steps: int,
         render_quality: RenderQuality = "fast",
         depth: bool = False,
+        changes: WorldChanges = NO_CHANGES,
     ) -> None:
         """Compile the model; the OpenGL context is made at the first picture.
 
@@ -131,6 +133,7 @@ class TwinEnv(Env):
             max_steps: Time limit; an episode lasts one action more, as in the evaluator.
             render_quality: `fast` or `high`.
             depth: Whether observations with pictures have depth.
+            changes: How the world differs from the instances that it draws.
 
         Raises:
             UsageError: The task has no twin scene.
@@ -140,7 +143,9 @@ class TwinEnv(Env):
         self._protocol: ProtocolYear = protocol
         self._quality: RenderQuality = render_quality
         self._max_steps = max_steps
+        self._changes = changes
         self._model = build_model(self._scene, render_quality)
+        weigh(self._model, self._scene, changes)
         self._data = mujoco.MjData(self._model)
         self._dresser = Dresser(self._model, self._scene)
         self._controller = Controller(self._model)
@@ -167,8 +172,9 @@ class TwinEnv(Env):
     # --- Env --------------------------------------------------------------------------------
 
     def reset(self, instance: int, rollout: int, seed: int) -> None:
-        """See `Env.reset`; rollout and seed have no effect."""
-        self._instance = make_instance(self._scene, self._split, instance)
+        """See `Env.reset`; rollout and seed have no effect, unless the world is changed."""
+        drawn = make_instance(self._scene, self._split, instance)
+        self._instance = changed_instance(self._scene, drawn, self._changes, seed)
         model, data = self._model, self._data
         mujoco.mj_resetData(model, data)
         self._dresser.place(self._instance)

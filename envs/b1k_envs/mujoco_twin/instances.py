@@ -8,10 +8,10 @@ names are in the string. The order in which instances are asked for does not mat
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
-from b1k_envs.base import Split
+from b1k_envs.base import Split, View
 from b1k_envs.errors import UsageError
 from b1k_envs.mujoco_twin.scenes.base import Scene
 
@@ -19,6 +19,19 @@ from b1k_envs.mujoco_twin.scenes.base import Scene
 _FURNITURE = 0.02  # x, y [m]
 _LIGHT = 0.12  # relative brightness
 _TINT = 0.06  # relative, per colour channel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mount:
+    """How a camera is mounted otherwise than nominally, in its own nominal frame (USD axes).
+
+    Attributes:
+        shift: x, y, z [m].
+        turn: Quaternion w, x, y, z.
+    """
+
+    shift: tuple[float, float, float]
+    turn: tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +44,7 @@ class Instance:
         things: Pose of each free thing.
         light: Factor on every light's brightness.
         tints: Three factors (r, g, b) for each tinted material, in the scene's order.
+        mounts: Cameras that are mounted otherwise than nominally; instances drawn here have none.
     """
 
     start: tuple[float, float, float]
@@ -38,6 +52,7 @@ class Instance:
     things: Mapping[str, tuple[float, float, float]]
     light: float
     tints: tuple[tuple[float, float, float], ...]
+    mounts: Mapping[View, Mount] = field(default_factory=dict)
 
 
 def check_instance(scene: Scene, split: Split, index: int) -> None:

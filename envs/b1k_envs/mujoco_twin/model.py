@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from b1k_envs import r1pro
+from b1k_envs.base import VIEWS
 from b1k_envs.mujoco_twin.engine import GROUP_VISUAL, mujoco
 from b1k_envs.mujoco_twin.instances import Instance
 from b1k_envs.mujoco_twin.looks import add_looks
@@ -87,15 +88,28 @@ class Dresser:
         self._body_pos = model.body_pos.copy()
         self._colours = model.mat_rgba.copy()
         self._diffuse = model.light_diffuse.copy()
+        self._cameras = {view: model.camera(view).id for view in VIEWS}
+        self._cam_pos, self._cam_quat = model.cam_pos.copy(), model.cam_quat.copy()
 
     def place(self, instance: Instance) -> None:
-        """Move the furniture, tint the materials, set the lights."""
+        """Move the furniture, tint the materials, set lights and cameras."""
         model = self._model
         for name, index in self._furniture.items():
             model.body_pos[index][:2] = self._body_pos[index][:2] + instance.shifts[name]
         for index, tint in zip(self._materials, instance.tints, strict=True):
             model.mat_rgba[index][:3] = np.clip(self._colours[index][:3] * tint, 0.0, 1.0)
         model.light_diffuse[:] = self._diffuse * instance.light
+        for view, camera in self._cameras.items():
+            model.cam_pos[camera], model.cam_quat[camera] = (
+                self._cam_pos[camera],
+                self._cam_quat[camera],
+            )
+            mount = instance.mounts.get(view)
+            if mount is not None:
+                nominal, away = self._cam_quat[camera], np.zeros(3)
+                mujoco.mju_rotVecQuat(away, np.array(mount.shift), nominal)
+                model.cam_pos[camera] += away
+                mujoco.mju_mulQuat(model.cam_quat[camera], nominal, np.array(mount.turn))
 
     def show(self, look: frozenset[str]) -> None:
         """Turn these switches of the scene on, and the others off."""

@@ -28,6 +28,7 @@ _CHOSEN: Mapping[str, str] = {
 
 _WORTH_KNOWING: Mapping[str, str] = {
     "action_noise_resolved": "action noise",
+    "disturb": "disturbance",
     "chunking": "chunking",
     "horizon": "horizon",
     "mode": "mode",

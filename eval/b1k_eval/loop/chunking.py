@@ -51,6 +51,14 @@ class Chunking(ABC):
         `latency_s` is how long it took to compute [s]; only `RealTime` uses it.
         """
 
+    def lost(self, step: int) -> None:
+        """Go on without the answer to the question of `step`, which never arrives.
+
+        Raises:
+            NotImplementedError: The strategy has no row for every step then; `RealTime` has.
+        """
+        raise NotImplementedError(f"{type(self).__name__} cannot go on without an answer")
+
     @abstractmethod
     def action(self, step: int) -> Float32Array:
         """Return the action of `step`, float32 [23]; may be a view of a chunk: do not write."""

@@ -84,6 +84,10 @@ class RealTime(Chunking):
         self._asked = step
         self._coming = (step + delay, step, actions)
 
+    def lost(self, step: int) -> None:
+        """Ask again once `horizon` steps have passed, as if the answer had come."""
+        self._asked = step
+
     def action(self, step: int) -> Float32Array:
         """Return the current chunk's row for `step`; where it has none, stall."""
         self._arrive(step)

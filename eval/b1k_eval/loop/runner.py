@@ -14,6 +14,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from time import perf_counter
 from typing import Any, Literal
 
@@ -36,6 +37,7 @@ from b1k_envs.r1pro import (
     hold_action,
     not_finite,
 )
+from b1k_eval.disturbances.disturber import Disturber
 from b1k_eval.loop.asked import Asked
 from b1k_eval.loop.chunking import Chunking
 from b1k_eval.loop.driver import Infer, Loop, Reset, Step, drive
@@ -48,7 +50,6 @@ from b1k_eval.loop.events import (
     StepEvent,
     Subscriber,
 )
-from b1k_eval.loop.noise import ActionNoise
 from b1k_policies.base import ActionChunk, EpisodeInfo, Policy, PrivilegedPolicy, Query, Skill
 from b1k_policies.seeding import inference_seed
 
@@ -64,13 +65,13 @@ def run_episode(
     chunking: Chunking,
     *,
     subscribers: Sequence[Subscriber] = (),
-    noise: ActionNoise | None = None,
+    disturber: Disturber | None = None,
     render: Render = "on-demand",
 ) -> EpisodeResult:
     """Run one episode in one world; see `episode_loop`."""
     results: list[EpisodeResult] = []
     loop = episode_loop(
-        env, policy, episode, chunking, subscribers=subscribers, noise=noise, render=render
+        env, policy, episode, chunking, subscribers=subscribers, disturber=disturber, render=render
     )
     drive({0: loop}, Worlds([env]), lambda _, result: results.append(result))
     return results[0]
@@ -83,7 +84,7 @@ def episode_loop(
     chunking: Chunking,
     *,
     subscribers: Sequence[Subscriber] = (),
-    noise: ActionNoise | None = None,
+    disturber: Disturber | None = None,
     render: Render = "on-demand",
 ) -> Loop[EpisodeResult]:
     """Run an episode until success, the time limit, or a fault; a generator for `drive`.
@@ -94,14 +95,14 @@ def episode_loop(
         episode: Instance and rollout, and what the policy is told.
         chunking: Reset first.
         subscribers: Called at start, every step and end, in this order. Not closed here.
-        noise: Added to the executed actions; reset with the episode's seed.
+        disturber: Stands between env and policy, both ways; reset with the episode's seed.
         render: When to observe.
 
     Returns:
         The outcome. Only KeyboardInterrupt, SystemExit and the like are raised, and what a
         subscriber's `on_end` raises.
     """
-    loop = _Loop(env, policy, episode, chunking, subscribers, noise, render)
+    loop = _Loop(env, policy, episode, chunking, subscribers, disturber, render)
     started = perf_counter()
     outcome: Outcome
     reason = message = trace = None
@@ -160,7 +161,7 @@ class _Loop:
         episode: EpisodeInfo,
         chunking: Chunking,
         subscribers: Sequence[Subscriber],
-        noise: ActionNoise | None,
+        disturber: Disturber | None,
         render: Render,
     ) -> None:
         self.env = env
@@ -168,7 +169,7 @@ class _Loop:
         self.episode = episode
         self.chunking = chunking
         self.subscribers = subscribers
-        self.noise = noise
+        self.disturber = disturber
         self.every_step = render == "every-step"
         self.steps = 0
         self.time = 0.0
@@ -184,7 +185,8 @@ class _Loop:
 
     def run(self) -> Loop[None]:
         """Run from reset to the last step."""
-        env, chunking, noise, subscribers = self.env, self.chunking, self.noise, self.subscribers
+        env, chunking, disturber = self.env, self.chunking, self.disturber
+        subscribers = self.subscribers
         yield from self._reset()
         images = self.every_step or self.policy.needs_images
         while not (self.terminated or self.truncated):
@@ -205,7 +207,7 @@ class _Loop:
                 if inference:
                     latency, waited, asked = yield from self._infer(step, observation)
             command = chunking.action(step)
-            action = command if noise is None else _disturbed(noise, command)
+            action = command if disturber is None else disturber.command(command)
             result, took, _ = yield Step(action)
             self.step_s += took
             self.goal = goal = env.goal()
@@ -259,8 +261,10 @@ class _Loop:
         had = yield Reset((episode.instance, episode.rollout, episode.seed))
         self.reset_s = had.took_s
         self.chunking.reset()
-        if self.noise is not None:
-            self.noise.reset(episode.seed)
+        if self.disturber is not None:
+            self.disturber.reset(episode.seed)
+            told = self.disturber.instruction(episode.instruction)
+            self.episode = episode = replace(episode, instruction=told)
         self.goal = env.goal()
         start = EpisodeStart(episode=episode, goal=self.goal, subgoals=env.subgoals())
         for subscriber in self.subscribers:
@@ -275,8 +279,9 @@ class _Loop:
     def _infer(
         self, step: int, observation: Observation
     ) -> Loop[tuple[float, float | None, Asked | None]]:
+        shown = observation if self.disturber is None else self.disturber.observation(observation)
         query = Query(
-            observation=observation,
+            observation=shown,
             instruction=self.episode.instruction,
             seed=inference_seed(self.episode.seed, self.inferences),
             progress=self.progress,
@@ -296,8 +301,11 @@ class _Loop:
         latency = measured if chunk.latency_s is None else chunk.latency_s
         if step == 0 and self.chunking.needs_hold:
             self.chunking.hold(_hold(observation))
-        self.chunking.add(step, chunk.actions, latency)
-        self.skill, self.progress = chunk.skill, chunk.progress
+        if self.disturber is not None and self.disturber.lost(step):
+            self.chunking.lost(step)  # nor is its skill or progress heard of
+        else:
+            self.chunking.add(step, chunk.actions, latency)
+            self.skill, self.progress = chunk.skill, chunk.progress
         waited = chunk.wait_s or 0.0
         self.policy_s -= waited
         self.wait_s += waited
@@ -333,20 +341,6 @@ def _reader(env: Env) -> Callable[[], Any]:
             raise _WorldFailedError(f"{type(error).__name__}: {error}") from error
 
     return read
-
-
-def _disturbed(noise: ActionNoise, command: Float32Array) -> Float32Array:
-    """Add the noise.
-
-    Raises:
-        EnvError: The noise, not the policy, made the action unusable.
-    """
-    action = noise.apply(command)
-    if not np.isfinite(action).all():
-        raise EnvError(
-            "the action noise made an action that is not finite; lower its SIGMA or KICK"
-        )
-    return action
 
 
 @contextmanager

@@ -14,12 +14,14 @@ from b1k_envs.errors import B1kEvalError, EndsRunError
 from b1k_envs.tasks.table import HumanStats
 from b1k_eval.dataset.recorder import RecordSubscriber
 from b1k_eval.diagnosis.failures import diagnosed
+from b1k_eval.disturbances.axes import Disturbance
+from b1k_eval.disturbances.disturber import Disturber
+from b1k_eval.disturbances.noise import NoiseSpec
 from b1k_eval.execution import RecordOnly, VideoSize
 from b1k_eval.files import to_json, write_atomic
 from b1k_eval.loop.chunking import Chunking
 from b1k_eval.loop.driver import Loop
 from b1k_eval.loop.events import EpisodeResult, EpisodeTiming, Outcome, Subscriber
-from b1k_eval.loop.noise import ActionNoise, NoiseSpec
 from b1k_eval.loop.runner import Render, episode_loop
 from b1k_eval.records.episode import (
     RESULT_FILE,
@@ -50,7 +52,8 @@ class Assembly:
         make_chunking: Builds the strategy for a policy's chunk length.
         human: Human figures of the task.
         max_steps: The env's time limit, for displays.
-        noise: Disturbance of the executed actions; None for none.
+        noise: Noise of the executed actions; None for none.
+        disturbances: Of what the policy is shown, and of its answers.
         render: When to observe.
         video_fps: Pictures per simulated second; None for no video.
         video_size: How large its file may be.
@@ -75,6 +78,7 @@ class Assembly:
     human: HumanStats
     max_steps: int
     noise: NoiseSpec | None = None
+    disturbances: tuple[Disturbance, ...] = ()
     render: Render = "on-demand"
     video_fps: float | None = None
     video_size: VideoSize = "large"
@@ -156,7 +160,8 @@ def recorded_loop(
         send: Receives progress.
         thread: Renders and encodes the video; None for no video.
     """
-    trace = Trace(with_command=assembly.noise is not None)
+    disturber = Disturber.of(assembly.disturbances, assembly.noise)
+    trace = Trace(with_command=disturber is not None and disturber.changes_commands)
     keeper = ScoreKeeper()
     progress = ProgressSubscriber(send)
     subscribers: list[Subscriber] = [keeper, trace, progress]
@@ -179,7 +184,7 @@ def recorded_loop(
             episode,
             assembly.make_chunking(policy.chunk_length),
             subscribers=subscribers,
-            noise=None if assembly.noise is None else ActionNoise(assembly.noise),
+            disturber=disturber,
             render=assembly.render,
         )
         # Also after an error: the files show what led to it.

@@ -181,6 +181,7 @@ class ReadyRun:
             lent=lent,
             make_chunking=make_chunking,
             noise=settings.noise(),
+            disturbances=settings.disturbances(),
             render=settings.render,
             video_fps=execution.video_fps if execution.video else None,
             video_size=execution.video_size,

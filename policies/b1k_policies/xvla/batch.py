@@ -156,9 +156,11 @@ def build_batch(
     }
     if contract.posed:
         poses = np.stack([extrinsics(one, contract) for one in observations])
-        k = contract.intrinsics_matrices.astype(np.float32)
+        k = np.stack([contract.intrinsics_matrices] * count)
+        for cameras, one in zip(k, observations, strict=True):
+            cameras[:, [0, 1], [0, 1]] *= one.focal
         batch["extrinsics"] = torch.from_numpy(poses)
-        batch["intrinsics"] = torch.from_numpy(k).repeat(count, 1, 1, 1)
+        batch["intrinsics"] = torch.from_numpy(k.astype(np.float32))
     if skill_id is not None:
         batch["skill_id"] = torch.full((count,), skill_id, dtype=torch.int64)
     if skill_progress is not None:

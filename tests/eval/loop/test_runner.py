@@ -25,10 +25,11 @@ from b1k_envs.errors import ActionError, EnvError, HostFaultError, PolicyFaultEr
 from b1k_envs.r1pro import PROPRIO_LAYOUTS
 from b1k_envs.tasks.table import HumanStats
 from b1k_eval.challenge.official_record import official_text
+from b1k_eval.disturbances.disturber import Disturber
+from b1k_eval.disturbances.noise import NoiseSpec
 from b1k_eval.files import to_json
 from b1k_eval.loop.chunking import RecedingHorizon
 from b1k_eval.loop.events import NotFinite, Subscriber
-from b1k_eval.loop.noise import ActionNoise, NoiseSpec
 from b1k_eval.loop.realtime import RealTime
 from b1k_eval.loop.runner import run_episode
 from b1k_eval.records.scoring import ScoreKeeper, episode_record
@@ -188,11 +189,11 @@ def test_a_machine_that_fails_under_the_policy_is_an_error(episode, toy_env):
 
 
 def test_noise_that_makes_an_action_unusable_is_our_error_and_not_the_policys(episode, toy_env):
-    noise = ActionNoise(NoiseSpec(sigma=1e300, correlation_s=0.3, kick_rate_hz=0.0, kick=0.0))
+    noise = NoiseSpec(sigma=1e300, correlation_s=0.3, kick_rate_hz=0.0, kick=0.0)
     with np.errstate(over="ignore"):
-        result = run(toy_env, DrivePolicy(), episode, noise=noise)
+        result = run(toy_env, DrivePolicy(), episode, disturber=Disturber(noise=noise))
     assert result.outcome == "error"
-    assert "the action noise made an action that is not finite" in result.message
+    assert "the disturbance made an action that is not finite" in result.message
 
 
 def test_subscribers_are_told_of_pictures_before_the_action_that_follows_them(episode, toy_env):
@@ -266,8 +267,8 @@ def test_a_policys_own_latency_is_believed(toy_env, episode):
 
 def test_noise_disturbs_what_is_executed_and_keeps_what_was_asked(toy_env, episode):
     ear = Ear()
-    noise = ActionNoise(NoiseSpec.parse("0.05"))
-    run(toy_env, DrivePolicy(vx=0.5), episode, subscribers=[ear], noise=noise)
+    noise = Disturber(noise=NoiseSpec.parse("0.05"))
+    run(toy_env, DrivePolicy(vx=0.5), episode, subscribers=[ear], disturber=noise)
     events = [event for name, event in ear.heard if name == "step"]
     for event, executed in zip(events, toy_env.actions, strict=True):
         np.testing.assert_array_equal(event.action, executed)
@@ -280,7 +281,8 @@ def test_the_same_seed_gives_the_same_noise_and_another_another(episode):
     for seed in (7, 7, 8):
         env = ToyEnv()
         info = type(episode)(**{**episode.__dict__, "seed": seed})
-        run(env, DrivePolicy(vx=0.0), info, noise=ActionNoise(NoiseSpec.parse("0.05,0.3,1")))
+        noise = Disturber(noise=NoiseSpec.parse("0.05,0.3,1"))
+        run(env, DrivePolicy(vx=0.0), info, disturber=noise)
         taken.append(np.array(env.actions))
     np.testing.assert_array_equal(taken[0], taken[1])
     assert not np.array_equal(taken[0], taken[2])

@@ -8,9 +8,10 @@ import pytest
 from doubles import PREDICATES, SUBGOALS, DrivePolicy, ToyEnv
 
 from b1k_envs.errors import EnvError
+from b1k_eval.disturbances.disturber import Disturber
+from b1k_eval.disturbances.noise import NoiseSpec
 from b1k_eval.loop.chunking import RecedingHorizon
 from b1k_eval.loop.events import EpisodeStart, StepEvent
-from b1k_eval.loop.noise import ActionNoise, NoiseSpec
 from b1k_eval.loop.runner import run_episode
 from b1k_eval.records.trace import Trace
 from b1k_policies.base import ActionChunk, Skill
@@ -20,7 +21,7 @@ from b1k_policies.baselines import read_recording
 def record(env, policy, episode, path, noise=None):
     trace = Trace(with_command=noise is not None)
     chunking = RecedingHorizon(4, policy.chunk_length)
-    result = run_episode(env, policy, episode, chunking, subscribers=[trace], noise=noise)
+    result = run_episode(env, policy, episode, chunking, subscribers=[trace], disturber=noise)
     trace.write(path)
     return result, pd.read_parquet(path)
 
@@ -64,7 +65,7 @@ def test_what_the_policy_does_not_say_is_null_and_not_zero(toy_env, episode, tmp
 
 
 def test_with_noise_the_command_is_kept_beside_the_executed_action(toy_env, episode, tmp_path):
-    noise = ActionNoise(NoiseSpec.parse("0.05"))
+    noise = Disturber(noise=NoiseSpec.parse("0.05"))
     _, table = record(toy_env, DrivePolicy(vx=0.5), episode, tmp_path / "trace.parquet", noise)
     executed = table[[f"action_{i}" for i in range(23)]].to_numpy()
     command = table[[f"command_{i}" for i in range(23)]].to_numpy()

@@ -23,8 +23,9 @@ from b1k_envs.errors import UsageError
 from b1k_envs.mujoco_twin.env import TwinEnv
 from b1k_envs.mujoco_twin.scenes.clean_boxing_gloves.states import GloveTruth
 from b1k_envs.r1pro import joint_limits
+from b1k_eval.disturbances.disturber import Disturber
+from b1k_eval.disturbances.noise import NoiseSpec
 from b1k_eval.loop.chunking import RecedingHorizon, TemporalEnsemble
-from b1k_eval.loop.noise import ActionNoise, NoiseSpec
 from b1k_eval.loop.runner import run_episode
 from b1k_policies.base import PrivilegedPolicy
 from b1k_policies.baselines import ReplayPolicy
@@ -153,7 +154,7 @@ def test_it_succeeds_on_at_least_4_of_5_with_noise_and_kicks_on_its_actions():
             policy,
             episode_info("2026", instance, seed=instance),
             RecedingHorizon(10, policy.chunk_length),
-            noise=ActionNoise(NoiseSpec.parse(NOISE)),
+            disturber=Disturber(noise=NoiseSpec.parse(NOISE)),
         )
         assert result.outcome != "error", result.traceback
         if result.outcome != "success":

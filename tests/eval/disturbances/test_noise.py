@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from b1k_envs.errors import UsageError
-from b1k_eval.loop.noise import KICK_STEPS, ActionNoise, NoiseSpec, column_scale
+from b1k_eval.disturbances.noise import KICK_STEPS, ActionNoise, NoiseSpec, column_scale
 
 
 def offsets(text, steps, seed=3):
