@@ -42,6 +42,10 @@ VERBS = {
     "prove": (
         "Certify that running many at once changes nothing: the same episodes, compared to the bit."
     ),
+    "stress": (
+        "Disturb a policy along axes and measure what it costs, beside the same episodes "
+        "undisturbed."
+    ),
     "check-policy": "Check whether a policy keeps the interface's promises, without a simulator.",
     "serve": (
         "Serve a policy to the official evaluators, to openpi's client and to --policy "
@@ -56,7 +60,7 @@ VERBS = {
 """Each verb with the first sentence of its function's docstring, as `--help` lists them."""
 
 _ROOMS = {
-    "running": ("run", "smoke", "replay", "qualify", "prove"),
+    "running": ("run", "smoke", "replay", "qualify", "prove", "stress"),
     "results": ("compare", "report", "view", "list", "merge", "record", "export", "import"),
     "checkpoints": ("inspect", "check-policy", "contract", "convert", "serve"),
 }

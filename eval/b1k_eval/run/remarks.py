@@ -17,6 +17,9 @@ from b1k_policies.base import Policy
 PRIVILEGED = "Reads the simulator's state, which no robot can."
 """What the mark `privileged` says, for every summary."""
 
+_ONLY_SEEN = frozenset({"light", "colours", "camera-turn", "camera-shift"})
+"""Axes of the world that only pictures show."""
+
 
 def run_remarks(settings: RunSettings, execution: Execution, policy: Policy) -> tuple[str, ...]:
     """Return all remarks, a sentence each; those of the policy first."""
@@ -27,6 +30,7 @@ def run_remarks(settings: RunSettings, execution: Execution, policy: Policy) -> 
         *_render_remark(settings, execution),
         *_scene_remark(settings),
         *_mode_remark(settings, policy),
+        *(f"disturbed: {each.words}" for each in settings.disturbances() if each.dose),
         *_batch_remark(settings, execution, policy),
         *_sharing_remark(policy),
         *_threads_remark(execution, policy),
@@ -161,6 +165,23 @@ def check_track(settings: RunSettings, policy: Policy) -> None:
     """Refuse a policy that needs hidden proprioception, before its first observation."""
     if settings.track == "standard":
         policy.check_masked(partial(mask, protocol=settings.protocol))
+
+
+def check_disturbances(settings: RunSettings, policy: Policy) -> None:
+    """Refuse to disturb what the policy is not shown."""
+    for each in settings.disturbances():
+        name = each.axis.name
+        unseen = name in _ONLY_SEEN or each.axis.kind == "picture"
+        if unseen and not policy.needs_images:
+            raise UsageError(
+                f"--disturb {name} changes pictures, and the policy {policy.name} is shown none: "
+                "leave it out"
+            )
+        if is_privileged(policy) and each.axis.kind in ("pose", "state"):
+            raise UsageError(
+                f"--disturb {name} changes what a policy is shown, and {policy.name} reads the "
+                "simulator's state instead: leave it out"
+            )
 
 
 def check_privileges(settings: RunSettings, policy: Policy, *, rated: bool) -> None:

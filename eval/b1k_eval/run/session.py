@@ -27,7 +27,13 @@ from b1k_eval.run.episode import Assembly, is_privileged
 from b1k_eval.run.launch import launch, plan_episodes
 from b1k_eval.run.pool import add_remarks
 from b1k_eval.run.progress import Reporter, Telling
-from b1k_eval.run.remarks import check_lent, check_privileges, check_track, run_remarks
+from b1k_eval.run.remarks import (
+    check_disturbances,
+    check_lent,
+    check_privileges,
+    check_track,
+    run_remarks,
+)
 from b1k_eval.selection import share
 from b1k_eval.settings import MEASURED, RunSettings, chunking_factory
 from b1k_eval.trackers.starting import check_trackers, logging_to
@@ -143,6 +149,7 @@ class ReadyRun:
                 cluster.connect(execution.ray)
             check_privileges(settings, self.policy, rated=rated)
             check_track(settings, self.policy)
+            check_disturbances(settings, self.policy)
             make_chunking = chunking_factory(settings, self.policy.skipped_rows)
             make_chunking(self.policy.chunk_length)
             self.remarks = (*run_remarks(settings, execution, self.policy), *unshared)

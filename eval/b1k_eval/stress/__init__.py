@@ -1,0 +1,1 @@
+"""What does a policy use, and how much can it take? A study of disturbed runs."""

@@ -1,0 +1,257 @@
+"""A study: the undisturbed arm, then every dose of every axis, each as a run of its own.
+
+The folder has a run per arm, so everything that reads runs reads them, and the same command goes
+on where it was. study.json has what they say together, anew after each arm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from b1k_envs.errors import UsageError
+from b1k_eval.comparison.paired import compare_success
+from b1k_eval.comparison.verdicts import holm
+from b1k_eval.diagnosis.funnel import funnel
+from b1k_eval.disturbances.axes import Disturbance
+from b1k_eval.execution import Execution
+from b1k_eval.files import to_json, write_atomic
+from b1k_eval.records.loading import RunData, read_run_data
+from b1k_eval.run.progress import Reporter
+from b1k_eval.run.session import ReadyRun
+from b1k_eval.settings import RunSettings
+from b1k_eval.stress.arms import BASE, INPUTS, Curve, thinned
+from b1k_eval.stress.curves import Results, halving, trend
+
+STUDY_FILE = "study.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What is studied, and with what it is run.
+
+    Attributes:
+        settings: What is run, undisturbed.
+        execution: How.
+        curves: The axes, and the doses to try.
+        budget: Most episodes in all; the doses are then searched for. None to try all doses.
+        argv: Command line, for the record.
+        reporter: Makes the display of a run.
+    """
+
+    settings: RunSettings
+    execution: Execution
+    curves: tuple[Curve, ...]
+    budget: int | None
+    argv: Sequence[str]
+    reporter: Callable[[], Reporter] = Reporter
+
+    @property
+    def episodes_per_arm(self) -> int:
+        """How many episodes an arm has."""
+        return len(self.settings.instances) * self.settings.rollouts
+
+    @property
+    def most_arms(self) -> int:
+        """How many arms there are at most, the undisturbed one included."""
+        every = 1 + sum(len(curve.doses) for curve in self.curves)
+        return every if self.budget is None else self.budget // self.episodes_per_arm
+
+
+def run_study(
+    study: Study, folder: Path, told: Callable[[str, int, int], None] = lambda *_: None
+) -> dict[str, Any]:
+    """Run the missing episodes of a study and return what study.json has.
+
+    Args:
+        study: The study.
+        folder: Its folder, which may exist.
+        told: Called before an arm with its name, its number and the number of arms at most.
+
+    Raises:
+        UsageError: The folder has another study, or the budget is too small.
+    """
+    searching = study.budget is not None
+    least = 2 if searching else 1
+    if study.most_arms < least:
+        raise UsageError(
+            f"--budget {study.budget} is less than two arms of {study.episodes_per_arm} episodes"
+        )
+    runs: dict[str, RunData] = {}
+
+    def arm(disturbance: Disturbance | None) -> Results:
+        name = BASE if disturbance is None else str(disturbance)
+        told(name, len(runs) + 1, study.most_arms)
+        runs[name] = _run(study, folder / arm_folder(name), disturbance)
+        return results(runs[name])
+
+    base = arm(None)
+    document = _document(study, runs)
+    found: dict[str, dict[float, Results]] = {curve.name: {} for curve in study.curves}
+    for curve, size in _order(study, base, found):
+        found[curve.name][size] = arm(curve.arm(size))
+        document = _document(study, runs)
+        write_atomic(folder / STUDY_FILE, to_json(document).encode())
+    write_atomic(folder / STUDY_FILE, to_json(document).encode())
+    return document
+
+
+def _order(
+    study: Study, base: Results, found: dict[str, dict[float, Results]]
+) -> Sequence[tuple[Curve, float]] | Any:  # noqa: ANN401
+    """Yield the arms in their order; with a budget each depends on what was found before."""
+    if study.budget is None:
+        yield from ((curve, size) for curve in study.curves for size in curve.doses)
+        return
+    # The order of the axes is drawn beforehand: what is left out when the budget ends must not
+    # depend on what was seen.
+    drawn = np.random.default_rng(study.settings.seed).permutation(len(study.curves))
+    curves = [study.curves[int(index)] for index in drawn]
+    left = study.most_arms - 1
+    for curve in curves:
+        if not left:
+            return
+        yield curve, thinned(curve).doses[0]
+        left -= 1
+    going = True
+    while left and going:
+        going = False
+        for curve in curves:
+            size = next_dose(curve, base, found[curve.name])
+            if size is None or not left:
+                continue
+            going, left = True, left - 1
+            yield curve, size
+
+
+def next_dose(curve: Curve, base: Results, arms: dict[float, Results]) -> float | None:
+    """Return the dose to try next: between the last that leaves half of the success and the first
+    that does not; None if there is nothing more to learn.
+    """
+    half = float(np.mean([np.mean(values) for values in base.values()])) / 2.0
+    rates = {
+        size: float(np.mean([np.mean(values) for values in found.values()]))
+        for size, found in arms.items()
+    }
+    less = [size for size, share in rates.items() if share <= half]
+    if half == 0 or not less:
+        return None
+    high = min(less)
+    low = max((size for size, share in rates.items() if share > half and size < high), default=0.0)
+    return None if curve.axis.whole else curve.between(low, high)
+
+
+def arm_folder(name: str) -> str:
+    """Return the name of an arm's run folder."""
+    plain = name.replace(":", "-").replace("=", "-").replace(" ", "-")
+    if "/" not in plain:
+        return plain
+    return f"paraphrase-{hashlib.sha256(name.encode()).hexdigest()[:8]}-{plain.rpartition('-')[2]}"
+
+
+def _run(study: Study, folder: Path, disturbance: Disturbance | None) -> RunData:
+    disturb = () if disturbance is None else (str(disturbance),)
+    settings = replace(study.settings, disturb=disturb)
+    ready = ReadyRun([settings], study.execution, folder, argv=study.argv, resume=True)
+    try:
+        reporter = study.reporter()
+        try:
+            ready.run(reporter)
+        finally:
+            reporter.close()
+    finally:
+        ready.close()
+    return read_run_data(folder)
+
+
+def results(run: RunData) -> Results:
+    """Return the successes of a run, by instance; errors are no results."""
+    found: dict[int, list[float]] = {}
+    for episode in run.scored:
+        found.setdefault(episode.key.instance, []).append(float(episode.success))
+    return found
+
+
+def _document(study: Study, runs: dict[str, RunData]) -> dict[str, Any]:
+    base = results(runs[BASE])
+    curves, p_values = [], []
+    for curve in study.curves:
+        arms, rows = {}, []
+        for size in curve.doses if study.budget is None else sorted(_tried(curve, runs)):
+            run = runs.get(str(curve.arm(size)))
+            if run is None:
+                continue
+            arms[size] = results(run)
+            rows.append({"dose": curve.sign * size, **_row(base, run, study.settings.seed)})
+        if not rows:
+            continue
+        half = None if curve.axis.whole else halving(base, arms)
+        p_values.append(trend(base, arms, seed=study.settings.seed))
+        curves.append(
+            {
+                "name": curve.name,
+                "axis": curve.axis.name,
+                "part": curve.part,
+                "unit": curve.axis.unit,
+                "meaning": curve.axis.meaning,
+                "input": INPUTS.get(curve.name),
+                "arms": rows,
+                "halving": None if half is None else asdict(half),
+            }
+        )
+    for curve_row, p_value, corrected in zip(curves, p_values, holm(p_values), strict=True):
+        curve_row |= {"p_value": p_value, "p_corrected": corrected}
+    return {
+        "task": study.settings.task,
+        "label": runs[BASE].label,
+        "sim": study.settings.sim,
+        "protocol": study.settings.protocol,
+        "instances": list(study.settings.instances),
+        "rollouts": study.settings.rollouts,
+        "budget": study.budget,
+        "complete": len(runs) >= study.most_arms,
+        "undisturbed": _row(base, runs[BASE], study.settings.seed),
+        "curves": curves,
+    }
+
+
+def _tried(curve: Curve, runs: dict[str, RunData]) -> list[float]:
+    """Return the doses of a curve that have run, whatever was planned."""
+    found = []
+    for name in runs:
+        start = f"{curve.axis.name}{'' if curve.part is None else f':{curve.part}'}="
+        if name.startswith(start):
+            dose = float(name.removeprefix(start))
+            if dose * curve.sign > 0:
+                found.append(abs(dose))
+    return found
+
+
+def _row(base: Results, run: RunData, seed: int) -> dict[str, Any]:
+    mine = results(run)
+    compared = compare_success(mine, base, seed=seed)
+    lost = _bottleneck(run)
+    interval = None if compared is None or compared.interval is None else compared.interval
+    return {
+        "run": run.path.name,
+        "successes": sum(sum(values) for values in mine.values()),
+        "episodes": sum(len(values) for values in mine.values()),
+        "errors": len(run.episodes) - len(run.scored),
+        "difference": None if compared is None else compared.difference,
+        "interval": None if interval is None else [interval.low, interval.high],
+        "lost": lost,
+    }
+
+
+def _bottleneck(run: RunData) -> str | None:
+    """Return between which sub-goals most episodes are lost; None if nowhere."""
+    try:
+        lost = funnel(run).bottleneck
+    except UsageError:  # a task without sub-goals
+        return None
+    return None if lost is None else str(lost)
