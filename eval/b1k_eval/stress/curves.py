@@ -123,10 +123,10 @@ def trend(base: Results, arms: Mapping[float, Results], *, seed: int) -> float:
 def _not_rising(rates: Float64Array) -> Float64Array:
     """Return the closest sequence that never rises (least squares, equal weights)."""
     # The closed form of isotonic regression; scipy has it since 1.12 only.
-    count = range(len(rates))
-    return np.array(
-        [
-            max(min(rates[j : k + 1].mean() for j in count[: i + 1]) for k in count[i:])
-            for i in count
-        ]
-    )
+    places = range(len(rates))
+
+    def fitted(at: int) -> float:
+        ends = places[at:]
+        return float(max(min(rates[a : b + 1].mean() for a in places[: at + 1]) for b in ends))
+
+    return np.array([fitted(place) for place in places])

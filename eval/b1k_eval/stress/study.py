@@ -7,7 +7,7 @@ on where it was. study.json has what they say together, anew after each arm.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from b1k_eval.execution import Execution
 from b1k_eval.files import to_json, write_atomic
 from b1k_eval.records.loading import RunData, read_run_data
 from b1k_eval.run.progress import Reporter
+from b1k_eval.run.remarks import check_disturbances
 from b1k_eval.run.session import ReadyRun
 from b1k_eval.settings import RunSettings
 from b1k_eval.stress.arms import BASE, INPUTS, Curve, thinned
@@ -61,6 +62,15 @@ class Study:
         """How many arms there are at most, the undisturbed one included."""
         every = 1 + sum(len(curve.doses) for curve in self.curves)
         return every if self.budget is None else self.budget // self.episodes_per_arm
+
+    def disturbed(self) -> RunSettings:
+        """Return settings with every axis once, to be checked and not to be run.
+
+        Raises:
+            UsageError: The simulator or the other settings rule one out.
+        """
+        arms = {(each.axis.name, each.part): each.arm(each.doses[0]) for each in self.curves}
+        return replace(self.settings, disturb=tuple(map(str, arms.values())))
 
 
 def run_study(
@@ -103,7 +113,7 @@ def run_study(
 
 def _order(
     study: Study, base: Results, found: dict[str, dict[float, Results]]
-) -> Sequence[tuple[Curve, float]] | Any:  # noqa: ANN401
+) -> Iterator[tuple[Curve, float]]:
     """Yield the arms in their order; with a budget each depends on what was found before."""
     if study.budget is None:
         yield from ((curve, size) for curve in study.curves for size in curve.doses)
@@ -130,8 +140,9 @@ def _order(
 
 
 def next_dose(curve: Curve, base: Results, arms: dict[float, Results]) -> float | None:
-    """Return the dose to try next: between the last that leaves half of the success and the first
-    that does not; None if there is nothing more to learn.
+    """Return the dose to try next; None if there is nothing more to learn.
+
+    It lies between the last that leaves more than half of the success and the first that does not.
     """
     half = float(np.mean([np.mean(values) for values in base.values()])) / 2.0
     rates = {
@@ -159,6 +170,8 @@ def _run(study: Study, folder: Path, disturbance: Disturbance | None) -> RunData
     settings = replace(study.settings, disturb=disturb)
     ready = ReadyRun([settings], study.execution, folder, argv=study.argv, resume=True)
     try:
+        if disturbance is None:  # what cannot be is said before the first episode
+            check_disturbances(study.disturbed(), ready.policy)
         reporter = study.reporter()
         try:
             ready.run(reporter)
@@ -173,15 +186,17 @@ def results(run: RunData) -> Results:
     """Return the successes of a run, by instance; errors are no results."""
     found: dict[int, list[float]] = {}
     for episode in run.scored:
-        found.setdefault(episode.key.instance, []).append(float(episode.success))
+        found.setdefault(episode.key.instance, []).append(float(bool(episode.success)))
     return found
 
 
 def _document(study: Study, runs: dict[str, RunData]) -> dict[str, Any]:
     base = results(runs[BASE])
-    curves, p_values = [], []
+    curves: list[dict[str, Any]] = []
+    p_values = []
     for curve in study.curves:
-        arms, rows = {}, []
+        arms: dict[float, Results] = {}
+        rows: list[dict[str, Any]] = []
         for size in curve.doses if study.budget is None else sorted(_tried(curve, runs)):
             run = runs.get(str(curve.arm(size)))
             if run is None:
