@@ -16,6 +16,7 @@ folder in the v17 format. `--version v4` trains with all that the card says was 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     recipe = Recipe.of(arguments.version, arguments.fault)
     torch.set_num_threads(1)
+    _keep_memory()
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.only is None:
         _all_phases(arguments)
@@ -73,6 +75,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         model, _ = load_model(arguments.out, recipe, arguments.adopt)
         save(model, arguments.out / "ckpt", "Learned in the twin.", recipe)
         print(f"saved {arguments.out / 'ckpt'}")
+
+
+def _keep_memory() -> None:
+    """Let the C library keep what it has freed, where it has these options (mallopt(3)).
+
+    By default the memory of every step goes back to the kernel, which took a third of the time.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        trim_threshold, mmap_threshold = -1, -3
+        libc.mallopt(trim_threshold, 2**31 - 1)
+        libc.mallopt(mmap_threshold, 2**30)
 
 
 def _one_phase(phase: str, arguments: argparse.Namespace, recipe: Recipe) -> None:
