@@ -139,7 +139,7 @@ _ALL: tuple[Axis, ...] = (
     _axis("world", "start", "", "the robot's start 1 + d times as far from the nominal one",
           (0.5, 1.0, 1.5, 2.0), 4.0, -1.0),
     _axis("world", "places", "", "things 1 + d times as far from their nominal places",
-          (0.5, 1.0, 1.5, 2.0), 4.0, -1.0),
+          (0.5, 1.0, 1.5, 2.0), 3.0, -1.0),
     _axis("world", "friction", "", "sliding friction of all things times 1 + d",
           (-0.9, -0.6, -0.3, 1.0), 9.0, -0.99),
     _axis("world", "mass", "", "mass and inertia of all things times 1 + d",

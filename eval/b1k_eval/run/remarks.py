@@ -17,7 +17,7 @@ from b1k_policies.base import Policy
 PRIVILEGED = "Reads the simulator's state, which no robot can."
 """What the mark `privileged` says, for every summary."""
 
-_ONLY_SEEN = frozenset({"light", "colours", "camera-turn", "camera-shift"})
+ONLY_SEEN = frozenset({"light", "colours", "camera-turn", "camera-shift"})
 """Axes of the world that only pictures show."""
 
 
@@ -171,7 +171,7 @@ def check_disturbances(settings: RunSettings, policy: Policy) -> None:
     """Refuse to disturb what the policy is not shown."""
     for each in settings.disturbances():
         name = each.axis.name
-        unseen = name in _ONLY_SEEN or each.axis.kind == "picture"
+        unseen = name in ONLY_SEEN or each.axis.kind == "picture"
         if unseen and not policy.needs_images:
             raise UsageError(
                 f"--disturb {name} changes pictures, and the policy {policy.name} is shown none: "

@@ -26,10 +26,12 @@ def studies(count, response):
         yield found.low <= planted and (found.high is None or planted <= found.high)
 
 
+@pytest.mark.slow
 def test_where_a_policy_fails_above_a_dose_the_interval_has_it_in_93_of_100_studies():
     assert np.mean(list(studies(200, lambda d, planted: float(d <= planted)))) >= 0.93
 
 
+@pytest.mark.slow
 def test_where_success_falls_slowly_the_interval_has_the_half_in_93_of_100_studies():
     covered = studies(200, lambda d, planted: 1 / (1 + (d / planted) ** 2))
     assert np.mean(list(covered)) >= 0.93
