@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -206,3 +207,12 @@ def test_what_cannot_be_is_refused_in_words(typed, says):
     with pytest.raises(UsageError) as refused:
         parse_disturbances(typed)
     assert says in str(refused.value)
+
+
+def test_the_page_lists_every_axis_as_it_is():
+    page = (Path(__file__).parents[3] / "docs" / "stress.md").read_text()
+    for axis in AXES.values():
+        doses = ", ".join(f"{dose:g}" for dose in axis.doses)
+        unit, span = axis.unit, f"{axis.least:g} to {axis.most:g}"
+        row = f"| `{axis.name}` | {axis.kind} | {unit} | {axis.meaning} | {doses} | {span} |"
+        assert row in page
