@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from b1k_envs.base import (
-    VIEWS,
-    Env,
-    EnvInfo,
-    ProtocolYear,
-    Sim,
-    Split,
-    View,
-    Worlds,
-    make_several,
-)
+from b1k_envs.base import Env, EnvInfo, ProtocolYear, Sim, Split, Worlds, make_several
 from b1k_envs.errors import UnavailableError, UsageError
 from b1k_envs.r1pro import CONTROL_HZ
 from b1k_envs.tasks.table import (
@@ -34,7 +23,6 @@ from b1k_eval.run.watchdog import CallLimits
 from b1k_eval.settings import RunSettings
 
 if TYPE_CHECKING:
-    from b1k_envs.mujoco_twin.changes import WorldChanges
     from b1k_envs.omnigibson.setup.data import TaskData
 
 SimChoice = Literal["auto", "mujoco", "omnigibson"]
@@ -359,6 +347,7 @@ def instance_index(settings: RunSettings, number: int) -> int | None:
 def _make_twin(settings: RunSettings, *, depth: bool = False) -> Env:
     _before_twin_import()
     from b1k_envs.mujoco_twin.env import TwinEnv
+    from b1k_eval.disturbances.world import world_changes
 
     return TwinEnv(
         settings.task_entry(),
@@ -367,24 +356,7 @@ def _make_twin(settings: RunSettings, *, depth: bool = False) -> Env:
         max_steps=settings.max_steps,
         render_quality=settings.render_quality,
         depth=depth,
-        changes=_world_changes(settings),
-    )
-
-
-def _world_changes(settings: RunSettings) -> WorldChanges:
-    from b1k_envs.mujoco_twin.changes import WorldChanges
-
-    plain: dict[str, float] = {}
-    cameras: dict[str, dict[View, float]] = {"camera-turn": {}, "camera-shift": {}}
-    for each in settings.disturbances():
-        if each.axis.name in cameras:
-            dose = math.radians(each.dose) if each.axis.unit == "deg" else each.dose
-            of = (view for view in VIEWS if each.part in (None, view))
-            cameras[each.axis.name].update(dict.fromkeys(of, dose))
-        elif each.axis.kind == "world":
-            plain[each.axis.name] = each.dose
-    return WorldChanges(
-        **plain, camera_turn=cameras["camera-turn"], camera_shift=cameras["camera-shift"]
+        changes=world_changes(settings.disturbances()),
     )
 
 
