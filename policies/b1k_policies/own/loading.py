@@ -40,6 +40,7 @@ _CALLERS = (
     "b1k_policies/registry.py",
     "b1k_policies/own/loading.py",
     "b1k_policies/inspection/conformance.py",
+    "b1k_policies/inspection/examined.py",
     "importlib/__init__.py",
     "<frozen importlib._bootstrap>",
     "<frozen importlib._bootstrap_external>",
