@@ -140,3 +140,24 @@ def test_the_axes_are_listed():
     told = CliRunner().invoke(app, ["stress", "--task", "31", "--list", "--json"])
     names = {axis["name"] for axis in json.loads(told.output)["axes"]}
     assert {"brightness", "latency", "camera-turn", "words-other"} <= names
+
+
+def test_two_policies_are_compared_axis_by_axis(monkeypatch, tmp_path):
+    for name, limit in (("dim", 80), ("bright", 250)):
+        policy = type(name, (HeadAndWords,), {"name": name, "limit": limit})
+        plant(monkeypatch, Fault("", "", env=GreyEnv, policy=policy))
+        run_study(study(["brightness", "state-noise"], instances=10), tmp_path / name)
+    folders = [str(tmp_path / name) for name in ("dim", "bright")]
+    told = CliRunner().invoke(app, ["compare", *folders, "--json"])
+    assert told.exit_code == 0, told.output
+    document = json.loads(told.output)
+    by_name = {curve["name"]: curve for curve in document["curves"]}
+    assert document["labels"] == ["dim", "bright"]
+    assert by_name["brightness up"]["means"] == [0.0, 1.0]  # at 0.3 and 0.6 too bright for the one
+    assert by_name["brightness up"]["p_corrected"] < 0.05
+    assert by_name["state-noise"]["difference"] == 0.0
+    told = CliRunner().invoke(app, ["compare", *folders])
+    assert "brightness up: bright keeps more (100 points, difference" in told.output
+    assert "state-noise: cannot tell (0 points" in told.output
+    told = CliRunner().invoke(app, ["compare", folders[0], f"{folders[1]}/undisturbed"])
+    assert "is a study of `stress`: compare it with one other study" in told.output

@@ -22,6 +22,8 @@ from b1k_eval.records.run_files import runs_there
 from b1k_eval.trackers.starting import check_trackers, log_comparison
 from b1k_policies.options import parsed
 
+STUDY_FILE = "study.json"  # as `stress.study` has it, whose import takes seconds
+
 if TYPE_CHECKING:
     from b1k_eval.records.loading import RunData
 
@@ -52,6 +54,8 @@ def compare(
 ) -> None:
     """Compare runs on the instances they share: rates with intervals, tests, verdicts in words.
 
+    Two studies of `stress` are compared axis by axis.
+
     Runs of different simulators, protocols, tasks, instances or time limits are refused unless
     --mix is given. Errors are counted, never scored.
     """
@@ -66,6 +70,16 @@ def compare(
         )
     trackers = parsed(Execution, tracked).get("log_to", ())
     check_trackers(trackers)
+    if (runs[0] / STUDY_FILE).exists():
+        from b1k_eval.cli.results.compare_studies import print_studies
+
+        if len(runs) != 2 or not (runs[1] / STUDY_FILE).exists():
+            raise UsageError(
+                f"{runs[0]} is a study of `stress`: compare it with one other study, or one of the "
+                "runs in its folder with a run"
+            )
+        print_studies(*runs, seed=seed, level=level, mix=mix, json_output=json_output)
+        return
     of_tasks = [read_tasks(path) for path in runs]
     if any(len(run) > 1 for run in of_tasks):
         from b1k_eval.cli.results.compare_tasks import print_comparison
