@@ -61,6 +61,7 @@ ENDLESS = {
     "convert": "b1k_policies.xvla.files.converting.convert",
     "qualify": "b1k_eval.cli.resolving.resolve_settings",
     "prove": "b1k_eval.prove.certificate.prove",
+    "stress": "b1k_eval.stress.study.run_study",
     "loading": "b1k_eval.cli.main.import_module",  # of the verb, as on a slow disk
 }
 

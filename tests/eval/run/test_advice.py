@@ -243,6 +243,8 @@ OTHERS = {
     "--task-name", "--write-video",
     # Slurm and Ray
     "--array", "--head", "--signal",
+    # apt, pip, useradd and Docker
+    "--no-install-recommends", "--no-cache-dir", "--create-home", "--rm",
     # style sheets
     "--font", "--ink", "--line", "--muted", "--run",
 }  # fmt: skip

@@ -142,6 +142,7 @@ def print_everything(text, comparison):
         settings=task,
         plan=[SimpleNamespace(task=text)],
         policy=SimpleNamespace(name=text),
+        written=None,
         label=text,
         remarks=(text,),
         standing=lambda: None,

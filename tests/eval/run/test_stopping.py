@@ -97,6 +97,7 @@ OTHERS = {
     "convert": ["run"],
     "qualify": [],
     "prove": ["--task", "31", "--policy", "hold"],
+    "stress": ["--task", "31", "--policy", "hold"],
     "loading": [],
 }
 
