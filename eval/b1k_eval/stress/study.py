@@ -14,22 +14,26 @@ from typing import Any
 
 import numpy as np
 
-from b1k_envs.errors import UsageError
+from b1k_envs.errors import EnvError, UsageError
 from b1k_eval.comparison.paired import compare_success
 from b1k_eval.comparison.verdicts import holm
 from b1k_eval.diagnosis.funnel import funnel
 from b1k_eval.disturbances.axes import Disturbance
 from b1k_eval.execution import Execution
 from b1k_eval.files import to_json, write_atomic
+from b1k_eval.loop.events import StepEvent, Subscriber
+from b1k_eval.loop.runner import run_episode
 from b1k_eval.records.loading import RunData, read_run_data
 from b1k_eval.run.progress import Reporter
 from b1k_eval.run.remarks import check_disturbances
 from b1k_eval.run.session import ReadyRun
-from b1k_eval.settings import RunSettings
+from b1k_eval.settings import RunSettings, chunking_factory
 from b1k_eval.stress.arms import BASE, INPUTS, Curve, thinned
 from b1k_eval.stress.curves import Results, halving, trend
+from b1k_policies.remote.sharing.model import SharedHandle
 
 STUDY_FILE = "study.json"
+_PROBE = 45  # steps that are timed before a study begins
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +78,10 @@ class Study:
 
 
 def run_study(
-    study: Study, folder: Path, told: Callable[[str, int, int], None] = lambda *_: None
+    study: Study,
+    folder: Path,
+    told: Callable[[str, int, int], None] = lambda *_: None,
+    estimated: Callable[[float], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Run the missing episodes of a study and return what study.json has.
 
@@ -82,6 +89,8 @@ def run_study(
         study: The study.
         folder: Its folder, which may exist.
         told: Called before an arm with its name, its number and the number of arms at most.
+        estimated: Called before the first episode of a new study with its wall time [s], were every
+            episode to last to its limit; not called where only workers have a world.
 
     Raises:
         UsageError: The folder has another study, or the budget is too small.
@@ -97,7 +106,7 @@ def run_study(
     def arm(disturbance: Disturbance | None) -> Results:
         name = BASE if disturbance is None else str(disturbance)
         told(name, len(runs) + 1, study.most_arms)
-        runs[name] = _run(study, folder / arm_folder(name), disturbance)
+        runs[name] = _run(study, folder / arm_folder(name), disturbance, estimated)
         return results(runs[name])
 
     base = arm(None)
@@ -165,13 +174,22 @@ def arm_folder(name: str) -> str:
     return f"paraphrase-{hashlib.sha256(name.encode()).hexdigest()[:8]}-{plain.rpartition('-')[2]}"
 
 
-def _run(study: Study, folder: Path, disturbance: Disturbance | None) -> RunData:
+def _run(
+    study: Study,
+    folder: Path,
+    disturbance: Disturbance | None,
+    estimated: Callable[[float], None],
+) -> RunData:
     disturb = () if disturbance is None else (str(disturbance),)
     settings = replace(study.settings, disturb=disturb)
     ready = ReadyRun([settings], study.execution, folder, argv=study.argv, resume=True)
     try:
         if disturbance is None:  # what cannot be is said before the first episode
             check_disturbances(study.disturbed(), ready.policy)
+            each = None if ready.store.episodes else seconds_per_step(ready)
+            if each is not None:
+                steps = study.settings.max_steps * study.episodes_per_arm * study.most_arms
+                estimated(each * steps / max(1, study.execution.workers or 1))
         reporter = study.reporter()
         try:
             ready.run(reporter)
@@ -180,6 +198,28 @@ def _run(study: Study, folder: Path, disturbance: Disturbance | None) -> RunData
     finally:
         ready.close()
     return read_run_data(folder)
+
+
+def seconds_per_step(ready: ReadyRun) -> float | None:
+    """Time some steps of a run that has not begun; None where this process has no world or model.
+
+    They are the first of its first episode, which begins anew afterwards.
+    """
+    policy = ready.policy
+    if ready.worlds is None or isinstance(policy, SharedHandle):
+        return None
+    chunking = chunking_factory(ready.settings, policy.skipped_rows)(policy.chunk_length)
+    timed = run_episode(
+        ready.worlds.envs[0], policy, ready.plan[0], chunking, subscribers=[_Enough()]
+    )
+    spent = timed.timing.step_s + timed.timing.observe_s + timed.timing.policy_s
+    return spent / timed.steps if timed.steps else None
+
+
+class _Enough(Subscriber):
+    def on_step(self, event: StepEvent) -> None:
+        if event.result.step >= _PROBE:
+            raise EnvError("enough steps were timed")
 
 
 def results(run: RunData) -> Results:

@@ -95,6 +95,14 @@ def test_the_planted_limit_lies_between_the_doses_that_are_named(budget, planted
     assert down["halving"]["high"] is not None  # at -0.3 all is black
 
 
+def test_a_new_study_says_beforehand_what_it_may_cost(planted, tmp_path):
+    said = []
+    run_study(study(["blur:head"]), tmp_path / "s", estimated=said.append)
+    run_study(study(["blur:head"]), tmp_path / "s", estimated=said.append)
+    assert len(said) == 1
+    assert 0 < said[0] < 50 * 6 * 5  # steps, at most a second each
+
+
 def test_the_same_command_goes_on_and_does_nothing_twice(planted, tmp_path):
     done = []
 

@@ -102,11 +102,18 @@ def stress(
 
     most = study.most_arms
     console.print(
-        f"{most} arms of {study.episodes_per_arm} episodes, {most * study.episodes_per_arm} in "
-        "all; how long that takes is said after the first arm",
+        f"{most} arms of {study.episodes_per_arm} episodes, {most * study.episodes_per_arm} in all",
         soft_wrap=True,
     )
-    document = run_study(study, folder, told)
+
+    def estimated(seconds: float) -> None:
+        console.print(
+            f"about {duration(seconds)} if every episode lasts to its limit; what is left is said "
+            "before each arm",
+            soft_wrap=True,
+        )
+
+    document = run_study(study, folder, told, estimated)
     path = folder / STUDY_FILE
     if json_output:
         print_json({**document, "study": str(path)})
