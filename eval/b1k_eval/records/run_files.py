@@ -23,6 +23,8 @@ from b1k_eval.records.episode import (
 
 RUN_FILE = "run.json"
 EPISODES_FILE = "episodes.jsonl"
+STUDY_FILE = "study.json"
+"""In a folder of `stress`, whose folders are runs."""
 EPISODES_FOLDER = "episodes"
 LOCK_FILE = ".lock"
 PROGRESS_FILE = f"{TEMP_PREFIX}progress.json"

@@ -18,10 +18,10 @@ from b1k_eval.comparison.comparable import require_comparable
 from b1k_eval.comparison.paired import PairedComparison, compare_scores, compare_success
 from b1k_eval.comparison.verdicts import holm
 from b1k_eval.records.loading import RunData, read_run_data
-from b1k_eval.records.run_files import parse_object
+from b1k_eval.records.run_files import STUDY_FILE, parse_object
 from b1k_eval.stress.arms import BASE
 from b1k_eval.stress.curves import Results
-from b1k_eval.stress.study import STUDY_FILE, results
+from b1k_eval.stress.study import results
 
 
 def is_study(path: Path) -> bool:
@@ -59,6 +59,7 @@ def compare_studies(
             curves.append(
                 {
                     "name": one["name"],
+                    "input": one["input"],
                     "unit": one["unit"],
                     "doses": doses,
                     "halving": [one["halving"], other["halving"]],
@@ -101,6 +102,7 @@ def _row(found: PairedComparison) -> dict[str, Any]:
 
 def in_words(document: dict[str, Any], curve: dict[str, Any]) -> str:
     """Return along which axis who is more robust, as a sentence."""
+    name = curve["input"] or curve["name"]
     names, points = document["labels"], 100 * curve["difference"]
     low, high = ("-", "-") if curve["interval"] is None else (
         f"{100 * end:.0f}" for end in curve["interval"]
@@ -109,6 +111,6 @@ def in_words(document: dict[str, Any], curve: dict[str, Any]) -> str:
         f"{abs(points):.0f} points, difference [{low}, {high}], p = {curve['p_corrected']:.2g}"
     )
     if curve["p_corrected"] >= 1 - document["level"]:
-        return f"{curve['name']}: cannot tell ({figures})"
+        return f"{name}: cannot tell ({figures})"
     better = names[0] if points > 0 else names[1]
-    return f"{curve['name']}: {better} keeps more ({figures})"
+    return f"{name}: {better} keeps more ({figures})"

@@ -24,6 +24,7 @@ from b1k_eval.files import to_json, write_atomic
 from b1k_eval.loop.events import StepEvent, Subscriber
 from b1k_eval.loop.runner import run_episode
 from b1k_eval.records.loading import RunData, read_run_data
+from b1k_eval.records.run_files import STUDY_FILE
 from b1k_eval.run.progress import Reporter
 from b1k_eval.run.remarks import check_disturbances
 from b1k_eval.run.session import ReadyRun
@@ -32,7 +33,6 @@ from b1k_eval.stress.arms import BASE, INPUTS, Curve, thinned
 from b1k_eval.stress.curves import Results, halving, trend
 from b1k_policies.remote.sharing.model import SharedHandle
 
-STUDY_FILE = "study.json"
 _PROBE = 45  # steps that are timed before a study begins
 
 

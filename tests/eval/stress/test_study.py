@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -15,9 +16,10 @@ from typer.testing import CliRunner
 from b1k_envs.base import VIEWS
 from b1k_eval.cli.main import app
 from b1k_eval.execution import Execution
+from b1k_eval.records.run_files import STUDY_FILE
 from b1k_eval.run.progress import Reporter
 from b1k_eval.stress.arms import plan_curves
-from b1k_eval.stress.study import STUDY_FILE, Study, run_study
+from b1k_eval.stress.study import Study, run_study
 from b1k_policies.base import ActionChunk, Policy
 
 ALONE = Execution(video=False, share_policy="off")
@@ -154,7 +156,8 @@ def test_two_policies_are_compared_axis_by_axis(monkeypatch, tmp_path):
     for name, limit in (("dim", 80), ("bright", 250)):
         policy = type(name, (HeadAndWords,), {"name": name, "limit": limit})
         plant(monkeypatch, Fault("", "", env=GreyEnv, policy=policy))
-        run_study(study(["brightness", "state-noise"], instances=10), tmp_path / name)
+        axes = ["brightness", "state-noise", "blank:head", "words-blank"]
+        run_study(study(axes, instances=10), tmp_path / name)
     folders = [str(tmp_path / name) for name in ("dim", "bright")]
     told = CliRunner().invoke(app, ["compare", *folders, "--json"])
     assert told.exit_code == 0, told.output
@@ -167,5 +170,16 @@ def test_two_policies_are_compared_axis_by_axis(monkeypatch, tmp_path):
     told = CliRunner().invoke(app, ["compare", *folders])
     assert "brightness up: bright keeps more (100 points, difference" in told.output
     assert "state-noise: cannot tell (0 points" in told.output
+    page = tmp_path / "page"
+    told = CliRunner().invoke(app, ["report", *folders, "--out", str(page)])
+    assert told.exit_code == 0, told.output
+    html = (page / "report.html").read_text()
+    assert "brightness up: bright keeps more" in html
+    assert html.count("<figure>") == 2
+    for sheet in re.findall(r'href="([^"]+\.css)"', html):
+        assert (page / sheet).is_file()
+    assert html.count('<th scope="row">') == 2 * (4 + 4 + 1 + 1)  # a row per arm
+    told = CliRunner().invoke(app, ["report", folders[0]])
+    assert "dim: undisturbed 10 of 10" in (tmp_path / "dim" / "report.html").read_text()
     told = CliRunner().invoke(app, ["compare", folders[0], f"{folders[1]}/undisturbed"])
     assert "is a study of `stress`: compare it with one other study" in told.output

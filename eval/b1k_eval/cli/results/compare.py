@@ -18,11 +18,9 @@ from b1k_eval.cli.options import JsonOption, Options, Typed
 from b1k_eval.cli.results.pairs import range_text, show_pair
 from b1k_eval.execution import Execution
 from b1k_eval.records.episode import OUTCOMES
-from b1k_eval.records.run_files import runs_there
+from b1k_eval.records.run_files import STUDY_FILE, runs_there
 from b1k_eval.trackers.starting import check_trackers, log_comparison
 from b1k_policies.options import parsed
-
-STUDY_FILE = "study.json"  # as `stress.study` has it, whose import takes seconds
 
 if TYPE_CHECKING:
     from b1k_eval.records.loading import RunData

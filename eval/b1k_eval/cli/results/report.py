@@ -14,7 +14,7 @@ import typer
 from b1k_envs.errors import UsageError
 from b1k_eval.cli.console import err_console, out_console, print_json, say_remark
 from b1k_eval.files import make_new_folder
-from b1k_eval.records.run_files import runs_there
+from b1k_eval.records.run_files import STUDY_FILE, runs_there
 from b1k_eval.records.store import START_AGAIN, storing
 
 
@@ -62,6 +62,15 @@ def report(
         raise UsageError(f"report needs a run or several: b1k-eval report RUN; {runs_there()}")
     if figures not in (None, "svg", "png"):
         raise UsageError(f"--figures {figures} is none that can be written: svg or png")
+    if (runs[0] / STUDY_FILE).exists():
+        from b1k_eval.stress.page import write_study_page
+
+        with err_console().status("drawing the page"), _folder(runs, out) as folder:
+            page_of_study = write_study_page(runs, folder, mix=mix)
+        out_console().print(str(page_of_study), soft_wrap=True)
+        if open_page:
+            webbrowser.open(page_of_study.resolve().as_uri())
+        return
     wanted: dict[Kind, bool] = {"csv": csv, "parquet": parquet, "markdown": markdown}
     extras = Extras(
         copy_videos=copy_videos,

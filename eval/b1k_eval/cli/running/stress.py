@@ -12,10 +12,12 @@ from rich.table import Table
 from rich.text import Text
 
 from b1k_envs.errors import UsageError
-from b1k_eval.cli.console import err_console, out_console, print_json, show_limits
+from b1k_eval.cli.console import err_console, out_console, print_json, shell_word, show_limits
 from b1k_eval.cli.options import JsonOption, Options, Typed
 from b1k_eval.execution import Execution
+from b1k_eval.records.run_files import STUDY_FILE
 from b1k_eval.settings import RunSettings
+from b1k_eval.stress.words import halving_words, points, share
 
 
 def stress(
@@ -69,7 +71,7 @@ def stress(
     from b1k_eval.cli.task_choice import resolve_tasks
     from b1k_eval.run.progress import duration, make_reporter
     from b1k_eval.stress.arms import plan_curves
-    from b1k_eval.stress.study import STUDY_FILE, Study, run_study
+    from b1k_eval.stress.study import Study, run_study
 
     require_policy(asked)
     tasks, _ = resolve_tasks(asked)
@@ -121,6 +123,7 @@ def stress(
     _show(document)
     show_limits(out_console(), study.settings.sim, [])
     out_console().print(f"study   {path}", soft_wrap=True)
+    out_console().print(f"next    b1k-eval report {shell_word(folder)}", soft_wrap=True)
 
 
 def _numbers(text: str | None) -> tuple[float, ...] | None:
@@ -154,7 +157,7 @@ def _list(*, json_output: bool) -> None:
 def _show(document: dict[str, Any]) -> None:
     base = document["undisturbed"]
     table = Table(
-        title=f"{document['task']}: {document['label']}, undisturbed {_rate(base)}",
+        title=f"{document['task']}: {document['label']}, undisturbed {share(base)}",
         title_justify="left",
     )
     for name in ("axis", "dose", "success", "points [95 %]", "p", "most are lost"):
@@ -165,8 +168,8 @@ def _show(document: dict[str, Any]) -> None:
             table.add_row(
                 (curve["input"] or curve["name"]) if number == 0 else "",
                 f"{arm['dose']:g} {curve['unit']}".strip(),
-                _rate(arm),
-                _points(arm),
+                share(arm),
+                points(arm),
                 Text(f"{curve['p_corrected']:.2g}", style="red" if sure else "")
                 if number == 0
                 else "",
@@ -178,30 +181,3 @@ def _show(document: dict[str, Any]) -> None:
         words = halving_words(curve)
         if words is not None:
             console.print(words, soft_wrap=True)
-
-
-def halving_words(curve: dict[str, Any]) -> str | None:
-    """Return where success halves, as a sentence; None for an axis without doses."""
-    half = curve["halving"]
-    if half is None:
-        return None
-    unit = f" {curve['unit']}" if curve["unit"] else ""
-    low, high, estimate = half["low"], half["high"], half["estimate"]
-    if high is None and estimate is None:
-        return f"{curve['name']}: success does not halve within the doses tried"
-    said = "not within the doses tried" if estimate is None else f"at {estimate:.2g}{unit}"
-    end = "open" if high is None else f"{high:g}"
-    return f"{curve['name']}: success halves {said} [{low:g}, {end}]"
-
-
-def _rate(row: dict[str, Any]) -> str:
-    return f"{row['successes']:g} of {row['episodes']}"
-
-
-def _points(row: dict[str, Any]) -> str:
-    if row["difference"] is None:
-        return "-"
-    if row["interval"] is None:
-        return f"{100 * row['difference']:+.0f}"
-    low, high = row["interval"]
-    return f"{100 * row['difference']:+.0f} [{100 * low:+.0f}, {100 * high:+.0f}]"
