@@ -152,6 +152,7 @@ def test_the_axes_are_listed():
     assert {"brightness", "latency", "camera-turn", "words-other"} <= names
 
 
+@pytest.mark.slow
 def test_two_policies_are_compared_axis_by_axis(monkeypatch, tmp_path):
     for name, limit in (("dim", 80), ("bright", 250)):
         policy = type(name, (HeadAndWords,), {"name": name, "limit": limit})

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from b1k_eval.cli.console import out_console, print_json
-from b1k_eval.stress.comparing import compare_studies, in_words
+from b1k_eval.stress import comparing
 
 
 def print_studies(
@@ -17,9 +17,9 @@ def print_studies(
     """Compare them and print the table, or the document.
 
     Raises:
-        UsageError: See `compare_studies`.
+        UsageError: See `comparing.compare_studies`.
     """
-    document = compare_studies(first, second, seed=seed, level=level, mix=mix)
+    document = comparing.compare_studies(first, second, seed=seed, level=level, mix=mix)
     if json_output:
         print_json(document)
         return
@@ -40,7 +40,7 @@ def print_studies(
         )  # fmt: skip
     console.print(table)
     for curve in document["curves"]:
-        console.print(in_words(document, curve), soft_wrap=True)
+        console.print(comparing.in_words(document, curve), soft_wrap=True)
 
 
 def _half(half: dict[str, Any] | None) -> str:
