@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from datetime import datetime, timezone
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,16 @@ def write_atomic(path: Path, data: bytes | memoryview) -> None:
         temp.unlink(missing_ok=True)
         raise
     fsync_folder(path.parent)
+
+
+def dated_folder(name: str) -> Path:
+    """Return a folder under ./results, named by what it is for and the time in UTC."""
+    return Path("results") / f"{name}-{time_stamp()}"
+
+
+def time_stamp() -> str:
+    """Return the time in UTC, for names: `20261130-224530`."""
+    return datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
 
 
 def make_new_folder(path: Path) -> Path:

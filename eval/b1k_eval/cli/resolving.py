@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,6 +15,7 @@ from b1k_envs.base import Split
 from b1k_envs.errors import UsageError
 from b1k_envs.tasks.table import Task, check_protocol, get_task
 from b1k_eval.execution import OFF, Execution, recorded_execution
+from b1k_eval.files import time_stamp
 from b1k_eval.loop.strategy import (
     DEFAULT_ENSEMBLE_DECAY,
     DEFAULT_ENSEMBLE_EVERY,
@@ -289,7 +289,7 @@ def _code_dir(word: str, ckpt: str) -> str:
 def proposed_folder(tasks: Sequence[RunSettings]) -> Path:
     """Return a folder under ./results, named by time, task and policy; it may exist already."""
     settings = tasks[0]
-    now = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
+    now = time_stamp()
     own = own_class(settings.policy)
     policy = settings.policy.partition(":")[0] if own is None else own.name
     if settings.policy.startswith(OBJECT):

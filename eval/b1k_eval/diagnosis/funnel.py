@@ -190,3 +190,12 @@ def _count(steps: Sequence[int | None]) -> int:
 def _median(steps: Sequence[int | None]) -> float | None:
     known = [step for step in steps if step is not None]
     return float(np.median(known)) if known else None
+
+
+def most_lost(run: RunData) -> str | None:
+    """Return between which sub-goals most episodes of a run are lost, in words; None if nowhere."""
+    try:
+        lost = funnel(run).bottleneck
+    except UsageError:  # a task without sub-goals
+        return None
+    return None if lost is None else str(lost)

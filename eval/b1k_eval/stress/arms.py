@@ -6,7 +6,7 @@ What a policy uses is asked by taking it away, one input at a time; that is the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -109,8 +109,3 @@ def plan_curves(
     if not curves:
         raise UsageError("a study needs a dose that is not 0")
     return tuple(curves)
-
-
-def thinned(curve: Curve) -> Curve:
-    """Return the curve with its largest dose only, where a search begins."""
-    return replace(curve, doses=curve.doses[-1:])

@@ -24,11 +24,6 @@ from b1k_eval.stress.curves import Results
 from b1k_eval.stress.study import results
 
 
-def is_study(path: Path) -> bool:
-    """Whether a folder holds a study."""
-    return (path / STUDY_FILE).exists()
-
-
 def compare_studies(
     first: Path, second: Path, *, seed: int, level: float, mix: bool = False
 ) -> dict[str, Any]:

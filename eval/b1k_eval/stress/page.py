@@ -65,7 +65,7 @@ def write_study_page(studies: Sequence[Path], out: Path, *, mix: bool = False) -
         svgs.append({"title": figure.title, "svg": svg})
     text = rendered(
         "study.html",
-        title=" and ".join(document["label"] for document in documents),
+        title=" and ".join(document["label"] for document in documents) + " under stress",
         task=documents[0]["task"],
         version=__version__,
         folder=FOLDER,

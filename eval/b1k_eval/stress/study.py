@@ -17,7 +17,7 @@ import numpy as np
 from b1k_envs.errors import EnvError, UsageError
 from b1k_eval.comparison.paired import compare_success
 from b1k_eval.comparison.verdicts import holm
-from b1k_eval.diagnosis.funnel import funnel
+from b1k_eval.diagnosis.funnel import most_lost
 from b1k_eval.disturbances.axes import Disturbance
 from b1k_eval.execution import Execution
 from b1k_eval.files import to_json, write_atomic
@@ -29,9 +29,12 @@ from b1k_eval.run.progress import Reporter
 from b1k_eval.run.remarks import check_disturbances
 from b1k_eval.run.session import ReadyRun
 from b1k_eval.settings import RunSettings, chunking_factory
-from b1k_eval.stress.arms import BASE, INPUTS, Curve, thinned
-from b1k_eval.stress.curves import Results, halving, trend
+from b1k_eval.stress.arms import BASE, INPUTS, Curve
+from b1k_eval.stress.curves import Results, halving, rate, trend
 from b1k_policies.remote.sharing.model import SharedHandle
+
+Found = dict[str, dict[float, RunData]]
+"""By name of the curve and size of the dose, the runs so far."""
 
 _PROBE = 45  # steps that are timed before a study begins
 
@@ -101,28 +104,26 @@ def run_study(
         raise UsageError(
             f"--budget {study.budget} is less than two arms of {study.episodes_per_arm} episodes"
         )
-    runs: dict[str, RunData] = {}
+    done = 0
 
-    def arm(disturbance: Disturbance | None) -> Results:
+    def arm(disturbance: Disturbance | None) -> RunData:
+        nonlocal done
+        done += 1
         name = BASE if disturbance is None else str(disturbance)
-        told(name, len(runs) + 1, study.most_arms)
-        runs[name] = _run(study, folder / arm_folder(name), disturbance, estimated)
-        return results(runs[name])
+        told(name, done, study.most_arms)
+        return _run(study, folder / arm_folder(name), disturbance, estimated)
 
     base = arm(None)
-    document = _document(study, runs)
-    found: dict[str, dict[float, Results]] = {curve.name: {} for curve in study.curves}
-    for curve, size in _order(study, base, found):
+    found: Found = {curve.name: {} for curve in study.curves}
+    document: dict[str, Any] = {}
+    for curve, size in _order(study, results(base), found):
         found[curve.name][size] = arm(curve.arm(size))
-        document = _document(study, runs)
+        document = _document(study, base, found)
         write_atomic(folder / STUDY_FILE, to_json(document).encode())
-    write_atomic(folder / STUDY_FILE, to_json(document).encode())
     return document
 
 
-def _order(
-    study: Study, base: Results, found: dict[str, dict[float, Results]]
-) -> Iterator[tuple[Curve, float]]:
+def _order(study: Study, base: Results, found: Found) -> Iterator[tuple[Curve, float]]:
     """Yield the arms in their order; with a budget each depends on what was found before."""
     if study.budget is None:
         yield from ((curve, size) for curve in study.curves for size in curve.doses)
@@ -135,13 +136,14 @@ def _order(
     for curve in curves:
         if not left:
             return
-        yield curve, thinned(curve).doses[0]
+        yield curve, curve.doses[-1]  # the largest
         left -= 1
     going = True
     while left and going:
         going = False
         for curve in curves:
-            size = next_dose(curve, base, found[curve.name])
+            arms = {size: results(run) for size, run in found[curve.name].items()}
+            size = next_dose(curve, base, arms)
             if size is None or not left:
                 continue
             going, left = True, left - 1
@@ -153,11 +155,8 @@ def next_dose(curve: Curve, base: Results, arms: dict[float, Results]) -> float 
 
     It lies between the last that leaves more than half of the success and the first that does not.
     """
-    half = float(np.mean([np.mean(values) for values in base.values()])) / 2.0
-    rates = {
-        size: float(np.mean([np.mean(values) for values in found.values()]))
-        for size, found in arms.items()
-    }
+    half = rate(base) / 2.0
+    rates = {size: rate(found) for size, found in arms.items()}
     less = [size for size, share in rates.items() if share <= half]
     if half == 0 or not less:
         return None
@@ -230,19 +229,17 @@ def results(run: RunData) -> Results:
     return found
 
 
-def _document(study: Study, runs: dict[str, RunData]) -> dict[str, Any]:
-    base = results(runs[BASE])
+def _document(study: Study, base_run: RunData, found: Found) -> dict[str, Any]:
+    base = results(base_run)
     curves: list[dict[str, Any]] = []
     p_values = []
     for curve in study.curves:
-        arms: dict[float, Results] = {}
-        rows: list[dict[str, Any]] = []
-        for size in curve.doses if study.budget is None else sorted(_tried(curve, runs)):
-            run = runs.get(str(curve.arm(size)))
-            if run is None:
-                continue
-            arms[size] = results(run)
-            rows.append({"dose": curve.sign * size, **_row(base, run, study.settings.seed)})
+        runs = dict(sorted(found[curve.name].items()))
+        arms = {size: results(run) for size, run in runs.items()}
+        rows = [
+            {"dose": curve.sign * size, **_row(base, run, study.settings.seed)}
+            for size, run in runs.items()
+        ]
         if not rows:
             continue
         half = None if curve.axis.whole else halving(base, arms)
@@ -263,34 +260,21 @@ def _document(study: Study, runs: dict[str, RunData]) -> dict[str, Any]:
         curve_row |= {"p_value": p_value, "p_corrected": corrected}
     return {
         "task": study.settings.task,
-        "label": runs[BASE].label,
+        "label": base_run.label,
         "sim": study.settings.sim,
         "protocol": study.settings.protocol,
         "instances": list(study.settings.instances),
         "rollouts": study.settings.rollouts,
         "budget": study.budget,
-        "complete": len(runs) >= study.most_arms,
-        "undisturbed": _row(base, runs[BASE], study.settings.seed),
+        "complete": 1 + sum(map(len, found.values())) >= study.most_arms,
+        "undisturbed": _row(base, base_run, study.settings.seed),
         "curves": curves,
     }
-
-
-def _tried(curve: Curve, runs: dict[str, RunData]) -> list[float]:
-    """Return the doses of a curve that have run, whatever was planned."""
-    found = []
-    for name in runs:
-        start = f"{curve.axis.name}{'' if curve.part is None else f':{curve.part}'}="
-        if name.startswith(start):
-            dose = float(name.removeprefix(start))
-            if dose * curve.sign > 0:
-                found.append(abs(dose))
-    return found
 
 
 def _row(base: Results, run: RunData, seed: int) -> dict[str, Any]:
     mine = results(run)
     compared = compare_success(mine, base, seed=seed)
-    lost = _bottleneck(run)
     interval = None if compared is None or compared.interval is None else compared.interval
     return {
         "run": run.path.name,
@@ -299,14 +283,5 @@ def _row(base: Results, run: RunData, seed: int) -> dict[str, Any]:
         "errors": len(run.episodes) - len(run.scored),
         "difference": None if compared is None else compared.difference,
         "interval": None if interval is None else [interval.low, interval.high],
-        "lost": lost,
+        "lost": most_lost(run),
     }
-
-
-def _bottleneck(run: RunData) -> str | None:
-    """Return between which sub-goals most episodes are lost; None if nowhere."""
-    try:
-        lost = funnel(run).bottleneck
-    except UsageError:  # a task without sub-goals
-        return None
-    return None if lost is None else str(lost)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -13,7 +12,7 @@ import typer
 
 from b1k_envs.errors import UsageError
 from b1k_eval.cli.console import err_console, out_console, print_json, say_remark
-from b1k_eval.files import make_new_folder
+from b1k_eval.files import dated_folder, make_new_folder
 from b1k_eval.records.run_files import STUDY_FILE, runs_there
 from b1k_eval.records.store import START_AGAIN, storing
 
@@ -113,8 +112,7 @@ def _folder(runs: list[Path], out: Path | None) -> Iterator[Path]:
     if out is not None or len(runs) == 1:
         yield runs[0] if out is None else out
         return
-    now = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
-    proposed = Path("results") / f"report-{now}"
+    proposed = dated_folder("report")
     with storing(proposed, START_AGAIN):
         folder = make_new_folder(proposed)
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +14,7 @@ from b1k_envs.errors import UsageError
 from b1k_eval.cli.console import err_console, out_console, print_json
 from b1k_eval.cli.options import JsonOption, Options, Typed
 from b1k_eval.execution import Execution
+from b1k_eval.files import dated_folder
 from b1k_eval.settings import MEASURED, RunSettings
 
 if TYPE_CHECKING:
@@ -85,8 +85,7 @@ def prove(
     if sum(len(each.instances) * each.rollouts for each in tasks) < 2:
         raise UsageError("a certificate needs at least two episodes: give more --instances")
     alone = resolve_execution({**how, "workers": 1, "share_policy": "off", "video": False})
-    now = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
-    folder = Path("results") / f"prove-{now}" if out is None else out
+    folder = dated_folder("prove") if out is None else out
     trial = Trial(
         tasks=tasks,
         alone=alone,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -216,13 +215,12 @@ def _folder(out: Path | None) -> Path:
         UsageError: It holds something else.
         StorageError: It cannot be made.
     """
-    from b1k_eval.files import make_new_folder
+    from b1k_eval.files import dated_folder, make_new_folder
     from b1k_eval.qualify.page import JSON_FILE
     from b1k_eval.records.store import storing
 
     if out is None:
-        now = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
-        proposed = Path("results") / f"qualify-{now}"
+        proposed = dated_folder("qualify")
         with storing(proposed):
             return make_new_folder(proposed)
     with storing(out):

@@ -34,7 +34,7 @@ from b1k_eval.cli.running.by_task import (
 from b1k_eval.cli.running.preparing import ready_run
 from b1k_eval.dataset.writing import Written
 from b1k_eval.diagnosis.failures import why
-from b1k_eval.diagnosis.funnel import funnel
+from b1k_eval.diagnosis.funnel import most_lost
 from b1k_eval.execution import Execution
 from b1k_eval.records.episode import RESULT_FILE, TRACE_FILE, VIDEO_FILE, EpisodeKey
 from b1k_eval.records.loading import EpisodeData, RunData, read_tasks
@@ -199,7 +199,7 @@ def _conclude(session: ReadyRun, *, json_output: bool, stop: KeyboardInterrupt |
     if store.episodes and len(session.tasks) == 1:
         runs = read_tasks(store.path)
         console.print(_table(session, _by_key(runs)))
-        lost = _lost(runs[0]) if len(store.episodes) > 1 else None
+        lost = most_lost(runs[0]) if len(store.episodes) > 1 else None
     elif store.episodes:
         console.print(tasks_table(session))
     counts = summary["counts"]
@@ -253,15 +253,6 @@ def _more(episode: EpisodeData | None) -> dict[str, Any]:
     if episode is None:
         return {}
     return {"why": why(episode, episode.diagnosis), "subgoals": dict(episode.subgoals)}
-
-
-def _lost(run: RunData) -> str | None:
-    """Return where most episodes of a run of one task were lost; None if nowhere."""
-    try:
-        lost = funnel(run).bottleneck
-    except UsageError:  # a task without sub-goals
-        return None
-    return None if lost is None else str(lost)
 
 
 def _table(session: ReadyRun, read: Mapping[EpisodeKey, EpisodeData]) -> Table:

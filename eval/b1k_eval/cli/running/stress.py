@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import datetime, timezone
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ from b1k_envs.errors import UsageError
 from b1k_eval.cli.console import err_console, out_console, print_json, shell_word, show_limits
 from b1k_eval.cli.options import JsonOption, Options, Typed
 from b1k_eval.execution import Execution
+from b1k_eval.files import dated_folder
 from b1k_eval.records.run_files import STUDY_FILE
 from b1k_eval.settings import RunSettings
 from b1k_eval.stress.words import halving_words, points, share
@@ -87,14 +88,11 @@ def stress(
         argv=sys.argv,
         reporter=lambda: make_reporter(err_console()),
     )
-    now = datetime.now(timezone.utc).strftime("%Y%m%d-%H%M%S")
-    folder = Path("results") / f"stress-{now}" if out is None else out
+    folder = dated_folder("stress") if out is None else out
     console = err_console()
     begun: list[float] = []
 
     def told(name: str, number: int, most: int) -> None:
-        import time
-
         begun.append(time.monotonic())
         left = ""
         if number > 1:
