@@ -358,6 +358,26 @@ def test_next_and_previous_keep_the_run_beside(tab, out):
     tab.until(f"location.hash.includes('{TASK}-1-0')")
 
 
+def test_the_cursors_place_is_not_written_into_an_address_that_leads_elsewhere(tab, out):
+    tab.episode(out, f"0/{FIRST}?vs=1&step=30")
+    tab.page.evaluate(
+        """async () => {
+            const late = [], { setTimeout } = window;
+            window.setTimeout = (call) => late.push(call);
+            const press = (key) => document.body.dispatchEvent(
+                new KeyboardEvent("keydown", { key, bubbles: true }));
+            press("ArrowRight");
+            await new Promise((done) => setTimeout(done, 300));
+            if (!late.length) throw new Error("the cursor's place is not on its way");
+            press("n");
+            late.forEach((call) => call());  // before the page is told of its new address
+            window.setTimeout = setTimeout;
+        }"""
+    )
+    tab.until("document.querySelector('.episode-head h1')?.textContent.includes('Instance 1')")
+    tab.until(f"location.hash.includes('{TASK}-1-0?vs=1')")
+
+
 # --- the list -----------------------------------------------------------------------------------
 
 

@@ -82,8 +82,10 @@ B1K.episode = (function () {
   /** Keep the address at the cursor, not more often than browsers allow. */
   function remember() {
     clearTimeout(timer);
+    const then = location.hash;
     timer = setTimeout(() => {
-      if (now && !now.player.playing) {
+      // One that changed since leads elsewhere, and is not to be taken back.
+      if (now && !now.player.playing && location.hash === then) {
         B1K.replaceHash(B1K.list.address(now.row, keep(now.player.step)));
       }
     }, 250);
