@@ -15,7 +15,8 @@ from b1k_envs.errors import UsageError
 from b1k_eval.records.episode import EpisodeKey
 from b1k_eval.report.live.pages import LivePages
 from b1k_eval.report.live.server import PageServer
-from b1k_eval.run.progress import Reporter, Telling
+from b1k_eval.run.progress.reporter import Reporter
+from b1k_eval.run.progress.telling import Telling
 
 pytestmark = pytest.mark.slow
 

@@ -25,7 +25,17 @@ from b1k_eval.records.store import open_run
 from b1k_eval.run.crew.cluster import Cluster, connect, disconnect
 from b1k_eval.run.episode import Assembly
 from b1k_eval.run.launch import launch, plan_episodes
-from b1k_eval.run.progress import PlainReporter, Reporter
+from b1k_eval.run.progress.displays import PlainReporter
+from b1k_eval.run.progress.reporter import Reporter
+
+
+class Starts(PlainReporter):
+    """Says where an episode begins, too."""
+
+    def episode_started(self, key, where=None):
+        super().episode_started(key, where)
+        self.note(f"{key.folder} started on {where}")
+
 
 PLAN = plan_episodes(TASK, range(40), 1, seed=3, protocol="2026")
 
@@ -77,7 +87,7 @@ def main() -> None:
     make_run(
         Path(sys.argv[1]).resolve(),
         address=sys.argv[2],
-        reporter=PlainReporter(Console(stderr=True, width=500)),
+        reporter=Starts(Console(stderr=True, width=500)),
     )
 
 

@@ -22,7 +22,7 @@ from b1k_eval.loop.chunking import RecedingHorizon
 from b1k_eval.records.store import open_run
 from b1k_eval.run.episode import Assembly
 from b1k_eval.run.launch import launch, plan_episodes
-from b1k_eval.run.progress import Reporter
+from b1k_eval.run.progress.reporter import Reporter
 
 TASK = get_task(31)
 PLAN = plan_episodes(TASK, range(5), 1, seed=3, protocol="2026")

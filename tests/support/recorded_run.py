@@ -20,7 +20,7 @@ from b1k_eval.dataset.choosing import write_recorded
 from b1k_eval.dataset.film import Film
 from b1k_eval.records.store import open_run
 from b1k_eval.run.launch import launch, plan_episodes
-from b1k_eval.run.progress import Reporter
+from b1k_eval.run.progress.reporter import Reporter
 from b1k_eval.settings import RunSettings
 
 SETTINGS = RunSettings(

@@ -23,7 +23,7 @@ from b1k_eval.execution import Execution
 from b1k_eval.records.episode import EpisodeKey, EpisodeRecord
 from b1k_eval.records.merging import merge_runs
 from b1k_eval.records.run_files import RUN_FILE
-from b1k_eval.run.progress import Reporter
+from b1k_eval.run.progress.reporter import Reporter
 from b1k_eval.run.session import ReadyRun
 from b1k_eval.settings import RunSettings
 from b1k_policies.base import ActionChunk, Query

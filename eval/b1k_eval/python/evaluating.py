@@ -19,7 +19,7 @@ from b1k_eval.cli.running.preparing import ready_run
 from b1k_eval.execution import Execution
 from b1k_eval.python.runs import Run, load_run
 from b1k_eval.run.pool import session_remarks
-from b1k_eval.run.progress import Reporter
+from b1k_eval.run.progress.reporter import Reporter
 from b1k_eval.settings import RunSettings
 from b1k_policies.base import Policy
 from b1k_policies.checkpoint import CheckpointRequest
@@ -187,7 +187,7 @@ def _reporter(remarks: Sequence[str]) -> Reporter:
     """Return a display on standard error, with the remarks that a reader should know."""
     from rich.console import Console
 
-    from b1k_eval.run.progress import make_reporter
+    from b1k_eval.run.progress.displays import make_reporter
 
     console = Console(
         file=sys.stderr, markup=False, emoji=False, highlight=False, force_jupyter=False

@@ -47,7 +47,8 @@ class RunState:
         success_rate: Of the scored ones; None without any.
         q_score: Their mean; None without any.
         changed: When an episode last ended, else when it was started [s since 1970].
-        progress: What its process last said, see `run.progress.Telling`; None once it has ended.
+        progress: What its process last said, see `run.progress.telling.Telling`; None once it has
+            ended.
     """
 
     path: Path

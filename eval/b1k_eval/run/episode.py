@@ -35,7 +35,7 @@ from b1k_eval.records.run_files import parse_object
 from b1k_eval.records.scoring import ScoreKeeper, episode_record
 from b1k_eval.records.store import StorageError, disk_full, storing
 from b1k_eval.records.trace import Trace
-from b1k_eval.run.progress import EpisodeProgress, ProgressSubscriber
+from b1k_eval.run.progress.snapshot import EpisodeProgress, ProgressSubscriber
 from b1k_eval.run.watchdog import CallLimits
 from b1k_eval.video.render_thread import RenderThread
 from b1k_eval.video.subscriber import VideoSubscriber

@@ -19,7 +19,7 @@ from b1k_eval.run.episode import (
     recorded_loop,
     write_record,
 )
-from b1k_eval.run.progress import EpisodeProgress
+from b1k_eval.run.progress.snapshot import EpisodeProgress
 from b1k_eval.run.watchdog import Guard, Phase, Watch, WatchedWorlds
 from b1k_eval.video.render_thread import RenderThread
 from b1k_policies.base import EpisodeInfo, Policy

@@ -15,7 +15,8 @@ from b1k_eval.run.dealing import Dealer
 from b1k_eval.run.episode import Assembly, Finished
 from b1k_eval.run.executor import Assignment, Executor
 from b1k_eval.run.pool import Pool, commit, key_of
-from b1k_eval.run.progress import EpisodeProgress, Reporter
+from b1k_eval.run.progress.reporter import Reporter
+from b1k_eval.run.progress.snapshot import EpisodeProgress
 from b1k_policies.base import EpisodeInfo, Policy
 
 __all__ = ["episode_seed", "key_of", "launch", "plan_episodes"]

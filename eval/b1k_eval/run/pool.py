@@ -21,7 +21,8 @@ from b1k_eval.run.crew.base import Arrived, Crew, Worker, WorkerGoneError
 from b1k_eval.run.dealing import Dealer
 from b1k_eval.run.episode import Assembly, Finished, broken_record, read_record, write_record
 from b1k_eval.run.executor import Assignment
-from b1k_eval.run.progress import EpisodeProgress, Reporter
+from b1k_eval.run.progress.reporter import Reporter
+from b1k_eval.run.progress.snapshot import EpisodeProgress
 from b1k_eval.run.worker import BatchDone, Wanting, WorldStarted
 from b1k_policies.base import EpisodeInfo
 

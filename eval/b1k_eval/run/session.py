@@ -26,7 +26,8 @@ from b1k_eval.run.crew import cluster
 from b1k_eval.run.episode import Assembly, is_privileged
 from b1k_eval.run.launch import launch, plan_episodes
 from b1k_eval.run.pool import add_remarks
-from b1k_eval.run.progress import Reporter, Telling
+from b1k_eval.run.progress.reporter import Reporter
+from b1k_eval.run.progress.telling import Telling
 from b1k_eval.run.remarks import (
     check_disturbances,
     check_lent,

@@ -23,7 +23,7 @@ from b1k_envs.threads import die_with_parent
 from b1k_eval.records.store import StorageError
 from b1k_eval.run.episode import Assembly, Finished
 from b1k_eval.run.executor import Assignment, Executor
-from b1k_eval.run.progress import EpisodeProgress
+from b1k_eval.run.progress.snapshot import EpisodeProgress
 from b1k_eval.run.watchdog import Watch
 from b1k_eval.streams import take_every_text
 

@@ -25,7 +25,7 @@ from b1k_eval.loop.events import StepEvent, Subscriber
 from b1k_eval.loop.runner import run_episode
 from b1k_eval.records.loading import RunData, read_run_data
 from b1k_eval.records.run_files import STUDY_FILE
-from b1k_eval.run.progress import Reporter
+from b1k_eval.run.progress.reporter import Reporter
 from b1k_eval.run.remarks import check_disturbances
 from b1k_eval.run.session import ReadyRun
 from b1k_eval.settings import RunSettings, chunking_factory

@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import doubles
@@ -25,9 +26,12 @@ from b1k_eval.cli.main import app, command
 from b1k_eval.cli.running.smoke import check_determinism, check_observation
 from b1k_eval.records import store
 from b1k_eval.records.episode import EpisodeKey, EpisodeRecord
-from b1k_eval.records.run_files import read_episodes
+from b1k_eval.records.run_files import RUN_FILE, read_episodes
+from b1k_eval.records.state import read_state
 from b1k_eval.run import session, simulators
-from b1k_eval.run.progress import EpisodeProgress, LiveReporter, PlainReporter, duration
+from b1k_eval.run.progress.displays import LiveReporter, PlainReporter
+from b1k_eval.run.progress.reporter import duration
+from b1k_eval.run.progress.snapshot import EpisodeProgress
 
 BASE = ["run", "--task", "31", "--policy", "hold", "--no-video", "--max-steps", "5"]
 
@@ -80,7 +84,11 @@ def test_a_run_ends_with_a_table_and_where_things_lie(cli, drive, tmp_path):
         "trace   r/episodes/clean_boxing_gloves-0-0/trace.parquet",
         "next    b1k-eval report r",
     ]
-    assert "episode 1 of 2: clean_boxing_gloves-0-0 started" in result.stderr
+    ended = [line for line in result.stderr.splitlines() if line.startswith("episode ")]
+    assert [line[:44] for line in ended] == [
+        "episode 1 of 2: clean_boxing_gloves-0-0 succ",
+        "episode 2 of 2: clean_boxing_gloves-1-0 succ",
+    ]
     record = json.loads((tmp_path / "r" / "run.json").read_text())
     settings = record["identity"]["settings"]
     assert (settings["sim"], settings["horizon"], settings["render"]) == (
@@ -666,9 +674,10 @@ def test_a_real_ctrl_c_ends_workers_too(tmp_path):
         text=True,
         start_new_session=True,
     )
-    for line in process.stderr:
-        if "started" in line:
-            break
+    run = tmp_path / "r"
+    while not (run / RUN_FILE).exists() or not (read_state(run).progress or {}).get("episodes"):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
     # Returns when the last holder of the pipes is gone, so it waits for the workers as well.
     _, errors = process.communicate(timeout=60)
@@ -757,7 +766,7 @@ class Clock:
         return self.now
 
 
-def test_plain_progress_is_a_line_per_start_end_and_minute(capsys):
+def test_plain_progress_is_a_line_per_episode_and_minute(capsys):
     clock = Clock()
     reporter = PlainReporter(Console(width=200), clock=clock)
     reporter.run_started(2, 0, 1000, 1)
@@ -768,11 +777,10 @@ def test_plain_progress_is_a_line_per_start_end_and_minute(capsys):
     reporter.episode_ended(RECORD)
     assert capsys.readouterr().out.splitlines() == [
         "2 episodes",
-        "episode 1 of 2: clean_boxing_gloves-3-0 started",
-        "episode 1 of 2: clean_boxing_gloves-3-0 step 600, q 0.50, open door, 10 steps/s, "
-        "at most 2 min 20 s left",
-        "episode 1 of 2: clean_boxing_gloves-3-0 step 1200, q 0.50, open door, 10 steps/s, "
-        "at most 1 min 20 s left",
+        "0 of 2 done, at most 2 min 20 s left; "
+        "clean_boxing_gloves-3-0 step 600, q 0.50, open door, 10 steps/s",
+        "0 of 2 done, at most 1 min 20 s left; "
+        "clean_boxing_gloves-3-0 step 1200, q 0.50, open door, 10 steps/s",
         "episode 1 of 2: clean_boxing_gloves-3-0 failure, q 0.50, 400 steps, 1 min 15 s, "
         "policy_error: ValueError: no",
     ]

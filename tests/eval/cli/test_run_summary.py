@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from b1k_eval.cli.main import app
 from b1k_eval.run.episode import read_record
-from b1k_eval.run.progress import ending
+from b1k_eval.run.progress.reporter import ending
 
 NEVER = "the robot never moved"
 

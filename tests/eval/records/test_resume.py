@@ -21,7 +21,7 @@ from b1k_eval.records.run_files import read_episodes
 from b1k_eval.records.store import StorageError, open_run
 from b1k_eval.run.episode import Assembly
 from b1k_eval.run.launch import episode_seed, launch
-from b1k_eval.run.progress import Reporter
+from b1k_eval.run.progress.reporter import Reporter
 
 SCRIPT = Path(__file__).parents[2] / "support" / "killed_run.py"
 

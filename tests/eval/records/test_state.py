@@ -16,7 +16,9 @@ from b1k_eval.cli.main import app
 from b1k_eval.records.episode import EpisodeKey
 from b1k_eval.records.run_files import PROGRESS_FILE
 from b1k_eval.records.state import read_state
-from b1k_eval.run.progress import EpisodeProgress, Reporter, Telling
+from b1k_eval.run.progress.reporter import Reporter
+from b1k_eval.run.progress.snapshot import EpisodeProgress
+from b1k_eval.run.progress.telling import Telling
 
 KEY = EpisodeKey(TASK, 3, 0)
 

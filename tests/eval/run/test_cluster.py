@@ -23,7 +23,7 @@ from b1k_eval.records.store import open_run
 from b1k_eval.run.crew import slot
 from b1k_eval.run.crew.cluster import Cluster, connect, room
 from b1k_eval.run.launch import launch
-from b1k_eval.run.progress import Reporter
+from b1k_eval.run.progress.reporter import Reporter
 
 ENDED = " steps, "  # of the line about an episode that has ended
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="ray is not installed")

@@ -31,7 +31,8 @@ from b1k_eval.doctor import Check, Verdict
 from b1k_eval.files import to_json
 from b1k_eval.records.episode import EpisodeKey, EpisodeRecord
 from b1k_eval.records.loading import read_run_data
-from b1k_eval.run.progress import EpisodeProgress, LiveReporter, PlainReporter
+from b1k_eval.run.progress.displays import LiveReporter, PlainReporter
+from b1k_eval.run.progress.snapshot import EpisodeProgress
 from b1k_eval.streams import take_every_text
 from b1k_policies.contract.resolved import ConflictRow
 from b1k_policies.contract.resolving import resolve

@@ -29,7 +29,7 @@ from b1k_eval.records.store import open_run
 from b1k_eval.run.dealing import Dealer
 from b1k_eval.run.episode import Assembly
 from b1k_eval.run.launch import launch, plan_episodes
-from b1k_eval.run.progress import Reporter
+from b1k_eval.run.progress.reporter import Reporter
 from b1k_eval.run.watchdog import CallLimits
 
 TIMED = ("latency_s", "wait_s")

@@ -26,7 +26,7 @@ from b1k_eval.records.store import open_run
 from b1k_eval.run import session, simulators
 from b1k_eval.run.episode import Assembly
 from b1k_eval.run.launch import launch, plan_episodes
-from b1k_eval.run.progress import Reporter
+from b1k_eval.run.progress.reporter import Reporter
 from b1k_policies.registry import make_policy
 from b1k_policies.remote.sharing.model import SharedHandle, share_model
 

@@ -25,7 +25,7 @@ from b1k_eval.records.columns import CHECKSUMS
 from b1k_eval.records.store import open_run
 from b1k_eval.run.episode import Assembly
 from b1k_eval.run.launch import launch, plan_episodes
-from b1k_eval.run.progress import Reporter
+from b1k_eval.run.progress.reporter import Reporter
 from b1k_policies.base import ActionChunk, Policy, Query
 from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.registry import CHECKPOINT, make_policy

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from b1k_eval.cli.main import app
 from b1k_eval.records.columns import CHECKSUMS
 from b1k_eval.run import session
-from b1k_eval.run.progress import Reporter
+from b1k_eval.run.progress.reporter import Reporter
 from b1k_policies.remote.sharing.model import share_model
 
 

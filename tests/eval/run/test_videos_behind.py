@@ -16,7 +16,7 @@ from b1k_eval.loop.chunking import RecedingHorizon
 from b1k_eval.records.store import open_run
 from b1k_eval.run.episode import Assembly
 from b1k_eval.run.launch import launch, plan_episodes
-from b1k_eval.run.progress import Reporter
+from b1k_eval.run.progress.reporter import Reporter
 
 TASK = get_task(31)
 pytest.importorskip("cv2")

@@ -17,7 +17,7 @@ from b1k_envs.base import VIEWS
 from b1k_eval.cli.main import app
 from b1k_eval.execution import Execution
 from b1k_eval.records.run_files import STUDY_FILE
-from b1k_eval.run.progress import Reporter
+from b1k_eval.run.progress.reporter import Reporter
 from b1k_eval.stress.arms import plan_curves
 from b1k_eval.stress.study import Study, run_study
 from b1k_policies.base import ActionChunk, Policy

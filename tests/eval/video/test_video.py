@@ -24,7 +24,8 @@ from b1k_envs.base import VIEWS, GoalStatus, VideoFrame
 from b1k_envs.errors import EnvError, UnavailableError
 from b1k_eval.loop.events import EpisodeStart
 from b1k_eval.records.episode import EpisodeKey
-from b1k_eval.run.progress import PlainReporter, ProgressSubscriber
+from b1k_eval.run.progress.displays import PlainReporter
+from b1k_eval.run.progress.snapshot import ProgressSubscriber
 from b1k_eval.video.layout import BACKGROUND, GREEN, HEAD_SIZE, RED, Overlay, Painter
 from b1k_eval.video.recorder import VideoRecorder
 from b1k_eval.video.render_thread import RenderThread
@@ -507,8 +508,8 @@ def test_a_display_says_that_an_episode_is_finishing_its_video():
     now[0] = 120.0
     progress.waiting_for_video(2)
     lines = console.file.getvalue().splitlines()
-    assert lines[-2].endswith(f"{key.folder} finishing the video, 1 picture left")
-    assert lines[-1].endswith(f"{key.folder} finishing the video, 2 pictures left")
+    assert lines[-2].endswith(f"; {key.folder} finishing the video, 1 picture left")
+    assert lines[-1].endswith(f"; {key.folder} finishing the video, 2 pictures left")
 
 
 def test_a_name_of_a_hundred_thousand_letters_is_cut_where_a_loop_over_letters_would_cut_it():

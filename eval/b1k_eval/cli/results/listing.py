@@ -102,7 +102,7 @@ def _watch(asked: Sequence[Path]) -> list[RunState]:
 
 def _under_way(state: RunState) -> RenderableType:
     """Return lines on the episodes under way, as the run's own display has them."""
-    from b1k_eval.run.progress import duration, finishing
+    from b1k_eval.run.progress.reporter import duration, finishing
 
     told = state.progress or {"episodes": [], "left_s": None}
     lines = []

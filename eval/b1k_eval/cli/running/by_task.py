@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
-from b1k_eval.run.progress import OUTCOME_STYLES
+from b1k_eval.run.progress.reporter import OUTCOME_STYLES
 from b1k_eval.run.session import ReadyRun, summarise
 
 

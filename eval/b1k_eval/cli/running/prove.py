@@ -72,7 +72,7 @@ def prove(
     from b1k_eval.cli.task_choice import resolve_tasks
     from b1k_eval.prove import certificate
     from b1k_eval.prove.ways import Trial
-    from b1k_eval.run.progress import make_reporter
+    from b1k_eval.run.progress.displays import make_reporter
 
     if not 0 < bound < 1:
         raise UsageError(f"--bound {bound:g} must lie between 0 and 1")

@@ -255,7 +255,7 @@ def _policy_rung(
     from b1k_eval.qualify.published import published_rung
     from b1k_eval.qualify.rungs import not_done
     from b1k_eval.records.run_files import RUN_FILE, read_run
-    from b1k_eval.run.progress import make_reporter
+    from b1k_eval.run.progress.displays import make_reporter
     from b1k_eval.run.session import ReadyRun, summarise
 
     if score is None:

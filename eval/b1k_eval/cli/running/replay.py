@@ -112,7 +112,7 @@ def _replay(
 ) -> ReplayComparison:
     """Execute the actions, compare, and write the file if one is wanted."""
     from b1k_eval.replay.retrace import compare, execute
-    from b1k_eval.run.progress import make_reporter
+    from b1k_eval.run.progress.displays import make_reporter
 
     episode = recorded.episode
     reporter = make_reporter(err_console())
@@ -146,7 +146,7 @@ def _replay(
 
 def _teller(recorded: Recorded, send: Callable[[Any], None]) -> Callable[[int], None]:
     """Return a function that now and then shows how far the replay is."""
-    from b1k_eval.run.progress import UPDATE_INTERVAL_S, EpisodeProgress
+    from b1k_eval.run.progress.snapshot import UPDATE_INTERVAL_S, EpisodeProgress
 
     due = monotonic()
     scores, skills = recorded.states.numbers["q_score"], recorded.words["skill"]

@@ -40,7 +40,8 @@ from b1k_eval.records.episode import RESULT_FILE, TRACE_FILE, VIDEO_FILE, Episod
 from b1k_eval.records.loading import EpisodeData, RunData, read_tasks
 from b1k_eval.records.run_files import EPISODES_FOLDER
 from b1k_eval.run.pool import session_remarks
-from b1k_eval.run.progress import OUTCOME_STYLES, duration, make_reporter
+from b1k_eval.run.progress.displays import make_reporter
+from b1k_eval.run.progress.reporter import OUTCOME_STYLES, duration
 from b1k_eval.run.session import ReadyRun, summarise
 from b1k_eval.settings import RunSettings
 from b1k_policies.checkpoint import CheckpointRequest

@@ -25,7 +25,7 @@ from b1k_eval.execution import Execution
 from b1k_eval.records.episode import RESULT_FILE, TRACE_FILE, VIDEO_FILE
 from b1k_eval.records.run_files import EPISODES_FOLDER, read_episodes
 from b1k_eval.records.store import StorageError
-from b1k_eval.run.progress import make_reporter
+from b1k_eval.run.progress.displays import make_reporter
 from b1k_eval.run.session import ReadyRun
 from b1k_eval.run.simulators import resolve_sim
 from b1k_eval.settings import RunSettings

@@ -70,7 +70,8 @@ def stress(
     from b1k_eval.cli.resolving import resolve_execution
     from b1k_eval.cli.running.preparing import require_policy
     from b1k_eval.cli.task_choice import resolve_tasks
-    from b1k_eval.run.progress import duration, make_reporter
+    from b1k_eval.run.progress.displays import make_reporter
+    from b1k_eval.run.progress.reporter import duration
     from b1k_eval.stress.arms import plan_curves
     from b1k_eval.stress.study import Study, run_study
 

@@ -22,7 +22,7 @@ from b1k_eval.records.state import RunState, read_state
 from b1k_eval.report.episodes import read_episode_page
 from b1k_eval.report.overview import drawings, find
 from b1k_eval.report.page import detail_of, index_of, page_html, script
-from b1k_eval.run.progress import duration, finishing
+from b1k_eval.run.progress.reporter import duration, finishing
 
 _INTERVAL_S = 0.5
 """Time between two looks [s]; nine times what the last one took if that is longer."""

@@ -19,7 +19,7 @@ from b1k_eval.run.crew.base import WorkerGoneError
 from b1k_eval.run.crew.processes import ProcessWorker, wait_for
 from b1k_eval.run.episode import Assembly, Finished
 from b1k_eval.run.executor import Assignment
-from b1k_eval.run.progress import EpisodeProgress
+from b1k_eval.run.progress.snapshot import EpisodeProgress
 from b1k_eval.run.worker import Wanting
 
 _ANSWER_WITHIN_S = 2.0  # if only to say that it lives
