@@ -17,7 +17,7 @@ from doubles import ToyEnv
 
 from b1k_envs.base import VIEWS, Observation
 from b1k_eval.loop import driver
-from b1k_eval.run import launch, session, simulators
+from b1k_eval.run import launch, policies, session, simulators
 from b1k_policies.base import ActionChunk, EpisodeInfo, Policy
 
 LENGTH = 4
@@ -155,7 +155,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, fault: Fault) -> None:
     monkeypatch.setattr(os, "fsync", lambda _: None)  # nobody pulls the plug
     monkeypatch.setattr(simulators, "make_env", lambda settings: fault.env())
     monkeypatch.setattr(simulators, "prepare_pictures", lambda: None)
-    monkeypatch.setattr(session, "make_policy", lambda *_: fault.policy())
+    monkeypatch.setattr(policies, "make_policy", lambda *_: fault.policy())
     monkeypatch.setattr(session, "plan_episodes", _of_many_words)
     if fault.question is not None:
         name, answered = fault.question, driver._answered

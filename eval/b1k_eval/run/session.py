@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from b1k_envs.base import Worlds
-from b1k_envs.errors import EndsRunError, UnavailableError, UsageError
+from b1k_envs.errors import UsageError
 from b1k_envs.parquet import require_pyarrow
 from b1k_eval import __version__
 from b1k_eval.dataset.choosing import write_recorded
@@ -21,7 +21,7 @@ from b1k_eval.records.loading import policy_label
 from b1k_eval.records.provenance import this_session
 from b1k_eval.records.run_files import read_run
 from b1k_eval.records.store import RunStore, check_folder, open_run
-from b1k_eval.run import simulators
+from b1k_eval.run import policies, simulators
 from b1k_eval.run.crew import cluster
 from b1k_eval.run.episode import Assembly, is_privileged
 from b1k_eval.run.launch import launch, plan_episodes
@@ -36,13 +36,11 @@ from b1k_eval.run.remarks import (
     run_remarks,
 )
 from b1k_eval.selection import share
-from b1k_eval.settings import MEASURED, RunSettings, chunking_factory
+from b1k_eval.settings import RunSettings, chunking_factory
 from b1k_eval.trackers.starting import check_trackers, logging_to
 from b1k_policies.base import EpisodeInfo, Policy
-from b1k_policies.own.source import PolicySource
-from b1k_policies.registry import is_shareable, make_policy, source, source_files
-from b1k_policies.remote.server import require_websockets
-from b1k_policies.remote.sharing.model import SharedHandle, SharedModel, share_model
+from b1k_policies.registry import source
+from b1k_policies.remote.sharing.model import SharedHandle
 
 if TYPE_CHECKING:
     from b1k_eval.comparison.until_decided import Standing, UntilDecided
@@ -130,16 +128,8 @@ class ReadyRun:
         pictures = execution.video or recorded or settings.render == "every-step"
         if in_twin and (pictures or settings.checkpoint is not None):
             simulators.prepare_pictures()
-        instruction = settings.task_entry().instruction
-        make = partial(
-            make_policy,
-            settings.policy,
-            settings.checkpoint,
-            settings.protocol,
-            instruction,
-            settings.policy_args,
-        )
-        self._shared, unshared = _shared_models(make, settings, execution)
+        make = partial(policies.make, settings)
+        self._shared, unshared = policies.shared_models(make, settings, execution)
         made = lent if not self._shared else SharedHandle(self._shared)
         self.policy: Policy = make() if made is None else made
         self.worlds: Worlds | None = None
@@ -184,8 +174,7 @@ class ReadyRun:
             num_envs=count,
             limits=simulators.limits(settings),
             gpus=execution.gpus,
-            make_policy=self.policy.elsewhere()
-            or partial(_make_policy, settings, instruction, self._source),
+            make_policy=self.policy.elsewhere() or partial(policies.make, settings, self._source),
             lent=lent,
             make_chunking=make_chunking,
             noise=settings.noise(),
@@ -311,32 +300,6 @@ class ReadyRun:
             cluster.disconnect()
 
 
-def _shared_models(
-    make: Callable[..., Policy], settings: RunSettings, execution: Execution
-) -> tuple[dict[int | None, SharedModel], tuple[str, ...]]:
-    """Load a policy that several workers are to share; and a remark if they cannot.
-
-    That is a checkpoint, or a class of the user's that says that it is stateless.
-
-    Not where the latency is measured: there no question may wait for, or share a call with,
-    another. Not for the nodes of a cluster, which do not reach a server on this one's loopback.
-    """
-    if (
-        execution.share_policy != "auto"
-        or execution.ray is not None
-        or execution.workers == 1
-        or settings.latency == MEASURED
-        or (settings.checkpoint is None and not is_shareable(settings.policy))
-    ):
-        return {}, ()
-    try:
-        require_websockets()
-    except UnavailableError as error:
-        return {}, (f"each worker loads its own copy of the model ({error})",)
-    clients = execution.workers * execution.num_envs
-    return share_model(make, settings.protocol, clients=clients, gpus=execution.gpus), ()
-
-
 def _plan(settings: RunSettings) -> list[EpisodeInfo]:
     return plan_episodes(
         settings.task_entry(),
@@ -353,35 +316,6 @@ def _numbers(settings: RunSettings) -> dict[str, Any]:
         return {}
     ids = simulators.instance_ids(settings)
     return {"instance_ids": {str(index): number for index, number in ids.items()}}
-
-
-def _make_policy(
-    settings: RunSettings,
-    instruction: str,
-    recorded: PolicySource | None,
-    *,
-    gpu: int | None = None,
-) -> Policy:
-    """Call `make_policy` in a worker, for a policy that needs no GPU.
-
-    Raises:
-        EndsRunError: The user's own policy has changed since the run was started.
-    """
-    then = {} if recorded is None else recorded.files
-    now = {} if recorded is None else source_files(settings.policy)
-    changed = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
-    if changed:
-        raise EndsRunError(
-            f"the policy's code has changed since this run was started: {', '.join(changed)}; "
-            "restore it and --resume, or start another run"
-        )
-    return make_policy(
-        settings.policy,
-        settings.checkpoint,
-        settings.protocol,
-        instruction,
-        settings.policy_args,
-    )
 
 
 def _until_decided(settings: RunSettings) -> UntilDecided | None:

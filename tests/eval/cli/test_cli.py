@@ -28,7 +28,7 @@ from b1k_eval.records import store
 from b1k_eval.records.episode import EpisodeKey, EpisodeRecord
 from b1k_eval.records.run_files import RUN_FILE, read_episodes
 from b1k_eval.records.state import read_state
-from b1k_eval.run import session, simulators
+from b1k_eval.run import policies, session, simulators
 from b1k_eval.run.progress.displays import LiveReporter, PlainReporter
 from b1k_eval.run.progress.reporter import duration
 from b1k_eval.run.progress.snapshot import EpisodeProgress
@@ -354,7 +354,7 @@ def test_an_episode_that_ends_as_error_makes_exit_code_1(cli, monkeypatch):
 
 
 def test_a_policy_that_raises_is_a_failure_and_exit_code_0(cli, monkeypatch):
-    monkeypatch.setattr(session, "make_policy", lambda *_: RaisingPolicy("infer"))
+    monkeypatch.setattr(policies, "make_policy", lambda *_: RaisingPolicy("infer"))
     result = cli(*BASE, "--out", "r", "--horizon", 8, "--json")
     assert result.exit_code == 0, result.output
     (line,) = json.loads(result.stdout)["episodes"]
@@ -533,7 +533,7 @@ def test_an_unfit_folder_is_refused_before_anything_is_built_and_is_left_as_it_w
         (tmp_path / "r" / "episodes").mkdir(parents=True)
         (tmp_path / "r" / "episodes" / "notes").write_text("")
     before = sorted(tmp_path.rglob("*"))
-    monkeypatch.setattr(session, "make_policy", forbidden)
+    monkeypatch.setattr(policies, "make_policy", forbidden)
     monkeypatch.setattr(simulators, "make_env", forbidden)
     result = cli(*BASE, "--out", "r")
     assert result.exit_code == 2, result.output

@@ -23,7 +23,7 @@ from b1k_eval.comparison.comparable import source_facts
 from b1k_eval.loop.chunking import RecedingHorizon
 from b1k_eval.records.loading import read_run_data
 from b1k_eval.records.store import open_run
-from b1k_eval.run import session, simulators
+from b1k_eval.run import policies, session, simulators
 from b1k_eval.run.episode import Assembly
 from b1k_eval.run.launch import launch, plan_episodes
 from b1k_eval.run.progress.reporter import Reporter
@@ -181,7 +181,7 @@ def test_a_stateless_class_is_shared_by_workers_and_another_is_not(folder, monke
         asked.append(make().name)
         raise Sharing
 
-    monkeypatch.setattr(session, "share_model", share)
+    monkeypatch.setattr(policies, "share_model", share)
     monkeypatch.setattr(simulators, "make_env", make_toy_env)
     monkeypatch.setattr(session, "launch", lambda *_, **__: None)
     for words in (["--workers", 1], ["--workers", 2, "--share-policy", "off"]):

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from b1k_eval.cli.main import app
 from b1k_eval.records.columns import CHECKSUMS
-from b1k_eval.run import session
+from b1k_eval.run import policies
 from b1k_eval.run.progress.reporter import Reporter
 from b1k_policies.remote.sharing.model import share_model
 
@@ -60,7 +60,7 @@ def test_four_workers_share_a_checkpoint_that_is_killed_half_way(tiny_v17, tmp_p
         return found
 
     reporter = Killing(models)
-    monkeypatch.setattr(session, "share_model", noted)
+    monkeypatch.setattr(policies, "share_model", noted)
     monkeypatch.setattr("b1k_eval.cli.running.run.make_reporter", lambda _: reporter)
     shared = run(tmp_path / "shared", tiny_v17, "--workers", 4)
     assert [model.starts for model in models] == [2]  # once for all workers, once after its death
