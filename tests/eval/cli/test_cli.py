@@ -77,6 +77,7 @@ def test_a_run_ends_with_a_table_and_where_things_lie(cli, drive, tmp_path):
     assert "2 success, 0 failure, 0 error; success rate 100%, mean q 1.00 over 2 scored" in (
         result.stdout
     )
+    assert "time limit" not in result.stdout
     assert "not a benchmark score" in result.stdout
     (_, *places) = result.stdout[result.stdout.index("run     r") :].splitlines()
     assert places == [
@@ -100,6 +101,11 @@ def test_a_run_ends_with_a_table_and_where_things_lie(cli, drive, tmp_path):
     assert record["identity"]["env"]["sim_version"] == "toy"
     assert record["identity"]["b1k_eval"] == b1k_eval.__version__
     assert record["sessions"][0]["versions"]["b1k-eval"] == b1k_eval.__version__
+
+
+def test_a_time_limit_that_was_reached_is_said_to_give_a_step_more(cli):
+    result = cli("run", "--task", 31, "--policy", "hold", "--no-video", "--max-steps", 3)
+    assert "A time limit of 3 ends an episode after 4 steps." in result.stdout
 
 
 def test_without_out_the_run_lands_in_results(cli, tmp_path):

@@ -278,6 +278,9 @@ def _table(session: ReadyRun, read: Mapping[EpisodeKey, EpisodeData]) -> Table:
             duration(line["timing"]["wall_s"]),
             Text(why_not or ""),
         )
+    limit = session.settings.max_steps
+    if any(line["steps"] > limit for line in session.store.episodes.values()):
+        table.caption = f"A time limit of {limit:,} ends an episode after {limit + 1:,} steps."
     return table
 
 
