@@ -12,6 +12,7 @@ import json
 import os
 import select
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from b1k_eval.trackers.adapters import TRACKERS
@@ -40,6 +41,8 @@ def main() -> None:
     name = next(name for name in TRACKERS if name == sys.argv[1])
     tracker = TRACKERS[name]()
     try:
+        import_module(name)
+        say(imported=True)
         if len(sys.argv) > 2:
             folder, videos = Path(sys.argv[2]), int(sys.argv[3])
             follow(name, tracker, folder, videos, over, lambda: say(started=True))

@@ -1,7 +1,7 @@
 """Trackers as processes beside a run: nothing they do, or cannot do, reaches the run itself.
 
 A tracker that hangs cannot slow an episode, as it shares neither thread nor interpreter with one,
-and is left at the run's end: after `_UNSTARTED_S` if it has not even begun by then, else after
+and is left at the run's end: after `_UNSTARTED_S` if it should have begun by then, else after
 `_FINISH_S`. What it has not taken is logged by the next `--resume`.
 """
 
@@ -25,7 +25,11 @@ from b1k_envs.errors import UnavailableError
 from b1k_eval.execution import TrackerName
 
 _IMPORT_S = 60.0
-"""A tracker that has not begun this long after its start will not [s]; imports take 2 to 20."""
+"""A package that is not imported this long after the start will not be [s]; they take 2 to 20."""
+_BEGIN_S = 10.0
+"""A tracker that has not begun this long after its import cannot be reached [s].
+
+Others take 1 to 5; wandb and MLflow themselves try for minutes."""
 
 _UNSTARTED_S = 1.0
 _FINISH_S = 30.0
@@ -59,7 +63,7 @@ class _Process:
         self.notes: list[str] = []
         self._note = note
         self._started = False
-        self._since = monotonic()
+        self._begins_by = monotonic() + _IMPORT_S
         self._process = subprocess.Popen(
             [sys.executable, "-m", "b1k_eval.trackers", name, *arguments],
             stdin=subprocess.PIPE,
@@ -78,6 +82,8 @@ class _Process:
             with suppress(ValueError):
                 said = json.loads(line)
                 self._started = self._started or "started" in said
+                if "imported" in said:
+                    self._begins_by = monotonic() + _BEGIN_S
                 if "note" in said:
                     self.say(said["note"])
 
@@ -121,7 +127,7 @@ class _Process:
     def _until(self, began: float) -> float:
         if self._started:
             return began + _FINISH_S
-        return max(began + _UNSTARTED_S, self._since + _IMPORT_S)
+        return max(began + _UNSTARTED_S, self._begins_by)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from dataclasses import asdict
+from time import monotonic
 
 import pytest
 from run_folders import TASK, finished_run
@@ -180,6 +181,17 @@ def test_a_tracker_that_cannot_be_reached_is_a_remark_and_left_at_the_end(
         run.show(4)
     assert remarks[0].startswith("mlflow has not taken everything by the end: --resume logs what")
     assert said == [f"note: {remarks[0]}"]
+
+
+def test_a_tracker_that_is_imported_and_does_not_begin_is_left_soon(stand_in, run, monkeypatch):
+    stand_in("import time\ndef __getattr__(name): time.sleep(1000)")  # of the module: its client
+    monkeypatch.setattr(starting, "_BEGIN_S", 0.5)
+    monkeypatch.setattr(starting, "_UNSTARTED_S", 0.2)
+    began = monotonic()
+    with logging_to(["mlflow"], run.folder, 0, lambda _: None) as remarks:
+        run.show(4)
+    assert remarks[0].startswith("mlflow has not taken everything by the end: --resume logs what")
+    assert monotonic() - began < starting._IMPORT_S / 2
 
 
 def test_a_tracker_that_raises_is_a_remark_with_its_words(stand_in, run):
