@@ -190,7 +190,13 @@ def _reporter(remarks: Sequence[str]) -> Reporter:
     from b1k_eval.run.progress.displays import make_reporter
 
     console = Console(
-        file=sys.stderr, markup=False, emoji=False, highlight=False, force_jupyter=False
+        file=sys.stderr,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        force_jupyter=False,
+        # A notebook's stream calls itself a terminal, and shows each redrawing below the last.
+        force_terminal=False if "ipykernel" in sys.modules else None,
     )
     for text in remarks:
         console.print(f"note: {text}", style="dim", soft_wrap=True)

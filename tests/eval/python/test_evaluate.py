@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import io
 import re
+import sys
 import threading
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -170,6 +173,21 @@ def test_it_says_nothing_unless_asked(capfd):
     out, err = capfd.readouterr()
     assert out == ""
     assert "episode 1 of 1: clean_boxing_gloves-0-0 success" in err
+
+
+def test_in_a_notebook_whose_stream_calls_itself_a_terminal_progress_is_lines(monkeypatch):
+    class Stream(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    for kernel in (False, True):
+        monkeypatch.setattr(sys, "stderr", Stream())
+        if kernel:
+            monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+        b1k_eval.evaluate(DrivePolicy(), **SHORT, progress=True)
+        assert ("\x1b" in sys.stderr.getvalue()) != kernel
+    assert sys.stderr.getvalue().startswith("1 episode\nepisode 1 of 1: clean_boxing_gloves-0-0 ")
 
 
 def test_ctrl_c_leaves_a_run_to_resume_from_python_and_not_from_the_command_line():
