@@ -15,7 +15,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,8 @@ ProtocolYear = Literal["2025", "2026"]
 Sim = Literal["mujoco", "omnigibson"]
 Split = Literal["train", "public-test", "hidden-test"]
 View = Literal["head", "left_wrist", "right_wrist"]
+ProgressVariant = Literal["links-fraction", "roots-symbol"]
+"""How task progress decides `near` and "opened": see `tasks.task_progress`."""
 
 VIEWS: tuple[View, ...] = ("head", "left_wrist", "right_wrist")
 """Order of the views in every array, unless a contract says otherwise."""
@@ -83,6 +86,19 @@ class GoalStatus:
     predicates: Mapping[str, bool]
     q_score: float
     success: bool
+
+
+class Checks(NamedTuple):
+    """The checks of the public metric task progress (`tasks.task_progress`) in one state.
+
+    Attributes:
+        truths: By name whether each holds now, in the table's order. Empty if no public table has
+            the task, or one of its checks cannot be told here.
+        untold: Why one cannot be told, as a remark; else None.
+    """
+
+    truths: Mapping[str, bool] = MappingProxyType({})
+    untold: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -192,6 +208,14 @@ class Env(ABC):
     @abstractmethod
     def subgoals(self) -> dict[str, bool]:
         """Return the current truth of each sub-goal, in the order of `subgoals.SUBGOALS`."""
+
+    def checks(self, variant: ProgressVariant) -> Checks:
+        """Evaluate the checks of the task's progress in the current state; here there are none.
+
+        Args:
+            variant: How `near` and "opened" are decided.
+        """
+        return Checks()
 
     @abstractmethod
     def frame(self, *, light: bool = False) -> VideoFrame:

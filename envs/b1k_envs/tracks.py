@@ -17,10 +17,12 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from b1k_envs.base import (
+    Checks,
     Env,
     Float32Array,
     GoalStatus,
     Observation,
+    ProgressVariant,
     ProtocolYear,
     StepResult,
     VideoFrame,
@@ -114,6 +116,10 @@ class StandardTrackEnv(Env):
     def subgoals(self) -> dict[str, bool]:
         """See `Env.subgoals`; for diagnosis, not shown to the policy."""
         return self._env.subgoals()
+
+    def checks(self, variant: ProgressVariant) -> Checks:
+        """See `Env.checks`; for scoring, not shown to the policy."""
+        return self._env.checks(variant)
 
     def frame(self, *, light: bool = False) -> VideoFrame:
         """See `Env`."""

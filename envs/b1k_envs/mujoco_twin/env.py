@@ -15,12 +15,14 @@ from b1k_envs import r1pro
 from b1k_envs.base import (
     VIEWS,
     AgentPositions,
+    Checks,
     Env,
     EnvInfo,
     Float32Array,
     Float64Array,
     GoalStatus,
     Observation,
+    ProgressVariant,
     ProtocolYear,
     Split,
     StepResult,
@@ -58,7 +60,7 @@ from b1k_envs.mujoco_twin.scenes.building import yaw_quat
 from b1k_envs.mujoco_twin.states import NEAR_DISTANCE
 from b1k_envs.mujoco_twin.truth import TwinTruth
 from b1k_envs.poses import camera_matrices
-from b1k_envs.tasks import subgoals
+from b1k_envs.tasks import subgoals, task_progress
 from b1k_envs.tasks.described import TWIN_TASKS
 from b1k_envs.tasks.goals import GoalTracker
 from b1k_envs.tasks.table import Task
@@ -263,6 +265,10 @@ class TwinEnv(Env):
     def subgoals(self) -> dict[str, bool]:
         """See `Env.subgoals`."""
         return subgoals.evaluate(self._task.name, self._states)
+
+    def checks(self, variant: ProgressVariant) -> Checks:
+        """See `Env.checks`."""
+        return task_progress.evaluate(self._task.name, self._states, variant)
 
     def frame(self, *, light: bool = False) -> VideoFrame:
         """Return this step's pictures if they exist, else a ticket; see `Env.frame`."""

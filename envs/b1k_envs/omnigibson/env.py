@@ -17,10 +17,12 @@ from typing import Any
 
 from b1k_envs import r1pro
 from b1k_envs.base import (
+    Checks,
     Env,
     Float32Array,
     GoalStatus,
     Observation,
+    ProgressVariant,
     Start,
     StepResult,
     UInt8Array,
@@ -143,6 +145,11 @@ class OmniGibsonEnv(Env):
         """See `Env.subgoals`."""
         self._begun("subgoals")
         return self._world.subgoals(self._index)
+
+    def checks(self, variant: ProgressVariant) -> Checks:
+        """See `Env.checks`."""
+        self._begun("checks")
+        return self._world.checks(self._index, variant)
 
     def frame(self, *, light: bool = False) -> VideoFrame:
         """Return existing pictures, as OmniGibson cannot render on another thread.

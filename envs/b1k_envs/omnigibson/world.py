@@ -18,10 +18,12 @@ from b1k_envs import r1pro
 from b1k_envs.base import (
     VIEWS,
     AgentPositions,
+    Checks,
     EnvInfo,
     Float32Array,
     Float64Array,
     GoalStatus,
+    ProgressVariant,
     ProtocolYear,
     Split,
     UInt8Array,
@@ -55,7 +57,7 @@ from b1k_envs.omnigibson.setup.loading import load_instances
 from b1k_envs.omnigibson.setup.moving_checks import picture_age
 from b1k_envs.omnigibson.setup.preparation import prepare_environment
 from b1k_envs.omnigibson.states import NEAR_DISTANCE, SimulatorStates
-from b1k_envs.tasks import subgoals
+from b1k_envs.tasks import subgoals, task_progress
 from b1k_envs.tasks.table import Task
 
 RenderMode = Literal["on-demand", "every-step"]
@@ -321,6 +323,12 @@ class OmniGibsonWorld:
         """Evaluate the sub-goals of the task."""
         with self.guard.calling("evaluating the sub-goals"):
             return subgoals.evaluate(self.info.task, SimulatorStates(self._dialect, index))
+
+    def checks(self, index: int, variant: ProgressVariant) -> Checks:
+        """Evaluate the checks of the task's progress."""
+        with self.guard.calling("evaluating task progress"):
+            reader = SimulatorStates(self._dialect, index)
+            return task_progress.evaluate(self.info.task, reader, variant)
 
     # --- looking -----------------------------------------------------------------------------
 

@@ -18,10 +18,12 @@ from time import monotonic
 from typing import Any, Literal, NamedTuple, get_args
 
 from b1k_envs.base import (
+    Checks,
     Env,
     Float32Array,
     GoalStatus,
     Observation,
+    ProgressVariant,
     Start,
     StepResult,
     VideoFrame,
@@ -154,6 +156,11 @@ class WatchedEnv(Env):
         """See `Env`."""
         with self._guard("observe"):
             return self._env.subgoals()
+
+    def checks(self, variant: ProgressVariant) -> Checks:
+        """See `Env`."""
+        with self._guard("observe"):
+            return self._env.checks(variant)
 
     def frame(self, *, light: bool = False) -> VideoFrame:
         """See `Env`."""

@@ -103,8 +103,8 @@ class Dialect(ABC):
         """Return by name whether each literal of the ground goal options holds now."""
 
     @abstractmethod
-    def instances(self, index: int) -> list[str]:
-        """Return the BDDL instances that have an object or a system now."""
+    def scope(self, index: int) -> Mapping[str, Any]:
+        """Return the object or system of every BDDL instance; None where it has none now."""
 
     @abstractmethod
     def entity(self, index: int, instance: str) -> Any:  # noqa: ANN401 - an object of OmniGibson
@@ -124,6 +124,19 @@ class Dialect(ABC):
         """
 
     # --- what they have in common ------------------------------------------------------------
+
+    def instances(self, index: int) -> list[str]:
+        """Return the BDDL instances that have an object or a system now."""
+        return [name for name, entity in self.scope(index).items() if entity is not None]
+
+    def scene_object(self, index: int, name: str) -> Any:  # noqa: ANN401 - an object of OmniGibson
+        """Return the object of a name in the scene, whether BDDL knows it or not; None if none."""
+        return self.robot(index).scene.object_registry("name", name, None)
+
+    def scene_names(self, index: int, category: str) -> list[str]:
+        """Return the names in the scene of all objects of OmniGibson's category, sorted."""
+        found = self.robot(index).scene.object_registry("category", category, ())
+        return sorted(str(each.name) for each in found)
 
     def render(self, times: int) -> None:
         """Render all cameras of all envs; no physics."""

@@ -48,9 +48,10 @@ class Dialect2025(Dialect):
         """Let the literals evaluate themselves."""
         return {name: bool(literal.evaluate()) for name, literal in self._heads.items()}
 
-    def instances(self, index: int) -> list[str]:
-        """Return the instances whose wrapper has an object or system in it."""
-        return [name for name, entity in self._env.task.object_scope.items() if entity.exists]
+    def scope(self, index: int) -> Mapping[str, Any]:
+        """Return what is in the wrappers."""
+        wrappers = self._env.task.object_scope
+        return {n: each.wrapped_obj if each.exists else None for n, each in wrappers.items()}
 
     def entity(self, index: int, instance: str) -> Any:  # noqa: ANN401
         """Return the object or system in the wrapper."""

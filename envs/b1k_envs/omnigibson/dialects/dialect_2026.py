@@ -72,10 +72,10 @@ class Dialect2026(Dialect):
             for name, true in zip(names, option, strict=True)
         }
 
-    def instances(self, index: int) -> list[str]:
-        """Return the instances that map to an object or system."""
-        scope = self._env.task.object_scopes[index]
-        return [name for name, entity in scope.items() if entity is not None]
+    def scope(self, index: int) -> Mapping[str, Any]:
+        """Return the task's own scope."""
+        scope: Mapping[str, Any] = self._env.task.object_scopes[index]
+        return scope
 
     def entity(self, index: int, instance: str) -> Any:  # noqa: ANN401
         """Return the object or system itself."""

@@ -79,6 +79,7 @@ class GloveStates(TwinStates):
             things=scene.GLOVES,
             footprints=_FOOTPRINTS,
             others=(DUST,),
+            links={scene.WASHER: (scene.WASHER, scene.WASHER_DOOR, scene.WASHER_BUTTON)},
         )
         points = np.loadtxt(DUST_POINTS)
         self._dust_points = {
@@ -185,10 +186,19 @@ class GloveStates(TwinStates):
         return self.dust_counts.get(self._names[instance], 0) >= 1
 
     def _open(self, instance: str) -> bool:
-        if self._body(instance) != self._washer:
-            raise EnvError(f"{instance} cannot be opened; washer.n.03_1 can")
+        self._check_door(instance)
         low, high = self._door.range
         return bool(self._data.qpos[self._door_qpos] > low + OPEN_FRACTION * (high - low))
+
+    def open_fraction(self, instance: str) -> float:
+        """See `ProgressReader.open_fraction`."""
+        self._check_door(instance)
+        low, high = map(float, self._door.range)
+        return min(max((self.door_angle - low) / (high - low), 0.0), 1.0)
+
+    def _check_door(self, instance: str) -> None:
+        if self._body(instance) != self._washer:
+            raise EnvError(f"{instance} cannot be opened; washer.n.03_1 can")
 
     def _toggled_on(self, instance: str) -> bool:
         if self._body(instance) != self._washer:

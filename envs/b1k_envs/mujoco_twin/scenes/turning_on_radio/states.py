@@ -42,6 +42,7 @@ class RadioStates(TwinStates):
             bodies=scene.BDDL_BODIES,
             things=(scene.RADIO,),
             footprints={scene.TABLE: scene.TABLE_HALF},
+            links={scene.RADIO: (scene.RADIO, scene.BUTTON)},
         )
         self._button = ToggleMarker(
             model,
