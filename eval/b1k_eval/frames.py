@@ -56,6 +56,8 @@ RUNS: Mapping[str, Column] = {
     "success_rate_exact_high": Column("float64", "upper end"),
     "q_score": Column("float64", "mean of the scored episodes, in [0, 1]; more is better"),
     **_ends("q_score"),
+    "task_progress": Column("float64", "mean of the public metric, in [0, 1]; more is better"),
+    **_ends("task_progress"),
     "steps": Column("float64", "mean control steps of the scored episodes (1/30 s each)"),
     "simulated_s": Column("float64", "mean simulated time [s]"),
     "distance_base_m": Column("float64", "mean way of the base [m]"),
@@ -74,6 +76,7 @@ EPISODES: Mapping[str, Column] = {
     "outcome": Column("string", "success, failure or error"),
     "success": Column("boolean", "missing for an error"),
     "q_score": Column("float64", "in [0, 1], more is better; NaN for an error"),
+    "task_progress": Column("float64", "public metric, in [0, 1], more is better; NaN without one"),
     "steps": Column("int64", "control steps (1/30 s each)"),
     "simulated_s": Column("float64", "simulated time [s]"),
     "inferences": Column("int64", "how often the policy was asked"),
@@ -101,7 +104,7 @@ def runs(rows: Sequence[Row]) -> pd.DataFrame:
     """Return one row per run and task, from the rows of `comparison.summary`."""
     found = []
     for row in rows:
-        success, q_score = row["success"], row["q_score"]
+        success, q_score, progress = row["success"], row["q_score"], row["task_progress"]
         exact = success["exact"] or {}
         found.append(
             {
@@ -116,6 +119,8 @@ def runs(rows: Sequence[Row]) -> pd.DataFrame:
                 "success_rate_exact_high": exact.get("high"),
                 "q_score": q_score["mean"],
                 **_interval("q_score", q_score["interval"]),
+                "task_progress": progress["mean"],
+                **_interval("task_progress", progress["interval"]),
                 **{f"distance_{part}_m": way for part, way in row["distance_m"].items()},
             }
         )
@@ -171,6 +176,7 @@ def episode_row(episode: EpisodeData) -> dict[str, Any]:
     return {
         **{name: value for name, value in vars(episode).items() if name in EPISODES},
         "episode": episode.name,
+        "task_progress": episode.progress,
         "latency_s": episode.timing["policy_s"] / asked if asked else None,
         "wall_s": episode.timing.get("wall_s"),  # an imported result has none
         "distance_m": efficiency.get("agent_distance", {}).get("base"),

@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from b1k_envs.base import ProtocolYear, Sim, Split
+from b1k_envs.base import ProgressVariant, ProtocolYear, Sim, Split
 from b1k_envs.errors import UsageError
 from b1k_envs.tasks.table import Task, get_task
+from b1k_envs.tasks.task_progress import DEFAULT_VARIANT
 from b1k_envs.tracks import Track
 from b1k_eval.disturbances.axes import Disturbance, parse_disturbances
 from b1k_eval.disturbances.noise import NoiseSpec
@@ -253,6 +254,14 @@ class RunSettings:
             before="default",
         ),
     ] = ()
+    progress_variant: Annotated[
+        ProgressVariant,
+        Option(
+            heading=STATISTICS,
+            help="How task progress decides near and opened: links-fraction or roots-symbol.",
+            before="default",
+        ),
+    ] = DEFAULT_VARIANT
     # What the normalised figures are relative to.
     human_stats: Annotated[
         str | None,

@@ -40,6 +40,7 @@ _WORTH_KNOWING: Mapping[str, str] = {
     "rollouts": "rollouts per instance",
     "seed": "seed",
     "human_stats": "human figures",
+    "progress_variant": "variant of task progress",
     "track": "track",
 }
 

@@ -37,7 +37,7 @@ from b1k_eval.comparison.intervals import (
     tango,
 )
 
-Measure = Literal["success_rate", "q_score"]
+Measure = Literal["success_rate", "q_score", "task_progress"]
 Key = TypeVar("Key", bound=Hashable)
 
 FLIPS = 100_000
@@ -149,14 +149,16 @@ def compare_scores(
     *,
     seed: int,
     level: float = 0.95,
+    measure: Measure = "q_score",
 ) -> PairedComparison | None:
-    """Compare mean q-scores on the shared instances.
+    """Compare mean scores on the shared instances.
 
     Args:
-        a: q-score in [0, 1] per scored rollout, by instance.
+        a: Score in [0, 1] per scored rollout, by instance.
         b: The same for the other run.
         seed: Seed of the bootstrap and of random sign flips.
         level: Nominal coverage of the interval.
+        measure: What the score is.
 
     Returns:
         The bootstrap's interval, None below two pairs, and the sign-flip test. None without a
@@ -167,7 +169,7 @@ def compare_scores(
     """
     for results in (*a.values(), *b.values()):
         check_within(np.asarray(list(results), dtype=np.float64), 0.0, 1.0)
-    return _compare_means("q_score", a, b, seed=seed, level=level)
+    return _compare_means(measure, a, b, seed=seed, level=level)
 
 
 def compare_unpaired_success(

@@ -11,6 +11,7 @@ import numpy as np
 
 from b1k_envs.base import Float64Array
 from b1k_envs.errors import UsageError
+from b1k_eval.comparison import task_progress
 from b1k_eval.comparison.comparable import differences, require_comparable, stopped_early
 from b1k_eval.comparison.intervals import (
     Interval,
@@ -124,6 +125,14 @@ def _row(run: RunData, name: str, *, seed: int, level: float) -> dict[str, Any]:
                 score_interval(results_by_instance(run, "q_score").values(), seed=seed, level=level)
             ),
         },
+        "task_progress": {
+            **task_progress.describe(run),
+            "interval": interval_json(
+                score_interval(
+                    results_by_instance(run, "progress").values(), seed=seed, level=level
+                )
+            ),
+        },
         "simulated_s": _mean(episode.simulated_s for episode in run.scored),
         "steps": _mean(episode.steps for episode in run.scored),
         "distance_m": {part: _distance(run, part) for part in ("base", "left", "right")},
@@ -132,10 +141,12 @@ def _row(run: RunData, name: str, *, seed: int, level: float) -> dict[str, Any]:
 
 
 def results_by_instance(run: RunData, measure: str) -> dict[int, list[float]]:
-    """Return scored results by instance."""
+    """Return scored results by instance, without those that lack the measure (task progress)."""
     found: dict[int, list[float]] = {}
     for episode in run.scored:
-        found.setdefault(episode.key.instance, []).append(float(getattr(episode, measure)))
+        value = getattr(episode, measure)
+        if value is not None:
+            found.setdefault(episode.key.instance, []).append(float(value))
     return found
 
 
@@ -195,6 +206,7 @@ def _pair(
         "shared_instances": len(by_instance),
         "success": comparison_json(success),
         "q_score": comparison_json(scores),
+        "task_progress": comparison_json(_progress(first, second, seed=seed, level=level)),
         "sequential": None
         if not by_instance
         else {
@@ -209,6 +221,16 @@ def _pair(
         },
         "comparison": success,
     }
+
+
+def _progress(
+    first: RunData, second: RunData, *, seed: int, level: float
+) -> PairedComparison | None:
+    """Compare task progress; None without shared instances, or if it was decided in other ways."""
+    if task_progress.variant(first) != task_progress.variant(second):
+        return None
+    one, two = (results_by_instance(run, "progress") for run in (first, second))
+    return compare_scores(two, one, seed=seed, level=level, measure="task_progress")
 
 
 def _order(first: RunData, second: RunData) -> list[int]:

@@ -24,10 +24,11 @@ from b1k_eval.comparison.summary import (
     results_by_instance,
     summarise_runs,
 )
+from b1k_eval.comparison.task_progress import variant
 from b1k_eval.records.episode import OUTCOMES
 from b1k_eval.records.loading import RunData
 
-MEASURES = (("success", "success"), ("q_score", "q_score"))
+MEASURES = (("success", "success"), ("q_score", "q_score"), ("task_progress", "progress"))
 """Name in the document and field of an episode, of what is averaged."""
 
 
@@ -124,7 +125,8 @@ def _row(run: Sequence[RunData], name: str, *, seed: int, level: float) -> dict[
     }
     for key, field in MEASURES:
         results = _results(run, field)
-        row["tasks_scored"] = len(task_means(results))
+        if field == "q_score":  # which every scored episode has
+            row["tasks_scored"] = len(task_means(results))
         mean, interval = mean_over_tasks(results, seed=seed, level=level)
         row[key] = {"mean": mean, "interval": interval_json(interval)}
     return row
@@ -174,6 +176,8 @@ def _compare(
     means: tuple[dict[str, list[float]], dict[str, list[float]]] = ({}, {})
     for part in second:
         if part.task not in others:
+            continue
+        if field == "progress" and variant(part) != variant(others[part.task]):
             continue
         sides = [results_by_instance(p, field) for p in (others[part.task], part)]
         shared = [instance for instance in sides[0] if instance in sides[1]]

@@ -7,10 +7,10 @@ what it keeps beyond the call.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from b1k_envs.base import Float32Array, GoalStatus, StepResult
+from b1k_envs.base import Float32Array, GoalStatus, ProgressVariant, StepResult
 from b1k_eval.loop.asked import Asked
 from b1k_policies.base import EpisodeInfo, Skill
 
@@ -26,11 +26,15 @@ class EpisodeStart:
         episode: What the policy was told.
         goal: Goal in the initial state.
         subgoals: Truth of each sub-goal in the initial state.
+        checks: Truth of each check of task progress there; empty where it is not counted.
+        variant: How the checks are decided; None where they are not counted.
     """
 
     episode: EpisodeInfo
     goal: GoalStatus
     subgoals: Mapping[str, bool]
+    checks: Mapping[str, bool] = field(default_factory=dict)
+    variant: ProgressVariant | None = None
 
 
 @dataclass(slots=True, kw_only=True)  # not frozen: one per control step, and that costs 3 us
@@ -43,6 +47,7 @@ class StepEvent:
         command: float32 [23], as the policy gave it; the same array if there is no action noise.
         goal: Goal after the step.
         subgoals: Sub-goals after the step.
+        checks: Checks of task progress after the step; empty where it is not counted.
         inference: Whether the policy was asked right before this step.
         not_finite: Whether the observation made right before this step had a number that is not
             finite; None if none was made.
@@ -65,6 +70,7 @@ class StepEvent:
     latency_s: float | None
     wait_s: float | None = None
     asked: Asked | None = None
+    checks: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ in the official evaluators. Such observations are counted in the result.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from time import perf_counter
@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from b1k_envs.base import Env, Float32Array, GoalStatus, Observation, Worlds
+from b1k_envs.base import Env, Float32Array, GoalStatus, Observation, ProgressVariant, Worlds
 from b1k_envs.errors import (
     ActionError,
     EndsRunError,
@@ -37,6 +37,7 @@ from b1k_envs.r1pro import (
     hold_action,
     not_finite,
 )
+from b1k_envs.tasks.task_progress import DEFAULT_VARIANT
 from b1k_eval.disturbances.disturber import Disturber
 from b1k_eval.loop.asked import Asked
 from b1k_eval.loop.chunking import Chunking
@@ -67,11 +68,19 @@ def run_episode(
     subscribers: Sequence[Subscriber] = (),
     disturber: Disturber | None = None,
     render: Render = "on-demand",
+    variant: ProgressVariant = DEFAULT_VARIANT,
 ) -> EpisodeResult:
     """Run one episode in one world; see `episode_loop`."""
     results: list[EpisodeResult] = []
     loop = episode_loop(
-        env, policy, episode, chunking, subscribers=subscribers, disturber=disturber, render=render
+        env,
+        policy,
+        episode,
+        chunking,
+        subscribers=subscribers,
+        disturber=disturber,
+        render=render,
+        variant=variant,
     )
     drive({0: loop}, Worlds([env]), lambda _, result: results.append(result))
     return results[0]
@@ -86,6 +95,7 @@ def episode_loop(
     subscribers: Sequence[Subscriber] = (),
     disturber: Disturber | None = None,
     render: Render = "on-demand",
+    variant: ProgressVariant = DEFAULT_VARIANT,
 ) -> Loop[EpisodeResult]:
     """Run an episode until success, the time limit, or a fault; a generator for `drive`.
 
@@ -97,12 +107,13 @@ def episode_loop(
         subscribers: Called at start, every step and end, in this order. Not closed here.
         disturber: Stands between env and policy, both ways; reset with the episode's seed.
         render: When to observe.
+        variant: How task progress is decided.
 
     Returns:
         The outcome. Only KeyboardInterrupt, SystemExit and the like are raised, and what a
         subscriber's `on_end` raises.
     """
-    loop = _Loop(env, policy, episode, chunking, subscribers, disturber, render)
+    loop = _Loop(env, policy, episode, chunking, subscribers, disturber, render, variant)
     started = perf_counter()
     outcome: Outcome
     reason = message = trace = None
@@ -143,7 +154,7 @@ def episode_loop(
             policy_s=loop.policy_s,
             wait_s=loop.wait_s,
         ),
-        remarks=policy.episode_remarks,
+        remarks=(*policy.episode_remarks, *(() if loop.untold is None else (loop.untold,))),
         ends_run=ends_run,
     )
     for subscriber in subscribers:
@@ -163,6 +174,7 @@ class _Loop:
         subscribers: Sequence[Subscriber],
         disturber: Disturber | None,
         render: Render,
+        variant: ProgressVariant,
     ) -> None:
         self.env = env
         self.policy = policy
@@ -171,6 +183,8 @@ class _Loop:
         self.subscribers = subscribers
         self.disturber = disturber
         self.every_step = render == "every-step"
+        self.variant: ProgressVariant | None = variant
+        self.untold: str | None = None
         self.steps = 0
         self.time = 0.0
         self.terminated = False
@@ -234,6 +248,7 @@ class _Loop:
                 latency_s=latency,
                 wait_s=waited,
                 asked=asked,
+                checks=self._checks(),
             )
             for subscriber in subscribers:
                 subscriber.on_step(event)
@@ -266,7 +281,14 @@ class _Loop:
             told = self.disturber.instruction(episode.instruction)
             self.episode = episode = replace(episode, instruction=told)
         self.goal = env.goal()
-        start = EpisodeStart(episode=episode, goal=self.goal, subgoals=env.subgoals())
+        checks = self._checks() if self.subscribers else {}
+        start = EpisodeStart(
+            episode=episode,
+            goal=self.goal,
+            subgoals=env.subgoals(),
+            checks=checks,
+            variant=self.variant,
+        )
         for subscriber in self.subscribers:
             subscriber.on_start(start)
         begun = perf_counter()
@@ -275,6 +297,15 @@ class _Loop:
                 policy.bind(_reader(env))
             policy.reset(episode)
         self.policy_s += perf_counter() - begun
+
+    def _checks(self) -> Mapping[str, bool]:
+        """Evaluate task progress; once that is not counted, it is not asked for again."""
+        if self.variant is None:
+            return {}
+        checks = self.env.checks(self.variant)
+        if not checks.truths:
+            self.variant, self.untold = None, checks.untold
+        return checks.truths
 
     def _infer(
         self, step: int, observation: Observation

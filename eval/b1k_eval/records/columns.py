@@ -14,12 +14,13 @@ from typing import Any, Literal
 
 from b1k_envs.base import GoalStatus
 from b1k_envs.r1pro import ACTION_DIM, ACTION_NAMES
-from b1k_eval.loop.events import StepEvent
+from b1k_eval.loop.events import EpisodeStart, StepEvent
 
 Kind = Literal["bool", "int8", "int32", "float32", "float64", "string"]
 
 PREDICATE_PREFIX = "predicate:"
 SUBGOAL_PREFIX = "subgoal:"
+CHECK_PREFIX = "check:"
 """Prefixes of the columns of truths."""
 
 
@@ -55,7 +56,7 @@ class TraceColumn:
     value: Callable[[StepEvent], Any] = _none
     ends: tuple[str, ...] = ()
     called: tuple[str, ...] = ()
-    truths: Callable[[GoalStatus, Mapping[str, bool]], Mapping[str, bool]] | None = None
+    truths: Callable[[EpisodeStart | StepEvent], Mapping[str, bool]] | None = None
     with_noise: bool = False
     newer: bool = False
     checksum: bool = False
@@ -160,13 +161,20 @@ COLUMNS: tuple[TraceColumn, ...] = (
         name=PREDICATE_PREFIX,
         kind="bool",
         meaning="each predicate of the goal",
-        truths=lambda goal, _: goal.predicates,
+        truths=lambda event: event.goal.predicates,
     ),
     TraceColumn(
         name=SUBGOAL_PREFIX,
         kind="bool",
         meaning="whether each sub-goal of the task holds now; it was reached if it ever held",
-        truths=lambda _, subgoals: subgoals,
+        truths=lambda event: event.subgoals,
+    ),
+    TraceColumn(
+        name=CHECK_PREFIX,
+        kind="bool",
+        meaning="whether each check of the public metric task progress holds now; it was reached "
+        "if it ever held",
+        truths=lambda event: event.checks,
     ),
     TraceColumn(
         name="not_finite",
@@ -254,9 +262,5 @@ NEWER: Mapping[str, Kind] = {
 
 def truths_of(goal: GoalStatus, subgoals: Mapping[str, bool]) -> dict[str, bool]:
     """Return the predicates and sub-goals of a state, by column name."""
-    return {
-        f"{column.name}{name}": holds
-        for column in TRUTHS
-        if column.truths is not None
-        for name, holds in column.truths(goal, subgoals).items()
-    }
+    named = ((PREDICATE_PREFIX, goal.predicates), (SUBGOAL_PREFIX, subgoals))
+    return {f"{prefix}{name}": holds for prefix, truths in named for name, holds in truths.items()}

@@ -2,7 +2,7 @@
 
 It is built where an episode ends (`b1k_eval.records.scoring.episode_record`) or is imported. The
 fields of the dataclass are the schema, with types and order as in the file. Those without a default
-are also in the line.
+are also in the line, and task progress.
 """
 
 from __future__ import annotations
@@ -68,6 +68,9 @@ class EpisodeRecord:
         predicates: Truth of the goal's predicates after the last action.
         subgoals: First step after which each sub-goal held, in the task's order; 0 for the start,
             None for never. Empty if the task has none.
+        task_progress: The public metric: `variant`, `score` in [0, 1], and `reached`, the first
+            step after which each check held, None for never; None for an error, without a public
+            table of the task, and where a check cannot be told (see `remarks`).
         diagnosis: Why a failure failed, `diagnosis.failures.Failure` as JSON values; None for the
             others, and if it cannot be told.
         efficiency: Official time and distance figures; None for an error.
@@ -99,6 +102,7 @@ class EpisodeRecord:
     initial_predicates: Mapping[str, bool] = field(default_factory=dict)
     predicates: Mapping[str, bool] = field(default_factory=dict)
     subgoals: Mapping[str, int | None] = field(default_factory=dict)
+    task_progress: Mapping[str, Any] | None = None
     diagnosis: Mapping[str, Any] | None = None
     efficiency: Mapping[str, Any] | None = None
     recording: Mapping[str, Any] | None = None
@@ -113,6 +117,11 @@ class EpisodeRecord:
     def name(self) -> str:
         """TASK-INSTANCE-ROLLOUT."""
         return self.key.folder
+
+    @property
+    def progress(self) -> float | None:
+        """Score of task progress, in [0, 1]; None where it was not counted."""
+        return None if self.task_progress is None else float(self.task_progress["score"])
 
     @property
     def reached(self) -> str | None:
@@ -131,7 +140,7 @@ class EpisodeRecord:
 
     def line(self) -> dict[str, Any]:
         """Return the episode's line in episodes.jsonl."""
-        return {name: _plain(getattr(self, name)) for name in LINE_FIELDS}
+        return {name: _plain(getattr(self, name)) for name in (*LINE_FIELDS, *_ALSO_IN_LINE)}
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any], *, line: bool = False) -> EpisodeRecord:
@@ -152,6 +161,7 @@ class EpisodeRecord:
             elif each.name in LINE_FIELDS or not (line or each.name in _NEWER):
                 raise DamagedRecordError(f"{each.name!r} is missing")
         read = cls(**values)
+        _check_progress(read.task_progress)
         scored, q_score = read.outcome != "error", read.q_score
         if (q_score is not None) != scored or (q_score is not None and not 0.0 <= q_score <= 1.0):
             raise DamagedRecordError(f"q_score {q_score!r} with outcome {read.outcome!r}")
@@ -164,9 +174,12 @@ _FIELDS: tuple[Field[Any], ...] = fields(EpisodeRecord)
 LINE_FIELDS: tuple[str, ...] = tuple(
     each.name for each in _FIELDS if each.default is each.default_factory is MISSING
 )
-"""Fields of result.json that the episode's line repeats."""
+"""Fields of result.json that an episode's line must repeat."""
 
-_NEWER = ("not_finite", "stalled_steps", "remarks", "diagnosis", "recording")
+_ALSO_IN_LINE = ("task_progress",)
+"""Fields that lines of older versions lack."""
+
+_NEWER = (*_ALSO_IN_LINE, "not_finite", "stalled_steps", "remarks", "diagnosis", "recording")
 """Fields that result.json of older versions, and of imported results, may lack."""
 
 _KINDS: Mapping[str, tuple[type, ...]] = {
@@ -193,6 +206,17 @@ def _read(each: Field[Any], value: Any) -> Any:  # noqa: ANN401 - a JSON value
     if isinstance(value, dict):
         return MappingProxyType(value)
     return tuple(value) if isinstance(value, list) else value
+
+
+def _check_progress(found: Mapping[str, Any] | None) -> None:
+    """Refuse task progress whose score is not that of what was reached."""
+    if found is None:
+        return
+    steps = [*found["reached"].values()] if isinstance(found.get("reached"), dict) else []
+    known = all(step is None or type(step) is int for step in steps) and bool(steps)
+    share = sum(step is not None for step in steps) / len(steps) if known else None
+    if share is None or found.get("score") != share or not isinstance(found.get("variant"), str):
+        raise DamagedRecordError(f"'task_progress' is {dict(found)!r}")
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - a JSON value

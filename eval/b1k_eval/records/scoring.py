@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from b1k_envs.base import AgentPositions, ProtocolYear
+from b1k_envs.base import AgentPositions, ProgressVariant, ProtocolYear
 from b1k_envs.r1pro import CONTROL_HZ
 from b1k_envs.tasks.table import TIME_LIMIT_FACTORS, HumanStats
 from b1k_eval.loop.events import EpisodeResult, EpisodeStart, StepEvent, Subscriber
@@ -42,6 +42,11 @@ TIPS: Mapping[str, str] = {
         "How many of the task's sub-goals held at some time, even if they were lost again; more "
         "is better. They score nothing."
     ),
+    "task_progress": (
+        "Public metric, in [0, 1]; more is better: the share of a task's public checks that held "
+        "after any step, even if they were lost again. What is true from the first step on counts, "
+        "so doing nothing scores too."
+    ),
     "steps": (
         "Control steps executed, 30 a simulated second; less is better among successes, and says "
         "nothing in a failure. A limit of N ends after N + 1 steps, as upstream."
@@ -68,12 +73,17 @@ class ScoreKeeper(Subscriber):
     Attributes:
         initial_predicates: Truth of the goal predicates before the first action.
         subgoal_steps: First step after which each sub-goal held; 0 for the start, None for never.
+        variant: How task progress is decided; None where it is not counted.
+        check_steps: First step after which each of its checks held; None for never. The state
+            before the first step does not count, as upstream.
         distance: Path length by body [m], world frame; a hand's includes the base's motion.
     """
 
     def __init__(self) -> None:
         self.initial_predicates: dict[str, bool] = {}
         self.subgoal_steps: dict[str, int | None] = {}
+        self.variant: ProgressVariant | None = None
+        self.check_steps: dict[str, int | None] = {}
         self.distance: dict[str, float] = dict.fromkeys(BODIES, 0.0)
         self._last: tuple[list[float], ...] | None = None
 
@@ -81,6 +91,7 @@ class ScoreKeeper(Subscriber):
         """Reset for a new episode."""
         self.initial_predicates = dict(start.goal.predicates)
         self.subgoal_steps = {name: 0 if holds else None for name, holds in start.subgoals.items()}
+        self.variant, self.check_steps = start.variant, dict.fromkeys(start.checks)
         self.distance = dict.fromkeys(BODIES, 0.0)
         self._last = None
 
@@ -89,12 +100,26 @@ class ScoreKeeper(Subscriber):
         for name, holds in event.subgoals.items():
             if holds and self.subgoal_steps[name] is None:
                 self.subgoal_steps[name] = event.result.step
+        for name, holds in event.checks.items():
+            if holds and self.check_steps[name] is None:
+                self.check_steps[name] = event.result.step
         now = _as_lists(event.result.agent)
         # As in the official metric, the first step only sets the positions.
         if self._last is not None:
             for body, here, there in zip(BODIES, now, self._last, strict=True):
                 self.distance[body] += math.dist(here, there)
         self._last = now
+
+    def task_progress(self) -> dict[str, Any] | None:
+        """Return task progress as result.json has it; None where it was not counted."""
+        if not self.check_steps:
+            return None
+        reached = sum(step is not None for step in self.check_steps.values())
+        return {
+            "variant": self.variant,
+            "score": reached / len(self.check_steps),
+            "reached": self.check_steps,
+        }
 
 
 def _as_lists(agent: AgentPositions) -> tuple[list[float], ...]:
@@ -257,6 +282,7 @@ def episode_record(
         initial_predicates=keeper.initial_predicates,
         predicates={} if goal is None else dict(goal.predicates),
         subgoals=keeper.subgoal_steps,
+        task_progress=keeper.task_progress() if scored else None,
         efficiency=figures,
         recording=recording,
         timing={name: round(value, 6) for name, value in asdict(result.timing).items()},

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from b1k_envs.base import GoalStatus
 from b1k_envs.errors import EnvError
 from b1k_eval.files import write_atomic
 from b1k_eval.loop.events import EpisodeStart, StepEvent, Subscriber
@@ -46,18 +45,18 @@ class Trace(Subscriber):
         return len(self._values[0])
 
     def on_start(self, start: EpisodeStart) -> None:
-        """Reset for a new episode, and fix its predicates and sub-goals."""
+        """Reset for a new episode, and fix its predicates, sub-goals and checks."""
         self._forget()
         self._started = True
-        self._names = {name: tuple(found) for name, found in _truths(start.goal, start.subgoals)}
+        self._names = {name: tuple(found) for name, found in _truths(start)}
 
     def on_step(self, event: StepEvent) -> None:
         """Add a row.
 
         Raises:
-            EnvError: The names of predicates or sub-goals changed within the episode.
+            EnvError: The names of predicates, sub-goals or checks changed within the episode.
         """
-        for name, found in _truths(event.goal, event.subgoals):
+        for name, found in _truths(event):
             if tuple(found) != self._names[name]:
                 raise EnvError(
                     f"{name[:-1]}s changed within the episode, from {list(self._names[name])} to "
@@ -132,5 +131,5 @@ def _arrow(values: Any, kind: Kind, present: Any = None) -> Any:  # noqa: ANN401
     return pa.Array.from_buffers(pa.type_for_alias(kind), len(values), buffers)
 
 
-def _truths(goal: GoalStatus, subgoals: Mapping[str, bool]) -> list[tuple[str, Mapping[str, bool]]]:
-    return [(column.name, column.truths(goal, subgoals)) for column in TRUTHS if column.truths]
+def _truths(event: EpisodeStart | StepEvent) -> list[tuple[str, Mapping[str, bool]]]:
+    return [(column.name, column.truths(event)) for column in TRUTHS if column.truths]

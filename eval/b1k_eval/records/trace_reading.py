@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from b1k_envs.errors import B1kEvalError
 from b1k_envs.parquet import require_pyarrow
-from b1k_eval.records.columns import NEWER, SUBGOAL_PREFIX
+from b1k_eval.records.columns import CHECK_PREFIX, NEWER, SUBGOAL_PREFIX
 
 Values = npt.NDArray[Any]
 """A column of a trace, one value per control step; dtypes as in `EpisodeTrace.read`."""
@@ -114,6 +114,14 @@ class EpisodeTrace:
             )
         columns = self.read(*(SUBGOAL_PREFIX + name for name in names))
         return {name: columns[SUBGOAL_PREFIX + name] for name in names}
+
+    def checks(self) -> dict[str, Values]:
+        """Read the truth of each check of task progress after each step, as `subgoals`.
+
+        Empty for a trace of an older version, or of a task that no public table has.
+        """
+        names = [name for name in self.names if name.startswith(CHECK_PREFIX)]
+        return {name[len(CHECK_PREFIX) :]: values for name, values in self.read(*names).items()}
 
 
 def _bits(column: Any) -> Any:  # noqa: ANN401 - pyarrow has no types

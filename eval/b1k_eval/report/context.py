@@ -64,6 +64,7 @@ def page_context(found: Findings) -> dict[str, Any]:
         "pairs": [pair_context(pair) for pair in found.document["pairs"]],
         "bottlenecks": list(_bottlenecks(runs)),
         "grid": _grid(runs),
+        "checks": checks_context(runs),
         "contracts": contracts_context([run.data for run in runs]),
         "keys": KEYS,
     }
@@ -170,6 +171,9 @@ def _run(run: RunFindings, number: int) -> dict[str, Any]:
         "open": len(data.plan) - len(data.episodes),
         "success": share(row["success"]["rate"], row["success"]["interval"], "{:.0%}"),
         "q_score": share(row["q_score"]["mean"], row["q_score"]["interval"], "{:.2f}"),
+        "task_progress": share(
+            row["task_progress"]["mean"], row["task_progress"]["interval"], "{:.1%}"
+        ),
         "steps": _number(row["steps"], "{:,.0f}"),
         "distance": _number(row["distance_m"]["base"], "{:.1f} m"),
         "latency": NONE if row["latency_s"] is None else seconds(row["latency_s"]),
@@ -291,14 +295,53 @@ def _cell(run: int, row: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def checks_context(runs: Sequence[RunFindings]) -> dict[str, Any]:
+    """Return how often each check of task progress was reached, a column per run.
+
+    Returns:
+        `variants` by name, `rows` (name, words and a cell per run), and `at_once`, the checks that
+        held after the first step in every episode of every run. No rows if none was counted, or
+        the runs are of several tasks.
+    """
+    found = [run.row["task_progress"] for run in runs]
+    counted = [each for each in found if each["checks"]]
+    names = [[check["name"] for check in each["checks"]] for each in counted]
+    rows, at_once = [], []
+    for index, check in enumerate(counted[0]["checks"] if names and _alike(names) else ()):
+        cells = [_check_cell(each, index) if each["checks"] else NONE for each in found]
+        rows.append({"name": check["name"], "words": check["words"], "cells": cells})
+        if all(each["checks"][index]["at_once"] == each["episodes"] for each in counted):
+            at_once.append(check["name"])
+    return {
+        "variants": ", ".join(sorted({each["variant"] for each in counted})),
+        "rows": rows,
+        "at_once": at_once,
+        "nothing": f"{len(at_once) / len(rows):.1%}" if rows else NONE,
+    }
+
+
+def _alike(names: Sequence[Sequence[str]]) -> bool:
+    return all(each == names[0] for each in names)
+
+
+def _check_cell(progress: Mapping[str, Any], index: int) -> str:
+    check = progress["checks"][index]
+    step = "" if check["median_step"] is None else f" ({check['median_step']:,.0f})"
+    return f"{check['reached']} of {progress['episodes']}{step}"
+
+
 # --- pairs of runs ------------------------------------------------------------------------------
 
 
 def pair_context(pair: Mapping[str, Any]) -> dict[str, Any]:
     """Return the comparison of two runs, or of two runs over tasks, as texts."""
     rows = []
-    for what, key in (("success rate", "success"), ("q-score", "q_score")):
-        found = pair[key]
+    for what, key in (
+        ("success rate", "success"),
+        ("q-score", "q_score"),
+        ("task progress", "task_progress"),
+    ):
+        found = pair.get(key)
         if found is not None:
             rows.append({"what": what, "cells": _cells(found), "test": found["test"]})
     apart = pair["differences"]

@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from b1k_envs.base import Env, Worlds
+from b1k_envs.base import Env, ProgressVariant, Worlds
 from b1k_envs.errors import B1kEvalError, EndsRunError
 from b1k_envs.tasks.table import HumanStats
+from b1k_envs.tasks.task_progress import DEFAULT_VARIANT
 from b1k_eval.dataset.recorder import RecordSubscriber
 from b1k_eval.diagnosis.failures import diagnosed
 from b1k_eval.disturbances.axes import Disturbance
@@ -55,6 +56,7 @@ class Assembly:
         noise: Noise of the executed actions; None for none.
         disturbances: Of what the policy is shown, and of its answers.
         render: When to observe.
+        variant: How task progress is decided.
         video_fps: Pictures per simulated second; None for no video.
         video_size: How large its file may be.
         record: Which episodes are kept for a data set; None for no recording.
@@ -80,6 +82,7 @@ class Assembly:
     noise: NoiseSpec | None = None
     disturbances: tuple[Disturbance, ...] = ()
     render: Render = "on-demand"
+    variant: ProgressVariant = DEFAULT_VARIANT
     video_fps: float | None = None
     video_size: VideoSize = "large"
     record: RecordOnly | None = None
@@ -186,6 +189,7 @@ def recorded_loop(
             subscribers=subscribers,
             disturber=disturber,
             render=assembly.render,
+            variant=assembly.variant,
         )
         # Also after an error: the files show what led to it.
         finishers: list[Callable[[], None]] = [lambda: trace.write(folder / TRACE_FILE)]

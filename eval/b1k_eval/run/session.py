@@ -180,6 +180,7 @@ class ReadyRun:
             noise=settings.noise(),
             disturbances=settings.disturbances(),
             render=settings.render,
+            variant=settings.progress_variant,
             video_fps=execution.video_fps if execution.video else None,
             video_size=execution.video_size,
             record=execution.record_only if recorded else None,
@@ -327,9 +328,10 @@ def _until_decided(settings: RunSettings) -> UntilDecided | None:
 
 
 def summarise(episodes: dict[EpisodeKey, dict[str, Any]]) -> dict[str, Any]:
-    """Count the outcomes, and compute `success_rate` and `mean_q_score` of scored episodes.
+    """Count the outcomes, and compute rate and means of the scored episodes.
 
-    Both are None if no episode was scored: an error is no evidence either way.
+    They are None if no episode was scored: an error is no evidence either way. So is
+    `mean_task_progress` if it was counted in none.
     """
     lines = list(episodes.values())
     counts = {
@@ -337,8 +339,11 @@ def summarise(episodes: dict[EpisodeKey, dict[str, Any]]) -> dict[str, Any]:
         for outcome in ("success", "failure", "error")
     }
     scores = [line["q_score"] for line in lines if line["outcome"] != "error"]
+    counted = [line.get("task_progress") for line in lines if line["outcome"] != "error"]
+    progress = [each["score"] for each in counted if each is not None]
     return {
         "counts": counts,
         "success_rate": counts["success"] / len(scores) if scores else None,
         "mean_q_score": sum(scores) / len(scores) if scores else None,
+        "mean_task_progress": sum(progress) / len(progress) if progress else None,
     }

@@ -32,7 +32,10 @@ LEDGER_FILE = "trackers.jsonl"
 _PREDECESSOR_S = 120.0
 """How long to wait for the process of a session that was killed, which still logs its rest [s]."""
 
-_NUMBERS = ("q_score", "steps", "simulated_s", "inferences", "latency_s", "wall_s", "distance_m")
+_NUMBERS = (
+    *("q_score", "task_progress", "steps", "simulated_s", "inferences", "latency_s", "wall_s"),
+    "distance_m",
+)
 """Columns of `frames.EPISODES` that are logged as curves."""
 
 

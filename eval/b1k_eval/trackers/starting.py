@@ -222,8 +222,8 @@ def log_comparison(
 
 def _numbers(pair: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, float]]:
     """Yield the numbers of the comparison of two runs."""
-    for name in ("success", "q_score"):
-        found = pair[name]
+    for name in ("success", "q_score", "task_progress"):
+        found = pair.get(name)
         if found is None:
             continue
         yield f"{prefix}{name}_difference", found["difference"]

@@ -171,6 +171,8 @@ _MEASURES: tuple[tuple[str, Callable[[Mapping[str, Any]], str]], ...] = (
     ("  exact interval", lambda row: _range(row, "success_rate_exact", 100, 0)),
     ("q-score", lambda row: _number(row["q_score"], 2)),
     ("  interval", lambda row: _range(row, "q_score", 1, 2)),
+    ("task progress [%]", lambda row: _number(100 * row["task_progress"], 1)),
+    ("  interval", lambda row: _range(row, "task_progress", 100, 1)),
     ("simulated time [s]", lambda row: _number(row["simulated_s"], 0)),
     ("base distance [m]", lambda row: _number(row["distance_base_m"], 1)),
     ("left hand [m]", lambda row: _number(row["distance_left_m"], 1)),

@@ -27,12 +27,16 @@ def show_pair(console: Console, pair: Mapping[str, Any]) -> None:
                 else ""
             )
         )
-    if q_score is not None:
-        line(
-            f"  q-score: {q_score['difference']:+.2f}"
-            f"{range_text(q_score['interval'], 1, 2, before=' ')}; "
-            f"{q_score['test']}, p = {q_score['p_value']:.3g}"
-        )
+    for name, found, scale, digits in (
+        ("q-score", q_score, 1, 2),
+        ("task progress in %", pair.get("task_progress"), 100, 1),
+    ):
+        if found is not None:
+            line(
+                f"  {name}: {scale * found['difference']:+.{digits}f}"
+                f"{range_text(found['interval'], scale, digits, before=' ')}; "
+                f"{found['test']}, p = {found['p_value']:.3g}"
+            )
     if betting is not None:
         when = f", decided after {betting['decided_at']}" if betting["decided_at"] else ""
         line(f"  anytime-valid: e-value {betting['e_value']:.3g}{when}")

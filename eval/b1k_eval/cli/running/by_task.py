@@ -38,18 +38,27 @@ def tasks_table(session: ReadyRun) -> Table:
     """Return the table of the tasks."""
     table = Table(title=title_of(session))
     table.add_column("task", overflow="fold")
-    for name in (*OUTCOME_STYLES, "pending", "rate", "q"):
+    for name in (*OUTCOME_STYLES, "pending", "rate", "q", "progress"):
         table.add_column(name, justify="right")
     for row in results_by_task(session):
-        rate, score = row["success_rate"], row["mean_q_score"]
+        rate, score, progress = (
+            row[name] for name in ("success_rate", "mean_q_score", "mean_task_progress")
+        )
         table.add_row(
             row["task"],
             *(str(row["counts"][name]) for name in OUTCOME_STYLES),
             str(row["pending"]),
             "-" if rate is None else f"{rate:.0%}",
             "-" if score is None else f"{score:.2f}",
+            "-" if progress is None else f"{progress:.1%}",
         )
     return table
+
+
+def progress_words(summary: Mapping[str, Any]) -> str:
+    """Return the mean of task progress as words for a list; nothing if it was not counted."""
+    mean = summary["mean_task_progress"]
+    return "" if mean is None else f", task progress {mean:.1%}"
 
 
 def over_tasks(session: ReadyRun) -> dict[str, Any] | None:

@@ -27,6 +27,7 @@ from b1k_eval.cli.options import JsonOption, Options, Typed
 from b1k_eval.cli.running.by_task import (
     over_tasks,
     over_tasks_words,
+    progress_words,
     results_by_task,
     tasks_table,
     title_of,
@@ -208,8 +209,8 @@ def _conclude(session: ReadyRun, *, json_output: bool, stop: KeyboardInterrupt |
     if summary["success_rate"] is not None:
         scored = counts["success"] + counts["failure"]
         text += (
-            f"; success rate {summary['success_rate']:.0%}, mean q {summary['mean_q_score']:.2f} "
-            f"over {scored} scored"
+            f"; success rate {summary['success_rate']:.0%}, mean q {summary['mean_q_score']:.2f}"
+            f"{progress_words(summary)} over {scored} scored"
         )
     console.print(text)
     if lost is not None:
