@@ -101,6 +101,8 @@ OWNERS: Mapping[str, Mapping[ProtocolYear, str]] = MappingProxyType(
         "object": _owner("omnigibson.objects.dataset_object.DatasetObject"),
         "states": _owner("omnigibson.object_states"),
         "state": _owner("omnigibson.object_states.object_state_base.BaseObjectState"),
+        "open state": _owner("omnigibson.object_states.open_state.Open"),
+        "joint": _owner("omnigibson.prims.joint_prim.JointPrim"),
     }
 )
 """Dotted path of each owner, by the generations in which it exists."""
@@ -342,9 +344,19 @@ RUNNING = (
     *_rows("camera", "attribute", "age of pictures, at the start", "camera_parameters", only=_2026),
     *_rows("replicator", "foreign", "pose in the picture", "cameraViewTransform"),
     *_rows("states", "class", "sub-goals", "Open", "ToggledOn", "Inside", "OnTop", "Covered"),
+    *_rows("states", "class", "task progress", "NextTo", "Under", "Touching", "AttachedTo"),
+    *_rows("states", "class", "task progress", "OnFire", "Contains", "Filled", "Cooked", "Frozen"),
     *_rows("object", "attribute", "sub-goals", "states", "root_link"),
+    *_rows("object", "attribute", "task progress", "links", "name"),
+    *_rows("object", "method", "task progress", "get_position_orientation"),
+    *_rows("robot", "attribute", "objects that BDDL does not name", "scene"),
+    *_rows("scene", "attribute", "objects that BDDL does not name", "object_registry"),
     *_rows("state", "method", "sub-goals", "get_value"),
+    *_rows("open state", "attribute", "how far something is open", "relevant_joints_info"),
+    *_rows("joint", "attribute", "how far something is open", "lower_limit", "upper_limit"),
+    *_rows("joint", "method", "how far something is open", "get_state"),
     *_rows("link", "attribute", "distance to an object", "aabb"),
+    *_rows("link", "method", "task progress", "get_position_orientation"),
 )
 
 TOUCHPOINTS: tuple[Touchpoint, ...] = (

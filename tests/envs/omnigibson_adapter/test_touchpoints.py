@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from accesses import accesses, foreign_names
@@ -20,7 +21,7 @@ from lib.og_touchpoints import (
 from omnigibson_bench import PUBLIC, TASK, Double, drive, start_anew
 from omnigibson_double import touch
 
-from b1k_envs.base import ProtocolYear
+from b1k_envs.base import ProgressVariant, ProtocolYear
 from b1k_envs.omnigibson import world
 from b1k_envs.omnigibson.dialects import dialect_2026
 from b1k_envs.omnigibson.world import OmniGibsonWorld, RenderMode
@@ -33,7 +34,7 @@ TEXTS = {
 }
 TREES = {name: ast.parse(text) for name, text in TEXTS.items()}
 
-PLAIN = {"cpu", "detach", "get", "items", "lower", "numpy", "values"}
+PLAIN = {"cpu", "detach", "get", "items", "lower", "numpy", "rpartition", "values"}
 """Names of tensors, strings and dictionaries."""
 
 BY_PATTERN = {"BEHAVIOR_1K_ASSET_VERSION"}
@@ -48,9 +49,11 @@ DOUBLES = {
     "DatasetObject": ("object",),
     "Environment": ("env",),
     "GroundHead": ("literal",),
+    "JointPrim": ("joint",),
     "Link": ("link",),
     "MixingToolRule": ("rule",),
     "ObjectState": ("state",),
+    "Open": ("state", "open state"),
     "Robot": ("robot", "object"),
     "Scene": ("scene",),
     "ScenePrim": ("prim",),
@@ -85,7 +88,12 @@ NOT_RECORDED = {
     ("macro dict", "unlocked"),  # a method, which the double's macros do not record
     ("literal", "terms"),  # of 2025 they are bddl's own
     ("literal", "evaluate"),
-    ("states", "OnTop"),  # no sub-goal of the task asks it
+    # No sub-goal and no check of the task asks these.
+    *(("states", name) for name in ("NextTo", "Under", "Touching", "AttachedTo", "OnFire")),
+    *(("states", name) for name in ("Contains", "Filled", "Cooked", "Frozen")),
+    ("robot", "scene"),
+    ("scene", "object_registry"),
+    ("object", "name"),
     ("rules", "WasherRule"),
 }
 """Rows of which no run on the double can tell that they are touched."""
@@ -175,7 +183,7 @@ def test_nothing_is_declared_that_the_code_does_not_name(row):
         assert found, f"no module of the package names {name}"
 
 
-OWN_OBJECTS = {"super()", "self._application", "self._dialect", "subgoals"}
+OWN_OBJECTS = {"super()", "self._application", "self._dialect", "subgoals", "task_progress"}
 """Objects of ours with methods named like some of OmniGibson's."""
 
 
@@ -291,6 +299,8 @@ def run(protocol: ProtocolYear, render: RenderMode, num_envs: int) -> None:
         world.agent(index)
         world.goal_status(index, goals[index], None)
         world.subgoals(index)
+        for variant in get_args(ProgressVariant):
+            world.checks(index, variant)
         world.episode_steps(index)
     world.advance({0: drive(2)})  # the others, if any, hold still
 

@@ -35,11 +35,35 @@ class OnTop(ObjectState):
 
 
 class Open(ObjectState):
+    owner = "Open"
     predicate = "open"
+
+    @property
+    def relevant_joints_info(self) -> tuple[bool, list[Any], list[int]]:
+        """Whether both sides open, the joints, and for each 1 if it opens upwards in its range."""
+        joints = self.obj.joints
+        return False, joints, [1] * len(joints)
 
 
 class ToggledOn(ObjectState):
     predicate = "toggled_on"
+
+
+def _other(name: str, predicate: str) -> type[ObjectState]:
+    return type(name, (ObjectState,), {"predicate": predicate})
+
+
+NextTo = _other("NextTo", "nextto")
+Under = _other("Under", "under")
+Touching = _other("Touching", "touching")
+AttachedTo = _other("AttachedTo", "attached")
+OnFire = _other("OnFire", "on_fire")
+Contains = _other("Contains", "contains")
+Filled = _other("Filled", "filled")
+Cooked = _other("Cooked", "cooked")
+Frozen = _other("Frozen", "frozen")
+OTHERS = (NextTo, Under, Touching, AttachedTo, OnFire, Contains, Filled, Cooked, Frozen)
+"""States that nothing of task 31 has; a test may give them to things of its own."""
 
 
 class StoredState:

@@ -61,7 +61,10 @@ class Scene(Touched):
         return [t for t in self.things.values() if isinstance(t, System)]
 
     def object_registry(self, key: str, value: str, default_val: Any = None) -> Any:
-        assert key == "name", "the double's registry knows names only"
+        assert key in ("name", "category"), f"the double's registry knows no {key}"
+        if key == "category":
+            found = {o for o in self.objects if getattr(o, "category", None) == value}
+            return found or default_val
         return next((obj for obj in self.objects if obj.name == value), default_val)
 
     def get_system(self, name: str) -> System:

@@ -132,8 +132,27 @@ class Glove(Thing):
         self.scene.physics.put_free_body(self.body, position, quat, velocity)
 
 
+class DoorJoint(Touched):
+    """The one joint that opens something."""
+
+    owner = "JointPrim"
+    lower_limit, upper_limit = 0.0, layout.DOOR_RANGE
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+
+    def get_state(self) -> tuple[Any, Any, Any]:
+        """Position, velocity, effort; a tensor of one number each."""
+        zero = tensor([0.0])
+        return tensor([self._scene.physics.door_angle]), zero, zero.clone()
+
+
 class Washer(Thing):
     """Casing, door and button; its joint is the door's."""
+
+    @property
+    def joints(self) -> list[DoorJoint]:
+        return [DoorJoint(self.scene)]
 
     state_types = (Covered, Inside, OnTop, Open, ToggledOn)
 
