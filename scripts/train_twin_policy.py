@@ -6,7 +6,7 @@
 
 Four phases share the time, which is CPU time, on two cores: control from the true places, while
 snapshots are taken; both eyes from those; and control again with the eyes' own errors (joint). That
-is broken off twice, for the policy to drive in turns with the expert (OUT/on_policy). Every few
+is broken off six times, for the policy to drive in turns with the expert (OUT/on_policy). Every few
 minutes a phase is kept in OUT/PHASE.pt, what was measured goes to OUT/log.txt, and the same command
 goes on where it was. At the end, and with `--only save` at any time, OUT/ckpt is a checkpoint
 folder in the v17 format. `--version v4` trains with all that the card says was wrong with v4,
@@ -35,8 +35,12 @@ from b1k_eval.selection import parse_instances
 
 SHARES = {"control": 0.12, "head": 0.2, "wrist": 0.24, "joint": 0.44}
 """Of the time."""
-_BREAKS = (0.25, 0.6)
-"""Shares of the joint phase after which the policy drives."""
+_BREAKS = (0.25, 0.4, 0.5, 0.6, 0.7, 0.8)
+"""Shares of the joint phase after which the policy drives.
+
+Before the first round it stopped short of the door's handle, where the expert would go over to the
+next leg, however small its loss; eight minutes after it two of three episodes succeeded.
+"""
 
 Command = list[str]
 
@@ -60,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         nargs="*",
         default=[],
         metavar="SESSION",
-        help="begin with what these sessions learnt; each is named by its phase: head.pt",
+        help="begin with what these learnt: sessions, named by their phase (head.pt), or the eyes "
+        "of a checkpoint's folder",
     )
     arguments = parser.parse_args(argv)
     recipe = Recipe.of(arguments.version, arguments.fault)

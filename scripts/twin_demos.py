@@ -21,6 +21,7 @@ from twin_policy.demos import DemoSettings, make_env, name_of, record, write
 from twin_policy.recipe import FAULTS, Recipe
 
 from b1k_eval.selection import parse_instances
+from b1k_policies.xvla.files.folder import SHIPPED
 
 
 def _work(
@@ -39,7 +40,8 @@ def _work(
         from twin_policy.training import load_model
 
         torch.set_num_threads(1)
-        model, ids = load_model(Path(policy), recipe)
+        path = Path(policy)
+        model, ids = load_model(path if path.is_dir() else SHIPPED / policy, recipe)
     for instance in instances:
         name = name_of(settings, instance, seed)
         if (folder / name).exists() or (folder / name).with_suffix(".failed").exists():
@@ -65,7 +67,9 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=0, help="every so many steps (0: none)")
     parser.add_argument("--noise", default=DemoSettings.noise, help="as --action-noise; '' is none")
     parser.add_argument(
-        "--policy", default="", help="folder of a training: its policy drives in turns"
+        "--policy",
+        default="",
+        help="folder of a training, or a checkpoint like twin-v17: its policy drives in turns",
     )
     parser.add_argument("--version", choices=("v17", "v4"), default="v17", help="of that policy")
     parser.add_argument("--fault", action="append", default=[], choices=FAULTS, help="of v4's")

@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
 """What each of v4's faults costs: the policy of the twin, trained with one of them at a time.
 
-    python scripts/v4_faults.py DATA OUT --eyes RUN [--minutes 15] [--only NAME ...] [--jobs 2]
+    python scripts/twin_demos.py DATA/demos --instances 0-99 --workers 2
+    python scripts/twin_demos.py DATA/on_policy --instances 0-59 --seed 1000 --policy twin-v17
+    ... and with the seeds 1001 to 1003
+    python scripts/twin_snapshots.py DATA/demos DATA/snapshots --count 18000
+    python scripts/v4_faults.py DATA OUT [--minutes 15] [--only NAME ...] [--jobs 2]
 
 Each recipe of `twin_policy.recipe` (none of the faults, each alone, and v4 with all of them) is
-trained for the same time on the same data, with the eyes of the training RUN, since all but one
-fault leave what the eyes learn as it is; with the poses in the wrong order the eyes go on learning
-for as long again. Then each runs on the instances, twice, and is compared with the one that has no
+trained for the same time on the same data, with the eyes of twin-v17, since all but one fault leave
+what the eyes learn as it is; with the poses in the wrong order the eyes go on learning for as long
+again. Then each runs on the instances, twice, and is compared with the one that has no
 fault, instance by instance. OUT/v4_faults.json has the figures; the same command goes on.
 """
 
@@ -22,6 +26,8 @@ from pathlib import Path
 
 import prices
 from twin_policy.recipe import FAULTS
+
+from b1k_policies.xvla.files.folder import SHIPPED
 
 RECIPES: dict[str, tuple[str, ...]] = {
     "none": (),
@@ -39,13 +45,19 @@ def train(name: str, arguments: argparse.Namespace) -> Path:
     if (out / "ckpt" / "model.safetensors").exists():
         return out / "ckpt"
     script = Path(__file__).with_name("train_twin_policy.py")
-    eyes = [str(arguments.eyes / f"{eye}.pt") for eye in ("head", "wrist")]
     phases = ["head", "wrist", "joint", "save"] if name in UNSEEN else ["joint", "save"]
     for phase in phases:
         done = subprocess.run(
             [
                 *(sys.executable, str(script), str(arguments.data), str(out), *RECIPES[name]),
-                *("--only", phase, "--minutes", str(arguments.minutes), "--adopt", *eyes),
+                *(
+                    "--only",
+                    phase,
+                    "--minutes",
+                    str(arguments.minutes),
+                    "--adopt",
+                    str(arguments.eyes),
+                ),
                 *("--seed", str(arguments.seed), "--instances", ""),
             ],
             check=False,
@@ -74,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("data", type=Path, help="as for train_twin_policy.py")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--eyes", type=Path, required=True, help="training that has learnt to see")
+    parser.add_argument("--eyes", type=Path, default=SHIPPED / "twin-v17", help="a checkpoint's")
     parser.add_argument("--minutes", type=float, default=15.0, help="of CPU a phase (default 15)")
     parser.add_argument("--instances", default="0-19", help="of public-test (default 0-19)")
     parser.add_argument("--seed", type=int, default=0)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch.nn import functional
 
 from twin_policy.checkpoint import build
@@ -39,6 +40,7 @@ _SCALE[[14, 22]] = 0.5
 BATCH, RATE = 128, 3e-3
 """Of the control. After 300 s of CPU from nothing its loss was 0.331 with 256 at 1e-3, 0.306 with
 128 at 1e-3, 0.254 with 128 at 3e-3, which 256 at 1e-3 took 900 s for; 6e-3 was no better."""
+WEIGHTS = "model.safetensors"
 HURRY = 20.0
 """Times the learning rate: of `skill-rate`, by the card."""
 
@@ -149,11 +151,17 @@ def sessions_in(folder: Path) -> list[Path]:
 
 
 def adopt(model: XVLA, sessions: Iterable[Path], but: tuple[str, ...] = ()) -> None:
-    """Take from each session, which is named by its phase, what that learnt, but for `but`."""
+    """Take from each session, which is named by its phase, what that learnt, but for `but`.
+
+    Of a checkpoint folder in place of a session the eyes are taken.
+    """
     own = model.state_dict()
     for path in sessions:
-        parts = set(PARTS[path.stem]) - set(but)
-        state = torch.load(path, weights_only=False)["model"]
+        if path.is_dir():
+            parts, state = {*PARTS["head"], *PARTS["wrist"]}, load_file(path / WEIGHTS)
+        else:
+            parts, state = {*PARTS[path.stem]}, torch.load(path, weights_only=False)["model"]
+        parts -= {*but}
         for name, value in state.items():
             if name.split(".")[0] in parts:
                 # Inputs that are new since then count nothing at first.
@@ -165,9 +173,12 @@ def adopt(model: XVLA, sessions: Iterable[Path], but: tuple[str, ...] = ()) -> N
 def load_model(
     folder: Path, recipe: Recipe = V17, begun_with: Iterable[Path] = ()
 ) -> tuple[XVLA, torch.Tensor]:
-    """What a training has learnt so far, and the instruction's tokens."""
+    """What a training has learnt so far, or a checkpoint, and the instruction's tokens."""
     model, ids = build(0, recipe)
-    adopt(model, [*begun_with, *sessions_in(folder)])
+    if (folder / WEIGHTS).exists():
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    else:
+        adopt(model, [*begun_with, *sessions_in(folder)])
     return model.eval(), ids
 
 

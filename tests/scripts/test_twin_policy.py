@@ -27,7 +27,7 @@ from twin_policy.da3_xvla.models.perception import Sight, fuse, rays  # noqa: E4
 from twin_policy.data import ControlBatch, Demos, SightBatch, chunk_labels  # noqa: E402
 from twin_policy.eyes import look, sight_losses  # noqa: E402
 from twin_policy.recipe import FAULTS, RECORDED, Recipe, beside_pictures, mistaken  # noqa: E402
-from twin_policy.training import control_losses  # noqa: E402
+from twin_policy.training import adopt, control_losses, load_model  # noqa: E402
 
 K = torch.tensor([[[100.0, 0.0, 112.0], [0.0, 100.0, 112.0], [0.0, 0.0, 1.0]]])
 
@@ -301,3 +301,15 @@ def test_a_shipped_checkpoint_has_the_code_and_the_places_of_this_tree(name):
     recipe = Recipe.of(name.removeprefix("twin-"))
     stated = json.loads((folder / "config.json").read_text())
     assert stated == json.loads(json.dumps(configuration(stated["vocab_size"], recipe)))
+
+
+def test_of_a_checkpoint_a_training_takes_the_eyes_and_a_pilot_all():
+    shipped_model, _ = load_model(SHIPPED / "twin-v17")
+    theirs = shipped_model.state_dict()
+    model, _ = build(5)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    adopt(model, [SHIPPED / "twin-v17"])
+    for name, value in model.state_dict().items():
+        eye = name.split(".")[0] in ("head_eye", "wrist_eye")
+        assert torch.equal(value, theirs[name] if eye else before[name]), name
+    assert not torch.equal(before["control.layers.0.weight"], theirs["control.layers.0.weight"])
