@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from b1k_eval.cli.console import out_console, print_json, say_remark
+from b1k_eval.cli.console import err_console, out_console, print_json, say_remark
 from b1k_eval.cli.options import JsonOption, Options, Typed
 from b1k_eval.records.store import StorageError
 from b1k_policies.checkpoint import CheckpointRequest
@@ -39,7 +39,8 @@ def convert(
 
     require_torch()
     try:
-        done = converted(at_home(ckpt), out, allow_pickle="allow_pickle" in asked)
+        with err_console().status("reading the pickle, writing and comparing each tensor"):
+            done = converted(at_home(ckpt), out, allow_pickle="allow_pickle" in asked)
     except OSError as error:
         raise StorageError(
             f"the weights of {ckpt} cannot be written ({error.strerror or error}): free some "

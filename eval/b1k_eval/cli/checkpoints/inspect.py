@@ -15,7 +15,7 @@ from rich.text import Text
 from b1k_envs.base import ProtocolYear
 from b1k_envs.errors import UnavailableError, UsageError
 from b1k_eval.cli.checkpoints.contract import show_contract
-from b1k_eval.cli.console import out_console, print_json, say_remark
+from b1k_eval.cli.console import err_console, out_console, print_json, say_remark
 from b1k_eval.cli.options import JsonOption, Options, Typed
 from b1k_eval.cli.resolving import resolve_checkpoint, resolve_settings
 from b1k_eval.files import to_json, write_atomic
@@ -98,7 +98,8 @@ def inspect(
     source = _question(observation, task=task, protocol=protocol, instance=instance)
     if save is not None:
         _prepare_folder(save)
-    document, inspection, resolved, observed = _inspect(request, source)
+    with err_console().status("loading the model, asking it once"):
+        document, inspection, resolved, observed = _inspect(request, source)
     if save is not None:
         document["saved"] = _save(save, document, inspection, observed)
     if json_output:
