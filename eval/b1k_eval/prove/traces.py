@@ -31,7 +31,7 @@ two, of `twin-v17`, differ by 3e-7, and 30 steps later its actions by 7e-4."""
 
 _RESULT = (
     *("seed", "initial_predicates", "terminated", "truncated", "inferences", "stalled_steps"),
-    *("failure_reason", "success", "q_score", "predicates", "subgoals"),
+    *("failure_reason", "success", "q_score", "predicates", "subgoals", "task_progress"),
 )
 """Fields of result.json that equal episodes have in common, besides outcome and steps."""
 

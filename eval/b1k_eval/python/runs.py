@@ -71,6 +71,11 @@ class Run:
         """Mean q-score of the scored episodes; NaN without any."""
         return _mean([float(e.q_score or 0.0) for e in self._scored()])
 
+    @property
+    def task_progress(self) -> float:
+        """Mean task progress of the scored episodes that have it, in [0, 1]; NaN without any."""
+        return _mean([e.progress for e in self._scored() if e.progress is not None])
+
     def steps(self, episode: Any) -> pd.DataFrame:  # noqa: ANN401 - see the argument
         """Return the trace of an episode, one row per control step (`records.columns`).
 

@@ -79,4 +79,21 @@ class StoredState:
         self._set_value(state)
 
 
+__all__ = [
+    "AttachedTo",
+    "Contains",
+    "Cooked",
+    "Covered",
+    "Filled",
+    "Frozen",
+    "Inside",
+    "NextTo",
+    "OnFire",
+    "OnTop",
+    "Open",
+    "ToggledOn",
+    "Touching",
+    "Under",
+]
+
 BY_PREDICATE = {state.predicate: state for state in (Covered, Inside, OnTop, Open, ToggledOn)}

@@ -1,37 +1,6 @@
 """Classes that are keys of `obj.states`."""
 
 from omnigibson_double import touch
-from omnigibson_double.object_states import (
-    AttachedTo,
-    Contains,
-    Cooked,
-    Covered,
-    Filled,
-    Frozen,
-    Inside,
-    NextTo,
-    OnFire,
-    OnTop,
-    Open,
-    ToggledOn,
-    Touching,
-    Under,
-)
+from omnigibson_double.object_states import *  # noqa: F403 - all that `__all__` names there
 
-__all__ = [
-    "AttachedTo",
-    "Contains",
-    "Cooked",
-    "Covered",
-    "Filled",
-    "Frozen",
-    "Inside",
-    "NextTo",
-    "OnFire",
-    "OnTop",
-    "Open",
-    "ToggledOn",
-    "Touching",
-    "Under",
-]
 touch.module(__name__)
