@@ -41,8 +41,6 @@ OPENED_FRACTION = 0.5
 """Opened from this fraction of a joint's range on."""
 
 _AGENT = "agent.n.01_1"
-_NOTHING: Mapping[str | None, bool] = {None: True}
-"""The second object of a fact that has one."""
 
 
 class ProgressReader(StateReader, Protocol):
@@ -129,14 +127,18 @@ def evaluate(task_name: str, reader: ProgressReader, variant: ProgressVariant) -
     truths: dict[str, bool] = {}
     for check in checks_of(task_name):
         try:
-            held = [ask(fact) for fact in check.facts]
+            # One fact is the rule, and this is asked at every control step.
+            if len(check.facts) == 1:
+                truths[check.name] = ask(check.facts[0])
+            else:
+                held = [ask(fact) for fact in check.facts]
+                truths[check.name] = any(held) if check.any_of else all(held)
         except EnvError as error:
             return Checks(
                 {},
                 f"task progress is not counted: of its checks {check.name} ({check.words}) cannot "
                 f"be told here: {error}",
             )
-        truths[check.name] = any(held) if check.any_of else all(held)
     return Checks(truths)
 
 
@@ -150,42 +152,47 @@ class _Asked:
         self._named: dict[str, Mapping[str, bool]] = {}
 
     def __call__(self, fact: Fact) -> bool:
-        predicate, expected = fact.predicate, fact.expected
-        first = self._instances(fact.objects[0])
+        predicate, objects = fact.predicate, fact.objects
+        first = self._instances(objects[0])
         if predicate == "exists":
-            return any(first.values()) is expected
+            return any(first.values()) is fact.expected
         if predicate in ("near", "base_near"):
             between = self._between(predicate)
             distances = [self._reader.distance(n, between) for n, exists in first.items() if exists]
             return min(distances, default=math.inf) < fact.within
+        if len(objects) == 1:
+            answers = [
+                here and self._of_one(predicate, one) is fact.expected
+                for one, here in first.items()
+            ]
+        else:
+            second = self._instances(objects[1])
+            answers = [
+                here and there and self._holds(predicate, one, other) is fact.expected
+                for one, here in first.items()
+                for other, there in second.items()
+            ]
         # Each instance of a category has to be there: any of them is enough where the fact must be
         # true, all must agree where it must be false.
-        second = self._instances(fact.objects[1]) if len(fact.objects) > 1 else _NOTHING
-        answers = [
-            here and there and self._truth(predicate, one, other) is expected
-            for one, here in first.items()
-            for other, there in second.items()
-        ]
-        return any(answers) if expected else all(answers)
+        return any(answers) if fact.expected else all(answers)
 
     def _instances(self, key: str) -> Mapping[str, bool]:
-        if key not in self._named:
-            self._named[key] = self._reader.named(key)
-        return self._named[key]
+        known = self._named.get(key)
+        if known is None:
+            known = self._named[key] = self._reader.named(key)
+        return known
 
     def _between(self, predicate: str) -> Between:
         if not self._by_links:
             return "roots"
         return "links" if predicate == "near" else "base-links"
 
-    def _truth(self, predicate: str, one: str, other: str | None) -> bool:
-        if other is not None:
-            return self._holds(predicate, one, other)
+    def _of_one(self, predicate: str, instance: str) -> bool:
         if predicate == "grasped":
-            return self._holds(predicate, _AGENT, one)
+            return self._holds(predicate, _AGENT, instance)
         if predicate == "opened" and self._by_links:
-            return self._reader.open_fraction(one) >= OPENED_FRACTION
-        return self._holds("open" if predicate == "opened" else predicate, one)
+            return self._reader.open_fraction(instance) >= OPENED_FRACTION
+        return self._holds("open" if predicate == "opened" else predicate, instance)
 
 
 def _table() -> dict[str, tuple[Check, ...]]:
