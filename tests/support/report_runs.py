@@ -19,7 +19,7 @@ from b1k_envs.base import VideoFrame
 from b1k_envs.errors import EnvError
 from b1k_envs.tasks.subgoals import SUBGOALS
 from b1k_eval.cli.main import app
-from b1k_eval.run import session, simulators
+from b1k_eval.run import policies, simulators
 from b1k_policies.base import ActionChunk, Skill
 
 TASK = "clean_boxing_gloves"
@@ -108,7 +108,7 @@ def toy_world(policy: TalkingPolicy, breaks: Mapping[int, int]) -> Iterator[None
         make_env = lambda s: CodedEnv(max_steps=s.max_steps, breaks=breaks)  # noqa: E731
         patch.setattr(simulators, "make_env", make_env)
         patch.setattr(simulators, "prepare_pictures", lambda: None)
-        patch.setattr(session, "make_policy", lambda *_: policy)
+        patch.setattr(policies, "make_policy", lambda *_: policy)
         yield
 
 
