@@ -24,6 +24,7 @@ VERBS = {
     "compare": (
         "Compare runs on the instances they share: rates with intervals, tests, verdicts in words."
     ),
+    "published": "List published scores, to hold a run against: compare RUN published:NAME.",
     "report": "Make a page of runs: figures, every episode's video and timelines, contracts.",
     "view": (
         "Open the page of runs from a server of this machine, and follow runs that are going on."

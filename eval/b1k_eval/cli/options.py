@@ -26,6 +26,16 @@ Typed: TypeAlias = dict[str, Any]
 
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
+PublishedFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--published-file",
+        metavar="FILE",
+        help="Published scores of your own, a CSV file with the columns of `published`.",
+        show_default="those of this package alone",
+    ),
+]
+
 
 class Options:
     """The options of a request and of the requests inside it."""

@@ -185,7 +185,7 @@ def _instances(first: RunData, second: RunData) -> list[RunDifference]:
     one, two = (sorted(run.identity["settings"]["instances"]) for run in (first, second))
     if one == two or stopped_early(first, second):
         return []
-    return [RunDifference(name="instances", first=_ranges(one), second=_ranges(two))]
+    return [RunDifference(name="instances", first=ranges(one), second=ranges(two))]
 
 
 def _scored(first: RunData, second: RunData) -> list[RunDifference]:
@@ -193,7 +193,7 @@ def _scored(first: RunData, second: RunData) -> list[RunDifference]:
     one, two = (sorted({e.key.instance for e in run.scored}) for run in (first, second))
     if one == two:
         return []
-    return [RunDifference(name="instances scored", first=_ranges(one), second=_ranges(two))]
+    return [RunDifference(name="instances scored", first=ranges(one), second=ranges(two))]
 
 
 def _contracts(one: Mapping[str, Any], two: Mapping[str, Any]) -> list[RunDifference]:
@@ -235,7 +235,7 @@ def source_facts(policy: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _ranges(numbers: Sequence[int]) -> str:
+def ranges(numbers: Sequence[int]) -> str:
     """Format ascending numbers as `0-9, 12`, or `none`."""
     pieces: list[list[int]] = []
     for number in numbers:

@@ -1,52 +1,51 @@
-"""Rung 5: comparing a policy's score here with a published one.
+"""Rung 5: a policy whose score is known, run here and held against it.
 
-Both are rates of independent trials. Fisher's exact test (two-sided) says whether they can be of
-one policy, and Newcombe's interval how far apart they may be. The instances of the published run
-are not known, so trials cannot be paired. On other instances, with another time limit or by another
-evaluator, a policy has another score.
+The score is one of the table of published scores, or typed as successes of trials. On other
+instances, with another time limit or by another evaluator, a policy has another score; what is
+known to differ is said beside the verdict.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scipy import stats
-
+from b1k_envs.base import Sim
 from b1k_envs.errors import UsageError
-from b1k_eval.comparison.intervals import check_count, newcombe, wilson
-from b1k_eval.qualify.rungs import Rung
+from b1k_eval.comparison.intervals import check_count
+from b1k_eval.published.table import PublishedScore
+from b1k_eval.qualify.rungs import Rung, not_done
 
-ALPHA = 0.05
-"""Level of the test: at most one good installation in twenty is called incompatible."""
+GR00T = "gr00t-n1.6"
+"""Whose scores a policy of gr00t:// is held against if no other is named."""
+
+TYPED = "--published"
+"""Source of a typed score, which names no policy and no protocol."""
+
+FORM = "SUCCESSES/TRIALS such as 12/20, or RATE@TRIALS such as 0.6@20 or 60%@20"
 
 _COUNT = re.compile(r"(\d+)/(\d+)")
 _RATE = re.compile(r"(\d*\.?\d+)(%?)@(\d+)")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Published:
-    """A published score.
-
-    Attributes:
-        successes: Number of successful trials.
-        trials: Number of all trials, at least one.
-    """
-
-    successes: int
-    trials: int
+def is_typed(text: str) -> bool:
+    """Return whether a text gives a score itself, and does not name a policy of the table."""
+    return "/" in text or "@" in text
 
 
-def parse_published(text: str) -> Published:
+def parse_published(text: str, task: str, sim: Sim) -> PublishedScore:
     """Read `12/20`, `0.6@20` or `60%@20`.
+
+    Args:
+        text: What was typed.
+        task: Name of the task.
+        sim: The simulator here, which a typed score is taken to be of.
 
     Raises:
         UsageError: The text has another form, there is no trial, or the rate does not give a whole
             number of successes.
     """
-    form = "give SUCCESSES/TRIALS such as 12/20, or RATE@TRIALS such as 0.6@20 or 60%@20"
     count, rate = _COUNT.fullmatch(text.strip()), _RATE.fullmatch(text.strip())
     if count is not None:
         successes, trials = int(count[1]), int(count[2])
@@ -57,85 +56,76 @@ def parse_published(text: str) -> Published:
         if abs(exact - successes) > 0.5 * 0.01 * trials:
             raise UsageError(
                 f"--published {text!r}: that rate of {trials} trials is {exact:g} successes, no "
-                f"whole number: {form}"
+                f"whole number: give {FORM}"
             )
     else:
-        raise UsageError(f"--published {text!r}: {form}")
+        raise UsageError(f"--published {text!r}: give {FORM}")
     if trials == 0:
-        raise UsageError(f"--published {text!r} has no trial: {form}")
+        raise UsageError(f"--published {text!r} has no trial: give {FORM}")
     try:
         check_count(successes, trials)
     except UsageError as error:
         raise UsageError(f"--published {text!r}: {error}") from error
-    return Published(successes=successes, trials=trials)
+    return PublishedScore(
+        task=task, tasks=(task,), policy=text.strip(), metric="success", value=successes / trials,
+        rounding=0.0, sim=sim, episodes=trials, variant=None, protocol=None, split=None,
+        instances=None, time_limit=None, base_mass_kg=None, picture_px=None, evaluator=None,
+        source=TYPED, note=None,
+    )  # fmt: skip
+
+
+def of_another_world(scores: Sequence[PublishedScore], sim: Sim) -> Rung | None:
+    """Return the rung as not done if no score is of the simulator at hand; else None."""
+    if any(score.sim == sim for score in scores):
+        return None
+    what = f"{scores[0].policy}'s published scores are of {scores[0].sim}"
+    if sim == "mujoco":
+        return not_done(
+            5,
+            f"a score of the twin is never held against the benchmark's: {what}",
+            "--sim omnigibson, on a machine that has it (b1k-eval doctor)",
+        )
+    return not_done(5, f"{what}, and this is {sim}", f"--sim {scores[0].sim}")
 
 
 def published_rung(
-    counts: Mapping[str, int], published: Published, policy: str, where: str
+    document: Mapping[str, Any], counts: Mapping[str, int], policy: str, where: str
 ) -> Rung:
-    """Run rung 5: judge a run's outcomes.
+    """Run rung 5: judge a run that was held against published scores.
 
     Args:
+        document: Of `published.comparing.compare_with_published`.
         counts: Number of episodes by outcome: `success`, `failure`, `error`.
-        published: The score to compare them with.
         policy: Name of the policy.
         where: The run folder.
     """
-    ours, scored = counts["success"], counts["success"] + counts["failure"]
-    details: dict[str, Any] = {
-        "run": where,
-        "counts": dict(counts),
-        "published": asdict(published),
-        "alpha": ALPHA,
-    }
-    if scored == 0:
+    details = {"run": where, "counts": dict(counts), **document}
+    errors = counts["error"]
+    remarks = [f"{errors} episode{'s' if errors != 1 else ''} ended in an error"] if errors else []
+    for each in document["comparisons"]:
+        remarks += [
+            f"{each['metric_name']}: {entry['text']}" for entry in each["differences"]["notable"]
+        ]
+        if each["score"]["note"]:
+            remarks.append(f"{each['metric_name']}, published: {each['score']['note']}")
+    found = [each["compatible"] for each in document["comparisons"]]
+    said = "; ".join(each["verdict"] for each in document["comparisons"])
+    if False in found:
         return Rung(
-            number=5,
-            verdict="not done",
-            finding=f"no episode of {policy} was scored: {counts['error']} ended in an error",
-            advice=f"see the errors in {where}, then call qualify again",
-            details=details,
-        )
-    p_value = float(
-        stats.fisher_exact(
-            [
-                [ours, scored - ours],
-                [published.successes, published.trials - published.successes],
-            ]
-        ).pvalue
-    )
-    here = wilson(ours, scored)
-    difference = newcombe(ours, scored, published.successes, published.trials)
-    if here is None or difference is None:
-        raise RuntimeError("intervals of at least one trial each")
-    details |= {
-        "p_value": p_value,
-        "interval": asdict(here),
-        "difference": asdict(difference),
-    }
-    compatible = p_value >= ALPHA
-    theirs = f"{published.successes} of {published.trials}"
-    said = (
-        f"{policy}: {ours} of {scored} here [{here.low:.0%}, {here.high:.0%}], published {theirs}; "
-        f"difference {100 * difference.estimate:+.0f} points "
-        f"[{100 * difference.low:.0f}, {100 * difference.high:.0f}], Fisher's exact test p = "
-        f"{p_value:.2g}"
-    )
-    remarks = [f"{counts['error']} episodes ended in an error"] if counts["error"] else []
-    if compatible:
+            number=5, verdict="fail", finding=f"{policy}: {said}",
+            advice="with the rungs below passed, hold the policy's inputs against its contract "
+            "(b1k-eval inspect CKPT), and instances, time limit and protocol against the published "
+            "run",
+            details=details, remarks=tuple(remarks),
+        )  # fmt: skip
+    if True not in found:
+        why = "" if counts["success"] + counts["failure"] else f"; see the errors in {where}"
         return Rung(
-            number=5,
-            verdict="pass",
-            finding=f"compatible: {said}",
-            details=details,
+            number=5, verdict="not done", finding=f"{policy}: {said}{why}",
+            advice="call qualify again with more instances", details=details,
             remarks=tuple(remarks),
-        )
+        )  # fmt: skip
     return Rung(
-        number=5,
-        verdict="fail",
-        finding=f"not compatible: {said}",
-        advice="with the rungs below passed, hold the policy's inputs against its contract "
-        "(b1k-eval inspect CKPT), and instances, time limit and protocol against the published run",
-        details=details,
+        number=5, verdict="pass", finding=f"{policy}: {said}", details=details,
         remarks=tuple(remarks),
-    )
+    )  # fmt: skip

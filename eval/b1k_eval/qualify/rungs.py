@@ -20,7 +20,7 @@ NAMES: Mapping[int, str] = MappingProxyType(
         2: "hold does nothing",
         3: "pictures current and in place",
         4: "demonstrations replayed",
-        5: "policy with a published score",
+        5: "known policy",
     }
 )
 """The rungs by number, lowest first."""

@@ -14,9 +14,10 @@ from rich.text import Text
 
 from b1k_envs.errors import UsageError
 from b1k_eval.cli.console import out_console, print_json, say_remark, show_limits
-from b1k_eval.cli.options import JsonOption, Options, Typed
-from b1k_eval.cli.results.pairs import range_text, show_pair
+from b1k_eval.cli.options import JsonOption, Options, PublishedFile, Typed
+from b1k_eval.cli.results.pairs import range_text, show_pair, show_published
 from b1k_eval.execution import Execution
+from b1k_eval.published import PREFIX
 from b1k_eval.records.episode import OUTCOMES
 from b1k_eval.records.run_files import STUDY_FILE, runs_there
 from b1k_eval.trackers.starting import check_trackers, log_comparison
@@ -29,7 +30,10 @@ if TYPE_CHECKING:
 def compare(
     runs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="RUN RUN [RUN...]", help="Run folders; the first is the baseline."),
+        typer.Argument(
+            metavar="RUN RUN [RUN...]",
+            help="Run folders; the first is the baseline. Or one run and published:NAME.",
+        ),
     ] = None,
     level: Annotated[float, typer.Option(help="Coverage of intervals; 1 - level tests.")] = 0.95,
     seed: Annotated[int, typer.Option(help="Seed of bootstrap and random permutations.")] = 0,
@@ -39,6 +43,7 @@ def compare(
             "--mix", help="Compare different experiments on what they share; the output says so."
         ),
     ] = False,
+    published_file: PublishedFile = None,
     *,
     tracked: Annotated[
         Typed,
@@ -52,7 +57,8 @@ def compare(
 ) -> None:
     """Compare runs on the instances they share: rates with intervals, tests, verdicts in words.
 
-    Two studies of `stress` are compared axis by axis.
+    Two studies of `stress` are compared axis by axis. A run and published:NAME: is the run
+    compatible with what is published of that policy, as `b1k-eval published` lists it?
 
     Runs of different simulators, protocols, tasks, instances or time limits are refused unless
     --mix is given. Errors are counted, never scored.
@@ -67,6 +73,15 @@ def compare(
             f"compare needs two runs or more, got {count}: b1k-eval compare RUN RUN; {runs_there()}"
         )
     trackers = parsed(Execution, tracked).get("log_to", ())
+    if any(str(path).startswith(PREFIX) for path in runs):
+        if trackers:
+            raise UsageError(
+                "--log-to logs comparisons of runs, not of a run with published scores"
+            )
+        _against_published(runs, published_file, level=level, mix=mix, json_output=json_output)
+        return
+    if published_file is not None:
+        raise UsageError(f"--published-file goes with {PREFIX}NAME in place of the second run")
     check_trackers(trackers)
     if (runs[0] / STUDY_FILE).exists():
         from b1k_eval.cli.results.compare_studies import print_studies
@@ -102,6 +117,39 @@ def compare(
     else:
         _show(document)
     log_comparison(trackers, document, runs[-1], say_remark)
+
+
+def _against_published(
+    words: list[Path], file: Path | None, *, level: float, mix: bool, json_output: bool
+) -> None:
+    """Hold a run against published scores.
+
+    Raises:
+        UsageError: Other than one run and one name were given, or see `compare_with_published`.
+    """
+    from b1k_eval.published.comparing import compare_with_published
+    from b1k_eval.published.table import published_scores, scores_of
+    from b1k_eval.records.loading import read_tasks
+
+    named = [word for word in map(str, words) if word.startswith(PREFIX)]
+    runs = [path for path in words if str(path) not in named]
+    if len(named) != 1 or len(runs) != 1:
+        raise UsageError(
+            f"{PREFIX}NAME is compared with one run: b1k-eval compare RUN {PREFIX}gr00t-n1.6; "
+            "`b1k-eval published` lists the names"
+        )
+    scores = scores_of(published_scores(file), named[0].removeprefix(PREFIX))
+    run = read_tasks(runs[0])
+    for part in run:
+        for damaged in part.damaged:
+            say_remark(f"{part.name}: {damaged.name} is left out: {damaged.why}")
+        if part.pending:
+            say_remark(f"{part.name}: {len(part.pending)} of {len(part.plan)} episodes are missing")
+    document = compare_with_published(run, scores, level=level, mix=mix)
+    if json_output:
+        print_json(document)
+    else:
+        show_published(out_console(), document)
 
 
 def _show(document: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Printing the comparison of a pair of runs."""
+"""Printing the comparison of a pair of runs, or of a run and published scores."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+
+from b1k_eval.cli.console import show_limits
 
 
 def show_pair(console: Console, pair: Mapping[str, Any]) -> None:
@@ -48,6 +50,33 @@ def show_pair(console: Console, pair: Mapping[str, Any]) -> None:
         entries = pair["differences"][kind]
         if entries:
             line(f"  {words}: {'; '.join(entry['text'] for entry in entries)}")
+
+
+def show_published(console: Console, document: Mapping[str, Any]) -> None:
+    """Print a run held against published scores; see `published.comparing`."""
+
+    def line(text: str, style: str = "") -> None:
+        console.print(text, style=style, soft_wrap=True)
+
+    for each in document["comparisons"]:
+        line(f"{document['run']} against {document['published']}, {each['task']}", "bold")
+        decided = {True: "green", False: "red", None: "yellow"}[each["compatible"]]
+        line(f"  {each['verdict']}", decided)
+        for kind, words in (
+            ("blocking", "not the same experiment"),
+            ("notable", "protocols differ"),
+        ):
+            entries = each["differences"][kind]
+            if entries:
+                line(f"  {words}, here against published: {'; '.join(e['text'] for e in entries)}")
+        if each["not_stated"]:
+            line(f"  not stated of the published score: {', '.join(each['not_stated'])}")
+        score = each["score"]
+        line(
+            f"  source: {score['source']}" + (f"; {score['note']}" if score["note"] else ""), "dim"
+        )
+    marked = [document["label"]] if document["privileged"] else []
+    show_limits(console, document["sim"], marked)
 
 
 def range_text(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,14 +11,14 @@ import typer
 
 from b1k_envs.errors import UsageError
 from b1k_eval.cli.console import err_console, out_console, print_json, say_remark
-from b1k_eval.cli.options import JsonOption, Options, Typed
+from b1k_eval.cli.options import JsonOption, Options, PublishedFile, Typed
 from b1k_eval.execution import Execution
 from b1k_eval.settings import RunSettings
 from b1k_policies.checkpoint import CheckpointRequest
 
 if TYPE_CHECKING:
+    from b1k_eval.published.table import PublishedScore
     from b1k_eval.qualify.ladder import Plan
-    from b1k_eval.qualify.published import Published
     from b1k_eval.qualify.rungs import Rung
 
 POLICY_FOLDER = "policy"
@@ -65,11 +66,13 @@ def qualify(
     published: Annotated[
         str | None,
         typer.Option(
-            metavar="SUCCESSES/TRIALS",
-            help="The policy's published score on the task: 12/20, or RATE@TRIALS: 60%@20.",
-            show_default="none",
+            metavar="NAME|SUCCESSES/TRIALS",
+            help="The policy's published score on the task: its name in `b1k-eval published`, or "
+            "12/20, or RATE@TRIALS: 60%@20.",
+            show_default="gr00t-n1.6 with --policy gr00t://",
         ),
     ] = None,
+    published_file: PublishedFile = None,
     how: Annotated[
         Typed,
         Options(
@@ -105,8 +108,9 @@ def qualify(
     from b1k_eval.qualify.ladder import climb_world
     from b1k_eval.qualify.page import document, save, show
 
-    score = _published(published, whose)
+    asked = _published(published, whose, published_file)
     plan = _plan(world, instance, demos, max_demos, out)
+    scores = _scores(asked, plan.settings, published_file)
     rungs: list[Rung] = []
 
     def tell(what: Rung | str) -> None:
@@ -120,7 +124,7 @@ def qualify(
     climb_world(plan, tell)
     sim = plan.settings.sim
     given = {**world, **whose, **how, **checkpoint, "split": "public-test", "sim": sim}
-    tell(_policy_rung(plan, given, score, rungs))
+    tell(_policy_rung(plan, given, scores, rungs))
     made = document(plan, rungs, sys.argv)
     if json_output:
         print_json({"out": str(plan.out), **made})
@@ -130,24 +134,51 @@ def qualify(
         raise typer.Exit(1)
 
 
-def _published(text: str | None, whose: Typed) -> Published | None:
-    """Read the published score, which must come with a policy.
+def _published(text: str | None, whose: Typed, file: Path | None) -> str | None:
+    """Return the published score to hold a policy against, typed or by name; None for none.
 
     Raises:
-        UsageError: Only one of the two was given, or the score cannot be read.
+        UsageError: A score came without a policy, or a policy without a score.
     """
+    from b1k_eval.qualify.published import GR00T
+
     if {"policy", "ckpt"} <= {*whose}:
         raise UsageError("--policy and --ckpt: give one of them")
+    if text is None and str(whose.get("policy", "")).startswith("gr00t://"):
+        text = GR00T
     if (text is None) != (not {"policy", "ckpt"} & {*whose}):
         raise UsageError(
             "--published goes with --policy or --ckpt: the score that somebody published, and the "
             "policy that it is of; without a published score, `b1k-eval run` gives the policy's"
         )
-    if text is None:
-        return None
-    from b1k_eval.qualify.published import parse_published
+    if text is None and file is not None:
+        raise UsageError("--published-file goes with --published NAME and a policy")
+    return text
 
-    return parse_published(text)
+
+def _scores(
+    asked: str | None, settings: RunSettings, file: Path | None
+) -> tuple[PublishedScore, ...]:
+    """Return the published scores on the task; () if none was asked for.
+
+    Raises:
+        UsageError: The score cannot be read, or none is known of the policy on the task.
+    """
+    from b1k_eval.published.table import published_scores, scores_of
+    from b1k_eval.qualify.published import is_typed, parse_published
+
+    if asked is None:
+        return ()
+    if is_typed(asked):
+        return (parse_published(asked, settings.task, settings.sim),)
+    scores = scores_of(published_scores(file), asked)
+    found = tuple(score for score in scores if score.tasks == (settings.task,))
+    if not found:
+        raise UsageError(
+            f"no published score of {asked} is of {settings.task}: `b1k-eval published "
+            f"{settings.task}` lists what is known of it"
+        )
+    return found
 
 
 def _plan(
@@ -242,7 +273,7 @@ def _ours(out: Path) -> bool:
 
 
 def _policy_rung(
-    plan: Plan, given: dict[str, Any], score: Published | None, below: list[Rung]
+    plan: Plan, given: dict[str, Any], scores: Sequence[PublishedScore], below: list[Rung]
 ) -> Rung:
     """Run rung 5: run the policy, and compare its score with the published one.
 
@@ -252,18 +283,23 @@ def _policy_rung(
         StorageError: A result cannot be written.
     """
     from b1k_eval.cli.resolving import resolve_settings
-    from b1k_eval.qualify.published import published_rung
+    from b1k_eval.published.comparing import compare_with_published
+    from b1k_eval.qualify.published import of_another_world, published_rung
     from b1k_eval.qualify.rungs import not_done
+    from b1k_eval.records.loading import read_tasks
     from b1k_eval.records.run_files import RUN_FILE, read_run
     from b1k_eval.run.progress.displays import make_reporter
     from b1k_eval.run.session import ReadyRun, summarise
 
-    if score is None:
+    if not scores:
         return not_done(
             5,
             "no policy with a published score was given",
-            "--policy ws://HOST:PORT or --ckpt CKPT, with --published SUCCESSES/TRIALS",
+            "--policy gr00t://HOST:PORT; or any policy with --published NAME or SUCCESSES/TRIALS",
         )
+    elsewhere = of_another_world(scores, plan.settings.sim)
+    if elsewhere is not None:
+        return elsewhere
     wrong = next((rung for rung in below if rung.number <= 3 and rung.verdict == "fail"), None)
     if wrong is not None:
         return not_done(
@@ -284,4 +320,6 @@ def _policy_rung(
         reporter.close()
         session.close()
     counts = summarise(session.store.episodes)["counts"]
-    return published_rung(counts, score, session.policy.name, str(folder))
+    here = [score for score in scores if score.sim == plan.settings.sim]
+    held = compare_with_published(read_tasks(folder), here)
+    return published_rung(held, counts, session.policy.name, str(folder))
