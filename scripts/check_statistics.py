@@ -1,4 +1,4 @@
-"""Measure how far the statistics of `b1k_eval.comparison` can be trusted, for docs/statistics.md.
+"""Measure how far the statistics of comparisons can be trusted, for docs/statistics.md.
 
     python scripts/check_statistics.py [--repeats 2000] [--out docs/statistics.md]
 
@@ -13,6 +13,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,7 @@ from b1k_eval.comparison.intervals import bounded_mean, clopper_pearson, tango, 
 from b1k_eval.comparison.paired import HALF, mcnemar, sign_flip
 from b1k_eval.comparison.power import mcnemar_power, pairs_needed, smallest_detectable
 from b1k_eval.comparison.sequential import betting_path
+from b1k_eval.published.compatibility import mean_against, rate_against
 
 Draw = Callable[[np.random.Generator, int, int], Float64Array]
 """Takes (generator, repeats, instances), returns figures, float64 [repeats, instances]."""
@@ -140,6 +142,51 @@ UNEVEN: tuple[Scenario, ...] = (
     discrete("one mostly wins (90 % 1, 10 % -1)", {1.0: 0.9, -1.0: 0.1}, -1.0),
 )
 """Differences with a mean other than zero."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A run held against a published score.
+
+    Attributes:
+        name: Its name in the table.
+        parts: Checks that make an episode's task progress; 1 for success.
+        correlation: How much the checks of an episode are reached together, from 0 to 1.
+        published: True score of the published policy.
+        episodes: Published episodes; None if their number is not known (they are then 10,000).
+        instances: Instances of the run.
+    """
+
+    name: str
+    parts: int
+    correlation: float
+    published: float
+    episodes: int | None
+    instances: int
+
+
+BELOW = 0.2
+"""How much worse the worse policy of a study is: 20 points."""
+
+STUDIES: tuple[Study, ...] = (
+    *(
+        Study(name="success 60 %", parts=1, correlation=0.0, published=0.6, episodes=m, instances=n)
+        for m, n in ((10, 10), (10, 50), (500, 10), (500, 50), (None, 10), (None, 50))
+    ),
+    *(
+        Study(
+            name=f"task progress {rate:.0%} of 11 checks, correlation {together:g}",
+            parts=11,
+            correlation=together,
+            published=rate,
+            episodes=10,
+            instances=n,
+        )
+        for rate, together in ((0.27, 0.0), (0.27, 0.2), (0.27, 0.5), (0.27, 1.0), (0.45, 0.2))
+        for n in (10, 20)
+    ),
+)
+"""Published scores and runs; correlation 1 is all or nothing."""
 
 
 # --- measurements ---------------------------------------------------------------------------------
@@ -297,6 +344,38 @@ def independent(rate_a: float, rate_b: float) -> Scenario:
     return discrete("", {1.0: win, -1.0: lose, 0.0: 1 - win - lose}, -1.0)
 
 
+def progress(
+    rng: np.random.Generator, study: Study, rate: float, shape: tuple[int, int]
+) -> Float64Array:
+    """Draw shares of the checks that episodes reach, float64 of that shape."""
+    if study.correlation == 0:
+        return rng.binomial(study.parts, rate, size=shape) / study.parts
+    if study.correlation == 1:
+        return (rng.random(shape) < rate).astype(np.float64)
+    return rng.binomial(study.parts, rates(rng, shape, rate, study.correlation)) / study.parts
+
+
+@cache
+def rate_p_value(successes: int, trials: int, rate: float, episodes: int | None) -> float:
+    """Return the p-value of a rate against a published one; few of them differ."""
+    return rate_against(successes, trials, rate, episodes).p_value
+
+
+def published_level(study: Study, below: float, repeats: int, seed: int = 8) -> float:
+    """Return the share of studies called incompatible, with a true score so much below."""
+    rng = np.random.default_rng(seed)
+    theirs = progress(rng, study, study.published, (repeats, study.episodes or 10_000)).mean(axis=1)
+    ours = progress(rng, study, study.published - below, (repeats, study.instances))
+    told = []
+    for values, score in zip(ours, theirs.tolist(), strict=True):
+        if study.parts == 1:
+            found = rate_p_value(int(values.sum()), len(values), score, study.episodes)
+        else:
+            found = mean_against(values, score, study.episodes, parts=study.parts).p_value
+        told.append(found < 0.05)
+    return float(np.mean(told))
+
+
 # --- the page -------------------------------------------------------------------------------------
 
 
@@ -422,6 +501,17 @@ def detectable_table() -> str:
     return table("pairs | detectable at discordance 0.2 | at 0.5", rows)
 
 
+def published_table(repeats: int) -> str:
+    """Return how often a run is called incompatible with a published score."""
+    rows: list[list[object]] = []
+    for study in STUDIES:
+        episodes = study.episodes or "not known"
+        shown = (published_level(study, below, repeats) for below in (0.0, BELOW))
+        rows.append([study.name, episodes, study.instances, *shown])
+    head = "published policy | its episodes | instances here | same policy | 20 points below"
+    return table(head, rows)
+
+
 def fill(page: str, tables: dict[str, str]) -> str:
     """Replace the text between the markers of each table, and keep the text around them."""
     for name, lines in tables.items():
@@ -446,6 +536,7 @@ def main(
         "effort": effort_table(repeats),
         "plans": plans_table(repeats),
         "detectable": detectable_table(),
+        "published": published_table(repeats),
     }
     out.write_text(fill(out.read_text(encoding="utf-8"), tables), encoding="utf-8")
 
