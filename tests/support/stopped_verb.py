@@ -49,6 +49,7 @@ ENDLESS = {
     "list": "b1k_eval.cli.results.listing._read",
     "view": "b1k_eval.report.live.pages.LivePages",
     "record": "b1k_eval.replay.rollouts.write_rollouts",
+    "published": "b1k_eval.published.table.published_scores",
     "report": "b1k_eval.report.page.write_page",
     "serve": "b1k_eval.cli.checkpoints.serve.make_policy",
     "inspect": "b1k_eval.cli.checkpoints.inspect.XVLAPolicy",

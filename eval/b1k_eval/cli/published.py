@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from string import ascii_lowercase
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -11,6 +11,9 @@ from rich.table import Table
 from b1k_envs.errors import UsageError
 from b1k_eval.cli.console import out_console, print_json
 from b1k_eval.cli.options import JsonOption, PublishedFile
+
+if TYPE_CHECKING:
+    from b1k_eval.published.table import PublishedScore
 
 
 def published(
@@ -44,7 +47,7 @@ def published(
         print_json({"scores": [score.as_json() for score in scores]})
         return
     sources = list(dict.fromkeys(score.source for score in scores))
-    notes = list(dict.fromkeys(score.note for score in scores if score.note))
+    notes = list(dict.fromkeys(text for score in scores if (text := _note(score))))
     table = Table(title="Published scores", title_justify="left")
     for name in ("task", "policy", "metric", "value", "episodes", "states", "source"):
         right = name in ("value", "episodes")
@@ -52,8 +55,9 @@ def published(
         table.add_column(name, overflow="fold", justify=justify, no_wrap=name == "policy")
     for score in scores:
         marks = f"[{sources.index(score.source) + 1}]"
-        if score.note:
-            marks += f" ({_letter(notes.index(score.note))})"
+        note = _note(score)
+        if note:
+            marks += f" ({_letter(notes.index(note))})"
         states = "-" if score.split is None else score.split.removesuffix("-test")
         table.add_row(
             score.task, score.policy, METRIC_WORDS[score.metric], score.shown(),
@@ -65,6 +69,11 @@ def published(
         console.print(f"[{number}] {source}", soft_wrap=True)
     for number, note in enumerate(notes):
         console.print(f"({_letter(number)}) {note}", soft_wrap=True)
+
+
+def _note(score: PublishedScore) -> str:
+    doubt = None if score.doubt is None else f"not to be compared: {score.doubt}"
+    return "; ".join(text for text in (score.note, doubt) if text)
 
 
 def _letter(number: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -54,7 +54,7 @@ def compare_with_published(
         run: A run, an entry per task.
         scores: Published scores of one policy.
         level: Coverage of the intervals; 1 - level is the level of the tests.
-        mix: Go on if the run is in another simulator.
+        mix: Go on if the run is in another simulator, and use scores that are in doubt.
 
     Returns:
         `published`, `run`, `level`, `sim`, `privileged`, and `comparisons`, one for each score.
@@ -78,7 +78,10 @@ def compare_with_published(
                 f"({listed}); pass --mix to hold them against each other anyway; the output will "
                 "say so"
             )
-        entries.append((score, results, _judge(score, results, alpha=1 - level), apart))
+        found = None
+        if score.doubt is None or mix:
+            found = _judge(score, results, alpha=1 - level)
+        entries.append((score, results, found, apart))
     # Fifty tasks at 5 % would make two or three false alarms.
     judged = [found for _, _, found, _ in entries if found is not None]
     adjusted = iter(holm([found.p_value for found in judged]))
@@ -92,7 +95,10 @@ def compare_with_published(
         "level": level,
         "comparisons": [
             _document(
-                *entry, p_adjusted=None if entry[2] is None else next(adjusted), alpha=1 - level
+                *entry,
+                p_adjusted=None if entry[2] is None else next(adjusted),
+                alpha=1 - level,
+                mix=mix,
             )
             for entry in entries
         ],
@@ -133,9 +139,8 @@ def _results(run: Sequence[RunData], score: PublishedScore) -> _Results:
                 continue
             by_instance.setdefault((part.task, episode.key.instance), []).append(value)
             counts.add(_parts(episode, score))
-            progress = _progress(episode)
-            if score.metric == "task_progress" and progress is not None:
-                variants.add(str(progress["variant"]))
+            if score.metric == "task_progress" and episode.task_progress is not None:
+                variants.add(str(episode.task_progress["variant"]))
     rollouts = min((len(group) for group in by_instance.values()), default=1)
     return _Results(
         by_instance=by_instance, parts=rollouts * min(counts, default=1),
@@ -143,23 +148,16 @@ def _results(run: Sequence[RunData], score: PublishedScore) -> _Results:
     )  # fmt: skip
 
 
-def _progress(episode: EpisodeData) -> Mapping[str, Any] | None:
-    found: Mapping[str, Any] | None = getattr(episode, "task_progress", None)
-    return found
-
-
 def _value(episode: EpisodeData, score: PublishedScore) -> float | None:
     if score.metric == "task_progress":
-        progress = _progress(episode)
-        return None if progress is None else float(progress["score"])
+        return episode.progress
     return float(bool(episode.success)) if score.metric == "success" else episode.q_score
 
 
 def _parts(episode: EpisodeData, score: PublishedScore) -> int:
     """Return of how many truths an episode's result is made, at least one."""
-    progress = _progress(episode)
-    if score.metric == "task_progress" and progress is not None:
-        return max(1, len(progress["reached"]))
+    if score.metric == "task_progress" and episode.task_progress is not None:
+        return max(1, len(episode.task_progress["reached"]))
     return max(1, len(episode.predicates)) if score.metric == "q_score" else 1
 
 
@@ -200,10 +198,11 @@ def _document(
     *,
     p_adjusted: float | None,
     alpha: float,
+    mix: bool,
 ) -> dict[str, Any]:
     episodes = sum(map(len, results.by_instance.values()))
     verdict = verdict_against(
-        score, found, p_adjusted=p_adjusted, alpha=alpha, missing=results.missing
+        score, found, p_adjusted=p_adjusted, alpha=alpha, missing=results.missing, mix=mix
     )
     if apart.blocking:
         verdict += " (different experiments: see what they differ in)"

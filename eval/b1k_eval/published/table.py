@@ -4,8 +4,9 @@
 stated", and nothing fills it in. A user's file has the same columns, those of `COLUMNS`, of which
 only the first four and `source` must be there.
 
-Values are as printed, in per cent or as shares. Two of GR00T's (cook_hot_dogs, slicing_vegetables)
-can hardly be what they say; their notes tell, and the average beside them counts them as printed.
+Values are as printed, in per cent or as shares. `doubt` says why one should not be held against
+another: of the 50 values of Isaac-GR00T, 12 fit another number of checks than the public table has,
+and two fit none as they are printed (docs/yardsticks.md).
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class PublishedScore:
         evaluator: What ran the episodes, with its version.
         source: Where it was published.
         note: What a reader should know.
+        doubt: Why no run should be held against it; None if nothing speaks against that.
     """
 
     task: str
@@ -83,6 +85,7 @@ class PublishedScore:
     evaluator: str | None
     source: str
     note: str | None
+    doubt: str | None
 
     @property
     def successes(self) -> int | None:
@@ -177,6 +180,7 @@ COLUMNS: Mapping[str, Callable[[str], Any]] = {
     "evaluator": str,
     "source": str,
     "note": str,
+    "doubt": str,
 }
 """The columns of a file of published scores, and what reads a cell that is not empty."""
 

@@ -14,6 +14,7 @@ def verdict_against(
     p_adjusted: float | None,
     alpha: float,
     missing: int = 0,
+    mix: bool = False,
 ) -> str:
     """Say in a sentence whether results are compatible with a published score.
 
@@ -23,8 +24,11 @@ def verdict_against(
         p_adjusted: The p-value, adjusted for the number of comparisons.
         alpha: Level of the test.
         missing: Scored episodes of the run that have no such metric.
+        mix: Whether a score in doubt is used all the same.
     """
     metric = METRIC_WORDS[score.metric]
+    if score.doubt is not None and not mix:
+        return f"not compared: the published {metric} is in doubt: {score.doubt}"
     if found is None or p_adjusted is None:
         if missing:
             return (

@@ -70,7 +70,7 @@ def parse_published(text: str, task: str, sim: Sim) -> PublishedScore:
         task=task, tasks=(task,), policy=text.strip(), metric="success", value=successes / trials,
         rounding=0.0, sim=sim, episodes=trials, variant=None, protocol=None, split=None,
         instances=None, time_limit=None, base_mass_kg=None, picture_px=None, evaluator=None,
-        source=TYPED, note=None,
+        source=TYPED, note=None, doubt=None,
     )  # fmt: skip
 
 

@@ -1,13 +1,16 @@
-"""A score here against a published one."""
+"""A policy with a known score: reading it, and the rung."""
 
 from __future__ import annotations
 
-from math import comb
+from types import SimpleNamespace
 
 import pytest
 
 from b1k_envs.errors import UsageError
-from b1k_eval.qualify.published import Published, parse_published, published_rung
+from b1k_eval.cli.running.qualify import _published, _scores
+from b1k_eval.qualify.published import of_another_world, parse_published, published_rung
+
+TASK = "clean_boxing_gloves"
 
 
 @pytest.mark.parametrize(
@@ -21,13 +24,15 @@ from b1k_eval.qualify.published import Published, parse_published, published_run
     ],
 )
 def test_scores_are_read_in_three_forms(text, expected):
-    assert parse_published(text) == Published(successes=expected[0], trials=expected[1])
+    score = parse_published(text, TASK, "mujoco")
+    assert (score.successes, score.episodes) == expected
+    assert (score.tasks, score.metric, score.sim) == ((TASK,), "success", "mujoco")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("0.6", "give SUCCESSES/TRIALS such as 12/20, or RATE@TRIALS"),
+        ("0.6@", "give SUCCESSES/TRIALS such as 12/20, or RATE@TRIALS"),
         ("twelve/20", "give SUCCESSES/TRIALS"),
         ("21/20", "21 of 20 is not a count"),
         ("0/0", "has no trial"),
@@ -36,33 +41,86 @@ def test_scores_are_read_in_three_forms(text, expected):
 )
 def test_what_is_no_score_is_refused(text, message):
     with pytest.raises(UsageError, match=message):
-        parse_published(text)
+        parse_published(text, TASK, "mujoco")
 
 
-def fisher(a, n, b, m):
-    """Two-sided, by its definition: all tables with these margins that are no likelier."""
-    total = a + b
-    chance = [
-        comb(n, k) * comb(m, total - k) / comb(n + m, total)
-        for k in range(max(0, total - m), min(n, total) + 1)
-    ]
-    mine = comb(n, a) * comb(m, b) / comb(n + m, total)
-    return sum(p for p in chance if p <= mine * (1 + 1e-9))
+def settings(task=TASK, sim="omnigibson"):
+    return SimpleNamespace(task=task, sim=sim)
 
 
-@pytest.mark.parametrize(("ours", "scored", "theirs", "trials"), [(0, 10, 12, 20), (5, 10, 12, 20)])
-def test_the_verdict_follows_the_exact_test(ours, scored, theirs, trials):
-    counts = {"success": ours, "failure": scored - ours, "error": 1}
-    rung = published_rung(counts, Published(successes=theirs, trials=trials), "v17", "results/r")
-    p_value = fisher(ours, scored, theirs, trials)
-    assert rung.details["p_value"] == pytest.approx(p_value)
-    assert rung.verdict == ("pass" if p_value >= 0.05 else "fail")
-    name = "compatible" if rung.verdict == "pass" else "not compatible"
-    assert rung.finding.startswith(f"{name}: v17: {ours} of {scored} here")
-    assert rung.remarks == ("1 episodes ended in an error",)
+def test_gr00ts_server_has_gr00ts_scores_unless_others_are_named():
+    assert _published(None, {"policy": "gr00t://127.0.0.1:5555"}, None) == "gr00t-n1.6"
+    assert _published("pi0.5", {"policy": "gr00t://127.0.0.1:5555"}, None) == "pi0.5"
+    assert _published(None, {}, None) is None
+    (score,) = _scores("gr00t-n1.6", settings(), None)
+    assert (score.value, score.metric, score.episodes) == (0.2727, "task_progress", 10)
+    assert _scores(None, settings(), None) == ()
+    assert _scores("12/20", settings(), None)[0].successes == 12
+
+
+def test_a_name_without_a_score_of_the_task_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="no score of 'groot' is known"):
+        _scores("groot", settings(), None)
+    with pytest.raises(UsageError, match=r"of gr00t-n1\.6 is of make_pasta"):
+        _scores("gr00t-n1.6", settings("make_pasta"), None)
+    with pytest.raises(UsageError, match="--published-file goes with --published NAME"):
+        _published(None, {}, tmp_path)
+
+
+def test_the_twin_is_never_held_against_the_benchmark():
+    scores = _scores("gr00t-n1.6", settings(sim="mujoco"), None)
+    rung = of_another_world(scores, "mujoco")
+    assert (rung.number, rung.verdict) == (5, "not done")
+    assert rung.finding == (
+        "a score of the twin is never held against the benchmark's: gr00t-n1.6's published scores "
+        "are of omnigibson"
+    )
+    assert "--sim omnigibson" in rung.advice
+    assert of_another_world(scores, "omnigibson") is None
+    assert of_another_world(_scores("12/20", settings(sim="mujoco"), None), "mujoco") is None
+
+
+def document(*found):
+    """Of one comparison each: compatible or not, and what is known to differ."""
+    return {
+        "comparisons": [
+            {
+                "metric_name": "task progress", "compatible": compatible, "verdict": verdict,
+                "differences": {"blocking": [], "notable": [{"text": "split: a against b"}]},
+                "score": {"note": "second hand"},
+            }
+            for compatible, verdict in found
+        ]
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict", "begins"),
+    [
+        ([(True, "compatible: so")], "pass", "gr00t: compatible: so"),
+        (
+            [(True, "compatible: so"), (False, "not compatible: so")],
+            "fail",
+            "gr00t: compatible: so",
+        ),
+        ([(None, "cannot tell: why")], "not done", "gr00t: cannot tell: why"),
+        ([(None, "not compared: why"), (True, "compatible: so")], "pass", "gr00t: not compared"),
+    ],
+)
+def test_the_rung_follows_the_verdicts(found, verdict, begins):
+    counts = {"success": 0, "failure": 10, "error": 1}
+    rung = published_rung(document(*found), counts, "gr00t", "results/r")
+    assert rung.verdict == verdict
+    assert rung.finding.startswith(begins)
+    assert rung.remarks[0] == "1 episode ended in an error"
+    assert {"task progress: split: a against b", "task progress, published: second hand"} < {
+        *rung.remarks
+    }
+    assert (rung.advice is None) == (verdict == "pass")
+    assert rung.details["run"] == "results/r"
 
 
 def test_a_run_of_errors_is_no_score():
     counts = {"success": 0, "failure": 0, "error": 3}
-    rung = published_rung(counts, Published(successes=1, trials=2), "v17", "results/r")
-    assert (rung.verdict, "3 ended in an error" in rung.finding) == ("not done", True)
+    rung = published_rung(document((None, "cannot tell: why")), counts, "v17", "results/r")
+    assert (rung.verdict, "see the errors in results/r" in rung.finding) == ("not done", True)

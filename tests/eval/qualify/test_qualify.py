@@ -145,9 +145,39 @@ def test_the_ladder_is_climbed_in_omnigibson(cli, tmp_path, recordings, request,
     assert {"action_dim", "base velocity limits"} < set(names)  # OmniGibson's own
     if generation == "2026":
         assert rung_of(document, 4)["finding"].startswith("1 of 1 succeed")
-    assert rung_of(document, 5)["finding"].startswith("compatible: hold: 0 of 2 here")
+    assert rung_of(document, 5)["finding"].startswith(
+        "hold: compatible: success rate 0.0 % here (2 instances) against 0.0 % (5 episodes)"
+    )
     assert (tmp_path / "q" / "logs" / "world-1.log").is_file()
     assert (tmp_path / "q" / "policy" / "run.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_known_policy_is_held_against_its_published_task_progress(cli, tmp_path, request):
+    request.getfixturevalue("og_2025").draw_pictures()
+    command = ["qualify", "--sim", "omnigibson", "--out", "q", "--json", "--policy", "hold"]
+    result = cli(*command, "--published", "gr00t-n1.6", "--instances", "0-2", "--max-steps", "4")
+    document = json.loads(result.stdout)
+    assert result.exit_code == 0, result.output
+    rung = rung_of(document, 5)
+    assert (rung["name"], rung["verdict"]) == ("known policy", "pass")
+    # Doing nothing: the washer is closed, which is one of 11 checks.
+    assert rung["finding"].startswith(
+        "hold: compatible: task progress 9.1 % here (3 instances) against 27.3 % (10 episodes)"
+    )
+    remarks = " ".join(rung["remarks"])
+    assert "split: public-test against hidden-test" in remarks
+    assert "time limit in steps: 4 against 16470" in remarks
+
+
+@pytest.mark.slow
+def test_in_the_twin_a_known_policy_is_not_even_run(cli, tmp_path):
+    command = ["qualify", "--sim", "mujoco", "--out", "q", "--json"]
+    result = cli(*command, "--policy", "gr00t://127.0.0.1:1")
+    rung = rung_of(json.loads(result.stdout), 5)
+    assert rung["verdict"] == "not done"
+    assert rung["finding"].startswith("a score of the twin is never held against the benchmark's")
+    assert not (tmp_path / "q" / "policy").exists()
 
 
 @pytest.mark.parametrize("generation", ["2025", "2026"])

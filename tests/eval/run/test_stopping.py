@@ -85,6 +85,7 @@ OTHERS = {
     "list": ["run"],
     "record": ["run", "--to", "data"],
     "view": ["run", "--no-open"],
+    "published": [],
     "report": ["run"],
     "serve": ["--policy", "hold", "--port", "0"],
     "inspect": ["ckpt"],
