@@ -3,7 +3,7 @@
     python scripts/check_statistics.py [--repeats 2000] [--out docs/statistics.md]
 
 Outcomes are enumerated exactly where their number allows it, and simulated elsewhere. This takes
-about two minutes on one core. The page's tables are replaced, and the text around them kept. The
+some minutes on one core. The page's tables are replaced, and the text around them kept. The
 slow tests run the same functions.
 """
 
