@@ -1,9 +1,7 @@
 """A policy behind a WebSocket: any server of the official evaluator's protocol, or one of ours.
 
-Faults are attributed by the 2026 rules (docs/challenge of StanfordVL/BEHAVIOR-1K): a server has
-600 s for an answer and three reconnections per episode; after a reconnection the observation is
-sent again, but no reset. A server's error is the policy's fault; a message that we cannot build is
-ours.
+Faults are attributed as in `persisting`; after a reconnection no reset is sent. A server's error is
+the policy's fault; a message that we cannot build is ours.
 
 A server of ours, known by its metadata, is also sent seed, step and the number of previous
 inferences. So an episode is the same as without a server, and continues after a reconnection.
@@ -14,33 +12,30 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from b1k_envs.base import Observation, ProtocolYear
 from b1k_envs.errors import (
     B1kEvalError,
-    EndsRunError,
     HostFaultError,
     PolicyFaultError,
     UnavailableError,
     UsageError,
 )
-from b1k_policies.base import ActionChunk, EpisodeInfo, Policy, Resizing
-from b1k_policies.remote.wire import keys
+from b1k_policies.base import ActionChunk, EpisodeInfo, Resizing
+from b1k_policies.remote.persisting import (
+    MOST_RECONNECTIONS,
+    RETRY_WAIT_S,
+    START_WAIT_S,
+    ServerPolicy,
+)
 from b1k_policies.remote.wire.address import parse_address
 from b1k_policies.remote.wire.codec import WireError, pack
 from b1k_policies.remote.wire.depth import wanted_depth
 from b1k_policies.remote.wire.dialogue import Dialogue, gist
-from b1k_policies.remote.wire.link import (
-    LateError,
-    Link,
-    LostError,
-    RefusedError,
-    api_key_here,
-    require_websockets,
-)
+from b1k_policies.remote.wire.link import Link, api_key_here, require_websockets
 from b1k_policies.remote.wire.messages import (
     Announcement,
     Answer,
@@ -53,22 +48,11 @@ from b1k_policies.remote.wire.metadata import ServerInfo, json_value, read_info
 from b1k_policies.remote.wire.pictures import require_torch, resized
 from b1k_policies.xvla.checks.preflight import probe_observation
 
-MOST_RECONNECTIONS = 3
-"""Reconnections in an episode, by the 2026 rules."""
-RETRY_WAIT_S = 5.0
-"""Wait between two attempts to reconnect [s]."""
-START_WAIT_S = 1.0
-"""Wait between two attempts to reach a server that may be starting [s]."""
 
-T = TypeVar("T")
-
-
-class RemotePolicy(Policy):
+class RemotePolicy(ServerPolicy):
     """A policy server, asked as the official evaluator asks it.
 
     Attributes:
-        address: The server's address.
-        info: Metadata of a server of ours; None for any other.
         server_timing: The server's timings of its latest answer, by name.
     """
 
@@ -100,15 +84,19 @@ class RemotePolicy(Policy):
             UsageError: The address is invalid, or asks for longer chunks than the server has.
             UnavailableError: There is no server, it refuses us, or a package is missing.
         """
-        self.address = address = parse_address(spec)
+        address = parse_address(spec)
         require_websockets()
         self._key = api_key or api_key_here()
         self._link = Link(address, self._key)
+        super().__init__(
+            address,
+            self._link,
+            query_timeout_s=query_timeout_s,
+            most_reconnections=most_reconnections,
+            retry_wait_s=retry_wait_s,
+            sleep=sleep,
+        )
         self._dialogue = Dialogue(self._link)
-        self._query_timeout_s = address.timeout_s if query_timeout_s is None else query_timeout_s
-        self._most_reconnections = most_reconnections
-        self._retry_wait_s = retry_wait_s
-        self._sleep = sleep
         self._metadata = self._first_metadata(start_wait_s)
         self.info = self._read_info()
         self._dialogue.foreign = self.info is None
@@ -124,7 +112,6 @@ class RemotePolicy(Policy):
         self.remarks = self._remarks(of_depth)
         self.server_timing: Mapping[str, float] = {}
         self._told: Announcement | None = None
-        self._reconnections = 0
         self._greeted = False
         if self.info is None and self._rows is not None:
             self._try_chunk(protocol)
@@ -139,21 +126,12 @@ class RemotePolicy(Policy):
                 not its fault.
             EndsRunError: See `Dialogue`.
         """
-        self._reconnections = 0
         self._dialogue.forget_remarks()
         self._told = Announcement(
             seed=episode.seed, instance=episode.instance, rollout=episode.rollout
         )
         deadline = time.monotonic() + self._query_timeout_s
-        try:
-            self._persist(lambda: self._greet(deadline), deadline)
-        except EndsRunError:
-            self._link.drop()
-            raise
-        except PolicyFaultError as error:
-            raise HostFaultError(
-                f"no server for this episode ({error}): start it again, then --resume"
-            ) from error
+        self._begin(lambda: self._greet(deadline), deadline)
 
     def infer(self, observation: Observation) -> ActionChunk:
         """Ask the server.
@@ -204,26 +182,7 @@ class RemotePolicy(Policy):
             "metadata": json_value(self._metadata),
         }
 
-    def close(self) -> None:
-        """Close the connection."""
-        self._link.close()
-
     # --- at the start -------------------------------------------------------------------------
-
-    def _first_metadata(self, start_wait_s: float) -> dict[Any, Any]:
-        deadline = time.monotonic() + self.address.wait_s
-        while True:
-            try:
-                return self._link.open(time.monotonic() + self._query_timeout_s)
-            except RefusedError as error:  # waiting would not help
-                raise UnavailableError(str(error)) from error
-            except (LostError, LateError) as error:
-                if time.monotonic() + start_wait_s > deadline:
-                    raise UnavailableError(
-                        f"no policy server within {self.address.wait_s:g} s ({error}): start one "
-                        "with `b1k-eval serve`, or give it more time with ?wait=SECONDS"
-                    ) from error
-            self._sleep(start_wait_s)
 
     def _read_info(self) -> ServerInfo | None:
         try:
@@ -280,10 +239,8 @@ class RemotePolicy(Policy):
 
     def _remarks(self, of_depth: tuple[str, ...] = ()) -> tuple[str, ...]:
         server = () if self.info is None else self.info.remarks
-        remarks = [f"{self.address}: {text}" for text in (*server, *of_depth)]
-        if self._key is not None and not self.address.is_private:
-            remarks.append(f"{self.address}: the API key goes over the network unencrypted")
-        return tuple(remarks)
+        remarks = (f"{self.address}: {text}" for text in (*server, *of_depth))
+        return (*remarks, *self._key_remarks(self._key))
 
     # --- questions and answers ------------------------------------------------------------------
 
@@ -318,16 +275,6 @@ class RemotePolicy(Policy):
         except WireError as error:
             raise PolicyFaultError(f"the server's answer cannot be read: {error}") from error
 
-    def _reported(self, gist: str) -> B1kEvalError:
-        """Return the error that a server's text reports; ours begins with whose fault it was."""
-        kind, colon, rest = gist.partition(": ")
-        if self.info is not None and colon:
-            if kind == keys.HOST_FAULT:
-                return HostFaultError(f"the server reports: {rest}")
-            if kind in keys.POLICY_FAULTS:
-                return PolicyFaultError(f"the server reports: {rest}", kind)
-        return PolicyFaultError(f"the server reports: {gist}")
-
     def _ask(self, data: bytes, deadline: float) -> object:
         if self.info is not None and not self._greeted:
             self._greet(deadline)
@@ -338,54 +285,11 @@ class RemotePolicy(Policy):
         self._dialogue.begin(pack(reset_message(told)), deadline)
         self._greeted = True
 
-    # --- the connection -------------------------------------------------------------------------
-
-    def _persist(self, step: Callable[[], T], deadline: float) -> T:
-        """Do something with the connection; if it is lost, again on a new one.
-
-        Raises:
-            PolicyFaultError: `policy_connection_lost` or `policy_query_timeout`.
-        """
-        try:
-            if not self._link.is_open:
-                self._reconnect(LostError(f"{self.address}: not connected"), deadline)
-            while True:
-                try:
-                    return step()
-                except LostError as lost:
-                    self._reconnect(lost, deadline)
-        except LateError as error:
-            self._link.drop()
-            raise PolicyFaultError(
-                f"no answer from {self.address} within {self._query_timeout_s:g} s",
-                "policy_query_timeout",
-            ) from error
-
-    def _reconnect(self, lost: B1kEvalError, deadline: float) -> None:
-        self._link.drop()
-        while self._reconnections < self._most_reconnections:
-            self._reconnections += 1
-            try:
-                metadata = self._link.open(deadline)
-            except LostError as error:
-                lost = error
-                if self._reconnections < self._most_reconnections:
-                    # The wait counts as part of the answer's 600 s.
-                    left = deadline - time.monotonic()
-                    self._sleep(max(0.0, min(self._retry_wait_s, left)))
-                continue
-            except RefusedError as error:
-                raise PolicyFaultError(str(error), "policy_connection_lost") from error
-            # A new connection is a new session: ours must be told the episode again.
-            self._greeted = False
-            self._dialogue.connected()
-            self._check_same(metadata)
-            return
-        raise PolicyFaultError(
-            f"the connection is lost, and {self._most_reconnections} reconnections in this "
-            f"episode are used up: {lost}",
-            "policy_connection_lost",
-        ) from lost
+    def _reconnected(self, metadata: dict[Any, Any]) -> None:
+        # A new connection is a new session: ours must be told the episode again.
+        self._greeted = False
+        self._dialogue.connected()
+        self._check_same(metadata)
 
     def _check_same(self, metadata: dict[Any, Any]) -> None:
         """Raise HostFaultError if a server that came back is not what the run was started with."""

@@ -23,5 +23,7 @@ POLICY_FAULTS = ("policy_error", "policy_invalid_action")
 
 HEALTH_PATH = "/healthz"
 DEFAULT_PORT = 8000
+GR00T_PORT = 5555
+"""Default of GR00T's servers and clients (NVIDIA/Isaac-GR00T, gr00t/policy/server_client.py)."""
 KEY_VARIABLE = "B1K_EVAL_API_KEY"
 """Environment variable with the API key, which must not be on a command line or in a record."""
