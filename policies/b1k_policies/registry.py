@@ -21,7 +21,7 @@ from b1k_policies.own.arguments import signature_words, typed_arguments
 from b1k_policies.own.installed import installed
 from b1k_policies.own.loading import ATTRIBUTES, Named, guarded, load_class, parse_own
 from b1k_policies.own.source import PolicySource, files_of, source_of
-from b1k_policies.remote.wire.address import SCHEMES, is_address
+from b1k_policies.remote.wire.address import GR00T, SCHEMES, is_address
 
 CHECKPOINT = "checkpoint"
 """Name of a policy that a `CheckpointRequest` describes."""
@@ -44,6 +44,7 @@ CHOICES: tuple[str, ...] = (
     "replay:FILE",
     "ws://HOST:PORT",
     "wss://HOST:PORT",
+    "gr00t://HOST:PORT",
     "FILE.py:CLASS",
     "PACKAGE.MODULE:CLASS",
 )
@@ -101,6 +102,10 @@ def make_policy(
         if not rest:
             raise UsageError("--policy replay: needs a file, as in replay:RUN/.../trace.parquet")
         return ReplayPolicy(rest)
+    if spec.startswith(f"{GR00T}://"):
+        from b1k_policies.remote.gr00t.client import Gr00tPolicy
+
+        return Gr00tPolicy(spec, protocol)
     if is_address(spec):
         from b1k_policies.remote.client import RemotePolicy
 

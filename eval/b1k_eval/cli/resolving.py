@@ -37,7 +37,8 @@ from b1k_policies.contract.presets import PRESETS
 from b1k_policies.options import at_home, declared, flag, parsed
 from b1k_policies.own.loading import absolute_spec
 from b1k_policies.registry import CHECKPOINT, OBJECT, REPLAY, own_class
-from b1k_policies.remote.wire.address import is_address
+from b1k_policies.remote.gr00t.robot import HORIZON as GR00T_HORIZON
+from b1k_policies.remote.wire.address import GR00T, is_address
 from b1k_policies.xvla.files.checkpoint import CODE_FOLDER, package_in
 
 
@@ -177,10 +178,14 @@ def _fill_strategy(values: dict[str, Any]) -> None:
     """
     policy = values["policy"]
     foreign = is_address(policy) or policy.startswith(OBJECT) or own_class(policy) is not None
+    # No default for a server or a user's policy: their chunks may be shorter than any default. But
+    # GR00T's servers have 32 rows, of which their evaluator executes 8.
+    horizon = None if foreign else DEFAULT_HORIZON
+    if policy.startswith(f"{GR00T}://"):
+        horizon = GR00T_HORIZON
     now = "ensemble" if values["chunking"] == "ensemble" else "receding"
     for name, strategy, default in (
-        # No default for a server or a user's policy: their chunks may be shorter than any default.
-        ("horizon", "receding", None if foreign else DEFAULT_HORIZON),
+        ("horizon", "receding", horizon),
         ("ensemble_every", "ensemble", DEFAULT_ENSEMBLE_EVERY),
         ("ensemble_decay", "ensemble", DEFAULT_ENSEMBLE_DECAY),
     ):

@@ -32,9 +32,7 @@ _WS_USAGE = (
     "ws://HOST:PORT or wss://HOST:PORT, with ?chunk=K&wait=SECONDS&timeout=SECONDS&batch=yes|no"
     "&depth=yes|no where needed"
 )
-_GR00T_USAGE = (
-    "gr00t://HOST:PORT, with ?wait=SECONDS&timeout=SECONDS&keys=flat|nested where needed"
-)
+_GR00T_USAGE = "gr00t://HOST:PORT, with ?wait=SECONDS&timeout=SECONDS&keys=flat|nested where needed"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -95,7 +95,7 @@ def from_form(found: Mapping[str | bytes, Any], limits: MessageLimits) -> Any:  
     if marker == _SCALAR:
         return _scalar(found[b"data"], _dtype(found[b"dtype"], DTYPES))
     table = DTYPES if marker == _ARRAY else _BY_NAME
-    return _array(found[b"data"], _dtype(found[b"dtype"], table), found[b"shape"], limits)
+    return array_of(found[b"data"], _dtype(found[b"dtype"], table), found[b"shape"], limits)
 
 
 def _check_dtype(dtype: np.dtype[Any]) -> None:
@@ -118,9 +118,20 @@ def _dtype(found: object, table: Mapping[str, np.dtype[Any]]) -> np.dtype[Any]:
     return table[name]
 
 
-def _array(
+def array_of(
     data: object, dtype: np.dtype[Any], shape: object, limits: MessageLimits
 ) -> npt.NDArray[np.generic]:
+    """Return the array that bytes are, read-only; on their own memory where alignment allows.
+
+    Args:
+        data: A memoryview, in C order.
+        dtype: One of `DTYPES`.
+        shape: A list of whole numbers; anything else is refused, as it comes from a peer.
+        limits: Bounds the declared shape.
+
+    Raises:
+        WireError: The shape is none, or does not need as many bytes as there are.
+    """
     if not isinstance(data, memoryview):
         raise WireError(f"an array's data must be bytes, got {type(data).__name__}")
     if not isinstance(shape, list) or len(shape) > _MOST_DIMENSIONS:
