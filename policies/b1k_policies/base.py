@@ -149,6 +149,7 @@ class Policy(ABC):
         needs_images: False lets the runner skip rendering; `infer` then gets an Observation
             whose `images` is empty.
         needs_depth: Whether observations must have depth.
+        proprio_read: Names of the fields of the proprio that it reads; None for any of them.
         skipped_rows: Rows at the start of the model's own chunk that are not executed and not
             returned by `infer`; a horizon may count them.
         remarks: What a reader should know before trusting a result; shown once per run.
@@ -166,6 +167,7 @@ class Policy(ABC):
     chunk_length: int
     needs_images: bool = True
     needs_depth: bool = False
+    proprio_read: tuple[str, ...] | None = None
     skipped_rows: int = 0
     remarks: tuple[str, ...] = ()
     stateless: bool = False

@@ -40,6 +40,7 @@ class ZeroPolicy(Policy):
 
     name = "zero"
     needs_images = False
+    proprio_read = ()
 
     def __init__(self, *, chunk_length: int = DEFAULT_CHUNK_LENGTH) -> None:
         self.chunk_length = chunk_length
@@ -61,6 +62,7 @@ class HoldPolicy(Policy):
 
     name = "hold"
     needs_images = False
+    proprio_read = ("trunk_qpos", "arm_left_qpos", "arm_right_qpos")
 
     def __init__(self, *, chunk_length: int = DEFAULT_CHUNK_LENGTH) -> None:
         self.chunk_length = chunk_length
@@ -98,6 +100,7 @@ class RandomPolicy(Policy):
 
     name = "random"
     needs_images = False
+    proprio_read = ()
 
     def __init__(self, *, chunk_length: int = DEFAULT_CHUNK_LENGTH) -> None:
         self.chunk_length = chunk_length
@@ -127,6 +130,7 @@ class ReplayPolicy(Policy):
     """
 
     needs_images = False
+    proprio_read = ()
 
     def __init__(self, path: str | Path, *, chunk_length: int = DEFAULT_CHUNK_LENGTH) -> None:
         """Read the recording.

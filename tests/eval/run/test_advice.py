@@ -199,7 +199,7 @@ def test_for_how_many_environments_a_server_answers_leads_on():
     code = (
         "import sys; from b1k_eval.cli.checkpoints import serve\n"
         "from b1k_eval.cli.main import main\n"
-        "serve._serve = lambda *given, **_: sys.stderr.write(repr(given[1].quota))\n"
+        "serve.serve_it = lambda *given, **_: sys.stderr.write(repr(given[1].quota))\n"
         "sys.argv = ['b1k-eval', *sys.argv[1:]]; main()"
     )
     words = [verb, "--policy", "hold", "--port", "0", option, "3"]

@@ -1,41 +1,37 @@
-"""`b1k-eval serve`: a policy behind a WebSocket, for an evaluator somewhere else."""
+"""`b1k-eval serve`: a policy behind a socket, for an evaluator somewhere else."""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import logging
-import socket
-import sys
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Literal, cast, get_args
 
 import typer
 
 from b1k_envs.base import ProtocolYear
-from b1k_envs.errors import HostFaultError, UsageError
+from b1k_envs.errors import UsageError
 from b1k_envs.tasks.table import Task, check_protocol, get_task
-from b1k_eval.cli.console import err_console, say_remark
+from b1k_eval.cli.checkpoints.serving import Service, announce, serve_it
 from b1k_eval.cli.options import Options, Typed
 from b1k_eval.cli.resolving import resolve_checkpoint
 from b1k_eval.loop.strategy import DEFAULT_HORIZON, build_chunking
 from b1k_eval.settings import RunSettings
-from b1k_policies.base import Policy, Resizing
+from b1k_policies.base import Policy
 from b1k_policies.checkpoint import CheckpointRequest
 from b1k_policies.options import at_home
 from b1k_policies.registry import REPLAY, make_policy
+from b1k_policies.remote.gr00t import require_zmq
+from b1k_policies.remote.gr00t.robot import HORIZON as GR00T_HORIZON
 from b1k_policies.remote.server import require_websockets
-from b1k_policies.remote.server.batching import Batcher
 from b1k_policies.remote.server.engine import Engine
 from b1k_policies.remote.server.limits import Door, Quota, listen_on
 from b1k_policies.remote.server.sessions import Terms
 from b1k_policies.remote.wire import keys
-from b1k_policies.remote.wire.metadata import Images, ServerInfo
+from b1k_policies.remote.wire.address import GR00T, is_address
+from b1k_policies.remote.wire.metadata import Images
 
 Pictures = Literal["native", "contract"]
 
 _PANEL = "Server"
-_LOG = "b1k_policies.remote.server"
 
 
 def serve(
@@ -64,13 +60,18 @@ def serve(
         typer.Option(help="The task in words.", show_default="the task's own instruction"),
     ] = None,
     protocol: Annotated[
-        str, typer.Option(help="Layout of the proprio that is taken: auto (both), 2025 or 2026.")
+        str,
+        typer.Option(
+            help="Layout of the proprio that is taken: auto (both), 2025 or 2026; or gr00t: "
+            "GR00T's protocol over ZeroMQ, with that of 2025."
+        ),
     ] = "auto",
     horizon: Annotated[
         int | None,
         typer.Option(
-            help="Actions of a chunk played to an evaluator that asks at every step.",
-            show_default=str(DEFAULT_HORIZON),
+            help="Actions of a chunk played to an evaluator that asks at every step; with "
+            "--protocol gr00t, those that the client executes before it asks again.",
+            show_default=f"{DEFAULT_HORIZON}; {GR00T_HORIZON} with --protocol gr00t",
         ),
     ] = None,
     seed: Annotated[
@@ -84,9 +85,15 @@ def serve(
         ),
     ] = "127.0.0.1",
     port: Annotated[
-        int,
-        typer.Option(min=0, max=65535, help="0 for any that is free.", rich_help_panel=_PANEL),
-    ] = keys.DEFAULT_PORT,
+        int | None,
+        typer.Option(
+            min=0,
+            max=65535,
+            help="0 for any that is free.",
+            show_default=f"{keys.DEFAULT_PORT}; {keys.GR00T_PORT} with --protocol gr00t",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None,
     api_key: Annotated[
         str | None,
         typer.Option(
@@ -154,6 +161,8 @@ def serve(
 ) -> None:
     """Serve a policy to the official evaluators, to openpi's client and to --policy ws://HOST:PORT.
 
+    With --protocol gr00t to clients of GR00T's servers, and to --policy gr00t://HOST:PORT.
+
     Ends with exit code 0 on Ctrl-C or SIGTERM, when the inferences under way are answered.
     """
     request = resolve_checkpoint({**ckpt, **asked}, None, policy)
@@ -165,15 +174,19 @@ def serve(
     )
     if images not in get_args(Pictures):
         raise UsageError(f"--images {images!r} is unknown: choose native or contract")
-    require_websockets()
+    if wanted.gr00t:
+        _check_gr00t(images, max_rate)
+    else:
+        require_websockets()
     quota = Quota(clients=max_clients, envs=max_envs, rate=max_rate)
     door = Door(host, api_key, no_key=no_key)
     # The port is taken first, as loading takes minutes and a port in use would end them in vain.
-    sock = listen_on(host, port)
+    usual = keys.GR00T_PORT if wanted.gr00t else keys.DEFAULT_PORT
+    sock = listen_on(host, usual if port is None else port)
     try:
         engine = wanted.load()
         try:
-            service = _Service(
+            service = Service(
                 source=policy if request is None else request.ckpt,
                 engine=engine,
                 terms=wanted.terms(engine, horizon, seed),
@@ -182,47 +195,14 @@ def serve(
                 door=door,
                 max_batch=max_batch,
                 window_s=batch_window_ms / 1e3,
+                gr00t=wanted.gr00t,
             )
-            _announce(service)
-            _serve(sock, service, json_output=json_output)
+            announce(service)
+            serve_it(sock, service, json_output=json_output)
         finally:
             engine.close()
     finally:
         sock.close()
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Service:
-    """What is served, to whom, and under which limits."""
-
-    source: str | None
-    engine: Engine
-    terms: Terms
-    images: Images
-    quota: Quota
-    door: Door
-    max_batch: int
-    window_s: float
-
-    def metadata(self) -> dict[str, Any]:
-        """Return what clients are told, without paths or anything else about this machine."""
-        policy, task = self.engine.policy, self.terms.task
-        checkpoint = policy.describe().get("checkpoint") or {}
-        info = ServerInfo(
-            name=policy.name,
-            chunk_length=policy.chunk_length,
-            skipped_rows=policy.skipped_rows,
-            images=self.images,
-            remarks=policy.remarks,
-        )
-        return {
-            "policy": policy.name,
-            "horizon": self.terms.horizon,
-            "max_envs": self.quota.envs,
-            "task": None if task is None else task.name,
-            "weights_sha256": checkpoint.get("weights_sha256"),
-            **info.as_metadata(),
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +215,7 @@ class _Wanted:
     task: Task | None
     prompt: str | None
     protocol: ProtocolYear | None
+    gr00t: bool
 
     @classmethod
     def checked(
@@ -249,14 +230,18 @@ class _Wanted:
     ) -> _Wanted:
         if request is None and policy is None:
             raise UsageError("what is to be served? Give --ckpt, or --policy zero, hold, random")
-        if policy is not None and policy.startswith(("ws://", "wss://")):
+        if policy is not None and is_address(policy):
             raise UsageError(f"--policy {policy} is a server already")
-        if protocol not in ("auto", *get_args(ProtocolYear)):
-            raise UsageError(f"--protocol {protocol!r} is unknown: choose auto, 2025 or 2026")
+        gr00t = protocol == GR00T
+        if protocol not in ("auto", GR00T, *get_args(ProtocolYear)):
+            raise UsageError(
+                f"--protocol {protocol!r} is unknown: choose auto, 2025, 2026 or gr00t"
+            )
         if prompt is not None and not prompt.strip():
             raise UsageError("--prompt needs the task in words")
         entry = None if task is None else get_task(task)
-        layout = None if protocol == "auto" else cast("ProtocolYear", protocol)
+        year = "2025" if gr00t else protocol
+        layout = None if year == "auto" else cast("ProtocolYear", year)
         if entry is not None and layout is not None:
             check_protocol(entry, layout)
         return cls(
@@ -266,6 +251,7 @@ class _Wanted:
             task=entry,
             prompt=prompt,
             protocol=layout,
+            gr00t=gr00t,
         )
 
     def load(self) -> Engine:
@@ -284,6 +270,14 @@ class _Wanted:
         return engine
 
     def terms(self, engine: Engine, horizon: int | None, seed: int) -> Terms:
+        if self.gr00t:
+            if engine.policy.needs_depth:
+                raise UsageError(
+                    f"the policy {engine.policy.name} needs depth, which GR00T's protocol does not "
+                    "have: leave --protocol gr00t out"
+                )
+            if horizon is None:
+                horizon = min(GR00T_HORIZON, engine.policy.chunk_length)
         counted = build_chunking(
             "receding", horizon, None, None, engine.policy.skipped_rows, engine.policy.chunk_length
         )
@@ -304,84 +298,11 @@ def _pictures(policy: Policy, wanted: Pictures) -> Images:
     return "native" if wanted == "native" or policy.resize is None else policy.resize
 
 
-def _serve(sock: socket.socket, service: _Service, *, json_output: bool) -> None:
-    from b1k_policies.remote.server.app import GRACE_S, PolicyServer
-
-    def ready(address: str, port: int) -> None:
-        url = f"ws://[{address}]:{port}" if ":" in address else f"ws://{address}:{port}"
-        needs = "an API key is needed" if door.locked else "no API key is needed"
-        _say(f"ready     {url} ({needs})")
-        if json_output:
-            document = {
-                "url": url,
-                "host": address,
-                "port": port,
-                "key": door.locked,
-                "max_envs": service.quota.envs,
-                "warning": door.warning,
-            }
-            typer.echo(json.dumps(document))
-
-    door = service.door
-    _log_to_stderr()
-    batcher = Batcher(service.engine, most=service.max_batch, window_s=service.window_s)
-    try:
-        metadata = service.metadata()
-        server = PolicyServer(batcher, service.terms, service.quota, door, metadata)
-        asyncio.run(server.run(sock, ready))
-    finally:
-        ended = batcher.close(GRACE_S)
-    if not ended:
-        raise HostFaultError(
-            f"an inference has not ended {GRACE_S:g} s after the server: it hangs, and is left"
-        )
-    counts = batcher.counts
-    factor = "" if counts.factor is None else f", {counts.factor:.2f} observations each"
-    _say(
-        f"stopped   {counts.answered} chunks, {counts.failed} failed, {counts.calls} "
-        f"inferences{factor}"
-    )
-
-
-def _announce(service: _Service) -> None:
-    engine, terms, quota = service.engine, service.terms, service.quota
-    policy = engine.policy
-    _say(f"policy    {policy.name} ({service.source})")
-    if policy.origin is not None:
-        _say(f"contract  {policy.origin}")
-    _say(
-        f"chunks    {policy.chunk_length} actions, {terms.horizon} of them executed by a "
-        "client that asks at every step"
-    )
-    task = "as task_id says" if terms.task is None else f"{terms.task.index} {terms.task.name}"
-    words = "its own instruction" if terms.prompt is None else repr(terms.prompt)
-    _say(f"task      {task}; {words}; proprio of {terms.protocol or '2025 or 2026'}")
-    pictures = service.images
-    size = f"{pictures.size} px" if isinstance(pictures, Resizing) else pictures
-    _say(f"pictures  {size} from our own clients, any size from others")
-    _say(f"envs      {quota.envs_words}")
-    if engine.most_together is None:
-        waiting = f"waiting {1e3 * service.window_s:g} ms for more"
-        _say(f"batches   up to {service.max_batch}, {waiting}")
-    _say(
-        f"limits    {quota.clients} clients, {quota.message_bytes / 1e6:.1f} MB a message, "
-        f"{quota.rate:g} messages/s each; "
-        f"{quota.memory_bytes / 2**30:.1f} GiB for all messages at worst"
-    )
-    for remark in policy.remarks:
-        say_remark(remark)
-    if service.door.warning is not None:
-        _say(f"WARNING   {service.door.warning}", style="bold red")
-
-
-def _say(text: str, style: str = "") -> None:
-    err_console().print(text, style=style, soft_wrap=True)
-
-
-def _log_to_stderr() -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    log = logging.getLogger(_LOG)
-    log.handlers[:] = [handler]
-    log.setLevel(logging.INFO)
-    log.propagate = False
+def _check_gr00t(images: str, max_rate: float) -> None:
+    require_zmq()
+    for option, value, usual in (
+        ("--images", images, "native"),
+        ("--max-rate", max_rate, Quota.rate),
+    ):
+        if value != usual:
+            raise UsageError(f"{option} {value} means nothing with --protocol gr00t: leave it out")

@@ -6,7 +6,7 @@ flat or nested observations it does not say, so a made-up one is tried. Faults a
 
 GR00T's servers keep nothing between questions, so one question has the observations of all worlds
 that wait, and no seed. A server of ours, known by an entry of its own in the modality config, is
-told episode and step in `options`, which GR00T's pass over. It keeps a session per connection, so
+told episode, step and task in `options`, which GR00T's pass over. It keeps a session per connection, so
 each world has its own.
 """
 
@@ -277,7 +277,8 @@ class Gr00tPolicy(ServerPolicy):
             )
             options = None
             if self.info is not None:
-                options = {keys.EXTENSION: {"step": queries[0].observation.step}}
+                first = queries[0].observation
+                options = {keys.EXTENSION: {"step": first.step, "task_id": first.task_index}}
             return self._link.packed("get_action", {"observation": observation, "options": options})
         except B1kEvalError as error:
             raise HostFaultError(f"an observation cannot be sent: {error}") from error

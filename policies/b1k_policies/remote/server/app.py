@@ -26,7 +26,7 @@ from b1k_policies.remote.server import limits
 from b1k_policies.remote.server.batching import Batcher
 from b1k_policies.remote.server.client import Client, TextError
 from b1k_policies.remote.server.connection import GuardedConnection, peer_of
-from b1k_policies.remote.server.limits import Door, Quota
+from b1k_policies.remote.server.limits import GRACE_S, Door, Quota
 from b1k_policies.remote.server.sessions import RequestError, Session, Terms
 from b1k_policies.remote.wire import keys
 from b1k_policies.remote.wire.codec import pack
@@ -36,9 +36,6 @@ LOG = logging.getLogger(__name__)
 LIBRARY_LOG = logging.getLogger(f"{__name__}.websockets")
 """It logs a traceback for every port scan, so it is silent unless its level is set."""
 LIBRARY_LOG.setLevel(logging.CRITICAL)
-
-GRACE_S = 30.0
-"""Time for running inferences to finish when the server stops [s]."""
 
 
 class PolicyServer:
@@ -62,7 +59,7 @@ class PolicyServer:
             quota: Limits for peers.
             door: Admission of clients.
             metadata: First message to every client.
-            grace_s: See `GRACE_S`.
+            grace_s: See `limits.GRACE_S`.
         """
         self._batcher = batcher
         self._terms = terms

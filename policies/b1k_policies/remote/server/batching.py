@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from b1k_envs.errors import B1kEvalError, PolicyFaultError
+from b1k_envs.errors import B1kEvalError, HostFaultError, PolicyFaultError
 from b1k_policies.base import ActionChunk
 from b1k_policies.remote.server.engine import Ask, Engine
+from b1k_policies.remote.wire import keys
 
 LOG = logging.getLogger(__name__)
 
@@ -190,3 +191,21 @@ def _as_ours(error: BaseException) -> B1kEvalError:
     fault = PolicyFaultError(f"{type(error).__name__}: {error}")
     fault.__cause__ = error
     return fault
+
+
+def account_of(error: BaseException, *, frank: bool) -> str:
+    """Return one line on an engine's error for a peer; the caller logs the details.
+
+    Args:
+        error: What the engine raised.
+        frank: As in `Terms`.
+    """
+    if isinstance(error, HostFaultError):
+        kind, what = keys.HOST_FAULT, "the machine of the policy failed"
+    else:
+        kind = error.reason if isinstance(error, PolicyFaultError) else ""
+        kind = kind if kind in keys.POLICY_FAULTS else keys.POLICY_FAULTS[0]
+        what = "the policy failed on this observation"
+    if frank:
+        return f"{kind}: {type(error).__name__}: {error}"
+    return f"{kind}: {what}; the server's log says why"

@@ -14,13 +14,11 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
-from b1k_envs.errors import HostFaultError, PolicyFaultError
 from b1k_policies.remote.server import limits
-from b1k_policies.remote.server.batching import Batcher, Reply
+from b1k_policies.remote.server.batching import Batcher, Reply, account_of
 from b1k_policies.remote.server.connection import GuardedConnection
 from b1k_policies.remote.server.limits import Quota, TokenBucket
 from b1k_policies.remote.server.sessions import RequestError, Session
-from b1k_policies.remote.wire import keys
 from b1k_policies.remote.wire.codec import pack, unpack
 from b1k_policies.remote.wire.limits import WireError
 from b1k_policies.remote.wire.messages import (
@@ -181,7 +179,9 @@ class Client:
             found = await self._unless_gone(self._batcher.submit(asks))
             faults = [one for one in found if isinstance(one, BaseException)]
             if faults:
-                return self._account_of(faults[0])
+                account = account_of(faults[0], frank=session.terms.frank)
+                LOG.error("%s: %s", self._peer, account.partition(":")[0], exc_info=faults[0])
+                return account
             replies = [one for one in found if isinstance(one, Reply)]
         answer = session.answer([reply.chunk for reply in replies], question.rows)
         return pack(
@@ -214,19 +214,6 @@ class Client:
             if answered.cancel():  # and with it the futures
                 with contextlib.suppress(asyncio.CancelledError):
                     await answered
-
-    def _account_of(self, error: BaseException) -> str:
-        """Return one line for the peer; the details go to the log."""
-        if isinstance(error, HostFaultError):
-            kind, what = keys.HOST_FAULT, "the machine of the policy failed"
-        else:
-            kind = error.reason if isinstance(error, PolicyFaultError) else ""
-            kind = kind if kind in keys.POLICY_FAULTS else keys.POLICY_FAULTS[0]
-            what = "the policy failed on this observation"
-        LOG.error("%s: %s", self._peer, kind, exc_info=error)
-        if self._session.terms.frank:
-            return f"{kind}: {type(error).__name__}: {error}"
-        return f"{kind}: {what}; the server's log says why"
 
     def _timing(self, replies: Sequence[Reply]) -> dict[str, float]:
         """Return the reference server's timings [ms], and how many observations shared the call."""

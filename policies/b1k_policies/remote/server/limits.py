@@ -25,6 +25,8 @@ CLOSE_TIMEOUT_S = 5.0
 PING_INTERVAL_S = 60.0
 PING_TIMEOUT_S = 300.0
 """As in the evaluator's own client: loading a scene blocks its process for minutes."""
+GRACE_S = 30.0
+"""Time for running inferences to finish when the server stops [s]."""
 MESSAGE_COPIES = 5
 """Messages of full size that a connection can hold at once: one being read, two waiting, the one
 being answered, and its arrays."""
