@@ -11,6 +11,7 @@ import numpy as np
 
 from b1k_policies.base import ActionChunk, EpisodeInfo
 from b1k_policies.baselines import ZeroPolicy
+from b1k_policies.remote.gr00t.server import Gr00tServer
 from b1k_policies.remote.server.app import PolicyServer
 from b1k_policies.remote.server.batching import Batcher
 from b1k_policies.remote.server.engine import Engine
@@ -149,6 +150,38 @@ def served(
         if thread.is_alive():
             here.stop()
         here.join()
+        batcher.close()
+
+
+@contextmanager
+def served_gr00t(engine, *, key=None, most=16, window_s=0.0, quota=None, **terms):
+    """The same in GR00T's protocol; gives its address."""
+    sock = listen_on("127.0.0.1", 0)
+    batcher = Batcher(engine, most=most, window_s=window_s)
+    policy = engine.policy
+    terms.setdefault("horizon", min(8, policy.chunk_length))
+    terms = Terms(
+        chunk_length=policy.chunk_length,
+        images=policy.needs_images,
+        protocol="2025",
+        **terms,
+    )
+    server = Gr00tServer(batcher, terms, quota or Quota(), Door("127.0.0.1", key), policy)
+    ready, made = threading.Event(), []
+
+    def note(address, port):
+        made.append(f"gr00t://{address}:{port}")
+        ready.set()
+
+    thread = threading.Thread(target=server.run, args=(sock, note), name="gr00t", daemon=True)
+    thread.start()
+    assert ready.wait(DEADLINE_S)
+    try:
+        yield made[0]
+    finally:
+        server.stop()
+        thread.join(DEADLINE_S)
+        assert not thread.is_alive(), "the server did not end"
         batcher.close()
 
 

@@ -34,7 +34,7 @@ def typed(*arguments, **environment):
         (("--policy", "zero", "--host", "0.0.0.0"), "needs a key"),
         (("--policy", "zero", "--api-key", "short"), "at least 16"),
         (("--policy", "zero", "--no-key", "--api-key", KEY), "leave out --no-key, or --api-key"),
-        (("--policy", "zero", "--protocol", "2027"), "choose auto, 2025 or 2026"),
+        (("--policy", "zero", "--protocol", "2027"), "choose auto, 2025, 2026 or gr00t"),
         (("--policy", "zero", "--task", "60", "--protocol", "2025"), "not in the 2025 challenge"),
         (("--policy", "zero", "--images", "small"), "choose native or contract"),
         (("--policy", "zero", "--horizon", "31"), "between 1 and the policy's chunk length, 30"),
