@@ -43,6 +43,7 @@ from b1k_policies.options import (
     record,
 )
 from b1k_policies.own.installed import installed_words
+from b1k_policies.remote.gr00t.robot import HORIZON as GR00T_HORIZON
 
 Mode = Literal["sync", "realtime"]
 RenderQuality = Literal["fast", "high"]
@@ -102,8 +103,9 @@ class RunSettings:
         str,
         Option(
             heading=POLICY,
-            help="expert, zero, hold, random, replay:FILE, ws://HOST:PORT, wss://HOST:PORT, or a "
-            "class of your own, FILE.py:CLASS or PACKAGE.MODULE:CLASS; or see --ckpt.",
+            help="expert, zero, hold, random, replay:FILE, ws://HOST:PORT, wss://HOST:PORT, "
+            "gr00t://HOST:PORT, or a class of your own, FILE.py:CLASS or PACKAGE.MODULE:CLASS; or "
+            "see --ckpt.",
             also=installed_words,
             default="none: this or --ckpt must be given",
         ),
@@ -166,7 +168,7 @@ class RunSettings:
         Option(
             heading=POLICY,
             help="Actions executed per chunk, 1 to its length.",
-            default=str(DEFAULT_HORIZON),
+            default=f"{DEFAULT_HORIZON}; {GR00T_HORIZON} of a gr00t:// server",
         ),
     ] = None
     chunking: Annotated[ChunkingName, Option(heading=POLICY, help="receding or ensemble.")] = (

@@ -168,8 +168,8 @@ def test_replay_names_the_file_it_cannot_read(tmp_path, name, content, message):
 
 
 CHOICES = (
-    "expert, zero, hold, random, replay:FILE, ws://HOST:PORT, wss://HOST:PORT, FILE.py:CLASS, "
-    "PACKAGE.MODULE:CLASS"
+    "expert, zero, hold, random, replay:FILE, ws://HOST:PORT, wss://HOST:PORT, "
+    "gr00t://HOST:PORT, FILE.py:CLASS, PACKAGE.MODULE:CLASS"
 )
 
 
@@ -187,7 +187,7 @@ CHOICES = (
         (
             "http://localhost:8000",
             "--policy http:// is not the address of a policy server, which begins with ws:// or "
-            f"wss://; choose from {CHOICES}",
+            f"wss:// or gr00t://; choose from {CHOICES}",
         ),
         ("replay:", "--policy replay: needs a file, as in replay:RUN/.../trace.parquet"),
     ],

@@ -223,7 +223,8 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_written(
 
 NAMES_BOTH = (
     "--policy NAME (expert, zero, hold, random, replay:FILE, ws://HOST:PORT, wss://HOST:PORT, "
-    "FILE.py:CLASS, PACKAGE.MODULE:CLASS) or --ckpt PATH names what drives the robot"
+    "gr00t://HOST:PORT, FILE.py:CLASS, PACKAGE.MODULE:CLASS) or --ckpt PATH names what drives the "
+    "robot"
 )
 
 

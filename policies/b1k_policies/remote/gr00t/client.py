@@ -6,8 +6,8 @@ flat or nested observations it does not say, so a made-up one is tried. Faults a
 
 GR00T's servers keep nothing between questions, so one question has the observations of all worlds
 that wait, and no seed. A server of ours, known by an entry of its own in the modality config, is
-told episode, step and task in `options`, which GR00T's pass over. It keeps a session per connection, so
-each world has its own.
+told episode, step and task in `options`, which GR00T's pass over. It keeps a session per
+connection, so each world has its own.
 """
 
 from __future__ import annotations
