@@ -119,8 +119,11 @@ def _task(each: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 
 def _shares(rate: float | None, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return success rate and q-score with their intervals, for the templates."""
+    """Return success rate, q-score and task progress with their intervals, for the templates."""
     return {
         "success": share(rate, row["success"]["interval"], "{:.0%}"),
         "q_score": share(row["q_score"]["mean"], row["q_score"]["interval"], "{:.2f}"),
+        "task_progress": share(
+            row["task_progress"]["mean"], row["task_progress"]["interval"], "{:.1%}"
+        ),
     }

@@ -124,6 +124,16 @@ def test_the_page_has_the_checks_and_says_what_doing_nothing_scores(tmp_path):
     assert "70.8%" in text
 
 
+def test_a_run_without_it_beside_one_that_has_it_is_not_counted(tmp_path):
+    old = finished_run(tmp_path / "a", dict.fromkeys(range(6), "failure"))
+    new, page = run(tmp_path / "b", MORE), tmp_path / "page"
+    result = CliRunner().invoke(app, ["report", str(old), str(new), "--out", str(page)])
+    assert result.exit_code == 0, result.output
+    text = (page / "report.html").read_text()
+    assert "not counted" in text
+    assert '<td class="number">-</td>' in text
+
+
 def test_a_page_of_runs_without_it_does_not_speak_of_it(tmp_path):
     old = finished_run(tmp_path / "c", {0: "failure"})
     page = tmp_path / "page"

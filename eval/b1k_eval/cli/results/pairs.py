@@ -35,7 +35,7 @@ def show_pair(console: Console, pair: Mapping[str, Any]) -> None:
     ):
         if found is not None:
             line(
-                f"  {name}: {scale * found['difference']:+.{digits}f}"
+                f"  {name}: {round(scale * found['difference'], digits) + 0.0:+.{digits}f}"
                 f"{range_text(found['interval'], scale, digits, before=' ')}; "
                 f"{found['test']}, p = {found['p_value']:.3g}"
             )
