@@ -254,20 +254,20 @@ def _rate_power(
     """
     middle = round(published * count)
 
-    def last(end: int) -> int:
+    def last(end: int, step: int) -> int:
         """Return the rejected count next to the middle on a side; one beyond the end for none."""
-        step = 1 if end > middle else -1
         if end == middle or not rejects(end, count):
             return end + step
         near, far = 0, abs(end - middle)
         while far - near > 1:
             between = (near + far) // 2
-            near, far = (
-                (near, between) if rejects(middle + step * between, count) else (between, far)
-            )
+            if rejects(middle + step * between, count):
+                far = between
+            else:
+                near = between
         return middle + step * far
 
-    low, high = last(0), last(count)
+    low, high = last(0, -1), last(count, 1)
     return float(stats.binom.cdf(low, count, true) + stats.binom.sf(high - 1, count, true))
 
 

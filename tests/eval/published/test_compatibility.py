@@ -104,7 +104,15 @@ def test_figures_outside_their_range_are_refused():
 
 @pytest.mark.parametrize(
     ("ours", "scored", "rate", "episodes"),
-    [(5, 10, 0.6, 500), (3, 10, 0.6, None), (9, 10, 0.9, 100), (0, 10, 0.1, 500), (1, 2, 0.5, 200)],
+    [
+        (5, 10, 0.6, 500),
+        (3, 10, 0.6, None),
+        (9, 10, 0.9, 100),
+        (0, 10, 0.1, 500),
+        (1, 2, 0.5, 200),
+        (2, 2, 1.0, 100),
+        (0, 2, 0.0, None),
+    ],
 )
 def test_the_plan_of_a_rate_has_the_power_counted_out(ours, scored, rate, episodes):
     found = rate_against(ours, scored, rate, episodes)
