@@ -15,6 +15,7 @@ from dataclasses import replace
 import numpy as np
 
 from b1k_eval.comparison.intervals import Interval, instance_means, score_interval
+from b1k_eval.comparison.paired import Measure, PairedComparison, compare_scores
 
 METHOD = "Bayesian bootstrap over tasks, bounds added"
 
@@ -50,3 +51,30 @@ def mean_over_tasks(
     interval = score_interval([[mean] for mean in means.values()], seed=seed, level=level)
     found = None if interval is None else replace(interval, method=METHOD)
     return float(np.mean(list(means.values()))), found
+
+
+def compare_over_tasks(
+    a: Mapping[str, float], b: Mapping[str, float], *, measure: Measure, seed: int, level: float
+) -> PairedComparison | None:
+    """Compare the means by task of two policies, with the task as the unit.
+
+    Args:
+        a: Mean in [0, 1] by task.
+        b: The same for the other policy; tasks that only one has are left out.
+        measure: What the mean is of.
+        seed: Seed of the bootstrap and of random sign flips.
+        level: Nominal coverage of the interval.
+
+    Returns:
+        As `compare_scores`.
+
+    Raises:
+        UsageError: A mean is outside [0, 1], or not 0 < level < 1.
+    """
+    means = [{task: [mean] for task, mean in each.items()} for each in (a, b)]
+    found = compare_scores(means[0], means[1], seed=seed, level=level, measure=measure)
+    if found is None:
+        return None
+    test = replace(found.test, method=found.test.method.replace("over instances", "over tasks"))
+    interval = found.interval and replace(found.interval, method=METHOD)
+    return replace(found, interval=interval, test=test)

@@ -7,14 +7,19 @@ policies. The figures of a task are there to see where a difference comes from.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from b1k_envs.errors import UsageError
 from b1k_eval.comparison.intervals import instance_means
-from b1k_eval.comparison.over_tasks import METHOD, Results, mean_over_tasks, task_means
-from b1k_eval.comparison.paired import PairedComparison, compare_scores
+from b1k_eval.comparison.over_tasks import (
+    Results,
+    compare_over_tasks,
+    mean_over_tasks,
+    task_means,
+)
+from b1k_eval.comparison.paired import Measure, PairedComparison
 from b1k_eval.comparison.summary import (
     LEVEL,
     comparison_json,
@@ -30,6 +35,13 @@ from b1k_eval.records.loading import RunData
 
 MEASURES = (("success", "success"), ("q_score", "q_score"), ("task_progress", "progress"))
 """Name in the document and field of an episode, of what is averaged."""
+
+_MEASURED: Mapping[str, Measure] = {
+    "success": "success_rate",
+    "q_score": "q_score",
+    "progress": "task_progress",
+}
+"""What each of those fields measures."""
 
 
 def summarise_tasks(
@@ -173,7 +185,7 @@ def _compare(
 ) -> PairedComparison | None:
     """Compare the tasks' means over the instances that both runs have scored."""
     others = {part.task: part for part in first}
-    means: tuple[dict[str, list[float]], dict[str, list[float]]] = ({}, {})
+    means: tuple[dict[str, float], dict[str, float]] = ({}, {})
     for part in second:
         if part.task not in others:
             continue
@@ -184,11 +196,6 @@ def _compare(
         for side, mean in zip(sides, means, strict=True):
             if shared:
                 groups = [side[instance] for instance in shared]
-                mean[part.task] = [float(instance_means(groups).mean())]
+                mean[part.task] = float(instance_means(groups).mean())
     one, two = means
-    found = compare_scores(two, one, seed=seed, level=level)
-    if found is None:
-        return None
-    test = replace(found.test, method=found.test.method.replace("over instances", "over tasks"))
-    interval = found.interval and replace(found.interval, method=METHOD)
-    return replace(found, interval=interval, test=test)
+    return compare_over_tasks(two, one, measure=_MEASURED[field], seed=seed, level=level)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from b1k_envs.errors import UsageError
 from b1k_eval.comparison.comparable import RunDifference
 from b1k_eval.comparison.intervals import instance_means
+from b1k_eval.comparison.over_tasks import compare_over_tasks
 from b1k_eval.comparison.summary import LEVEL, interval_json
 from b1k_eval.comparison.verdicts import holm
 from b1k_eval.published.compatibility import (
@@ -19,8 +20,8 @@ from b1k_eval.published.compatibility import (
     rate_against,
 )
 from b1k_eval.published.protocol import ProtocolDifferences, protocol_differences
-from b1k_eval.published.table import METRIC_WORDS, PublishedScore
-from b1k_eval.published.words import verdict_against
+from b1k_eval.published.table import METRIC_WORDS, Metric, PublishedScore
+from b1k_eval.published.words import verdict_against, verdict_over_tasks
 from b1k_eval.records.loading import EpisodeData, RunData
 
 
@@ -41,10 +42,14 @@ class _Results:
     missing: int = 0
 
 
+_Entry = tuple[PublishedScore, _Results, Compatibility | None, ProtocolDifferences]
+
+
 def compare_with_published(
     run: Sequence[RunData],
     scores: Sequence[PublishedScore],
     *,
+    seed: int = 0,
     level: float = LEVEL,
     mix: bool = False,
 ) -> dict[str, Any]:
@@ -53,11 +58,13 @@ def compare_with_published(
     Args:
         run: A run, an entry per task.
         scores: Published scores of one policy.
+        seed: Seed of bootstrap and random sign flips over tasks.
         level: Coverage of the intervals; 1 - level is the level of the tests.
         mix: Go on if the run is in another simulator, and use scores that are in doubt.
 
     Returns:
-        `published`, `run`, `level`, `sim`, `privileged`, and `comparisons`, one for each score.
+        `published`, `run`, `level`, `sim`, `privileged`; `comparisons`, one for each score; and
+        `over_tasks`, one for each metric of two tasks or more.
 
     Raises:
         UsageError: No score is of a task of the run, or the simulators differ without `mix`.
@@ -66,7 +73,7 @@ def compare_with_published(
         raise UsageError(f"--level {level:g} must lie between 0 and 1, as in 0.95")
     chosen = _of_its_tasks(run, scores)
     parts = {part.task: part for part in run}
-    entries = []
+    entries: list[_Entry] = []
     for score in chosen:
         mine = [parts[task] for task in score.tasks]
         results = _results(mine, score)
@@ -83,8 +90,8 @@ def compare_with_published(
             found = _judge(score, results, alpha=1 - level)
         entries.append((score, results, found, apart))
     # Fifty tasks at 5 % would make two or three false alarms.
-    judged = [found for _, _, found, _ in entries if found is not None]
-    adjusted = iter(holm([found.p_value for found in judged]))
+    p_values = [found.p_value for _, _, found, _ in entries if found is not None]
+    adjusted = iter(holm(p_values))
     return {
         "published": scores[0].policy,
         "run": run[0].path.resolve().name,
@@ -101,6 +108,11 @@ def compare_with_published(
                 mix=mix,
             )
             for entry in entries
+        ],
+        "over_tasks": [
+            _over_tasks(metric, judged, seed=seed, level=level)
+            for metric in METRIC_WORDS
+            if len(judged := _by_task(entries, metric)) > 1
         ],
     }
 
@@ -172,6 +184,42 @@ def _judge(score: PublishedScore, results: _Results, *, alpha: float) -> Compati
     return mean_against(
         instance_means(groups), score.value, score.episodes, parts=results.parts, alpha=alpha
     )
+
+
+def _by_task(entries: Sequence[_Entry], metric: Metric) -> dict[str, Compatibility]:
+    """Return what was judged of single tasks."""
+    return {
+        score.tasks[0]: found
+        for score, _, found, _ in entries
+        if score.metric == metric and len(score.tasks) == 1 and found is not None
+    }
+
+
+def _over_tasks(
+    metric: Metric, judged: Mapping[str, Compatibility], *, seed: int, level: float
+) -> dict[str, Any]:
+    """Compare the scores of several tasks at once: whatever each is uncertain by is in them."""
+    found = compare_over_tasks(
+        {task: each.mean for task, each in judged.items()},
+        {task: each.published for task, each in judged.items()},
+        measure="success_rate" if metric == "success" else metric,
+        seed=seed,
+        level=level,
+    )
+    if found is None:
+        raise RuntimeError("tasks that both have, and none")
+    return {
+        "metric": metric,
+        "tasks": found.n_pairs,
+        "mean": found.mean_a,
+        "published": found.mean_b,
+        "difference": found.difference,
+        "interval": interval_json(found.interval),
+        "p_value": found.p_value,
+        "test": found.test.method,
+        "compatible": found.p_value >= 1 - level,
+        "verdict": verdict_over_tasks(metric, found, alpha=1 - level),
+    }
 
 
 def _differences(

@@ -225,3 +225,36 @@ def test_what_the_verb_does_not_take_is_refused(tmp_path, cli):
 def test_a_run_of_another_split_takes_the_score_of_its_own(tmp_path):
     document = against(official(tmp_path / "r"), "rlc-2025")
     assert {each["score"]["split"] for each in document["comparisons"]} == {"public-test"}
+
+
+def test_many_tasks_have_a_verdict_over_them(tmp_path, cli):
+    names = ["turning_on_radio", "picking_up_trash", "can_meat", "make_pizza", "chop_an_onion",
+             "cook_bacon"]  # fmt: skip
+    runs = {
+        name: finished_run(
+            tmp_path / name, dict.fromkeys(range(4), "failure"), sim="omnigibson", protocol="2025"
+        )
+        for name in names
+    }
+    folder = run_of_tasks(tmp_path / "r", runs)
+    rows = tmp_path / "ours.csv"
+    rates = ["25%", "50%", "25%", "75%", "50%", "25%"]
+    lines = [
+        f"{name},ours,success,{rate},omnigibson,4,me\n"
+        for name, rate in zip(names, rates, strict=True)
+    ]
+    rows.write_text(HEAD + "".join(lines))
+    done = cli("compare", folder, "published:ours", "--published-file", rows, "--json")
+    document = json.loads(done.stdout)
+    assert all(each["compatible"] for each in document["comparisons"])
+    (over,) = document["over_tasks"]
+    # Six of six below: as often as six coins that fall alike.
+    assert (over["tasks"], over["p_value"]) == (6, 2 / 2**6)
+    assert over["verdict"].startswith(
+        "not compatible over 6 tasks: success rate 0.0 % here against 41.7 %: -42 points ["
+    )
+    shown = cli("compare", folder, "published:ours", "--published-file", rows).stdout
+    assert over["verdict"] in shown
+    # What all have in common is said once.
+    assert shown.count("source: me") == 1
+    assert shown.count("evaluator") == 1

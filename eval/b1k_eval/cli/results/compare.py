@@ -78,7 +78,9 @@ def compare(
             raise UsageError(
                 "--log-to logs comparisons of runs, not of a run with published scores"
             )
-        _against_published(runs, published_file, level=level, mix=mix, json_output=json_output)
+        _against_published(
+            runs, published_file, seed=seed, level=level, mix=mix, json_output=json_output
+        )
         return
     if published_file is not None:
         raise UsageError(f"--published-file goes with {PREFIX}NAME in place of the second run")
@@ -120,7 +122,7 @@ def compare(
 
 
 def _against_published(
-    words: list[Path], file: Path | None, *, level: float, mix: bool, json_output: bool
+    words: list[Path], file: Path | None, *, seed: int, level: float, mix: bool, json_output: bool
 ) -> None:
     """Hold a run against published scores.
 
@@ -145,7 +147,7 @@ def _against_published(
             say_remark(f"{part.name}: {damaged.name} is left out: {damaged.why}")
         if part.pending:
             say_remark(f"{part.name}: {len(part.pending)} of {len(part.plan)} episodes are missing")
-    document = compare_with_published(run, scores, level=level, mix=mix)
+    document = compare_with_published(run, scores, seed=seed, level=level, mix=mix)
     if json_output:
         print_json(document)
     else:

@@ -58,25 +58,35 @@ def show_published(console: Console, document: Mapping[str, Any]) -> None:
     def line(text: str, style: str = "") -> None:
         console.print(text, style=style, soft_wrap=True)
 
+    said: list[str] = []
     for each in document["comparisons"]:
         line(f"{document['run']} against {document['published']}, {each['task']}", "bold")
         decided = {True: "green", False: "red", None: "yellow"}[each["compatible"]]
         line(f"  {each['verdict']}", decided)
-        for kind, words in (
-            ("blocking", "not the same experiment"),
-            ("notable", "protocols differ"),
-        ):
-            entries = each["differences"][kind]
-            if entries:
-                line(f"  {words}, here against published: {'; '.join(e['text'] for e in entries)}")
-        if each["not_stated"]:
-            line(f"  not stated of the published score: {', '.join(each['not_stated'])}")
-        score = each["score"]
-        line(
-            f"  source: {score['source']}" + (f"; {score['note']}" if score["note"] else ""), "dim"
-        )
+        about = _about(each)
+        for text in about:
+            if text not in said:  # fifty tasks of one source have much in common
+                line(f"  {text}", "dim")
+        said = about
+    for each in document["over_tasks"]:
+        line(f"{document['run']} against {document['published']}", "bold")
+        line(f"  {each['verdict']}", "green" if each["compatible"] else "red")
     marked = [document["label"]] if document["privileged"] else []
     show_limits(console, document["sim"], marked)
+
+
+def _about(each: Mapping[str, Any]) -> list[str]:
+    """Return what a comparison with a published score stands on, in lines."""
+    found = []
+    for kind, words in (("blocking", "not the same experiment"), ("notable", "protocols differ")):
+        entries = "; ".join(entry["text"] for entry in each["differences"][kind])
+        found += [f"{words}, here against published: {entries}"] if entries else []
+    if each["not_stated"]:
+        found.append(f"not stated of the published score: {', '.join(each['not_stated'])}")
+    found.append(f"source: {each['score']['source']}")
+    if each["score"]["note"]:
+        found.append(f"note: {each['score']['note']}")
+    return found
 
 
 def range_text(
