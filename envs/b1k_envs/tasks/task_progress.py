@@ -28,6 +28,7 @@ from typing import Literal, Protocol
 from b1k_envs.base import Checks, ProgressVariant
 from b1k_envs.errors import EnvError
 from b1k_envs.tasks.goals import CachedFacts, StateReader
+from b1k_envs.tasks.table import get_task
 
 DEFAULT_VARIANT: ProgressVariant = "links-fraction"
 
@@ -107,7 +108,12 @@ class Check:
 
 @cache
 def checks_of(task_name: str) -> tuple[Check, ...]:
-    """Return the checks of a task in the table's order; empty if no public table has it."""
+    """Return the checks of a task in the table's order; empty if no public table has it.
+
+    Raises:
+        UsageError: There is no task of that name.
+    """
+    get_task(task_name)  # a misspelt task must not pass for one without checks
     return _table().get(task_name, ())
 
 
@@ -195,6 +201,7 @@ class _Asked:
         return self._holds("open" if predicate == "opened" else predicate, instance)
 
 
+@cache
 def _table() -> dict[str, tuple[Check, ...]]:
     path = resources.files("b1k_envs").joinpath("data/task_progress.txt")
     tasks: dict[str, list[Check]] = {}

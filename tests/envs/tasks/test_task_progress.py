@@ -11,7 +11,7 @@ import pytest
 from progress_worlds import NOT_BDDL, World, expected, lines_of, objects_of, tasks
 
 from b1k_envs.base import Checks
-from b1k_envs.errors import EnvError
+from b1k_envs.errors import EnvError, UsageError
 from b1k_envs.tasks.table import TASKS
 from b1k_envs.tasks.task_progress import checks_of, evaluate
 
@@ -70,6 +70,15 @@ def test_each_task_has_as_many_checks_as_the_source():
         assert [check.name for check in checks_of(name)] == [*lines_of(name)]
 
 
+def test_the_documentation_counts_the_checks_as_they_are():
+    text = (Path(__file__).parents[3] / "docs" / "yardsticks.md").read_text()
+    rows = re.findall(r"^\| (\w+) \| (\d+) \| ", text, re.M)
+    assert len(rows) == 12
+    for task, count in rows:
+        assert len(checks_of(task)) == int(count)
+    assert "50 tasks of 2025, 707 checks" in text
+
+
 def test_the_checks_of_task_31_are_those_that_the_metric_publishes():
     assert {check.name: check.words for check in checks_of("clean_boxing_gloves")} == {
         "robot_near_washer": "near washer.n.03_1",
@@ -113,6 +122,11 @@ def test_a_task_without_a_table_has_no_checks():
     assert evaluate(TASKS[50].name, Told(World("turning_on_radio", 0)), "roots-symbol") == Checks(
         {}
     )
+
+
+def test_a_misspelt_task_does_not_pass_for_one_without():
+    with pytest.raises(UsageError, match="Did you mean clean_boxing_gloves"):
+        checks_of("clean_boxing_glove")
 
 
 def test_a_check_that_cannot_be_told_makes_the_whole_task_untold_and_is_named():
