@@ -13,9 +13,11 @@ from typing import Any
 
 from b1k_envs.base import Sim
 from b1k_envs.errors import UsageError
+from b1k_envs.r1pro import BASE_MASS
 from b1k_eval.comparison.intervals import check_count
 from b1k_eval.published.table import PublishedScore
 from b1k_eval.qualify.rungs import Rung, not_done
+from b1k_eval.settings import RunSettings
 
 GR00T = "gr00t-n1.6"
 """Whose scores a policy of gr00t:// is held against if no other is named."""
@@ -72,6 +74,22 @@ def parse_published(text: str, task: str, sim: Sim) -> PublishedScore:
         instances=None, time_limit=None, base_mass_kg=None, picture_px=None, evaluator=None,
         source=TYPED, note=None, doubt=None,
     )  # fmt: skip
+
+
+def as_published(scores: Sequence[PublishedScore], settings: RunSettings) -> dict[str, Any]:
+    """Return the settings in which the policy's run should follow the published one.
+
+    That is the split, and in OmniGibson 2025, which leaves it open, the mass of the base. Time
+    limit and pictures are the protocol's.
+    """
+    found: dict[str, Any] = {}
+    splits = {score.split for score in scores} - {None}
+    if len(splits) == 1:
+        found["split"] = splits.pop()
+    heavy = any(score.base_mass_kg == BASE_MASS for score in scores)
+    if heavy and (settings.sim, settings.protocol) == ("omnigibson", "2025"):
+        found["heavy_base"] = True
+    return found
 
 
 def of_another_world(scores: Sequence[PublishedScore], sim: Sim) -> Rung | None:

@@ -344,6 +344,17 @@ def instance_index(settings: RunSettings, number: int) -> int | None:
     return None
 
 
+def missing_instances(settings: RunSettings) -> str:
+    """Return why OmniGibson's files of a run's initial states are not there; empty if they are."""
+    try:
+        data = _task_data(settings.task_entry(), settings.protocol, settings.split)
+        for index in settings.instances:
+            data.instance_file(index)
+    except (UsageError, UnavailableError) as error:
+        return str(error)
+    return ""
+
+
 def _make_twin(settings: RunSettings, *, depth: bool = False) -> Env:
     _before_twin_import()
     from b1k_envs.mujoco_twin.env import TwinEnv

@@ -6,6 +6,7 @@ What a pass does not prove: that the published demonstrations replay in a real O
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -17,8 +18,9 @@ from faulty_worlds import (
     LopsidedBase,
     SwappedWrists,
 )
-from omnigibson_double.data import PUBLIC_IDS_2025
+from omnigibson_double.data import PUBLIC_IDS_2025, write_data_folder
 from omnigibson_double.fixtures import _og_data_2025, _og_data_2026, og_2025, og_2026  # noqa: F401
+from serving import served_gr00t
 from typer.testing import CliRunner
 
 from b1k_eval.cli.main import app
@@ -28,6 +30,8 @@ from b1k_eval.qualify.ladder import Plan, climb
 from b1k_eval.qualify.one_replay import Assigned
 from b1k_eval.qualify.rungs import Rung
 from b1k_eval.run.simulators import instance_index
+from b1k_policies import baselines
+from b1k_policies.remote.server.engine import Engine
 
 
 @pytest.fixture
@@ -152,22 +156,44 @@ def test_the_ladder_is_climbed_in_omnigibson(cli, tmp_path, recordings, request,
     assert (tmp_path / "q" / "policy" / "run.json").is_file()
 
 
+class Still(baselines.HoldPolicy):
+    """Does nothing, in chunks of GR00T's length."""
+
+    chunk_length = 32
+
+
 @pytest.mark.slow
-def test_a_known_policy_is_held_against_its_published_task_progress(cli, tmp_path, request):
-    request.getfixturevalue("og_2025").draw_pictures()
-    command = ["qualify", "--sim", "omnigibson", "--out", "q", "--json", "--policy", "hold"]
-    result = cli(*command, "--published", "gr00t-n1.6", "--instances", "0-2", "--max-steps", "4")
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_gr00t_server_is_held_against_gr00ts_task_progress(
+    cli, tmp_path, request, monkeypatch, hidden
+):
+    monkeypatch.delenv("B1K_EVAL_API_KEY", raising=False)
+    og = request.getfixturevalue("og_2025")
+    og.draw_pictures()
+    if not hidden:
+        data = write_data_folder(tmp_path / "BEHAVIOR-1K", "2025")
+        shutil.rmtree(data / "2025-challenge-test-instances" / TASK.name)
+        monkeypatch.setenv("OMNIGIBSON_DATA_PATH", str(data))
+    command = ["qualify", "--sim", "omnigibson", "--out", "q", "--json"]
+    command += ["--instances", "0-2", "--max-steps", "9"]
+    with served_gr00t(Engine(Still)) as address:
+        result = cli(*command, "--policy", address)
     document = json.loads(result.stdout)
     assert result.exit_code == 0, result.output
     rung = rung_of(document, 5)
     assert (rung["name"], rung["verdict"]) == ("known policy", "pass")
     # Doing nothing: the washer is closed, which is one of 11 checks.
-    assert rung["finding"].startswith(
-        "hold: compatible: task progress 9.1 % here (3 instances) against 27.3 % (10 episodes)"
+    assert (
+        "compatible: task progress 9.1 % here (3 instances) against 27.3 % (10 episodes)"
+        in rung["finding"]
     )
     remarks = " ".join(rung["remarks"])
-    assert "split: public-test against hidden-test" in remarks
-    assert "time limit in steps: 4 against 16470" in remarks
+    assert "time limit in steps: 9 against 16470" in remarks
+    assert "base:" not in remarks
+    assert ("split: public-test against hidden-test" in remarks) != hidden
+    run = json.loads((tmp_path / "q" / "policy" / "run.json").read_text())
+    settings = run["identity"]["settings"]
+    assert (settings["heavy_base"], settings["horizon"]) == (True, 8)
 
 
 @pytest.mark.slow

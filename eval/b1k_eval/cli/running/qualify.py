@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,7 +79,11 @@ def qualify(
         Options(
             RunSettings,
             *("instances", "horizon", "render", "max_steps"),
-            instances={"help": "The policy's initial states, of public-test.", "preset": "0-9"},
+            instances={
+                "help": "The policy's initial states, of public-test, or of the published split if "
+                "its files are here.",
+                "preset": "0-9",
+            },
             horizon={"help": "Actions executed per chunk of the policy.", "default": "as for run"},
             render={
                 "help": "For the policy: every-step, as officially, or on-demand.",
@@ -284,12 +289,13 @@ def _policy_rung(
     """
     from b1k_eval.cli.resolving import resolve_settings
     from b1k_eval.published.comparing import compare_with_published
-    from b1k_eval.qualify.published import of_another_world, published_rung
+    from b1k_eval.qualify.published import as_published, of_another_world, published_rung
     from b1k_eval.qualify.rungs import not_done
     from b1k_eval.records.loading import read_tasks
     from b1k_eval.records.run_files import RUN_FILE, read_run
     from b1k_eval.run.progress.displays import make_reporter
     from b1k_eval.run.session import ReadyRun, summarise
+    from b1k_eval.run.simulators import missing_instances
 
     if not scores:
         return not_done(
@@ -309,7 +315,11 @@ def _policy_rung(
         )
     folder = plan.out / POLICY_FOLDER
     resume = (folder / RUN_FILE).exists()
-    settings = resolve_settings(given, read_run(folder) if resume else None)
+    recorded = read_run(folder) if resume else None
+    settings = resolve_settings({**given, **as_published(scores, plan.settings)}, recorded)
+    if settings.split != given["split"] and (why := missing_instances(settings)):
+        say_remark(f"the policy gets {given['split']}, not {settings.split} as published: {why}")
+        settings = replace(settings, split=given["split"])
     session = ReadyRun([settings], Execution(), folder, argv=sys.argv, resume=resume)
     for remark in session.remarks:
         say_remark(remark)
