@@ -16,7 +16,7 @@ from b1k_envs.errors import UsageError
 from b1k_envs.r1pro import BASE_MASS
 from b1k_eval.comparison.intervals import check_count
 from b1k_eval.published.table import PublishedScore
-from b1k_eval.qualify.rungs import Rung, not_done
+from b1k_eval.qualify.rungs import Rung, Verdict, not_done
 from b1k_eval.settings import RunSettings
 
 GR00T = "gr00t-n1.6"
@@ -26,6 +26,13 @@ TYPED = "--published"
 """Source of a typed score, which names no policy and no protocol."""
 
 FORM = "SUCCESSES/TRIALS such as 12/20, or RATE@TRIALS such as 0.6@20 or 60%@20"
+
+_ADVICE: Mapping[Verdict, str | None] = {
+    "pass": None,
+    "fail": "with the rungs below passed, hold the policy's inputs against its contract "
+    "(b1k-eval inspect CKPT), and instances, time limit and protocol against the published run",
+    "not done": "call qualify again with more instances",
+}
 
 _COUNT = re.compile(r"(\d+)/(\d+)")
 _RATE = re.compile(r"(\d*\.?\d+)(%?)@(\d+)")
@@ -83,7 +90,8 @@ def as_published(scores: Sequence[PublishedScore], settings: RunSettings) -> dic
     limit and pictures are the protocol's.
     """
     found: dict[str, Any] = {}
-    splits = {score.split for score in scores} - {None}
+    # A split of another generation has other initial states.
+    splits = {s.split for s in scores if s.protocol in (None, settings.protocol)} - {None}
     if len(splits) == 1:
         found["split"] = splits.pop()
     heavy = any(score.base_mass_kg == BASE_MASS for score in scores)
@@ -92,18 +100,26 @@ def as_published(scores: Sequence[PublishedScore], settings: RunSettings) -> dic
     return found
 
 
-def of_another_world(scores: Sequence[PublishedScore], sim: Sim) -> Rung | None:
-    """Return the rung as not done if no score is of the simulator at hand; else None."""
-    if any(score.sim == sim for score in scores):
-        return None
-    what = f"{scores[0].policy}'s published scores are of {scores[0].sim}"
-    if sim == "mujoco":
+def not_to_be_held(scores: Sequence[PublishedScore], sim: Sim) -> Rung | None:
+    """Return the rung as not done where no score is to be held against; else None."""
+    name = scores[0].policy
+    of_this = [score for score in scores if score.sim == sim]
+    if not of_this and sim == "mujoco":
         return not_done(
             5,
-            f"a score of the twin is never held against the benchmark's: {what}",
+            f"a score of the twin is never held against the benchmark's: {name}'s published scores "
+            f"are of {scores[0].sim}",
             "--sim omnigibson, on a machine that has it (b1k-eval doctor)",
         )
-    return not_done(5, f"{what}, and this is {sim}", f"--sim {scores[0].sim}")
+    if not of_this:
+        return not_done(5, f"{name}'s published scores are of {scores[0].sim}, and this is {sim}")
+    if all(score.doubt is not None for score in of_this):
+        return not_done(
+            5,
+            f"{name}'s published score on {of_this[0].task} is in doubt: {of_this[0].doubt}",
+            "another --task: `b1k-eval published` lists what is known",
+        )
+    return None
 
 
 def published_rung(
@@ -128,22 +144,10 @@ def published_rung(
             remarks.append(f"{each['metric_name']}, published: {each['score']['note']}")
     found = [each["compatible"] for each in document["comparisons"]]
     said = "; ".join(each["verdict"] for each in document["comparisons"])
-    if False in found:
-        return Rung(
-            number=5, verdict="fail", finding=f"{policy}: {said}",
-            advice="with the rungs below passed, hold the policy's inputs against its contract "
-            "(b1k-eval inspect CKPT), and instances, time limit and protocol against the published "
-            "run",
-            details=details, remarks=tuple(remarks),
-        )  # fmt: skip
-    if True not in found:
-        why = "" if counts["success"] + counts["failure"] else f"; see the errors in {where}"
-        return Rung(
-            number=5, verdict="not done", finding=f"{policy}: {said}{why}",
-            advice="call qualify again with more instances", details=details,
-            remarks=tuple(remarks),
-        )  # fmt: skip
+    verdict: Verdict = "fail" if False in found else "pass" if True in found else "not done"
+    if verdict == "not done" and not counts["success"] + counts["failure"]:
+        said += f"; see the errors in {where}"
     return Rung(
-        number=5, verdict="pass", finding=f"{policy}: {said}", details=details,
-        remarks=tuple(remarks),
+        number=5, verdict=verdict, finding=f"{policy}: {said}", advice=_ADVICE[verdict],
+        details=details, remarks=tuple(remarks),
     )  # fmt: skip

@@ -346,6 +346,8 @@ def instance_index(settings: RunSettings, number: int) -> int | None:
 
 def missing_instances(settings: RunSettings) -> str:
     """Return why OmniGibson's files of a run's initial states are not there; empty if they are."""
+    if settings.sim == "mujoco":
+        return ""
     try:
         data = _task_data(settings.task_entry(), settings.protocol, settings.split)
         for index in settings.instances:

@@ -289,7 +289,7 @@ def _policy_rung(
     """
     from b1k_eval.cli.resolving import resolve_settings
     from b1k_eval.published.comparing import compare_with_published
-    from b1k_eval.qualify.published import as_published, of_another_world, published_rung
+    from b1k_eval.qualify.published import as_published, not_to_be_held, published_rung
     from b1k_eval.qualify.rungs import not_done
     from b1k_eval.records.loading import read_tasks
     from b1k_eval.records.run_files import RUN_FILE, read_run
@@ -303,9 +303,9 @@ def _policy_rung(
             "no policy with a published score was given",
             "--policy gr00t://HOST:PORT; or any policy with --published NAME or SUCCESSES/TRIALS",
         )
-    elsewhere = of_another_world(scores, plan.settings.sim)
-    if elsewhere is not None:
-        return elsewhere
+    idle = not_to_be_held(scores, plan.settings.sim)
+    if idle is not None:
+        return idle
     wrong = next((rung for rung in below if rung.number <= 3 and rung.verdict == "fail"), None)
     if wrong is not None:
         return not_done(
