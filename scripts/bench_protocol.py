@@ -9,6 +9,9 @@ beforehand; the policy costs nothing and returns chunks of 30 rows, of which 10 
 floor is our loop with both in one process. Every way runs its server in a process of its own, on
 the loopback, and all ways take turns, so that a busy neighbour affects them alike.
 
+GR00T's protocol is measured between our own two ends, with all 35 names of the state. torch makes
+its pictures smaller, to 256 px.
+
 vla-eval 0.8 observes, encodes and sends at every step, and its server replays the chunk: with PNG,
 its default, and with its raw transport. Ours asks when a chunk is used up.
 """
@@ -21,6 +24,7 @@ import multiprocessing
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -41,13 +45,15 @@ from vla_eval.runners.sync_runner import SyncEpisodeRunner
 
 from b1k_envs import base as env_base
 from b1k_envs.mujoco_twin.env import TwinEnv
-from b1k_envs.r1pro import ACTION_DIM, CONTROL_HZ
+from b1k_envs.r1pro import ACTION_DIM, CONTROL_HZ, PROPRIO_DIM
 from b1k_envs.tasks.table import get_task
 from b1k_eval.loop.chunking import RecedingHorizon
 from b1k_eval.loop.runner import run_episode
 from b1k_eval.run.launch import episode_seed
 from b1k_policies.base import ActionChunk, EpisodeInfo, Policy
 from b1k_policies.remote.client import RemotePolicy
+from b1k_policies.remote.gr00t.client import Gr00tPolicy
+from b1k_policies.remote.gr00t.server import Gr00tServer
 from b1k_policies.remote.server.app import PolicyServer
 from b1k_policies.remote.server.batching import Batcher
 from b1k_policies.remote.server.engine import Engine
@@ -226,6 +232,20 @@ def serve_ours(port: int) -> None:
     asyncio.run(server.run(listen_on(HOST, port), lambda address, port: None))
 
 
+def serve_gr00t(port: int) -> None:
+    """Serve it as `b1k-eval serve --protocol gr00t` does; the entry point of a process."""
+    policy = FreePolicy()
+    batcher = Batcher(Engine(FreePolicy), most=16, window_s=0.0)
+    terms = Terms(chunk_length=CHUNK, horizon=HORIZON, task=TASK, protocol="2025")
+    server = Gr00tServer(batcher, terms, Quota(), Door(HOST, None), policy)
+    server.run(listen_on(HOST, port), lambda address, port: None)
+
+
+def as_in_2025(seen: env_base.Observation) -> env_base.Observation:
+    """Return an observation with 256 numbers of state, as GR00T's protocol needs it."""
+    return replace(seen, proprio=np.zeros(PROPRIO_DIM["2025"], np.float32), protocol="2025")
+
+
 @contextmanager
 def served(target: Callable[[int], None]) -> Iterator[int]:
     """Run a server process on a free port until the block ends."""
@@ -253,12 +273,20 @@ def main(
     write: Annotated[Path | None, typer.Option(help="Write the table there, too.")] = None,
 ) -> None:
     """Measure all ways in turn and print the overhead per step."""
-    env = PictureEnv(twin_observations(12), steps)
-    with served(serve_ours) as our_port, served(serve_theirs) as their_port:
+    observations = twin_observations(12)
+    env = PictureEnv(observations, steps)
+    env_2025 = PictureEnv([as_in_2025(seen) for seen in observations], steps)
+    with (
+        served(serve_ours) as our_port,
+        served(serve_gr00t) as gr00t_port,
+        served(serve_theirs) as their_port,
+    ):
         remote = RemotePolicy(f"ws://{HOST}:{our_port}")
+        gr00t = Gr00tPolicy(f"gr00t://{HOST}:{gr00t_port}")
         ways: dict[str, Callable[[], int]] = {
             "in process": partial(ours, env, FreePolicy()),
             "b1k-eval, served": partial(ours, env, remote),
+            "b1k-eval, GR00T's protocol": partial(ours, env_2025, gr00t),
             "vla-eval 0.8, raw": partial(theirs, env, their_port, "raw"),
             "vla-eval 0.8, png (default)": partial(theirs, env, their_port, "png"),
         }
@@ -270,6 +298,7 @@ def main(
                 if number:  # the first episode is the warm-up
                     times[name].append(1e3 * (perf_counter() - begun) / done)
         remote.close()
+        gr00t.close()
     per_step = {name: median(found) for name, found in times.items()}
     floor = per_step["in process"]
     over = {name: found - floor for name, found in per_step.items()}

@@ -204,6 +204,7 @@ class Gr00tPolicy(ServerPolicy):
             "keys": self.form,
             "query_timeout_s": self._query_timeout_s,
             "metadata": json_value(self._config),
+            "remarks": list(self.remarks),
         }
 
     # --- at the start -------------------------------------------------------------------------

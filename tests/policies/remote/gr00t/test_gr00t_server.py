@@ -8,6 +8,7 @@ import threading
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from doubles import ToyEnv
 from foreign_gr00t import (
@@ -390,3 +391,40 @@ def test_an_answer_is_read_by_anybodys_msgpack():
     with served_gr00t(Engine(HoldPolicy)) as address, Gr00tClient(address) as client:
         raw = client.raw(encode({"endpoint": "get_modality_config"}))
     assert isinstance(decode(raw), dict)
+
+
+# --- a run --------------------------------------------------------------------------------------
+
+
+def ran(address, out, *arguments):
+    words = ["run", "--task", "31", "--sim", "mujoco", "--policy", address, "--max-steps", "20"]
+    return CliRunner().invoke(app, [*words, "--no-video", "--out", str(out), *arguments])
+
+
+@pytest.mark.slow
+def test_a_run_executes_8_rows_of_a_chunk_and_is_marked(tmp_path):
+    out = tmp_path / "run"
+    with served_gr00t(Engine(HoldPolicy)) as address:
+        result = ran(address, out, "--protocol", "2025", "--instances", "0-2", "--num-envs", "2")
+    assert result.exit_code == 0, result.output
+    record = json.loads((out / "run.json").read_text())
+    assert record["identity"]["settings"]["horizon"] == 8
+    assert record["identity"]["policy"]["address"] == address
+    (remark,) = record["identity"]["policy"]["remarks"]
+    assert "privileged track" in remark
+    assert "privileged track" in " ".join(result.output.split())
+    traces = sorted(out.glob("episodes/*/trace.parquet"))
+    assert len(traces) == 3
+    for trace in traces:
+        assert pd.read_parquet(trace)["inference"].to_numpy().nonzero()[0].tolist() == [0, 8, 16]
+
+
+@pytest.mark.slow
+def test_a_run_that_lacks_the_pose_in_the_house_is_refused(tmp_path):
+    with served_gr00t(Engine(HoldPolicy)) as address:
+        hidden = ran(address, tmp_path / "run", "--protocol", "2025", "--track", "standard")
+        absent = ran(address, tmp_path / "run", "--protocol", "2026")
+    assert (hidden.exit_code, absent.exit_code) == (2, 2)
+    assert "which --track standard hides" in hidden.output
+    assert "no robot_pos" in absent.output
+    assert not (tmp_path / "run").exists()
