@@ -241,6 +241,8 @@ OTHERS = {
     "--format", "--new-env", "--omnigibson", "--bddl", "--joylo", "--dataset", "--eval",
     "--env-wrapper", "--instance-indices", "--num-rollouts", "--output-dir", "--robot-config",
     "--task-name", "--write-video",
+    # GR00T's server
+    "--embodiment-tag",
     # Slurm and Ray
     "--array", "--head", "--signal",
     # apt, pip, useradd and Docker
