@@ -20,7 +20,7 @@ def published(
     task: Annotated[
         str | None,
         typer.Argument(
-            metavar="[TASK]",
+            metavar="TASK",
             help="Only scores of these tasks, by index, name or range.",
             show_default="all tasks",
         ),
