@@ -191,10 +191,12 @@ class Gr00tLink:
         self._events = socket.get_monitor_socket()
         try:
             socket.connect(f"tcp://{host}:{self._address.port}")
+            met = False
             while True:
                 if not self._events.poll(_ms(deadline - self._clock())):
-                    raise LostError(f"{self._address} does not answer")
+                    raise self._stranger() if met else LostError(f"{self._address} does not answer")
                 event = self._event()
+                met |= event == zmq.EVENT_CONNECTED
                 if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                     return
                 self._raise_if_lost(event)
@@ -239,9 +241,12 @@ class Gr00tLink:
             zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
             zmq.EVENT_HANDSHAKE_FAILED_AUTH,
         ):
-            raise LostError(f"{self._address} does not speak ZeroMQ as GR00T's servers do")
+            raise self._stranger()
         if event in (zmq.EVENT_DISCONNECTED, zmq.EVENT_MONITOR_STOPPED):
             raise LostError(f"{self._address}: the connection broke")
+
+    def _stranger(self) -> LostError:
+        return LostError(f"{self._address} does not speak ZeroMQ as GR00T's servers do")
 
     def _refused(self, said: str) -> RefusedError:
         if not said.startswith(_UNAUTHORISED):

@@ -368,7 +368,9 @@ def test_nobody_there_is_said_with_what_to_do():
     assert "run_gr00t_server.py or `b1k-eval serve --protocol gr00t`" in str(caught.value)
 
 
-def test_a_server_of_another_protocol_is_not_waited_for_long():
+def test_a_server_of_another_protocol_is_not_waited_for_long(monkeypatch):
+    """It hangs up, or waits for the rest of a request that never comes."""
+    monkeypatch.setattr("b1k_policies.remote.gr00t.link.OPEN_TIMEOUT_S", 1.0)
     with (
         foreign_server(lambda _: {}) as server,
         pytest.raises(UnavailableError, match=r"does not speak ZeroMQ|the connection broke"),
