@@ -131,6 +131,7 @@ class Gr00tPolicy(ServerPolicy):
         Raises:
             HostFaultError: There is no server. The policy was not asked anything yet, so this is
                 not its fault.
+            PolicyFaultError: The answer is an error, or none.
         """
         self._told = Announcement(
             seed=episode.seed, instance=episode.instance, rollout=episode.rollout
@@ -139,6 +140,8 @@ class Gr00tPolicy(ServerPolicy):
         deadline = time.monotonic() + self._query_timeout_s
         try:
             self._begin(lambda: self._greet(deadline), deadline)
+        except ReportedError as error:
+            raise self._reported(str(error)) from error
         except WireError as error:
             self._link.drop()
             raise PolicyFaultError(f"the answer to a reset cannot be read: {error}") from error

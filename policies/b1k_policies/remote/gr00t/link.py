@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from b1k_envs.errors import PolicyFaultError
+from b1k_envs.errors import B1kEvalError
 from b1k_policies.remote.gr00t.forms import pack_message, unpack_message
 from b1k_policies.remote.wire import keys
 from b1k_policies.remote.wire.address import Address
@@ -38,7 +38,7 @@ _WAY_TOO_LARGE = 4 * ANSWERS.size
 """Size of a message at which ZeroMQ hangs up by itself [bytes]; smaller ones are named."""
 
 
-class ReportedError(PolicyFaultError):
+class ReportedError(B1kEvalError):
     """The server answered with an error; the text is the gist of what it said."""
 
 

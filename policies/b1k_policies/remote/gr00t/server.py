@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("b1k_policies.remote.server.gr00t")
 """Below the logger of the other server, so that one level is set for both."""
 
+_FAILED = {"error": "the server failed; see its log"}
 _FRAMES = 3
 """Of a question from a REQ socket: the connection's name, nothing, the message."""
 
@@ -171,7 +172,7 @@ class Gr00tServer:
             answer = {"error": str(error)}
         except Exception:
             LOG.exception("%s: the server failed", peer.hex())
-            answer = {"error": "the server failed; see its log"}
+            answer = _FAILED
         if answer is not None:
             self._send(router, peer, answer)
 
@@ -184,8 +185,14 @@ class Gr00tServer:
 
     def _send_answers(self, router: zmq.Socket[bytes]) -> None:
         for peer, client in self._clients.items():
-            if client.replies and all(reply.done() for reply in client.replies):
-                self._send(router, peer, self._found(peer, client))
+            if not client.replies or not all(reply.done() for reply in client.replies):
+                continue
+            try:
+                answer = self._found(peer, client)
+            except Exception:
+                LOG.exception("%s: the server failed", peer.hex())
+                answer = _FAILED
+            self._send(router, peer, answer)
 
     # --- requests -------------------------------------------------------------------------------
 

@@ -522,6 +522,18 @@ def test_an_answer_that_is_none_is_the_policys_fault(answer, reason, text, told)
     assert result.steps == 8
 
 
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [({"error": "no memory"}, "reports: no memory"), (b"\xc1", "to a reset cannot be read")],
+)
+def test_a_reset_that_fails_is_the_policys_fault(answer, text, told):
+    with gr00t_server(forward, on_reset=answer) as server:
+        result, _ = episode_with(server, told)
+    assert (result.outcome, result.failure_reason) == ("failure", "policy_error")
+    assert text in result.message
+    assert result.steps == 0
+
+
 def test_an_answer_above_the_limit_is_not_read(told):
     with gr00t_server(in_turn(forward, bytes(17 * 2**20))) as server:
         result, _ = episode_with(server, told)

@@ -47,12 +47,18 @@ def test_their_client_is_answered_by_our_server(flat):
             client.kill_server()
         with pytest.raises(RuntimeError, match="get_action needs a map as observation"):
             client.get_action(3)
-        del client
+        ended(client)
     lead = "action." if flat else ""
     assert {key: part.shape for key, part in action.items()} == {
         f"{lead}{name}": (1, 30, b - a) for name, (a, b) in PARTS.items()
     }
     assert info == {}
+
+
+def ended(either):
+    """Close what they leave to the garbage, which would wait for it on any thread."""
+    either.socket.close(linger=0)
+    either.context.term()
 
 
 class Forward:
@@ -92,5 +98,6 @@ def test_our_client_is_answered_by_their_server(episode):
         policy.close()
         thread.join(20)
     assert not thread.is_alive()
+    ended(server)
     assert (policy.form, policy.chunk_length) == ("flat", 32)
     assert (result.outcome, result.steps, result.inferences) == ("success", 10, 2)

@@ -30,6 +30,7 @@ from b1k_envs.tasks.table import get_task
 from b1k_eval.cli.main import app
 from b1k_eval.loop.chunking import RecedingHorizon
 from b1k_eval.loop.runner import run_episode
+from b1k_policies.base import ActionChunk
 from b1k_policies.baselines import HoldPolicy, RandomPolicy
 from b1k_policies.registry import make_policy
 from b1k_policies.remote.server.engine import Engine
@@ -274,6 +275,28 @@ def test_a_fault_is_told_apart_by_our_client(told):
                 policy.infer(seen)
             assert "secret" not in str(caught.value)
         policy.close()
+
+
+def test_chunks_of_another_length_than_promised_do_not_end_the_server():
+    engine = BlindEngine()
+    whole = engine.chunks
+    engine.chunks = lambda asks: [ActionChunk(actions=np.zeros((2, 23), np.float32))]
+    with served_gr00t(engine) as address, Gr00tClient(address) as client:
+        client.call("reset", {"options": None})
+        answer = client.action(observation_of())
+        assert "error" in answer or answer[0]["action.base"].shape[1] == 2
+        engine.chunks = whole
+        assert client.action(observation_of())[0]["action.base"].shape == (1, LENGTH, 3)
+
+
+def test_an_answer_that_cannot_be_made_does_not_end_the_server(monkeypatch):
+    from b1k_policies.remote.gr00t import server
+
+    with served_gr00t(Engine(HoldPolicy)) as address, Gr00tClient(address) as client:
+        with monkeypatch.context() as broken:
+            broken.setattr(server, "action_message", lambda *_: 1 / 0)
+            assert client.action(observation_of()) == {"error": "the server failed; see its log"}
+        assert "action.base" in client.action(observation_of())[0]
 
 
 def failing(error):
