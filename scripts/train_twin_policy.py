@@ -6,11 +6,11 @@
 
 Four phases share the time, which is CPU time, on two cores: control from the true places, while
 snapshots are taken; both eyes from those; and control again with the eyes' own errors (joint). That
-is broken off six times, for the policy to drive in turns with the expert (OUT/on_policy). Every few
-minutes a phase is kept in OUT/PHASE.pt, what was measured goes to OUT/log.txt, and the same command
-goes on where it was. At the end, and with `--only save` at any time, OUT/ckpt is a checkpoint
-folder in the v17 format. `--version v4` trains with all that the card says was wrong with v4,
-`--fault NAME` with one of it.
+is broken off four times, for the policy to drive in turns with the expert (OUT/on_policy). Every
+few minutes a phase is kept in OUT/PHASE.pt, what was measured goes to OUT/log.txt, and the same
+command goes on where it was. At the end, and with `--only save` at any time, OUT/ckpt is a
+checkpoint folder in the v17 format. `--version v4` trains with all that the card says was wrong
+with v4, `--fault NAME` with one of it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from b1k_eval.selection import parse_instances
 
 SHARES = {"control": 0.12, "head": 0.2, "wrist": 0.24, "joint": 0.44}
 """Of the time."""
-_BREAKS = (0.25, 0.4, 0.5, 0.6, 0.7, 0.8)
+_BREAKS = (0.25, 0.4, 0.55, 0.7)
 """Shares of the joint phase after which the policy drives.
 
 Before the first round it stopped short of the door's handle, where the expert would go over to the
