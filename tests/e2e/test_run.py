@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from begun import wait_until_begun
 from expert_episodes import ExpertEpisodes
 
 CLI = "from b1k_eval.cli.main import main; main()"
@@ -100,9 +101,7 @@ def test_a_run_killed_at_a_random_moment_ends_like_an_uninterrupted_one(tmp_path
     assert process.stderr is not None
     # Killed some way into one of the episodes: seen to have begun, then a random while.
     wanted = moments.randint(1, EPISODES)
-    for line in process.stderr:
-        if line.startswith(f"episode {wanted} of {EPISODES}") and "started" in line:
-            break
+    wait_until_begun(process, folder, wanted)
     time.sleep(moments.uniform(0.0, EPISODE_S))
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
@@ -115,10 +114,7 @@ def test_a_run_killed_at_a_random_moment_ends_like_an_uninterrupted_one(tmp_path
 def test_ctrl_c_ends_with_130_and_says_how_to_go_on(tmp_path: Path):
     folder = tmp_path / "run"
     process = start("--policy", "hold", "--no-video", "--out", str(folder))
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "started" in line:
-            break
+    wait_until_begun(process, folder)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130

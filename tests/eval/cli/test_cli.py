@@ -10,12 +10,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import doubles
 import numpy as np
 import pytest
+from begun import wait_until_begun
 from doubles import BreakingEnv, RaisingPolicy, ToyEnv, make_toy_env
 from rich.console import Console
 from typer.testing import CliRunner
@@ -26,8 +26,7 @@ from b1k_eval.cli.main import app, command
 from b1k_eval.cli.running.smoke import check_determinism, check_observation
 from b1k_eval.records import store
 from b1k_eval.records.episode import EpisodeKey, EpisodeRecord
-from b1k_eval.records.run_files import RUN_FILE, read_episodes
-from b1k_eval.records.state import read_state
+from b1k_eval.records.run_files import read_episodes
 from b1k_eval.run import policies, session, simulators
 from b1k_eval.run.progress.displays import LiveReporter, PlainReporter
 from b1k_eval.run.progress.reporter import duration
@@ -681,10 +680,7 @@ def test_a_real_ctrl_c_ends_workers_too(tmp_path):
         text=True,
         start_new_session=True,
     )
-    run = tmp_path / "r"
-    while not (run / RUN_FILE).exists() or not (read_state(run).progress or {}).get("episodes"):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
+    wait_until_begun(process, tmp_path / "r")
     os.killpg(process.pid, signal.SIGINT)
     # Returns when the last holder of the pipes is gone, so it waits for the workers as well.
     _, errors = process.communicate(timeout=60)

@@ -158,7 +158,7 @@ def test_five_shards_of_which_one_is_killed_and_resumed_equal_the_whole_run(tmp_
                 [sys.executable, str(SLOW), *words], stderr=subprocess.PIPE, text=True
             )
             for line in slow.stderr or ():
-                if line.startswith("episode 2 of 2: "):
+                if line.startswith("episode 1 of 2: "):
                     slow.kill()
             assert slow.wait() == -signal.SIGKILL
             assert len(read_episodes(Path(folder))) == 1

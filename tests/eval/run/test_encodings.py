@@ -133,6 +133,7 @@ def print_everything(text, comparison):
         split=text,
         checkpoint=None,
         rollouts=2,
+        max_steps=1,
     )
     shown = SimpleNamespace(
         store=SimpleNamespace(

@@ -227,9 +227,9 @@ def test_every_verb_that_takes_a_policy_takes_its_arguments(folder, monkeypatch)
     invoke("smoke", *NUDGE, code=2)
     assert asked[0]["policy_args"] == ["scale=0.5"]
     typed = {"policy": "nudge.py:Nudge", "policy_args": ["scale=0.5"]}
-    assert _published("12/20", typed) is not None
+    assert _published("12/20", typed, None) is not None
     with pytest.raises(UsageError, match="--policy and --ckpt: give one of them"):
-        _published("12/20", {**typed, "ckpt": "x"})
+        _published("12/20", {**typed, "ckpt": "x"}, None)
 
 
 @pytest.mark.slow
